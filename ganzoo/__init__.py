@@ -1,0 +1,66 @@
+"""ganzoo: a zoo of generative adversarial networks. This is the door for plugin authors: all they need is here.
+
+Names are resolved when first used, so that `import ganzoo` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ganzoo.contract.components import Architecture as Architecture
+    from ganzoo.contract.components import Augmentation as Augmentation
+    from ganzoo.contract.components import Dataset as Dataset
+    from ganzoo.contract.components import Evaluator as Evaluator
+    from ganzoo.contract.components import Extractor as Extractor
+    from ganzoo.contract.components import Loss as Loss
+    from ganzoo.contract.components import Observer as Observer
+    from ganzoo.contract.components import Optimizer as Optimizer
+    from ganzoo.contract.components import SeparableLoss as SeparableLoss
+    from ganzoo.contract.errors import GanzooError as GanzooError
+    from ganzoo.contract.errors import RefusedSpec as RefusedSpec
+    from ganzoo.contract.errors import UsageError as UsageError
+    from ganzoo.contract.hooks import Component as Component
+    from ganzoo.contract.hooks import Moment as Moment
+    from ganzoo.contract.hooks import hookimpl as hookimpl
+    from ganzoo.contract.images import ImageSpec as ImageSpec
+    from ganzoo.contract.images import cache_dir as cache_dir
+    from ganzoo.contract.images import data_dir as data_dir
+    from ganzoo.contract.images import resize as resize
+    from ganzoo.contract.images import to_range as to_range
+    from ganzoo.contract.images import to_uint8 as to_uint8
+    from ganzoo.contract.recipe import Amount as Amount
+    from ganzoo.contract.recipe import Choice as Choice
+    from ganzoo.contract.recipe import Recipe as Recipe
+    from ganzoo.contract.round import Round as Round
+
+#: raised when a change of the contract needs a change in plugins
+API_VERSION = 1
+
+_HOMES = {
+    "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer SeparableLoss",
+    "errors": "GanzooError RefusedSpec UsageError",
+    "hooks": "Component Moment hookimpl",
+    "images": "ImageSpec cache_dir data_dir resize to_range to_uint8",
+    "recipe": "Amount Choice Recipe",
+    "round": "Round",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = ["API_VERSION", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("torch-ganzoo")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'ganzoo' has no attribute {name!r}")
+    value = getattr(import_module(f"ganzoo.contract.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,167 @@
+"""The abstract parts, with their shapes and ranges. A component's constructor is its configuration (see options)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.contract.images import ImageSpec, ValueRange
+from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.round import Round
+
+
+class Architecture(ABC):
+    """A generator and a discriminator, and the recipe they were published with."""
+
+    #: the range of the generator's images and of the reals the discriminator is shown
+    value_range: ClassVar[ValueRange] = (-1.0, 1.0)
+    #: whether the networks use the labels they are given
+    conditional: ClassVar[bool] = False
+    #: the published recipe; a bare name reproduces it
+    recipe: ClassVar[Recipe] = Recipe()
+    #: named variants of it: the fields each one changes
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @abstractmethod
+    def networks(self, images: ImageSpec) -> tuple[nn.Module, nn.Module]:
+        """(generator, discriminator) for such images, freshly initialised from torch's global random state.
+
+        generator: latents (N, Z), labels (N,) int64 -> images (N, C, H, W) in `value_range`.
+        discriminator: images (N, C, H, W) in `value_range`, labels (N,) int64 -> logits (N, ...), unbounded.
+        Raises RefusedSpec where it cannot serve `images`.
+        """
+
+    @abstractmethod
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, Z) float latents drawn from `generator`, on its device."""
+
+
+class Dataset(ABC):
+    """Images by index. The constructor takes the keyword `split` ("train" or "test") beside its own options.
+
+    Files live below `ganzoo.data_dir()`. The constructor raises GanzooError, saying what to do, where data is missing.
+    """
+
+    #: what `read` gives
+    spec: ImageSpec
+    #: names of the classes, in order of their labels; empty where there are none worth telling
+    class_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of images of the split."""
+
+    @abstractmethod
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and labels of `indices` (n,) int64: uint8 (n, C, H, W) and int64 (n,), on the CPU.
+
+        A dataset without labels is a dataset of one class: zeros.
+        """
+
+
+class Loss(nn.Module, ABC):
+    """One term of the game: what it costs each player. The losses of a recipe are added up.
+
+    Scalars; lower is better for that player; 0 if it says nothing to one.
+    """
+
+    #: whether `discriminator` can judge one side of a round alone (turns `D.reals`, `D.fakes`)
+    separable: ClassVar[bool] = False
+
+    @abstractmethod
+    def discriminator(self, round: Round) -> Tensor:
+        """The discriminator's cost of this round."""
+
+    @abstractmethod
+    def generator(self, round: Round) -> Tensor:
+        """The generator's cost of this round."""
+
+
+class SeparableLoss(Loss):
+    """A loss whose discriminator cost is a sum of one term on reals and one on fakes."""
+
+    separable: ClassVar[bool] = True
+
+    @abstractmethod
+    def on_reals(self, logits: Tensor) -> Tensor:
+        """The discriminator's cost of these logits of reals; a scalar."""
+
+    @abstractmethod
+    def on_fakes(self, logits: Tensor) -> Tensor:
+        """The discriminator's cost of these logits of fakes; a scalar."""
+
+    @final
+    def discriminator(self, round: Round) -> Tensor:
+        """The terms of the sides this turn is judged on, added."""
+        terms = []
+        if "reals" in round.sides:
+            terms.append(self.on_reals(round.real_logits))
+        if "fakes" in round.sides:
+            terms.append(self.on_fakes(round.fake_logits))
+        return torch.stack(terms).sum()
+
+
+class Augmentation(nn.Module, ABC):
+    """Changes what the discriminator sees, reals and fakes alike."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> the same shape, differentiable, random draws on the images' device."""
+
+
+class Optimizer(nn.Module, ABC):
+    """Builds a player's optimiser. State shared by all players it serves lives in its buffers."""
+
+    @abstractmethod
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """A torch optimiser whose learning rate is a tensor and whose step can be captured in a CUDA graph."""
+
+    @abstractmethod
+    def learning_rate(self, images_seen: int) -> float:
+        """The learning rate once `images_seen` real images have been seen; written before every step."""
+
+
+class Extractor(nn.Module, ABC):
+    """Images to features."""
+
+    #: names of the layers `forward` gives, and their number of dimensions
+    layers: Mapping[str, int]
+    #: sha256 of everything the features depend on: weights and preprocessing
+    digest: str
+
+    def bind(self, name: str, train: Dataset) -> None:
+        """Called once before use with the dataset (its name and training split) that is scored. Most need none of it."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (N, C, H, W) -> float32 features (N, D) by layer."""
+
+
+class Evaluator(ABC):
+    """Features to scores, in the manner of torchmetrics: update, then compute."""
+
+    #: the extractor whose features it takes, and the layer
+    extractor: str
+    layer: str
+    #: name of each score, and whether lower or higher is better
+    directions: Mapping[str, Literal["lower", "higher"]]
+
+    @abstractmethod
+    def reset(self, dimensions: int, device: torch.device) -> None:
+        """Forget everything; features will have this many dimensions."""
+
+    @abstractmethod
+    def update(self, features: Tensor, real: bool) -> None:
+        """Take in features (N, D) of real or generated images."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """The scores. Raises GanzooError where they would mean nothing."""
+
+
+class Observer:
+    """Sees a run and changes nothing: any of the run hooks (see `ganzoo.contract.hooks`), marked `@ganzoo.hookimpl`."""

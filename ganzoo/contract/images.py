@@ -1,0 +1,63 @@
+"""Images are uint8 at both ends; these are the only crossings between bytes and a network's range."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+ValueRange = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSpec:
+    """What a batch of images looks like: (N, channels, height, width), each of one of `classes` classes."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in one image."""
+        return self.channels * self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}"
+
+
+def to_range(images: Tensor, value_range: ValueRange) -> Tensor:
+    """uint8 images 0..255 as floats in `value_range` (low, high)."""
+    low, high = value_range
+    return images.to(torch.get_default_dtype()).mul_((high - low) / 255).add_(low)
+
+
+def to_uint8(images: Tensor, value_range: ValueRange) -> Tensor:
+    """Images in `value_range` as uint8: rounded, then clamped. Never truncated, never wrapped."""
+    low, high = value_range
+    return images.float().sub(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """uint8 images (N, C, H, W) at another size: antialiased bilinear, rounded. The same size is returned as it is."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == (height, width):
+        return images
+    resized = interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    return to_uint8(resized, (0, 255))
+
+
+def data_dir() -> Path:
+    """The folder of the datasets: `GANZOO_DATA` if it is set, else `~/.cache/ganzoo/data`."""
+    return Path(os.environ.get("GANZOO_DATA") or cache_dir() / "data").expanduser()
+
+
+def cache_dir() -> Path:
+    """The folder of what can be made again: `GANZOO_CACHE` if it is set, else `ganzoo` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo").expanduser()

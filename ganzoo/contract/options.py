@@ -1,0 +1,106 @@
+"""A component's constructor is its configuration: options are read from its signature and converted by click's types.
+
+`width: int = 64`, `mode: Literal["a", "b"] = "a"`, `share: Annotated[float, click.FloatRange(0, 1), "what it is"] = 0.5`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import click
+
+from ganzoo.contract.errors import UsageError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One keyword of a constructor."""
+
+    name: str
+    type: click.ParamType
+    default: Any
+    help: str = ""
+    optional: bool = False
+
+    def describe(self) -> str:
+        """The type and its bounds in words: `int, x>=1`."""
+        if isinstance(self.type, click.Choice):
+            return " | ".join(map(str, self.type.choices))
+        bounds = getattr(self.type, "_describe_range", lambda: "")()
+        return f"{self.type.name.removesuffix(' range')}{', ' + bounds if bounds else ''}"
+
+    def convert(self, value: Any, owner: str) -> Any:
+        """`value` (text or already typed) as this option's type, checked against its bounds."""
+        if value is None or (self.optional and value in ("none", "")):
+            if self.optional:
+                return None
+            raise UsageError(f"{owner}: option {self.name!r} needs a value.")
+        try:
+            converted = self.type.convert(value, None, None)
+        except click.BadParameter as error:
+            raise UsageError(f"{owner}: invalid value for {self.name!r}: {error.message.rstrip('.')}.") from None
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise UsageError(f"{owner}: {self.name!r} must be a finite number, not {value!r}.")
+        return converted
+
+
+def _option(parameter: inspect.Parameter, annotation: Any, owner: str) -> Option:
+    kind: click.ParamType | None = None
+    text, optional = "", False
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation, *extras = typing.get_args(annotation)
+        for extra in extras:
+            if isinstance(extra, click.ParamType):
+                kind = extra
+            elif isinstance(extra, str):
+                text = extra
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(annotation) if member is not type(None)]
+        optional, annotation = True, members[0]
+    if kind is None and typing.get_origin(annotation) is Literal:
+        kind = click.Choice(typing.get_args(annotation))
+    if kind is None:
+        if annotation not in (int, float, str, bool):
+            raise TypeError(f"{owner}: option {parameter.name!r} must be an int, float, str, bool or Literal.")
+        kind = click.types.convert_type(annotation)
+    return Option(parameter.name, kind, parameter.default, text, optional)
+
+
+def options_of(component: Callable[..., Any]) -> dict[str, Option]:
+    """The options of a component class, in the order of its signature.
+
+    Raises TypeError where the constructor breaks the contract (not keyword-only, no type, no default).
+    """
+    owner = getattr(component, "__name__", str(component))
+    target = component.__init__ if inspect.isclass(component) else component
+    hints = typing.get_type_hints(target, include_extras=True)
+    options = {}
+    for parameter in inspect.signature(component).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.default is inspect.Parameter.empty:
+            raise TypeError(f"{owner}: {parameter.name!r} must be keyword-only and have a default.")
+        if parameter.name not in hints:
+            raise TypeError(f"{owner}: {parameter.name!r} has no type.")
+        options[parameter.name] = _option(parameter, hints[parameter.name], owner)
+    return options
+
+
+def resolve(component: Callable[..., Any], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """All options of `component`: the given ones converted and checked, the others at their defaults.
+
+    Raises UsageError for a name the component does not have or a value it does not take.
+    """
+    options = options_of(component)
+    for name in given:
+        if name not in options:
+            known = ", ".join(options) or "no options"
+            raise UsageError(f"{owner} has no option {name!r}.{did_you_mean(name, options)} It has: {known}.")
+    return {
+        name: option.convert(given[name], owner) if name in given else option.default
+        for name, option in options.items()
+    }

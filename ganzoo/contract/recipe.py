@@ -1,0 +1,256 @@
+"""Recipe: names and numbers, nothing else. Plain data that merges, and travels as JSON and TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from ganzoo.contract.errors import UsageError, did_you_mean
+
+UNITS = ("steps", "images", "epochs")
+SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
+PRECISIONS = ("fp32", "bf16")
+_LOCATION = re.compile(r"^(?P<name>.+\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
+_AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
+_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One part by name with its options: `r1:gamma=1,every=4`, or a location: `./my_gan.py:MyGAN:width=32`."""
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any] | Choice) -> Choice:
+        """A Choice from its text, or from its JSON form `{"name": ..., "options": {...}}`."""
+        if isinstance(value, Choice):
+            return value
+        if isinstance(value, Mapping):
+            if not isinstance(value.get("name"), str) or set(value) - {"name", "options"}:
+                raise UsageError(f"A part is written as a name with options, not as {dict(value)!r}.")
+            return cls(value["name"], dict(value.get("options") or {}))
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(f"A part is written `name` or `name:key=value,key=value`, not {value!r}.")
+        location = _LOCATION.match(value)
+        name, _, text = (location["name"], "", location["options"] or "") if location else value.partition(":")
+        options = {}
+        for pair in filter(None, text.split(",")):
+            key, equals, setting = pair.partition("=")
+            if not equals or not key.strip():
+                raise UsageError(f"Options are written key=value: {pair!r} in {value!r} is not.")
+            options[key.strip()] = setting.strip()
+        return cls(name.strip(), options)
+
+    @property
+    def is_location(self) -> bool:
+        """Whether the name is a place in a file, `./my_gan.py:MyGAN`."""
+        return _LOCATION.match(self.name) is not None
+
+    def __str__(self) -> str:
+        pairs = ",".join(f"{key}={_plain(value)}" for key, value in self.options.items())
+        return f"{self.name}:{pairs}" if pairs else self.name
+
+
+def _plain(value: Any) -> str:
+    return {True: "true", False: "false", None: "none"}[value] if value is None or value is True or value is False else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Amount:
+    """A length or an interval: `50 epochs`, `3000 steps`, `3M images`."""
+
+    count: int
+    unit: str
+
+    @classmethod
+    def parse(cls, value: str | int | Amount, unit: str = "") -> Amount:
+        """An Amount from its text; a bare number is counted in `unit`."""
+        if isinstance(value, Amount):
+            return value
+        match = _AMOUNT.match(str(value))
+        words = [word for word in UNITS if match and match[3] and word.startswith(match[3])]
+        if not match or (match[3] and not words) or not (words or unit):
+            raise UsageError(f"{value!r} is not an amount: write a number of {', '.join(UNITS)}, such as '50 epochs'.")
+        count = float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
+        if count != int(count) or not math.isfinite(count):
+            raise UsageError(f"{value!r} is not a whole number of {(words or [unit])[0]}.")
+        return cls(int(count), (words or [unit])[0])
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.unit}"
+
+
+def parse_turns(text: str) -> list[list[str]]:
+    """The order of play: a comma is *then*, a plus is *together, on the same round*.
+
+    Players: `D` the discriminator; `D.reals` and `D.fakes` the discriminator judged on one side of the round only;
+    `G` the generator; `GD` the generator's cost moving both networks with the generator's optimiser.
+    """
+    turns = [[player.strip() for player in turn.split("+")] for turn in str(text).split(",")]
+    for player in (player for turn in turns for player in turn):
+        if player not in _PLAYERS:
+            raise UsageError(f"turns={text!r} names {player!r}; the players are {', '.join(sorted(_PLAYERS))}.")
+    if not any(player in ("G", "GD") for turn in turns for player in turn):
+        raise UsageError(f"turns={text!r} never moves the generator; write for example 'D,G'.")
+    if any(len(set(turn)) != len(turn) or sum(player[0] == "G" for player in turn) > 1 for turn in turns):
+        raise UsageError(f"turns={text!r}: a player moves once in a turn, and G and GD are the same network.")
+    return turns
+
+
+def parse_subset(text: str, total: int) -> range:
+    """Which images of `total` a run uses: `all`, `first N` or `last N` (all, where there are fewer than N)."""
+    match = re.fullmatch(r"(first|last) ([1-9]\d*)", str(text).strip())
+    if text != "all" and not match:
+        raise UsageError(f"subset={text!r} is not one of: all, first N, last N.")
+    if not match:
+        return range(total)
+    count = min(int(match[2]), total)
+    return range(count) if match[1] == "first" else range(total - count, total)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that says what a run computes. The fields are the keys of a recipe file.
+
+    Raises UsageError for a value no run could mean.
+    """
+
+    architecture: Choice | None = None
+    dataset: Choice | None = None
+    losses: tuple[Choice, ...] = (Choice("nonsaturating"),)
+    augmentations: tuple[Choice, ...] = ()
+    observers: tuple[Choice, ...] = ()
+    #: order of play of one step, see `parse_turns`
+    turns: str = "D,G"
+    #: the generator's mode when it draws fakes for a turn that does not move it: training, or inference (moving statistics)
+    discriminator_fakes: str = "training"
+    generator_optimizer: Choice = Choice("adam")
+    #: None: the generator's own optimiser object serves both players, and its step counter is shared
+    discriminator_optimizer: Choice | None = Choice("adam")
+    batch_size: int = 64
+    #: epochs: reshuffled each epoch, the last smaller batch kept (epochs-drop-last: dropped); stream: reshuffled each
+    #: epoch, batches cross the border; replacement: every image drawn anew
+    sampling: str = "epochs"
+    #: which training images: all, first N, last N
+    subset: str = "all"
+    #: half-life of the generator's moving average in images; 0 for none
+    average_half_life: int = 0
+    precision: str = "fp32"
+    seed: int = 0
+    length: Amount = Amount(50, "epochs")
+    tick_every: Amount = Amount(50, "steps")
+    samples_every: Amount = Amount(1, "epochs")
+    checkpoint_every: Amount = Amount(5, "epochs")
+    #: rows x columns of the sample grid
+    grid: str = "4x4"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
+        _check_member("sampling", self.sampling, SAMPLINGS)
+        _check_member("precision", self.precision, PRECISIONS)
+        _check_member("discriminator_fakes", self.discriminator_fakes, ("training", "inference"))
+        parse_turns(self.turns)
+        parse_subset(self.subset, 1)
+        self.grid_shape  # noqa: B018  (a bad grid is refused here)
+        for name, least in (("batch_size", 1), ("average_half_life", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+        for name in ("length", "tick_every", "samples_every", "checkpoint_every"):
+            if getattr(self, name).count < 1:
+                raise UsageError(f"{name} must be at least 1 {getattr(self, name).unit}, not {getattr(self, name)}.")
+        if not self.losses:
+            raise UsageError("A recipe needs at least one loss.")
+
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the sample grid."""
+        match = re.fullmatch(r"(\d{1,2})x(\d{1,2})", self.grid)
+        if not match or not int(match[1]) * int(match[2]):
+            raise UsageError(f"grid={self.grid!r} is not ROWSxCOLUMNS, such as 4x4.")
+        return int(match[1]), int(match[2])
+
+    def merged(self, changes: Mapping[str, Any]) -> Self:
+        """This recipe with some fields replaced. A bare number in an interval is counted in the length's unit."""
+        names = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in names:
+                raise UsageError(f"A recipe has no field {name!r}.{did_you_mean(name, names)} It has: {', '.join(names)}.")
+        unit = Amount.parse(changes.get("length", self.length)).unit
+        intervals = {
+            name: Amount.parse(changes[name], unit)
+            for name in ("tick_every", "samples_every", "checkpoint_every")
+            if name in changes
+        }
+        return dataclasses.replace(self, **{**changes, **intervals})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `Recipe.from_dict` gives the same recipe back."""
+        return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A recipe from `to_dict`'s form. Raises UsageError for a field that no recipe has."""
+        return cls().merged(values)
+
+    def to_toml(self) -> str:
+        """The recipe as a file that `--recipe` reads."""
+        lines = [f"{name} = {_toml(value)}" for name, value in self.to_dict().items() if value is not None]
+        if self.discriminator_optimizer is None:
+            lines.append('discriminator_optimizer = "shared"')
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def read_toml(path: Path) -> dict[str, Any]:
+        """The fields a recipe file sets (any subset of them). Raises UsageError where it is not TOML."""
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not a recipe file in TOML: {error}.") from None
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name in ("losses", "augmentations", "observers"):
+        items: Iterable[Any] = [value] if isinstance(value, str | Mapping | Choice) else value
+        return tuple(Choice.parse(item) for item in items)
+    if name in ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer"):
+        return None if value is None or (name == "discriminator_optimizer" and value == "shared") else Choice.parse(value)
+    if name in ("length", "tick_every", "samples_every", "checkpoint_every"):
+        return Amount.parse(value)
+    if name in ("batch_size", "average_half_life", "seed"):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UsageError(f"{name} must be a whole number, not {value!r}.")
+        return value
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text, not {value!r}.")
+    return value
+
+
+def _check_member(name: str, value: str, members: tuple[str, ...]) -> None:
+    if value not in members:
+        raise UsageError(f"{name}={value!r} is not one of: {', '.join(members)}.{did_you_mean(value, members)}")
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Choice):
+        return {"name": value.name, "options": dict(value.options)} if value.options else value.name
+    if isinstance(value, Amount):
+        return str(value)
+    return [_to_json(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = [f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items() if item is not None]
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
