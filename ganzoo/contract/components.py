@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.images import ImageSpec, ValueRange
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.round import Round
@@ -61,6 +62,19 @@ class Dataset(ABC):
 
         A dataset without labels is a dataset of one class: zeros.
         """
+
+    def verify(self) -> str:
+        """Check what lies on disk as thoroughly as can be and say in a few words what was checked.
+
+        Raises GanzooError naming the first thing that is wrong. The default reads every image once.
+        """
+        for start in range(0, len(self), 1000):
+            images, labels = self.read(torch.arange(start, min(start + 1000, len(self))))
+            if images.dtype != torch.uint8 or images.shape[1:] != (self.spec.channels, self.spec.height, self.spec.width):
+                raise GanzooError(f"Images {start}.. are {images.dtype} {tuple(images.shape[1:])}, not uint8 {self.spec}.")
+            if labels.min() < 0 or labels.max() >= self.spec.classes:
+                raise GanzooError(f"Images {start}.. have labels outside 0..{self.spec.classes - 1}.")
+        return f"read {len(self)} images of {self.spec}"
 
 
 class Loss(nn.Module, ABC):
