@@ -1,0 +1,54 @@
+"""Adam with PyTorch's own kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import click
+import torch
+from torch import nn
+
+import ganzoo
+
+
+class Adam(ganzoo.Optimizer):
+    """Adam of Kingma & Ba 2015 in one fused kernel, with GAN defaults; weight decay as in AdamW.
+
+    arXiv:1412.6980, algorithm 1; the decay is decoupled from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
+    Defaults of Radford et al. 2015 (arXiv:1511.06434), section 4. As in the paper, `eps` is added to the corrected root
+    of the second moment; Keras adds it to the uncorrected one.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: Annotated[float, click.FloatRange(min=0), "learning rate, constant over the run"] = 2e-4,
+        beta1: Annotated[float, click.FloatRange(0, 1, max_open=True), "decay of the first moment"] = 0.5,
+        beta2: Annotated[float, click.FloatRange(0, 1, max_open=True), "decay of the second moment"] = 0.999,
+        eps: Annotated[float, click.FloatRange(min=0), "added to the root of the second moment"] = 1e-8,
+        weight_decay: Annotated[float, click.FloatRange(min=0), "decoupled: times the learning rate"] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
+        # torch refuses a learning rate that is a tensor beside a beta that is a whole number
+        self.betas = (float(beta1), float(beta2))
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """AdamW over `parameters`; without weight decay that is Adam."""
+        parameters = list(parameters)
+        device = parameters[0].device
+        return torch.optim.AdamW(
+            parameters,
+            # a tensor, so that a recorded step follows it; float32 is what the fused kernel reads
+            lr=torch.tensor(self.lr, dtype=torch.float32, device=device),
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+            capturable=device.type == "cuda",
+        )
+
+    def learning_rate(self, images_seen: int) -> float:
+        """The same at any time."""
+        return self.lr
