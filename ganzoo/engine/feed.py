@@ -1,0 +1,175 @@
+"""Feed: which real images a step sees, as a pure function of the step, written into fixed memory on the device."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganzoo.contract.components import Dataset
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.images import ValueRange, to_range
+from ganzoo.contract.recipe import Recipe, parse_subset
+from ganzoo.engine.ranks import rank, world_size
+from ganzoo.engine.seeds import generator
+
+#: a dataset is held in memory whole if it takes at most this share of what is free there
+MEMORY_SHARE = 0.4
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One minibatch: reals (n, C, H, W) float in the architecture's value range, labels (n,) int64."""
+
+    reals: Tensor
+    labels: Tensor
+
+
+class Feed:
+    """Minibatches of a dataset, `minibatches` of them a step, each `batch_size` images over all ranks together."""
+
+    def __init__(
+        self, dataset: Dataset, recipe: Recipe, minibatches: int, value_range: ValueRange, device: torch.device
+    ) -> None:
+        self.subset = parse_subset(recipe.subset, len(dataset))
+        self.sampling = recipe.sampling
+        self.batch_size = recipe.batch_size
+        self.minibatches = minibatches
+        self.value_range = value_range
+        self.device = device
+        self.seed = recipe.seed
+        if self.sampling == "epochs-drop-last" and self.batch_size > self.length:
+            raise UsageError(
+                f"A batch of {self.batch_size} is larger than the {self.length} training images, so dropping the last "
+                f"batch leaves none; lower --batch-size, or use sampling 'stream'."
+            )
+        if self.batch_size % world_size():
+            raise UsageError(f"A batch of {self.batch_size} cannot be shared by {world_size()} processes evenly.")
+        self._orders: dict[int, Tensor] = {}
+        self._buffers: dict[tuple[int, int], Batch] = {}
+        fits = _fits(dataset, self.subset, device)
+        self._source = _Resident(dataset, self.subset, device) if fits else _Streamed(dataset, self.subset)
+
+    @property
+    def length(self) -> int:
+        """Number of images in an epoch."""
+        return len(self.subset)
+
+    def images_at(self, step: int) -> int:
+        """Real images seen after `step` steps."""
+        minibatch = step * self.minibatches
+        if self.sampling in ("stream", "replacement"):
+            return minibatch * self.batch_size
+        epoch, position = divmod(minibatch, self._batches_per_epoch)
+        whole = self.length if self.sampling == "epochs" else self._batches_per_epoch * self.batch_size
+        return epoch * whole + min(position * self.batch_size, whole)
+
+    @property
+    def epoch_images(self) -> int:
+        """Images a whole epoch shows: all, or whole batches only where the last is dropped."""
+        if self.sampling == "epochs-drop-last":
+            return self._batches_per_epoch * self.batch_size
+        return self.length
+
+    @property
+    def _batches_per_epoch(self) -> int:
+        whole, rest = divmod(self.length, self.batch_size)
+        return whole + (rest > 0 and self.sampling == "epochs")
+
+    def indices(self, minibatch: int) -> Tensor:
+        """Positions in the subset (n,) of one minibatch of the whole run, for all ranks together."""
+        size = self.batch_size
+        if self.sampling == "replacement":
+            return torch.randint(self.length, (size,), generator=generator("cpu", self.seed, "replacement", minibatch))
+        if self.sampling == "stream":
+            first = minibatch * size
+            positions = torch.arange(first, first + size)
+            epochs = positions // self.length
+            return torch.cat(
+                [self._order(int(e))[positions[epochs == e] - e * self.length] for e in epochs.unique().tolist()]
+            )
+        epoch, position = divmod(minibatch, self._batches_per_epoch)
+        return self._order(epoch)[position * size : (position + 1) * size]
+
+    def mine(self, minibatch: int) -> Tensor:
+        """This rank's share of `indices`."""
+        indices = self.indices(minibatch)
+        share = len(indices) // world_size()
+        return indices[rank() * share : (rank() + 1) * share] if world_size() > 1 else indices
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            self._orders = {key: order for key, order in self._orders.items() if key >= epoch - 1}
+            self._orders[epoch] = torch.randperm(self.length, generator=generator("cpu", self.seed, "order", epoch))
+        return self._orders[epoch]
+
+    def fill(self, step: int) -> list[Batch]:
+        """The minibatches of `step`, in the same memory every time (for each size of batch)."""
+        batches = []
+        for slot in range(self.minibatches):
+            images, labels = self._source.take(self, step * self.minibatches + slot)
+            batch = self._buffer(slot, images)
+            batch.reals.copy_(to_range(images, self.value_range), non_blocking=True)
+            batch.labels.copy_(labels, non_blocking=True)
+            batches.append(batch)
+        return batches
+
+    def _buffer(self, slot: int, images: Tensor) -> Batch:
+        key = (slot, len(images))
+        if key not in self._buffers:
+            reals = torch.empty(
+                images.shape,
+                dtype=torch.get_default_dtype(),
+                device=self.device,
+                memory_format=torch.channels_last,
+            )
+            self._buffers[key] = Batch(reals, torch.empty(len(images), dtype=torch.int64, device=self.device))
+        return self._buffers[key]
+
+
+class _Resident:
+    """The whole subset as one uint8 tensor on the device: a minibatch is an index."""
+
+    def __init__(self, dataset: Dataset, subset: range, device: torch.device) -> None:
+        spec = dataset.spec
+        shape = (len(subset), spec.channels, spec.height, spec.width)
+        self.images = torch.empty(shape, dtype=torch.uint8, device=device)
+        self.labels = torch.empty(len(subset), dtype=torch.int64, device=device)
+        for start in range(0, len(subset), _CHUNK):
+            images, labels = dataset.read(torch.tensor(subset[start : start + _CHUNK]))
+            self.images[start : start + len(images)] = images.to(device)
+            self.labels[start : start + len(images)] = labels.to(device)
+
+    def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
+        indices = feed.mine(minibatch).to(self.images.device)
+        return self.images[indices], self.labels[indices]
+
+
+class _Streamed:
+    """Images read as they are needed, one minibatch ahead of the step in a thread, from pinned memory where it helps."""
+
+    def __init__(self, dataset: Dataset, subset: range) -> None:
+        self.dataset, self.subset = dataset, subset
+        self._ahead: dict[int, Future[tuple[Tensor, Tensor]]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ganzoo-feed")
+
+    def _read(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.dataset.read(feed.mine(minibatch) + self.subset.start)
+        return (images.pin_memory(), labels.pin_memory()) if feed.device.type == "cuda" else (images, labels)
+
+    def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
+        ready = self._ahead.pop(minibatch, None)
+        images, labels = ready.result() if ready else self._read(feed, minibatch)
+        self._ahead = {minibatch + 1: self._thread.submit(self._read, feed, minibatch + 1)}
+        return images.to(feed.device, non_blocking=True), labels.to(feed.device, non_blocking=True)
+
+
+def _fits(dataset: Dataset, subset: range, device: torch.device) -> bool:
+    size = len(subset) * (dataset.spec.pixels + 8)
+    if device.type == "cuda":
+        return size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+    return size <= MEMORY_SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

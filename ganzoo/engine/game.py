@@ -1,0 +1,313 @@
+"""The game: two players, the turns of one step, and the one generic step that plays them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.contract.components import Architecture, Augmentation, Loss, Optimizer
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.recipe import Recipe, parse_turns
+from ganzoo.contract.round import BOTH_SIDES, Round
+from ganzoo.engine import seeds
+from ganzoo.engine.feed import Batch
+from ganzoo.engine.meter import Meter
+from ganzoo.engine.ranks import mean_over_ranks, rank, world_size
+
+
+class Player:
+    """Networks, the optimiser that moves them, and the cost they are moved by."""
+
+    def __init__(self, role: str, networks: dict[str, nn.Module], optimizer: Optimizer, losses: Sequence[Loss]) -> None:
+        #: "discriminator" or "generator": whose side of each loss this player pays
+        self.role = role
+        named = [(f"{prefix}.{name}", p) for prefix, net in networks.items() for name, p in net.named_parameters()]
+        self.names = [name for name, _ in named]
+        self.parameters = [parameter for _, parameter in named]
+        self.component = optimizer
+        self.optimizer = optimizer.build(self.parameters)
+        self._losses = losses
+        self._materialise_state()
+
+    def cost(self, round: Round) -> Tensor:
+        """What this round costs the player: its side of every loss, added; a float32 scalar (float64 networks: float64)."""
+        return torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
+
+    def update(self, gradients: Sequence[Tensor]) -> None:
+        """Move the networks against `gradients`, which take their parameters' memory layout first."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # autograd.grad keeps whatever strides backward left; fused optimisers need those of the parameter
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+        self.optimizer.step()
+
+    def set_learning_rate(self, images_seen: int) -> None:
+        """Write the scheduled learning rate in place, outside anything captured."""
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(self.component.learning_rate(images_seen))
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """The optimiser's tensors under the names of their parameters."""
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            for key, value in self.optimizer.state[parameter].items():
+                yield f"{name}/{key}", value
+
+    def _materialise_state(self) -> None:
+        """Let the optimiser create its state now, all zeros, so that it can be restored and captured in fixed memory."""
+        if all(self.optimizer.state[parameter] for parameter in self.parameters):
+            return
+        buffers = {name: value.clone() for name, value in self.component.named_buffers()}
+        weights = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        with torch.no_grad():
+            for parameter, weight in zip(self.parameters, weights, strict=True):
+                parameter.copy_(weight)
+                parameter.grad = None
+                for value in self.optimizer.state[parameter].values():
+                    value.zero_()
+            for name, value in self.component.named_buffers():
+                value.copy_(buffers[name])
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The players who move on one round, the side of it they are judged on, and the minibatch it is made of."""
+
+    players: tuple[Player, ...]
+    sides: frozenset[str]
+    minibatch: int
+
+    @property
+    def moves_generator(self) -> bool:
+        """Whether gradients must flow into the generator."""
+        return any(player.role == "generator" for player in self.players)
+
+
+class Average:
+    """The moving average of the generator. With a half-life of zero it is the generator itself."""
+
+    def __init__(self, network: nn.Module, half_life: int, batch_size: int) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False) if half_life else network
+        # weights and buffers alike; integer counters are copied
+        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True)) if half_life else []
+        self._followed = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._share = 1 - 0.5 ** (batch_size / half_life) if half_life else 1.0
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the share of one step towards the generator."""
+        for mine, theirs in self._copied:
+            mine.copy_(theirs)
+        if self._followed:
+            mine_all, theirs_all = (list(side) for side in zip(*self._followed, strict=True))
+            torch._foreach_lerp_(mine_all, theirs_all, self._share)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+class Game:
+    """Both players, the turns of one step and the average of the generator, seated on a device."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        images: ImageSpec,
+        losses: Sequence[Loss],
+        augmentations: Sequence[Augmentation],
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        seeds.reseed(recipe.seed, "networks")
+        generator, discriminator = architecture.networks(images)
+        self.architecture = architecture
+        self.device = device
+        self.batch_size = recipe.batch_size
+        self.generator = _seat(generator, device)
+        self.discriminator = _seat(discriminator, device)
+        self.losses = [loss.to(device) for loss in losses]
+        self.augmentations = [augmentation.to(device) for augmentation in augmentations]
+        self.random = torch.Generator(device)
+        self.training_fakes = recipe.discriminator_fakes == "training"
+        self.autocast = recipe.precision == "bf16"
+        self.optimizers = {
+            "generator": generator_optimizer.to(device),
+            "discriminator": discriminator_optimizer.to(device),
+        }
+        self.players: dict[str, Player] = {}
+        self.turns = self._seat_turns(parse_turns(recipe.turns))
+        self.average = Average(self.generator, recipe.average_half_life, recipe.batch_size)
+        self.meter = Meter(self._scalar_names(), device)
+
+    def _seat_turns(self, turns: list[list[str]]) -> list[Turn]:
+        seated, minibatch = [], -1
+        for names in turns:
+            sides = frozenset(name[2:] for name in names if name.startswith("D.")) or BOTH_SIDES
+            if sides != BOTH_SIDES and (bad := [loss for loss in self.losses if not loss.separable]):
+                raise UsageError(
+                    f"The turn {'+'.join(names)} judges the discriminator on {'/'.join(sides)} alone, and the loss "
+                    f"{type(bad[0]).__name__} needs both sides; write turns with D, such as 'D,G'."
+                )
+            # a turn without a look at new reals replays the minibatch of the one before it
+            if minibatch < 0 or any(name in ("D", "D.reals") for name in names):
+                minibatch += 1
+            seated.append(Turn(tuple(self._player(name) for name in names), sides, minibatch))
+        return seated
+
+    def _player(self, name: str) -> Player:
+        key = name.split(".")[0]
+        if key not in self.players:
+            both = {"generator": self.generator, "discriminator": self.discriminator}
+            role = "discriminator" if key == "D" else "generator"
+            networks = both if key == "GD" else {role: both[role]}
+            self.players[key] = Player(role, networks, self.optimizers[role], self.losses)
+        return self.players[key]
+
+    def _scalar_names(self) -> tuple[str, ...]:
+        roles = dict.fromkeys(player.role for turn in self.turns for player in turn.players)
+        accuracy = ("discriminator_accuracy",) if "discriminator" in roles else ()
+        return (*(f"{role}_loss" for role in roles), *accuracy)
+
+    @property
+    def minibatches(self) -> int:
+        """How many minibatches of reals a step uses."""
+        return self.turns[-1].minibatch + 1
+
+    def latents(self, count: int) -> Tensor:
+        """This rank's `count` latents (count, Z) of the ones all ranks draw together."""
+        latents = self.architecture.latents(count * world_size(), self.random)
+        return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
+
+    def round(self, turn: Turn, batch: Batch) -> Round:
+        """What a turn is played on: this minibatch, and fakes for its labels."""
+        return Round(
+            batch.reals,
+            batch.labels,
+            self.latents(len(batch.reals)),
+            lambda latents, labels: self._generate(latents, labels, turn.moves_generator),
+            self.discriminate,
+            turn.sides,
+        )
+
+    def _generate(self, latents: Tensor, labels: Tensor, moved: bool) -> Tensor:
+        # no graph unless the generator moves: thrift only, the numbers are the same
+        with torch.set_grad_enabled(moved), self._precision():
+            self.generator.train(moved or self.training_fakes)
+            return self.generator(latents, labels).to(latents.dtype)
+
+    def discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Augment, then the discriminator: images (N, C, H, W) -> logits (N, ...) in the images' dtype."""
+        for augmentation in self.augmentations:
+            images = augmentation(images)
+        with self._precision():
+            return self.discriminator(images, labels).to(images.dtype)
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        # the cache of cast weights would outlive a recorded step; casts are cheap
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
+            yield
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module whose tensors are state, by name."""
+        named: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
+        if self.average.network is not self.generator:
+            named["average"] = self.average.network
+        named |= {f"loss{index}": loss for index, loss in enumerate(self.losses)}
+        named |= {f"augmentation{index}": augmentation for index, augmentation in enumerate(self.augmentations)}
+        named |= {f"{role}_optimizer": optimizer for role, optimizer in self.optimizers.items()}
+        return named | {"meter": self.meter}
+
+    def reseed(self, seed: int, step: int) -> None:
+        """Set all randomness of a step: the latents are those of all ranks together, the rest is each rank's own."""
+        seeds.reseed(seed, "step", step, rank())
+        self.random.manual_seed(seeds.derive(seed, "latents", step))
+
+    def advance(self, images_seen: int) -> None:
+        """Write every schedule in place before a step: learning rates, and whatever a part advances by itself."""
+        for player in self.players.values():
+            player.set_learning_rate(images_seen)
+        for module in self.modules().values():
+            if callable(advance := getattr(module, "advance", None)):
+                advance(images_seen)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor the next step depends on, by name: modules with their buffers, and optimisers by parameter."""
+        tensors = {
+            f"{owner}/{name}": value
+            for owner, module in self.modules().items()
+            for name, value in (*module.named_parameters(), *module.named_buffers())
+        }
+        for key, player in self.players.items():
+            tensors |= {f"player{key}/{name}": value for name, value in player.state()}
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Copy a saved `state` into this game, in place. Raises GanzooError before anything moved where it does not fit."""
+        mine = self.state()
+        _refuse_misfit(mine, tensors)
+        for name, value in mine.items():
+            value.copy_(tensors[name])
+
+
+def _refuse_misfit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    differences = [f"{name} is missing" for name in mine if name not in theirs]
+    differences += [f"{name} is not known here" for name in theirs if name not in mine]
+    for name in mine.keys() & theirs.keys():
+        expected, found = mine[name], theirs[name]
+        if expected.shape != found.shape or expected.dtype != found.dtype:
+            differences.append(
+                f"{name} is {found.dtype} {tuple(found.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
+            )
+    if differences:
+        shown = "; ".join(sorted(differences)[:5])
+        raise GanzooError(f"The saved state does not fit this recipe in {len(differences)} places: {shown}.")
+
+
+def _seat(network: nn.Module, device: torch.device) -> nn.Module:
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last)
+
+
+def play(game: Game, batches: Sequence[Batch]) -> None:
+    """One step: every turn of the game, each on a round of its own. `batches` holds one minibatch for each of
+    `game.minibatches`.
+
+    Gradients of all players of a turn are taken before any of them moves: `D+G` is a simultaneous update.
+    """
+    scalars: dict[str, list[Tensor]] = {name: [] for name in game.meter.names}
+    for turn in game.turns:
+        round = game.round(turn, batches[turn.minibatch])
+        costs = [player.cost(round) for player in turn.players]
+        gradients = [
+            torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
+            for player, cost in zip(turn.players, costs, strict=True)
+        ]
+        for player, cost, gradient in zip(turn.players, costs, gradients, strict=True):
+            player.update(mean_over_ranks(gradient))
+            scalars[f"{player.role}_loss"].append(cost.detach())
+            if player.role == "discriminator":
+                scalars["discriminator_accuracy"] += _accuracies(round)
+    game.average.follow()
+    game.meter.add({name: torch.stack(values).mean() for name, values in scalars.items()})
+
+
+def _accuracies(round: Round) -> list[Tensor]:
+    """Share of reals with a positive logit, and of fakes without one, of what was asked in this round."""
+    right: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
+    shares = [right[side](logits.detach()).to(torch.float32).mean() for side, logits in round.said.items()]
+    return shares or [torch.zeros((), device=round.reals.device)]
+

@@ -1,0 +1,30 @@
+"""Running means on the device: nothing waits for it until a tick reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Meter(nn.Module):
+    """Sums of named scalars, one addition a step. The names are those of the first step."""
+
+    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
+        super().__init__()
+        self.names = names
+        self.register_buffer("sums", torch.zeros(len(names), dtype=torch.float64, device=device))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64, device=device))
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add one step's scalars; never synchronises."""
+        self.sums += torch.stack([values[name].detach().to(torch.float64) for name in self.names])
+        self.count += 1
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading, as Python numbers; empty if nothing was added. Synchronises and resets."""
+        *sums, count = torch.cat([self.sums, self.count.view(1)]).tolist()
+        self.sums.zero_()
+        self.count.zero_()
+        return {name: value / count for name, value in zip(self.names, sums, strict=True)} if count else {}

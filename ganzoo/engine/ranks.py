@@ -1,0 +1,37 @@
+"""Rank, world size and the mean over ranks: torch.distributed and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def start(device: torch.device) -> None:
+    """Join the other processes when `torchrun` started this one; do nothing when it runs alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def rank() -> int:
+    """This process among its peers, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes that play together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Each tensor averaged over all processes, in one all-reduce; on one process, the tensors themselves."""
+    if world_size() == 1:
+        return tensors
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
