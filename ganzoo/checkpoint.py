@@ -1,0 +1,171 @@
+"""A state on disk that a crash cannot spoil: written beside, synced, renamed; checked by digests before it is used.
+
+    checkpoints/000600000/state.safetensors  meta.json  MANIFEST.json
+
+The manifest holds size and sha256 of the other files and of itself. A directory without a good manifest is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from ganzoo.contract.errors import GanzooError
+
+FORMAT = 1
+_FILES = ("state.safetensors", "meta.json")
+
+
+class BadCheckpoint(GanzooError):
+    """A checkpoint that must not be used; the message says what is wrong with which file."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Make `data` the content of `path`: whole or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        _write(temporary, data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as safetensors, whatever device and memory layout they have here."""
+    return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
+
+
+def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2) -> Path:
+    """Commit one checkpoint below `folder`, then remove all but the newest `keep`.
+
+    Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
+    """
+    infinite = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if infinite:
+        raise GanzooError(
+            f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "
+            f"one is kept. Lower the learning rate, or resume from it with another recipe."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {"state.safetensors": tensors_to_bytes(tensors), "meta.json": _json({"format": FORMAT, **meta})}
+    _refuse_full_disk(folder, sum(map(len, contents.values())))
+    final = folder / name
+    if final.exists():  # the same moment is written again by a resumed run: the bytes are the same
+        return final
+    temporary = folder / f".tmp-{name}-{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        for file, data in contents.items():
+            _write(temporary / file, data)
+        _write(temporary / "MANIFEST.json", _manifest(name, contents))
+        sync_directory(temporary)
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(folder)
+    _prune(folder, keep)
+    return final
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < 1.2 * needed:
+        raise GanzooError(
+            f"No room for a checkpoint in {folder}: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; "
+            f"free some space and resume the run."
+        )
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _manifest(name: str, contents: Mapping[str, bytes]) -> bytes:
+    files = {file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in contents.items()}
+    body = {"format": FORMAT, "name": name, "files": files}
+    return _json({**body, "self": hashlib.sha256(_json(body)).hexdigest()})
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for old in _names(folder)[:-keep]:
+        doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
+        os.rename(folder / old, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    for leftover in [*folder.glob(".tmp-*"), *folder.glob(".del-*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, meta) of one checkpoint. Raises BadCheckpoint where any bit is not as it was written."""
+    try:
+        manifest = json.loads((path / "MANIFEST.json").read_bytes())
+        body = {key: value for key, value in manifest.items() if key != "self"}
+        if manifest["self"] != hashlib.sha256(_json(body)).hexdigest():
+            raise BadCheckpoint(f"{path}/MANIFEST.json does not match its own digest.")
+        if manifest["format"] != FORMAT:
+            raise BadCheckpoint(f"{path} has format {manifest['format']}; this version of ganzoo reads {FORMAT}.")
+        if manifest["name"] != path.name or sorted(manifest["files"]) != sorted(_FILES):
+            raise BadCheckpoint(f"{path}/MANIFEST.json belongs to another checkpoint.")
+        contents = {file: _checked(path / file, manifest["files"][file]) for file in _FILES}
+        tensors = safetensors.torch.load(contents["state.safetensors"])
+        meta = json.loads(contents["meta.json"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise BadCheckpoint(f"{path} is not a whole checkpoint: {type(error).__name__} {error}.") from None
+    return tensors, meta
+
+
+def _checked(path: Path, expected: Mapping[str, Any]) -> bytes:
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise BadCheckpoint(f"{path} has {size} bytes, expected {expected['bytes']}.")
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected["sha256"]:
+        raise BadCheckpoint(f"{path} has sha256 {found[:16]}..., expected {expected['sha256'][:16]}...")
+    return data
+
+
+def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+    """The newest good checkpoint below `folder` and a note for each bad one passed over; None where there is none."""
+    notes: list[str] = []
+    for name in reversed(_names(folder)):
+        try:
+            return *load(folder / name), notes
+        except BadCheckpoint as error:
+            notes.append(f"passed over a damaged checkpoint: {error}")
+    if notes:
+        raise GanzooError(f"No usable checkpoint in {folder}: {notes[0].removeprefix('passed over a ')}")
+    return None

@@ -1,0 +1,174 @@
+"""The run directory: everything that happened, in files that are whole or absent.
+
+    recipe.json       what is computed; only its length moves, when a run is made longer
+    environment.json  versions, device, and the distribution of each part; written before the first step
+    lock              the process that writes here now
+    stats.jsonl       one line a tick          scores.jsonl   one line an evaluation
+    samples/          grids of fixed latents, named by images seen
+    generators/       the generator (its moving average, if the recipe has one), safetensors
+    checkpoints/      the whole state, the last two
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ganzoo import checkpoint
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.hooks import Moment
+from ganzoo.contract.recipe import Amount, Recipe
+
+
+class Run:
+    """One run directory. A run opened with `writes=False` (another rank, or a reader) changes nothing on disk."""
+
+    def __init__(self, path: Path, recipe: Recipe, writes: bool = False) -> None:
+        self.path = path
+        self.recipe = recipe
+        self.writes = writes
+
+    # --- making and opening -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> Run:
+        """A new run in `path`. Raises UsageError where something lies there already, GanzooError where it cannot be made."""
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
+        if (path / "recipe.json").exists():
+            raise UsageError(
+                f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
+            )
+        if path.is_dir() and any(child.name != "lock" for child in path.iterdir()):
+            raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path, recipe, writes=True)
+            run._lock()
+            run._write_json("environment.json", environment)
+            run._write_json("recipe.json", recipe.to_dict())
+        except OSError as error:
+            raise GanzooError(f"Cannot write a run to {path}: {error.strerror or error}.") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path, writes: bool = False) -> Run:
+        """The run in `path`. Raises UsageError where there is none, GanzooError where another process writes it."""
+        if not (path / "recipe.json").is_file():
+            raise UsageError(f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed.")
+        try:
+            recipe = Recipe.from_dict(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise GanzooError(f"{path / 'recipe.json'} is damaged: {error}.") from None
+        run = cls(path, recipe, writes)
+        if writes:
+            run._lock()
+        return run
+
+    def lengthen(self, length: Amount) -> None:
+        """Move the end of the run: the one field of a recipe that may change."""
+        self.recipe = self.recipe.merged({"length": length})
+        if self.writes:
+            self._write_json("recipe.json", self.recipe.to_dict())
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What environment.json says."""
+        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+
+    # --- one run, one writer ------------------------------------------------------------------------------------
+
+    def _lock(self) -> None:
+        mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())})
+        path = self.path / "lock"
+        for _ in range(2):
+            try:
+                with open(path, "x", encoding="utf-8") as file:
+                    file.write(mine)
+                return
+            except FileExistsError:
+                self._refuse_living_owner(path)
+                path.unlink(missing_ok=True)
+        raise GanzooError(f"{self.path} is being taken by another process; try again.")
+
+    def _refuse_living_owner(self, path: Path) -> None:
+        try:
+            owner = json.loads(path.read_text(encoding="utf-8"))
+            pid, host, start = int(owner["pid"]), owner["host"], owner["start"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # half-written by a process that died
+        if host != socket.gethostname():
+            raise GanzooError(
+                f"{self.path} is written by process {pid} on {host}; if that one is gone, remove {path} and try again."
+            )
+        if _process_start(pid) == start and start is not None:
+            raise GanzooError(f"{self.path} is being written by process {pid} on this machine; stop that one first.")
+
+    def close(self) -> None:
+        """Let others write here."""
+        if self.writes:
+            (self.path / "lock").unlink(missing_ok=True)
+
+    # --- what happened ------------------------------------------------------------------------------------------
+
+    def append(self, name: str, line: Mapping[str, Any]) -> None:
+        """Append one JSON line to `name` (stats.jsonl, scores.jsonl)."""
+        with open(self.path / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The JSON lines of `name`; a torn last line, left by a crash, is passed over."""
+        return list(_json_lines(self.path / name))
+
+    def cut_back(self, moment: Moment) -> None:
+        """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted."""
+        path = self.path / "stats.jsonl"
+        if path.exists():
+            kept = [line for line in _json_lines(path) if line["step"] <= moment.step]
+            checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        for folder in ("samples", "generators"):
+            for file in (self.path / folder).glob("*"):
+                if file.stem.isdigit() and int(file.stem) > moment.images:
+                    file.unlink()
+
+    def file(self, folder: str, moment: Moment, suffix: str) -> Path:
+        """`folder/000500000.suffix`: the name is the images seen."""
+        (self.path / folder).mkdir(exist_ok=True)
+        return self.path / folder / f"{moment.images:09d}{suffix}"
+
+    def newest(self, folder: str, suffix: str) -> Path | None:
+        """The file of `folder` with the most images seen."""
+        files = [file for file in (self.path / folder).glob(f"*{suffix}") if file.stem.isdigit()]
+        return max(files, key=lambda file: int(file.stem), default=None)
+
+    def _write_json(self, name: str, value: Any) -> None:
+        checkpoint.write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _process_start(pid: int) -> str | None:
+    """A token that tells one life of a process number from the next; None where no such process lives."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return None
+    return f"alive-{int(time.time()) // 10**9}"  # no /proc here: a living process of that number counts as the owner

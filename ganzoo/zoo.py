@@ -1,0 +1,258 @@
+"""The zoo finds parts by name. Names live in package metadata; nothing of a part is imported until it is named."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS, Component, ComponentHooks, hookimpl
+from ganzoo.contract.options import resolve
+from ganzoo.contract.recipe import Choice
+
+FIRST_PARTY = "torch-ganzoo"
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_SINGULAR = {kind: KINDS[kind].lower() for kind in KINDS}
+
+
+@dataclasses.dataclass
+class Plugin:
+    """One distribution that offers parts."""
+
+    distribution: str
+    version: str
+    components: list[Component] = dataclasses.field(default_factory=list)
+    errors: list[str] = dataclasses.field(default_factory=list)
+    disabled: bool = False
+
+
+class _Declared:
+    """What a distribution wrote down as entry points, as a pluggy plugin."""
+
+    def __init__(self, components: list[Component]) -> None:
+        self.components = components
+
+    @hookimpl
+    def ganzoo_components(self) -> list[Component]:
+        return self.components
+
+
+class Zoo:
+    """All parts that can be had here."""
+
+    def __init__(self, sources: Iterable[Distribution] | None = None) -> None:
+        self.plugins: dict[str, Plugin] = {}
+        self.notes: list[str] = []
+        self._manager = pluggy.PluginManager("ganzoo")
+        self._manager.add_hookspecs(ComponentHooks)
+        disabled = {_normal(name) for name in os.environ.get("GANZOO_DISABLE", "").split(",") if name.strip()}
+        for distribution in sources if sources is not None else distributions():
+            points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
+            if points and _normal(distribution.name) not in self.plugins:
+                self._add(distribution, points, _normal(distribution.name) in disabled)
+
+    def _add(self, distribution: Distribution, points: list[EntryPoint], disabled: bool) -> None:
+        plugin = Plugin(_normal(distribution.name), distribution.version, disabled=disabled)
+        self.plugins[plugin.distribution] = plugin
+        declared = []
+        for point in points:
+            kind = point.group.removeprefix("ganzoo.")
+            if point.group == "ganzoo":
+                if not disabled:
+                    self._register_module(plugin, point)
+            elif kind not in KINDS:
+                plugin.errors.append(f"entry-point group {point.group!r} is unknown.{did_you_mean(kind, KINDS)}")
+            elif not _NAME.fullmatch(point.name):
+                plugin.errors.append(f"{kind}: the name {point.name!r} is not made of a-z, 0-9 and single dashes")
+            else:
+                declared.append(Component(kind, point.name, point.value))
+        if not disabled:
+            self._manager.register(_Declared(declared), name=plugin.distribution)
+        plugin.components = [self._owned(component, plugin) for component in declared]
+
+    def _register_module(self, plugin: Plugin, point: EntryPoint) -> None:
+        """A module with `ganzoo_components`: imported now, in a try of its own."""
+        try:
+            module = import_module(point.module)
+            self._manager.register(module, name=f"{plugin.distribution}:{point.name}")
+            for component in module.ganzoo_components():
+                plugin.components.append(self._owned(component, plugin))
+        except (Exception, SystemExit) as error:
+            plugin.errors.append(f"module {point.module}: {_cause(error)}")
+
+    @staticmethod
+    def _owned(component: Component, plugin: Plugin) -> Component:
+        return dataclasses.replace(component, distribution=plugin.distribution, version=plugin.version)
+
+    def components(self, kind: str) -> list[Component]:
+        """All parts of a kind, by name; disabled distributions left out."""
+        found = [c for p in self.plugins.values() if not p.disabled for c in p.components if c.kind == kind]
+        return sorted(found, key=lambda component: (component.name, component.distribution))
+
+    def names(self, kind: str) -> list[str]:
+        """Short names of a kind."""
+        return list(dict.fromkeys(component.name for component in self.components(kind)))
+
+    def find(self, kind: str, name: str) -> Component:
+        """The part of that short name or full id. Raises UsageError, with near names, where there is no one such part."""
+        known = self.components(kind)
+        matches = [component for component in known if name in (component.name, component.id)]
+        own = [component for component in matches if component.distribution == FIRST_PARTY]
+        matches = own or matches  # a first-party name never changes meaning
+        if len(matches) > 1:
+            ids = " and ".join(component.id for component in matches)
+            raise UsageError(f"{name!r} is the name of {len(matches)} {kind}: write the full id, {ids}.")
+        if not matches:
+            raise UsageError(self._miss(kind, name))
+        return matches[0]
+
+    def _miss(self, kind: str, name: str) -> str:
+        names = self.names(kind)
+        others = [other for other in KINDS if other != kind and name in self.names(other)]
+        hint = did_you_mean(name, names)
+        if others and not hint:
+            hint = f" It is one of the {others[0]}."
+        broken = [f"{p.distribution}: {p.errors[0]}" for p in self.plugins.values() if p.errors]
+        blocked = [p.distribution for p in self.plugins.values() if p.disabled]
+        extra = f" A plugin failed to load: {broken[0]}." if broken else ""
+        extra += f" Disabled by GANZOO_DISABLE: {', '.join(blocked)}." if blocked else ""
+        known = f" Known: {', '.join(names)}." if not hint and len(names) <= 12 else ""
+        return f"There is no {_SINGULAR[kind]} {name!r}.{hint}{known} See `ganzoo list {kind}`.{extra}"
+
+    def load(self, kind: str, choice: Choice) -> type[Any]:
+        """The class of a part, imported now. Raises GanzooError naming the part and the cause where it cannot be."""
+        if choice.is_location:
+            return _checked_class(kind, _load_location(choice.name), choice.name)
+        component = self.find(kind, choice.name)
+        try:
+            module, _, attribute = component.target.partition(":")
+            loaded = functools.reduce(getattr, attribute.split("."), import_module(module))
+        except (Exception, SystemExit) as error:
+            raise GanzooError(
+                f"{_SINGULAR[kind].capitalize()} {component.id} {component.version} cannot be loaded: {_cause(error)}"
+            ) from error
+        return _checked_class(kind, loaded, component.id)
+
+    def resolve(self, kind: str, choice: Choice) -> Choice:
+        """The same choice with all its options, converted and checked."""
+        return Choice(choice.name, self.options(kind, choice))
+
+    def options(self, kind: str, choice: Choice) -> dict[str, Any]:
+        """All options of a chosen part. Raises UsageError for one it does not have or a value it does not take."""
+        loaded = self.load(kind, choice)
+        reserved = {"split": "train"} if kind == "datasets" else {}
+        try:
+            options = resolve(loaded, {**choice.options, **reserved}, f"{_SINGULAR[kind].capitalize()} {choice.name}")
+        except TypeError as error:
+            raise GanzooError(f"{_SINGULAR[kind].capitalize()} {choice.name} breaks the contract: {error}") from None
+        return {name: value for name, value in options.items() if name not in reserved}
+
+    def build(self, kind: str, choice: Choice, **reserved: Any) -> Any:
+        """A part made from its choice. Raises UsageError for bad options, GanzooError where its constructor fails."""
+        loaded = self.load(kind, choice)
+        options = self.options(kind, choice)
+        try:
+            return loaded(**options, **reserved)
+        except (GanzooError, MemoryError):
+            raise
+        except ValueError as error:
+            raise UsageError(f"{_SINGULAR[kind].capitalize()} {choice}: {error}") from error
+        except Exception as error:
+            raise GanzooError(f"{_SINGULAR[kind].capitalize()} {choice} cannot be made: {_cause(error)}") from error
+
+    def provenance(self, kind: str, choice: Choice) -> dict[str, str]:
+        """Where a part comes from: its id and version, or the file and its sha256."""
+        if choice.is_location:
+            path = Path(choice.name.rpartition(":")[0])
+            return {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        component = self.find(kind, choice.name)
+        return {"id": component.id, "version": component.version, "target": component.target}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _cause(error: BaseException) -> str:
+    """`ImportError: no module x (file.py, line 3)`: the kind, the words, and the innermost line that is not ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if "importlib" not in f.filename and f.filename != __file__), None)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
+    words = str(error).strip().splitlines()
+    where = f" ({place.filename}, line {place.lineno})" if place else ""
+    return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
+
+
+def _load_location(location: str) -> type[Any]:
+    text, _, attribute = location.rpartition(":")
+    path = Path(text).expanduser().resolve()
+    if not path.is_file():
+        raise UsageError(f"There is no file {text}; a location is written FILE.py:Class.")
+    name = f"ganzoo_location_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{text} is not a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            del sys.modules[name]
+            raise GanzooError(f"{text} cannot be loaded: {_cause(error)}") from error
+    loaded = getattr(sys.modules[name], attribute, None)
+    if loaded is None:
+        classes = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type)]
+        raise UsageError(f"{text} has no class {attribute!r}.{did_you_mean(attribute, classes)}")
+    return loaded
+
+
+def _checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
+    base = getattr(import_module("ganzoo"), KINDS[kind])
+    if not (isinstance(loaded, type) and issubclass(loaded, base)):
+        raise GanzooError(f"{owner} is not a ganzoo.{KINDS[kind]}: it must be a class derived from it.")
+    missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+    if missing:
+        raise GanzooError(f"{owner} is not complete: it does not define {', '.join(missing)}.")
+    return loaded
+
+
+def summary(component: Component) -> str:
+    """The first line of a part's docstring, read from its source without importing anything; empty if it cannot be had."""
+    module, _, attribute = component.target.partition(":")
+    top, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        roots = list(spec.submodule_search_locations or []) if spec else []
+        candidates = [Path(root, *inner).with_suffix(".py") for root in roots] if inner else []
+        candidates += [Path(root, *inner, "__init__.py") for root in roots]
+        if spec and spec.origin and not inner:
+            candidates.append(Path(spec.origin))
+        source = next(path for path in candidates if path.is_file()).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and node.name == attribute:
+                return (ast.get_docstring(node) or "").partition("\n")[0].strip()
+    except (StopIteration, OSError, SyntaxError, ValueError, ImportError):
+        pass
+    return ""
+
+
+@functools.cache
+def zoo() -> Zoo:
+    """The zoo of this process."""
+    return Zoo()
