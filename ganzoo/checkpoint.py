@@ -60,7 +60,9 @@ def sync_directory(path: Path) -> None:
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Tensors as safetensors, whatever device and memory layout they have here."""
-    return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
+    )
 
 
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2) -> Path:

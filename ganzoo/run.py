@@ -1,12 +1,12 @@
 """The run directory: everything that happened, in files that are whole or absent.
 
-    recipe.json       what is computed; only its length moves, when a run is made longer
-    environment.json  versions, device, and the distribution of each part; written before the first step
-    lock              the process that writes here now
-    stats.jsonl       one line a tick          scores.jsonl   one line an evaluation
-    samples/          grids of fixed latents, named by images seen
-    generators/       the generator (its moving average, if the recipe has one), safetensors
-    checkpoints/      the whole state, the last two
+recipe.json       what is computed; only its length moves, when a run is made longer
+environment.json  versions, device, and the distribution of each part; written before the first step
+lock              the process that writes here now
+stats.jsonl       one line a tick          scores.jsonl   one line an evaluation
+samples/          grids of fixed latents, named by images seen
+generators/       the generator (its moving average, if the recipe has one), safetensors
+checkpoints/      the whole state, the last two
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Run:
     def open(cls, path: Path, writes: bool = False) -> Run:
         """The run in `path`. Raises UsageError where there is none, GanzooError where another process writes it."""
         if not (path / "recipe.json").is_file():
-            raise UsageError(f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed.")
+            raise UsageError(
+                f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
+            )
         try:
             recipe = Recipe.from_dict(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
         except (ValueError, TypeError, AttributeError) as error:

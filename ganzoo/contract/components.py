@@ -70,8 +70,14 @@ class Dataset(ABC):
         """
         for start in range(0, len(self), 1000):
             images, labels = self.read(torch.arange(start, min(start + 1000, len(self))))
-            if images.dtype != torch.uint8 or images.shape[1:] != (self.spec.channels, self.spec.height, self.spec.width):
-                raise GanzooError(f"Images {start}.. are {images.dtype} {tuple(images.shape[1:])}, not uint8 {self.spec}.")
+            if images.dtype != torch.uint8 or images.shape[1:] != (
+                self.spec.channels,
+                self.spec.height,
+                self.spec.width,
+            ):
+                raise GanzooError(
+                    f"Images {start}.. are {images.dtype} {tuple(images.shape[1:])}, not uint8 {self.spec}."
+                )
             if labels.min() < 0 or labels.max() >= self.spec.classes:
                 raise GanzooError(f"Images {start}.. have labels outside 0..{self.spec.classes - 1}.")
         return f"read {len(self)} images of {self.spec}"

@@ -60,7 +60,11 @@ class Choice:
 
 
 def _plain(value: Any) -> str:
-    return {True: "true", False: "false", None: "none"}[value] if value is None or value is True or value is False else str(value)
+    return (
+        {True: "true", False: "false", None: "none"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +187,9 @@ class Recipe:
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
-                raise UsageError(f"A recipe has no field {name!r}.{did_you_mean(name, names)} It has: {', '.join(names)}.")
+                raise UsageError(
+                    f"A recipe has no field {name!r}.{did_you_mean(name, names)} It has: {', '.join(names)}."
+                )
         unit = Amount.parse(changes.get("length", self.length)).unit
         intervals = {
             name: Amount.parse(changes[name], unit)
@@ -222,7 +228,9 @@ def _typed(name: str, value: Any) -> Any:
         items: Iterable[Any] = [value] if isinstance(value, str | Mapping | Choice) else value
         return tuple(Choice.parse(item) for item in items)
     if name in ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer"):
-        return None if value is None or (name == "discriminator_optimizer" and value == "shared") else Choice.parse(value)
+        return (
+            None if value is None or (name == "discriminator_optimizer" and value == "shared") else Choice.parse(value)
+        )
     if name in ("length", "tick_every", "samples_every", "checkpoint_every"):
         return Amount.parse(value)
     if name in ("batch_size", "average_half_life", "seed"):

@@ -167,7 +167,7 @@ class Game:
         return seated
 
     def _player(self, name: str) -> Player:
-        key = name.split(".")[0]
+        key = name.split(".", maxsplit=1)[0]
         if key not in self.players:
             both = {"generator": self.generator, "discriminator": self.discriminator}
             role = "discriminator" if key == "D" else "generator"
@@ -310,4 +310,3 @@ def _accuracies(round: Round) -> list[Tensor]:
     right: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
     shares = [right[side](logits.detach()).to(torch.float32).mean() for side, logits in round.said.items()]
     return shares or [torch.zeros((), device=round.reals.device)]
-

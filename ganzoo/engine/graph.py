@@ -60,7 +60,9 @@ class StepGraph:
                 step()
         except Exception as error:  # whatever a part does that cannot be recorded
             torch.cuda.synchronize(self.device)
-            self.reason = f"the step cannot be recorded: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            self.reason = (
+                f"the step cannot be recorded: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
             step()
             return
         self._graphs[key] = graph

@@ -34,4 +34,4 @@ def reseed(*key: int | str) -> None:
         for device_generator in torch.cuda.default_generators:
             device_generator.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002  (the legacy state is what a plugin might draw from)
+    np.random.seed(seed & 0xFFFFFFFF)

@@ -1,0 +1,201 @@
+"""Assembly: where names, files and devices meet. The verbs stand on this floor; it plays nothing itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from ganzoo.contract.components import Architecture, Dataset
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.recipe import Choice, Recipe
+from ganzoo.engine import ranks
+from ganzoo.engine.feed import Feed
+from ganzoo.engine.game import Game
+from ganzoo.run import Run
+from ganzoo.zoo import Zoo
+
+_KIND_OF = {
+    "architecture": "architectures",
+    "dataset": "datasets",
+    "losses": "losses",
+    "augmentations": "augmentations",
+    "observers": "observers",
+    "generator_optimizer": "optimizers",
+    "discriminator_optimizer": "optimizers",
+}
+
+
+def plan(
+    zoo: Zoo, architecture: Choice, dataset: Choice, named: str | None = None, changes: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The architecture's own recipe <- a recipe file or a named variant, if any <- `changes`. Later wins.
+
+    Every part is found and every option of it written out, so that the recipe still means the same when a default moves.
+    """
+    loaded: type[Architecture] = zoo.load("architectures", architecture)
+    recipe = loaded.recipe
+    if named is not None:
+        recipe = recipe.merged(_named_recipe(loaded, architecture.name, named))
+        options = {**(recipe.architecture.options if recipe.architecture else {}), **architecture.options}
+        architecture = Choice(architecture.name, options)
+    recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
+    return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in _KIND_OF.items()})
+
+
+def _named_recipe(architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
+    path = Path(named)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise UsageError(f"There is no recipe file {named}.")
+        return Recipe.read_toml(path)
+    if named not in architecture.recipes:
+        known = ", ".join(architecture.recipes) or "none"
+        raise UsageError(
+            f"{name} has no recipe {named!r}.{did_you_mean(named, architecture.recipes)} It has: {known}; "
+            f"or name a file that ends in .toml."
+        )
+    return architecture.recipes[named]
+
+
+def _resolved(zoo: Zoo, kind: str, value: Any) -> Any:
+    if value is None:
+        return None
+    return tuple(zoo.resolve(kind, item) for item in value) if isinstance(value, tuple) else zoo.resolve(kind, value)
+
+
+def find_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device. Raises GanzooError where that device is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name!r} is not one of: auto, cpu, cuda, cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name!r} is not one of: auto, cpu, cuda, cuda:N.")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise GanzooError(
+                "--device cuda: torch sees no CUDA device here; use --device cpu, or see `ganzoo doctor`."
+            )
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise GanzooError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
+        torch.cuda.set_device(device)
+    return device
+
+
+@dataclass
+class Table:
+    """A recipe with its parts at the table: what `train` plays."""
+
+    recipe: Recipe
+    architecture: Architecture
+    dataset: Dataset
+    game: Game
+    feed: Feed
+    device: torch.device
+
+
+def assemble(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
+    """Build every part of a recipe on the device. Raises a GanzooError, and writes nothing, where one refuses."""
+    assert recipe.architecture is not None and recipe.dataset is not None  # noqa: S101  (a recipe from `plan`)
+    ranks.start(device)
+    architecture = zoo.build("architectures", recipe.architecture)
+    dataset = zoo.build("datasets", recipe.dataset, split="train")
+    generator_optimizer = zoo.build("optimizers", recipe.generator_optimizer)
+    game = Game(
+        architecture,
+        dataset.spec,
+        [zoo.build("losses", choice) for choice in recipe.losses],
+        [zoo.build("augmentations", choice) for choice in recipe.augmentations],
+        generator_optimizer,
+        zoo.build("optimizers", recipe.discriminator_optimizer)
+        if recipe.discriminator_optimizer
+        else generator_optimizer,
+        recipe,
+        device,
+    )
+    feed = Feed(dataset, recipe, game.minibatches, architecture.value_range, device)
+    return Table(recipe, architecture, dataset, game, feed, device)
+
+
+def environment(table: Table, zoo: Zoo) -> dict[str, Any]:
+    """What else the numbers depend on: versions, machine, and where each part comes from."""
+    recipe, device, dataset = table.recipe, table.device, table.dataset
+    parts = {}
+    for name, kind in _KIND_OF.items():
+        value = getattr(recipe, name)
+        choices = value if isinstance(value, tuple) else [value] if value else []
+        parts[name] = [zoo.provenance(kind, choice) for choice in choices]
+    packages = ("torch-ganzoo", "torch", "torchvision", "numpy", "safetensors", "pluggy")
+    return {
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "world_size": ranks.world_size(),
+        "platform": platform.platform(),
+        "images": asdict(dataset.spec),
+        "class_names": list(class_names(dataset)),
+        "parts": parts,
+    }
+
+
+def class_names(dataset: Dataset) -> Sequence[str]:
+    """Names of the classes, numbers where there are none."""
+    return dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
+
+
+def short_name(choice: Choice | None) -> str:
+    """A part's name without its distribution, or the class of a location."""
+    return choice.name.rpartition("/")[2].rpartition(":")[2] if choice else ""
+
+
+@dataclass
+class Trained:
+    """The generator of a run, rebuilt from its recipe and its weights. It needs no dataset."""
+
+    run: Run
+    architecture: Architecture
+    network: nn.Module
+    images: ImageSpec
+    class_names: Sequence[str]
+    images_seen: int
+    device: torch.device
+
+
+def open_trained(path: Path, zoo: Zoo, device: torch.device, at: int | None = None) -> Trained:
+    """The newest generator of the run in `path`, or the one saved at `at` images.
+
+    Raises GanzooError where there is none yet, its file is damaged, or the plugin of its architecture is gone.
+    """
+    run = Run.open(path)
+    file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
+    if file is None or not file.is_file():
+        raise GanzooError(
+            f"{path} has no trained generator{'' if at is None else f' at {at} images'} yet: train it first."
+        )
+    assert run.recipe.architecture is not None  # noqa: S101  (a run's recipe is complete)
+    architecture = zoo.build("architectures", run.recipe.architecture)
+    facts = run.environment
+    images = ImageSpec(**facts["images"])
+    network, _ = architecture.networks(images)
+    try:
+        tensors = safetensors.torch.load(file.read_bytes())
+        network.load_state_dict(tensors)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise GanzooError(f"{file} does not fit {run.recipe.architecture}: {str(error).splitlines()[0]}") from None
+    network = network.to(device).eval().requires_grad_(False)
+    return Trained(run, architecture, network, images, facts["class_names"], int(file.stem), device)

@@ -1,0 +1,266 @@
+"""Train: from a recipe to a run. `resume` calls the same loop; nothing else in the project trains."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganzoo import checkpoint, pictures
+from ganzoo.assembly import Table, assemble, class_names, environment, find_device, short_name
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.hooks import Moment
+from ganzoo.contract.recipe import Amount, Recipe
+from ganzoo.engine import ranks
+from ganzoo.engine.clock import Clock
+from ganzoo.engine.game import play
+from ganzoo.engine.graph import StepGraph
+from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
+from ganzoo.observers import Observers
+from ganzoo.run import Run
+from ganzoo.zoo import Zoo
+
+
+class Interrupted(GanzooError):
+    """A signal ended the run between two steps; everything is saved."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class _Signals:
+    """SIGINT and SIGTERM end the run between two steps; a second SIGINT ends it at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def _note(self, number: int, _: object) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+    @contextmanager
+    def watched(self) -> Iterator[_Signals]:
+        """Watch them for a while."""
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Session:
+    """One process's part in a run: the table, the clock, the files, and those who watch."""
+
+    def __init__(self, run: Run, table: Table, observers: Observers, note: Callable[[str], None]) -> None:
+        self.run, self.table, self.observers, self.note = run, table, observers, note
+        game, recipe = table.game, table.recipe
+        self.clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+        self._ticked = (0, 0.0)
+        rows, columns = recipe.grid_shape
+        self.columns = columns
+        self.fixed_latents = draw_latents(table.architecture, rows * columns, table.device, recipe.seed)
+        classes = table.dataset.spec.classes if table.architecture.conditional else 1
+        # a conditional grid shows one class a row
+        self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(columns)
+        self.step = StepGraph(table.device, [game.random])
+
+    def restore(self) -> bool:
+        """Take up the newest good checkpoint. Returns False where the run has none yet."""
+        found = checkpoint.load_latest(self.run.path / "checkpoints")
+        if found is None:
+            if self.run.writes:
+                self.run.cut_back(self.clock.moment)
+            return False
+        tensors, meta, notes = found
+        for note in notes:
+            self.note(note)
+        self.table.game.restore(tensors)
+        self.clock.step, self.seconds = meta["step"], meta["seconds"]
+        self._ticked = (meta["ticked_images"], meta["ticked_seconds"])
+        if self.run.writes:
+            self._cut_back()
+        return True
+
+    def _cut_back(self) -> None:
+        """Leave the files as an uninterrupted run would have them now."""
+        moment, recipe = self.clock.moment, self.table.recipe
+        self.run.cut_back(moment)
+        for folder, interval in (("samples", recipe.samples_every), ("generators", recipe.checkpoint_every)):
+            if moment.step and not self.clock.crossed(interval):
+                for file in (self.run.path / folder).glob(f"{moment.images:09d}.*"):
+                    file.unlink()
+
+    def play(self, stop: _Signals) -> None:
+        """The loop: steps until the clock has run out, chores between them."""
+        clock, game, feed, recipe = self.clock, self.table.game, self.table.feed, self.table.recipe
+        chores = (
+            (recipe.tick_every, self.tick),
+            (recipe.samples_every, self.save_samples),
+            (recipe.checkpoint_every, self.save_checkpoint),
+        )
+        if clock.step == 0:
+            self.save_samples()
+        self._since = time.perf_counter() - self.seconds
+        while not clock.done and not stop.number:
+            game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
+            batches = feed.fill(clock.step)  # which images: a pure function of the step
+            game.advance(clock.images)  # learning rates and other schedules, in place
+            self.step(tuple(len(batch.labels) for batch in batches), lambda batches=batches: play(game, batches))  # type: ignore[misc]
+            clock.step += 1
+            for interval, chore in chores:
+                if clock.crossed(interval):
+                    chore()
+        if not clock.crossed(recipe.checkpoint_every):
+            self.save_checkpoint()
+
+    def finish(self) -> None:
+        """The last lines of a run that has come to its end, which a longer run would take back."""
+        if not self.clock.crossed(self.table.recipe.tick_every):
+            self.tick(partial=True)
+        if not self.clock.crossed(self.table.recipe.samples_every):
+            self.save_samples()
+
+    # --- chores ---
+
+    def tick(self, partial: bool = False) -> None:
+        """Means since the last tick into stats.jsonl, then to the observers. Raises GanzooError where one is not finite."""
+        scalars = self.table.game.meter.read()
+        if not scalars:
+            return
+        bad = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if bad:
+            raise GanzooError(
+                f"The training has diverged: {bad[0]} is {scalars[bad[0]]} at step {self.clock.step}. The last good "
+                f"checkpoint is kept; lower the learning rate, or add a penalty such as --loss r1."
+            )
+        moment, self.seconds = self.clock.moment, time.perf_counter() - self._since
+        images, seconds = self._ticked
+        rate = (moment.images - images) / max(self.seconds - seconds, 1e-9)
+        self._ticked = (moment.images, self.seconds)
+        line = {
+            "step": moment.step,
+            "images": moment.images,
+            "epoch": moment.epochs,
+            **{name: round(value, 6) for name, value in scalars.items()},
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(rate, 1),
+            **({"partial": True} if partial else {}),
+        }
+        if self.run.writes:
+            self.run.append("stats.jsonl", line)
+            self.observers.tell("on_tick", run=self.run, moment=moment, scalars=line)
+
+    def save_samples(self) -> None:
+        """A grid of the fixed latents, named by images seen."""
+        if not self.run.writes:
+            return
+        table, moment = self.table, self.clock.moment
+        images = draw_all(table.game.average.network, table.architecture, self.fixed_latents, self.fixed_labels)
+        names = class_names(table.dataset)
+        rows = self.fixed_labels[:: self.columns].tolist() if table.architecture.conditional else []
+        title = (
+            f"{short_name(table.recipe.architecture)} · {short_name(table.recipe.dataset)} · epoch {moment.epochs:.4g}"
+        )
+        path = self.run.file("samples", moment, ".png")
+        pictures.save_png(pictures.grid(images, self.columns, title, [names[label] for label in rows]), path)
+        self.observers.tell("on_samples", run=self.run, moment=moment, path=path)
+
+    def save_checkpoint(self) -> None:
+        """The whole state, and the generator alone beside it."""
+        if not self.run.writes:
+            return
+        game, moment = self.table.game, self.clock.moment
+        self.seconds = time.perf_counter() - self._since
+        meta = {
+            "step": moment.step,
+            "images": moment.images,
+            "seconds": self.seconds,
+            "ticked_images": self._ticked[0],
+            "ticked_seconds": self._ticked[1],
+        }
+        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", game.state(), meta)
+        generator = checkpoint.tensors_to_bytes(game.average.network.state_dict(), {"images": str(moment.images)})
+        checkpoint.write_atomically(self.run.file("generators", moment, ".safetensors"), generator)
+        self.observers.tell("on_checkpoint", run=self.run, moment=moment, path=path)
+
+
+def train(
+    run: Run, table: Table, zoo: Zoo, watching: Mapping[str, object] | None = None, note: Callable[[str], None] = print
+) -> Moment:
+    """Play a run from where it stands to its end, and say where that is.
+
+    `watching` are observers beside the recipe's own, by name. Raises Interrupted, with everything saved, on a signal.
+    """
+    named = {str(choice): zoo.build("observers", choice) for choice in run.recipe.observers}
+    session = Session(run, table, Observers({**named, **(watching or {})}), note)
+    error: BaseException | None = None
+    try:
+        with _Signals().watched() as stop:
+            session.restore()
+            session.observers.tell("on_run_start", run=run)
+            session.play(stop)
+            if stop.number:
+                raise Interrupted(
+                    stop.number,
+                    f"Stopped by {signal.Signals(stop.number).name} after step {session.clock.step}; everything is "
+                    f"saved. Continue with: ganzoo resume {run.path}",
+                )
+            session.finish()
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        run.close()
+        session.observers.tell_end(run, error)
+    return session.clock.moment
+
+
+def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, Moment]:
+    """A new run in `out`, played to its end. `more` goes to `train`."""
+    table = assemble(recipe, zoo, device)
+    writes = ranks.rank() == 0
+    run = Run.create(out, recipe, environment(table, zoo)) if writes else Run(out, recipe)
+    return run, train(run, table, zoo, **more)
+
+
+def resume(
+    path: Path, zoo: Zoo, device_name: str | None = None, length: Amount | None = None, **more: Any
+) -> tuple[Run, Moment]:
+    """Continue the run in `path`, to a new total `length` if one is given. Raises GanzooError where nothing is left to do."""
+    reading = Run.open(path)
+    device = find_device(device_name or reading.environment["device"].partition(":")[0])
+    table = assemble(reading.recipe, zoo, device)
+    run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
+    try:
+        if length is not None:
+            run.lengthen(length)
+        found = checkpoint.load_latest(path / "checkpoints")
+        clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+        clock.step = found[1]["step"] if found else 0
+        if clock.done:
+            raise UsageError(
+                f"{path} has already played its {run.recipe.length}; to play on, name a larger total, for example "
+                f"`ganzoo resume {path} --{run.recipe.length.unit} {run.recipe.length.count + run.recipe.length.count // 2}`."
+            )
+    except BaseException:
+        run.close()
+        raise
+    return run, train(run, table, zoo, **more)
+
+
+def free_directory(recipe: Recipe, parent: Path) -> Path:
+    """`parent/ARCHITECTURE-DATASET`, with the first number behind it that is free."""
+    base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
+    names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
+    return next(parent / name for name in names if not (parent / name).exists())
