@@ -1,0 +1,130 @@
+"""Layers that compute what Keras 2 computes where PyTorch does not: padding, batch norm, memory order, first weights.
+
+Images are (N, C, H, W) here and (N, H, W, C) in Keras; kernels are those of Keras with the axes permuted, nothing
+flipped.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: how a batch's variance enters the moving one: divided by N, or by N - 1 as PyTorch and TensorFlow's fused kernel do
+MovingVariance = Literal["population", "corrected"]
+
+
+class Dense(nn.Linear):
+    """Dense: glorot uniform weights, zero biases."""
+
+    def reset_parameters(self) -> None:
+        """Keras's initial values."""
+        _glorot(self)
+
+
+class SameConv2d(nn.Conv2d):
+    """Conv2D with SAME padding: ceil(size / stride) outputs, the odd pixel of padding at the bottom and right."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Keras's initial values."""
+        _glorot(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        top, bottom = _same_pads(images.shape[2], self.kernel_size[0], self.stride[0])
+        left, right = _same_pads(images.shape[3], self.kernel_size[1], self.stride[1])
+        if (top, left) != (bottom, right):  # a copy, so only where the convolution's own padding will not do
+            images = F.pad(images, (0, right - left, 0, bottom - top))
+        return F.conv2d(images, self.weight, self.bias, self.stride, (top, left))
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """Conv2DTranspose with SAME padding: size * stride outputs, the odd pixel cropped at the bottom and right."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Keras's initial values."""
+        _glorot(self)
+
+    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, in, H, W) -> (N, out, H * stride, W * stride)."""
+        height, width = images.shape[2] * self.stride[0], images.shape[3] * self.stride[1]
+        # the pads of the convolution that it is the transpose of, whose input is the larger image
+        top, _ = _same_pads(height, self.kernel_size[0], self.stride[0])
+        left, _ = _same_pads(width, self.kernel_size[1], self.stride[1])
+        full = F.conv_transpose2d(images, self.weight, self.bias, self.stride, (top, left))
+        return full[:, :, :height, :width]
+
+
+class BatchNorm(nn.Module):
+    """BatchNormalization over axis 1 of (N, C) or (N, C, H, W): eps 1e-3, `momentum` is the share of the old value."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, *, momentum: float, moving_variance: MovingVariance, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.momentum, self.moving_variance, self.eps = momentum, moving_variance, eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The same shape: normalised by the batch while training, by the moving statistics else."""
+        count = values.numel() // values.shape[1]
+        if self.training and (self.moving_variance == "population" or count == 1):
+            return self._population(values, count)
+        return self._normalise(values, self.running_mean, self.running_var, 1 - self.momentum)
+
+    def _population(self, values: Tensor, count: int) -> Tensor:
+        # with momentum 1 the kernel leaves the batch's own statistics behind, the variance divided by count - 1
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        normalised = self._normalise(values, mean, variance, 1.0)
+        population = variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance)
+        self.running_mean.lerp_(mean, 1 - self.momentum)
+        self.running_var.lerp_(population, 1 - self.momentum)
+        return normalised
+
+    def _normalise(self, values: Tensor, mean: Tensor, variance: Tensor, share: float) -> Tensor:
+        # not F.batch_norm: it refuses a batch of one, which Keras trains on and an epoch may end with
+        return torch.batch_norm(
+            values, self.weight, self.bias, mean, variance, self.training, share, self.eps, torch.backends.cudnn.enabled
+        )
+
+    def extra_repr(self) -> str:
+        """What the constructor was given."""
+        return f"{len(self.weight)}, momentum={self.momentum}, moving_variance={self.moving_variance!r}, eps={self.eps}"
+
+
+def flatten(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, H * W * C), channels fastest as in Keras; free of copies where memory is channels_last."""
+    return images.permute(0, 2, 3, 1).flatten(1)
+
+
+def unflatten(values: Tensor, height: int, width: int) -> Tensor:
+    """(N, H * W * C), channels fastest -> (N, C, H, W) in channels_last memory, without a copy."""
+    return values.reshape(len(values), height, width, -1).permute(0, 3, 1, 2)
+
+
+def _same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after an axis of `size` so that a strided convolution gives ceil(size / stride) outputs."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _glorot(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
