@@ -14,9 +14,9 @@ import ganzoo
 class NonSaturating(ganzoo.SeparableLoss):
     """Cross-entropy for the discriminator; the generator maximises log D of its fakes.
 
-    Goodfellow et al. 2014 (arXiv:1406.2661): the discriminator's cost is -E log D(real) - E log(1 - D(fake)), equation 1;
-    the generator's is -E log D(fake), end of section 3; D = sigmoid(logits). In logits -log D is softplus(-logits) and
-    -log(1 - D) is softplus(logits), which stay finite where the logarithm of a sigmoid does not.
+    Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and the end of section 3: the discriminator's cost is
+    -E log D(real) - E log(1 - D(fake)), the generator's -E log D(fake), with D = sigmoid(logits). In logits -log D is
+    softplus(-logits) and -log(1 - D) is softplus(logits), which stay finite where the logarithm of a sigmoid does not.
     One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only reals are smoothed.
     """
 

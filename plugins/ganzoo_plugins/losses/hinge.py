@@ -1,0 +1,28 @@
+"""The hinge loss of SNGAN, SAGAN and BigGAN."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import relu
+
+import ganzoo
+
+
+class Hinge(ganzoo.SeparableLoss):
+    """Hinge loss with margin 1; the generator raises the logits of its fakes.
+
+    Lim & Ye 2017 (arXiv:1705.02894) and Miyato et al. 2018 (arXiv:1802.05957), equations 16 and 17: the discriminator's
+    cost is E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), the generator's -E D(fake), with D the logits.
+    """
+
+    def on_reals(self, logits: Tensor) -> Tensor:
+        """E max(0, 1 - D)."""
+        return relu(1 - logits).mean()
+
+    def on_fakes(self, logits: Tensor) -> Tensor:
+        """E max(0, 1 + D)."""
+        return relu(1 + logits).mean()
+
+    def generator(self, round: ganzoo.Round) -> Tensor:
+        """-E D of the fakes."""
+        return -round.fake_logits.mean()

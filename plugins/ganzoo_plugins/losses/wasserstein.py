@@ -1,0 +1,28 @@
+"""The loss of WGAN."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+import ganzoo
+
+
+class Wasserstein(ganzoo.SeparableLoss):
+    """Difference of mean logits: an earth mover's distance where the discriminator is 1-Lipschitz.
+
+    Arjovsky et al. 2017 (arXiv:1701.07875), equation 2 and algorithm 1: the discriminator's cost is
+    E D(fake) - E D(real), the generator's -E D(fake), with D the logits. It has no lower bound: name a penalty that
+    keeps the discriminator from growing beside it, such as `gradient-penalty`.
+    """
+
+    def on_reals(self, logits: Tensor) -> Tensor:
+        """-E D."""
+        return -logits.mean()
+
+    def on_fakes(self, logits: Tensor) -> Tensor:
+        """E D."""
+        return logits.mean()
+
+    def generator(self, round: ganzoo.Round) -> Tensor:
+        """-E D of the fakes."""
+        return -round.fake_logits.mean()
