@@ -1,0 +1,100 @@
+"""Differentiable augmentation of what the discriminator sees."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import click
+import torch
+from torch import Tensor
+
+import ganzoo
+
+
+class DiffAugment(ganzoo.Augmentation):
+    """Random colour, translation and cutout on reals and fakes alike, for training with little data.
+
+    Zhao et al. 2020 (arXiv:2006.10738), section 3 and appendix; strengths and distributions of their code
+    (mit-han-lab/data-efficient-gans, DiffAugment_pytorch.py). Every image draws its own:
+
+    color: brightness, a shift of up to a quarter of the value range either way; saturation, times 0 to 2 (an image of
+    one channel has none); contrast, times 0.5 to 1.5.
+    translation: up to 1/8 of the size either way, rows and columns.
+    cutout: 1/2 of the height by 1/2 of the width about a random centre, cut off at the border.
+
+    Images may have any value range; nothing is clamped. `span` tells its width to the brightness, the only thing that
+    depends on it. What is moved in or cut out is 0: mid-grey in [-1, 1], black in [0, 1].
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Annotated[str, "any of color, translation, cutout, in order, joined by commas or pluses"] = (
+            "color,translation,cutout"
+        ),
+        span: Annotated[
+            float, click.FloatRange(0, min_open=True), "width of the images' value range: 2 for [-1, 1], 1 for [0, 1]"
+        ] = 2.0,
+    ) -> None:
+        super().__init__()
+        self.span = span
+        changes = {"color": self._color, "translation": _translate, "cutout": _cut_out}
+        # pluses too, because a comma ends an option on the command line
+        names = [name.strip() for name in re.split("[,+]", policy)]
+        if not set(names) <= set(changes) or len(set(names)) < len(names):
+            raise ganzoo.UsageError(
+                f"diffaugment: policy={policy!r} must name some of {', '.join(changes)}, each once; join them by '+'."
+            )
+        self.changes = [changes[name] for name in names]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) in any range -> the same shape."""
+        for change in self.changes:
+            images = change(images)
+        return images
+
+    def _color(self, images: Tensor) -> Tensor:
+        images = images + (_draw(images) - 0.5) * self.span / 2
+        if images.shape[1] > 1:
+            images = _stretch(images, images.mean(dim=1, keepdim=True), 2 * _draw(images))
+        return _stretch(images, images.mean(dim=(1, 2, 3), keepdim=True), 0.5 + _draw(images))
+
+
+def _draw(images: Tensor) -> Tensor:
+    """A number for each image, uniform in [0, 1): (N, 1, 1, 1)."""
+    return torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device)
+
+
+def _stretch(images: Tensor, centre: Tensor, factor: Tensor) -> Tensor:
+    """Scale the distance of every pixel to `centre`."""
+    return (images - centre) * factor + centre
+
+
+def _translate(images: Tensor) -> Tensor:
+    for axis in (2, 3):
+        size = images.shape[axis]
+        reach = (size + 4) // 8  # size / 8, a half up
+        shifts = torch.randint(-reach, reach + 1, (len(images), 1), device=images.device)
+        sources = torch.arange(size, device=images.device) + shifts  # (N, size): where each pixel comes from
+        inside = (sources >= 0) & (sources < size)
+        # clamped sources repeat border pixels; these get no gradient, so its sum has one term and no order to vary
+        images = images.gather(axis, _along(sources.clamp(0, size - 1), axis).expand_as(images)) * _along(inside, axis)
+    return images
+
+
+def _cut_out(images: Tensor) -> Tensor:
+    masks = []
+    for axis in (2, 3):
+        size = images.shape[axis]
+        length = (size + 1) // 2
+        # an even square has its centre between two pixels: one more place for it
+        centres = torch.randint(0, size + 1 - length % 2, (len(images), 1), device=images.device)
+        offsets = torch.arange(size, device=images.device) - (centres - length // 2)
+        masks.append(_along((offsets >= 0) & (offsets < length), axis))
+    return images * ~(masks[0] & masks[1])
+
+
+def _along(values: Tensor, axis: int) -> Tensor:
+    """(N, size) values as (N, 1, size, 1) along axis 2 or (N, 1, 1, size) along axis 3."""
+    return values[:, None, :, None] if axis == 2 else values[:, None, None, :]
