@@ -1,0 +1,59 @@
+"""The run's statistics as a table for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import os
+from typing import Any, TextIO
+
+import ganzoo
+
+
+class CSV(ganzoo.Observer):
+    """Writes stats.csv beside stats.jsonl: one row a tick, under the names of the first tick.
+
+    The table follows from stats.jsonl alone: it is written anew from it when a run starts, resumes or ends, and ticks
+    in between are appended, so a resumed run leaves the table of one never interrupted. What the first tick did not
+    have gets no column.
+    """
+
+    def __init__(self) -> None:
+        self._columns: list[str] = []
+
+    @ganzoo.hookimpl
+    def on_run_start(self, run: Any) -> None:
+        """The rows of what was played before."""
+        self._rewrite(run)
+
+    @ganzoo.hookimpl
+    def on_tick(self, run: Any, scalars: dict[str, Any]) -> None:
+        """One more row; the first tick of a run brings the header."""
+        if not self._columns:
+            self._rewrite(run)
+            return
+        with open(run.path / "stats.csv", "a", encoding="utf-8", newline="") as file:
+            self._table(file).writerow(scalars)
+
+    @ganzoo.hookimpl
+    def on_run_end(self, run: Any) -> None:
+        """The whole table once more: the run may have been cut back after it started."""
+        self._rewrite(run)
+
+    def _rewrite(self, run: Any) -> None:
+        path = run.path / "stats.csv"
+        lines = run.lines("stats.jsonl")
+        self._columns = list(lines[0]) if lines else []
+        if not lines:
+            path.unlink(missing_ok=True)
+            return
+        temporary = path.with_name(".stats.csv.new")
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            table = self._table(file)
+            table.writeheader()
+            table.writerows(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _table(self, file: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self._columns, extrasaction="ignore", lineterminator="\n")
