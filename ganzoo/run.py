@@ -132,7 +132,7 @@ class Run:
         """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted."""
         path = self.path / "stats.jsonl"
         if path.exists():
-            kept = [line for line in _json_lines(path) if line["step"] <= moment.step]
+            kept = [line for line in _json_lines(path) if line["step"] <= moment.step and not line.get("partial")]
             checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):

@@ -119,7 +119,9 @@ def _labels(trained: Trained, count: int, columns: int, label: int | None) -> Te
         rows = balanced_labels(-(-count // columns), classes, trained.device)
         return rows.repeat_interleave(columns)[:count]
     if not trained.architecture.conditional:
-        raise UsageError(f"--class {label}: {trained.run.recipe.architecture} is not conditional, it draws no class on demand.")
+        raise UsageError(
+            f"--class {label}: {trained.run.recipe.architecture} is not conditional, it draws no class on demand."
+        )
     if not 0 <= label < classes:
         raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {classes - 1}.")
     return torch.full((count,), label, device=trained.device)

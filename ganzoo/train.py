@@ -257,10 +257,3 @@ def resume(
         run.close()
         raise
     return run, train(run, table, zoo, **more)
-
-
-def free_directory(recipe: Recipe, parent: Path) -> Path:
-    """`parent/ARCHITECTURE-DATASET`, with the first number behind it that is free."""
-    base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
-    names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
-    return next(parent / name for name in names if not (parent / name).exists())

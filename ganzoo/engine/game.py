@@ -142,10 +142,9 @@ class Game:
         self.random = torch.Generator(device)
         self.training_fakes = recipe.discriminator_fakes == "training"
         self.autocast = recipe.precision == "bf16"
-        self.optimizers = {
-            "generator": generator_optimizer.to(device),
-            "discriminator": discriminator_optimizer.to(device),
-        }
+        self.optimizers = {"generator": generator_optimizer.to(device)}
+        if discriminator_optimizer is not generator_optimizer:
+            self.optimizers["discriminator"] = discriminator_optimizer.to(device)
         self.players: dict[str, Player] = {}
         self.turns = self._seat_turns(parse_turns(recipe.turns))
         self.average = Average(self.generator, recipe.average_half_life, recipe.batch_size)
@@ -172,7 +171,8 @@ class Game:
             both = {"generator": self.generator, "discriminator": self.discriminator}
             role = "discriminator" if key == "D" else "generator"
             networks = both if key == "GD" else {role: both[role]}
-            self.players[key] = Player(role, networks, self.optimizers[role], self.losses)
+            optimizer = self.optimizers.get(role, self.optimizers["generator"])
+            self.players[key] = Player(role, networks, optimizer, self.losses)
         return self.players[key]
 
     def _scalar_names(self) -> tuple[str, ...]:

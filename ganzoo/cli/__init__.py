@@ -1,0 +1,115 @@
+"""The command line: read arguments, call one function, print. Facts go to stdout, talk to stderr.
+
+Exit status: 0 done, 1 failed, 2 asked wrongly, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from ganzoo.contract.errors import GanzooError
+
+#: command -> module:attribute; a module is imported when its command is named or the help lists it, and none imports torch
+_COMMANDS = {
+    "train": "train:train",
+    "resume": "train:resume",
+    "sample": "sample:sample",
+    "evaluate": "evaluate:evaluate",
+    "list": "listing:list_parts",
+    "show": "listing:show",
+    "plugins": "listing:plugins",
+    "data": "data:data",
+    "demo": "demo:demo",
+    "doctor": "doctor:doctor",
+}
+
+
+class _Failure(click.ClickException):
+    """A GanzooError in click's voice, with its own exit status."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for, and turns errors that a person can act on into one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
+        self.commands[cmd_name] = command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        for name in _COMMANDS:  # click suggests near names among the commands it knows
+            if args and args[0] not in _COMMANDS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = bool(os.environ.get("GANZOO_DEBUG"))
+        try:
+            return super().invoke(ctx)
+        except GanzooError as error:
+            if debug:
+                raise
+            raise _Failure(str(error), error.exit_code) from error
+        except KeyboardInterrupt:
+            raise _Failure("Stopped by Ctrl-C.", 130) from None
+        except MemoryError as error:
+            raise _Failure(_out_of_memory(error), 1) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if debug:
+                raise
+            raise _Failure(
+                f"{error.strerror or error}{': ' + str(error.filename) if error.filename else ''}.", 1
+            ) from error
+        except RuntimeError as error:
+            if debug or "out of memory" not in str(error).lower():
+                raise
+            raise _Failure(_out_of_memory(error), 1) from error
+
+
+def _out_of_memory(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or ["not enough memory"])[0]
+    return f"Out of memory ({first[:120]}): lower --batch-size, the architecture's width, or the image size."
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "GANZOO",
+        "color": False if os.environ.get("NO_COLOR") else None,
+        "max_content_width": 100,
+    },
+    epilog="Exit status: 0 done, 1 failed, 2 asked wrongly, 130 Ctrl-C, 143 SIGTERM. "
+    "GANZOO_DEBUG=1 shows tracebacks, GANZOO_DATA and GANZOO_CACHE move the folders, "
+    "GANZOO_DISABLE=dist,... leaves plugins out, NO_COLOR turns colour off.",
+)
+@click.version_option(package_name="torch-ganzoo", prog_name="ganzoo")
+def cli() -> None:
+    """A zoo of generative adversarial networks: one training loop, everything else a plugin.
+
+    \b
+      ganzoo train dcgan-tutorial mnist --epochs 50
+      ganzoo list architectures
+    """
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(cli())

@@ -1,0 +1,138 @@
+"""What several commands share: names that complete, options given as key=value, tables, and talk on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.recipe import Choice
+
+if TYPE_CHECKING:
+    import torch
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Part(click.ParamType):
+    """A part by name with options, `mnist:size=32`, or a location, `./file.py:Class`."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.name = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
+        """The Choice that `value` names."""
+        return Choice.parse(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names from metadata; nothing is imported."""
+        from ganzoo.zoo import zoo
+
+        return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+
+
+class Shape(click.ParamType):
+    """ROWSxCOLUMNS."""
+
+    name = "RxC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """(rows, columns)."""
+        from ganzoo.contract.recipe import Recipe
+
+        return value if isinstance(value, tuple) else Recipe(grid=value).grid_shape
+
+
+def _use_data_dir(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        if not value.is_dir():
+            raise click.BadParameter(f"there is no directory {value}.", ctx, param)
+        os.environ["GANZOO_DATA"] = str(value.resolve())
+
+
+def data_dir_option(command: _Command) -> _Command:
+    """--data-dir, for this process and those it starts."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_use_data_dir,
+        envvar="GANZOO_DATA",
+        show_envvar=True,
+        help="Folder of the datasets.",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout.")(command)
+
+
+def device_option(default: str | None = "auto") -> Callable[[_Command], _Command]:
+    """--device."""
+    return click.option(
+        "--device",
+        default=default,
+        metavar="auto|cpu|cuda|cuda:N",
+        show_default=default is not None,
+        help="Where to compute.",
+    )
+
+
+def run_argument(command: _Command) -> _Command:
+    """RUN, the directory of a run."""
+    return click.argument("run", type=click.Path(path_type=Path))(command)
+
+
+def device_named(name: str) -> torch.device:
+    """The torch device of a --device option."""
+    from ganzoo.assembly import find_device
+
+    return find_device(name)
+
+
+def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
+    """key=value texts as a dict."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option} {text!r} is not written key=value.")
+        found[key] = value
+    return found
+
+
+def note(text: str) -> None:
+    """Talk: one line on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Facts: JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Facts: a table on stdout; in a pipe it is Markdown."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 400, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+    table = Table(title=title or None, box=box.SIMPLE_HEAD if terminal else box.MARKDOWN, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

@@ -1,0 +1,99 @@
+"""ganzoo doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ganzoo.cli.common import data_dir_option, json_option, print_json, print_table
+
+_PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "torch-fidelity", "click", "pluggy", "safetensors")
+
+
+@click.command()
+@data_dir_option
+@json_option
+def doctor(as_json: bool) -> None:
+    """Examine this installation: versions, devices, plugins, caches, datasets, and what to do about each problem."""
+    findings = [*_versions(), *_devices(), *_plugins(), *_folders(), *_datasets()]
+    if as_json:
+        print_json([dict(zip(("topic", "found", "problem"), finding, strict=True)) for finding in findings])
+    else:
+        print_table(["topic", "found", "what to do"], [list(map(str, finding)) for finding in findings])
+    if any(problem for _, _, problem in findings):
+        raise SystemExit(1)
+
+
+_Finding = tuple[str, str, str]
+
+
+def _versions() -> Iterator[_Finding]:
+    yield "python", f"{platform.python_version()} on {platform.platform()}", ""
+    for package in _PACKAGES:
+        try:
+            yield package, version(package), ""
+        except PackageNotFoundError:
+            yield package, "not installed", f"pip install {package}"
+
+
+def _devices() -> Iterator[_Finding]:
+    import torch
+
+    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    advice = f"set OMP_NUM_THREADS={cores}: more threads than cores slow a training down" if threads > cores else ""
+    yield "cpu", f"{threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}", advice
+    if not torch.cuda.is_available():
+        yield "cuda", f"no device (torch built for CUDA {torch.version.cuda or 'none'}); trainings run on the CPU", ""
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {free >> 20} of {total >> 20} MiB free", ""
+
+
+def _plugins() -> Iterator[_Finding]:
+    from ganzoo.contract.errors import GanzooError
+    from ganzoo.contract.hooks import KINDS
+    from ganzoo.contract.recipe import Choice
+    from ganzoo.zoo import zoo
+
+    for plugin in zoo().plugins.values():
+        errors: list[str] = list(plugin.errors)
+        for part in plugin.components if not plugin.disabled else []:
+            try:
+                zoo().load(part.kind, Choice(part.id))
+            except GanzooError as error:
+                errors.append(str(error))
+        state = "disabled by GANZOO_DISABLE" if plugin.disabled else f"{len(plugin.components)} parts"
+        mend = f"{errors[0]} Mend or remove it, or set GANZOO_DISABLE={plugin.distribution}" if errors else ""
+        yield f"plugin {plugin.distribution}", f"{plugin.version}, {state}", mend
+    for kind in KINDS:
+        for name in zoo().names(kind):
+            try:
+                zoo().find(kind, name)
+            except GanzooError as error:
+                yield kind, f"the name {name!r} is used twice", str(error)
+
+
+def _folders() -> Iterator[_Finding]:
+    from ganzoo.contract.images import cache_dir, data_dir
+
+    for topic, path in (("data folder", data_dir()), ("cache folder", cache_dir())):
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        problem = "" if free > 1 else f"less than 1 GiB is free; move it with GANZOO_{topic.split()[0].upper()}"
+        writable = os.access(existing, os.W_OK)
+        yield topic, f"{path}, {free:.0f} GiB free{'' if writable else ', read-only'}", problem
+
+
+def _datasets() -> Iterator[_Finding]:
+    from ganzoo.contract.images import data_dir
+
+    root: Path = data_dir()
+    found: list[Any] = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    yield "datasets", ", ".join(found) or "none downloaded yet; `digits` needs no download", ""

@@ -1,0 +1,136 @@
+"""ganzoo list, ganzoo show, ganzoo plugins."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any
+
+import click
+
+from ganzoo.cli.common import json_option, note, print_json, print_table
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.recipe import Choice
+
+
+def _warn_of_broken() -> None:
+    from ganzoo.zoo import zoo
+
+    for plugin in zoo().plugins.values():
+        for error in plugin.errors:
+            note(f"Warning: {plugin.distribution} {plugin.version}: {error}")
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("pattern", required=False)
+@json_option
+def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
+    """List the parts of a KIND, all or those whose name matches PATTERN. Nothing is imported.
+
+    \b
+      ganzoo list architectures
+      ganzoo list losses 'r*'
+    """
+    from ganzoo.zoo import summary, zoo
+
+    found = [part for part in zoo().components(kind) if fnmatch.fnmatch(part.name, pattern or "*")]
+    _warn_of_broken()
+    if as_json:
+        print_json(
+            [
+                {"name": p.name, "id": p.id, "version": p.version, "target": p.target, "description": summary(p)}
+                for p in found
+            ]
+        )
+        return
+    if not found:
+        note(f"No {kind} match {pattern!r}." if pattern else f"No {kind} are installed.")
+    print_table(["name", "what it is", "from"], [[p.name, summary(p), f"{p.distribution} {p.version}"] for p in found])
+
+
+@click.command()
+@click.argument("name")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
+@click.option(
+    "--size", type=click.IntRange(1), default=28, show_default=True, help="Image size to count parameters at."
+)
+@click.option("--channels", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--classes", type=click.IntRange(1), default=10, show_default=True)
+@json_option
+def show(name: str, kind: str | None, size: int, channels: int, classes: int, as_json: bool) -> None:
+    """Show one part: its options with types, defaults and bounds, its recipe, its networks, its source.
+
+    \b
+      ganzoo show dcgan-tutorial
+      ganzoo show ./my_gan.py:MyGAN --kind architectures
+    """
+    from ganzoo.assembly import describe
+    from ganzoo.contract.images import ImageSpec
+    from ganzoo.zoo import zoo
+
+    choice = Choice.parse(name)
+    kinds = [kind] if kind else _kinds_of(choice)
+    facts = describe(zoo(), kinds[0], choice, ImageSpec(channels, size, size, classes))
+    print_json(facts) if as_json else _print_facts(facts)
+
+
+def _kinds_of(choice: Choice) -> list[str]:
+    from ganzoo.zoo import zoo
+
+    kinds = [kind for kind in KINDS if any(choice.name in (p.name, p.id) for p in zoo().components(kind))]
+    if choice.is_location:
+        raise UsageError("Say what kind of part lies in that file: --kind architectures, --kind losses, ...")
+    if not kinds:
+        names = [part.name for kind in KINDS for part in zoo().components(kind)]
+        raise UsageError(f"There is no part {choice.name!r}.{did_you_mean(choice.name, names)} See `ganzoo list`.")
+    if len(kinds) > 1:
+        raise UsageError(f"{choice.name!r} is one of the {' and one of the '.join(kinds)}: say which by --kind.")
+    return kinds
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    click.echo(f"{facts['name']}  ({facts['kind']}, from {facts['from']})\n")
+    click.echo(facts["description"] + "\n")
+    rows = [[o["name"], o["type"], str(o["default"]), o["help"]] for o in facts["options"]]
+    if rows:
+        print_table(["option", "type", "default", "what it is"], rows)
+    for network in facts.get("networks", []):
+        click.echo(f"\n{network['role']}: {network['parameters']:,} parameters ({network['trainable']:,} trained)")
+        print_table(["layer", "type", "parameters"], [[n, t, f"{c:,}"] for n, t, c in network["layers"]])
+    if "recipe" in facts:
+        click.echo(f"\nRecipe:\n{facts['recipe']}")
+    for variant, changes in facts.get("recipes", {}).items():
+        click.echo(f"--recipe {variant}: {', '.join(f'{key}={value}' for key, value in changes.items())}")
+    if "note" in facts:
+        note(facts["note"])
+
+
+@click.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """List the installed distributions that add parts: what each adds, and what failed and why."""
+    from ganzoo.zoo import zoo
+
+    found = sorted(zoo().plugins.values(), key=lambda plugin: plugin.distribution)
+    if as_json:
+        print_json(
+            [
+                {
+                    "distribution": p.distribution,
+                    "version": p.version,
+                    "disabled": p.disabled,
+                    "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in p.components],
+                    "errors": p.errors,
+                }
+                for p in found
+            ]
+        )
+        return
+    rows = []
+    for plugin in found:
+        kinds = {kind: [c.name for c in plugin.components if c.kind == kind] for kind in KINDS}
+        adds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
+        state = "disabled" if plugin.disabled else "; ".join(plugin.errors) or "ok"
+        rows.append([plugin.distribution, plugin.version, adds, state])
+    print_table(["distribution", "version", "adds", "state"], rows)

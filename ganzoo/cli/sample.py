@@ -1,0 +1,51 @@
+"""ganzoo sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ganzoo.cli.common import Shape, device_named, device_option, json_option, print_json, run_argument
+
+
+@click.command()
+@run_argument
+@click.option("-n", "count", type=click.IntRange(1, 1_000_000), metavar="N", help="Number of images.")
+@click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Other images for another seed.")
+@click.option("--class", "label", type=click.IntRange(0), metavar="K", help="Only this class (conditional runs).")
+@click.option("--interpolate", is_flag=True, help="Walk between latents: a row a walk, or an animation with --gif.")
+@click.option("--gif", "animate", is_flag=True, help="The grids saved during training as a GIF.")
+@click.option("--at", type=click.IntRange(0), metavar="IMAGES", help="The generator saved at this many images seen.")
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help=".png, .gif, or .npy for the uint8 array."
+)
+@device_option()
+@json_option
+def sample(
+    run: Path,
+    count: int | None,
+    shape: tuple[int, int] | None,
+    seed: int,
+    label: int | None,
+    interpolate: bool,
+    animate: bool,
+    at: int | None,
+    out: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Draw new images from the generator of RUN and print where they lie.
+
+    \b
+      ganzoo sample runs/a                       a grid of fresh samples
+      ganzoo sample runs/a --gif                 the training as an animation
+      ganzoo sample runs/a --interpolate --gif   a walk through the latents
+      ganzoo sample runs/a -n 10000 -o fakes.npy
+    """
+    from ganzoo.sample import sample as draw
+    from ganzoo.zoo import zoo
+
+    path = draw(run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at)
+    print_json({"run": str(run), "file": str(path)}) if as_json else click.echo(path)

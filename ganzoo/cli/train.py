@@ -1,0 +1,212 @@
+"""ganzoo train, ganzoo resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ganzoo.cli.common import (
+    Part,
+    data_dir_option,
+    device_named,
+    device_option,
+    json_option,
+    note,
+    pairs,
+    print_json,
+    run_argument,
+)
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.recipe import PRECISIONS, SAMPLINGS, Amount, Choice, Recipe
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+#: where a dotted `-o part.key=value` goes
+_OWNERS = ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer")
+
+
+def _length_options(command: _Command) -> _Command:
+    for unit in ("steps", "images", "epochs"):
+        command = click.option(f"--{unit}", metavar="N", help=f"Length of the run in {unit}, in all.")(command)
+    return command
+
+
+def _talk_options(command: _Command) -> _Command:
+    command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
+    return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
+
+
+def _length(epochs: str | None, images: str | None, steps: str | None) -> Amount | None:
+    given = [(text, unit) for text, unit in ((epochs, "epochs"), (images, "images"), (steps, "steps")) if text]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
+    return Amount.parse(*given[0]) if given else None
+
+
+def _watching(quiet: bool, verbose: bool) -> dict[str, object]:
+    from ganzoo.cli.console import Console
+
+    return {} if quiet else {"console": Console(verbose)}
+
+
+def _report(run: Any, moment: Any, as_json: bool, verb: str) -> None:
+    if not run.writes:
+        return
+    if as_json:
+        last = (run.lines("stats.jsonl") or [{}])[-1]
+        print_json({"run": str(run.path), "step": moment.step, "images": moment.images, "epochs": moment.epochs} | last)
+        return
+    click.echo(run.path)
+    note(f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}")
+
+
+def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Choice]:
+    """Choices with the options that `-o` gives them; a key without a dot belongs to the architecture."""
+    for key, value in pairs(texts).items():
+        owner, dot, option = key.partition(".")
+        owner, option = (owner, option) if dot else ("architecture", key)
+        if owner not in _OWNERS:
+            raise UsageError(
+                f"-o {key}: options belong to one of {', '.join(_OWNERS)}; the architecture needs no prefix."
+            )
+        base = choices.get(owner) or Choice("")
+        choices[owner] = Choice(base.name, {**base.options, option: value})
+    return choices
+
+
+@click.command()
+@click.argument("architecture", type=Part("architectures"))
+@click.argument("dataset", type=Part("datasets"))
+@click.option(
+    "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
+)
+@click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, or a named variant of the architecture.")
+@click.option("--loss", "losses", multiple=True, type=Part("losses"), metavar="SPEC", help="A loss; several are added.")
+@click.option("--augmentation", "augmentations", multiple=True, type=Part("augmentations"), metavar="SPEC")
+@click.option("--observer", "observers", multiple=True, type=Part("observers"), metavar="SPEC")
+@click.option("--generator-optimizer", type=Part("optimizers"), metavar="SPEC")
+@click.option("--discriminator-optimizer", metavar="SPEC|shared")
+@click.option("--turns", metavar="TURNS", help="Order of play: 'D,G' in turn, 'D+G' at once, 'D,D,D,D,D,G'.")
+@click.option("--sampling", type=click.Choice(SAMPLINGS), help="How minibatches are drawn.")
+@click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
+@click.option("--average-half-life", type=click.IntRange(0), metavar="IMAGES", help="Moving average of the generator.")
+@_length_options
+@click.option("--batch-size", type=click.IntRange(1), metavar="N")
+@click.option("--seed", type=click.IntRange(0), metavar="N")
+@device_option()
+@click.option("--precision", type=click.Choice(PRECISIONS))
+@click.option(
+    "--samples-every", metavar="N", help="Interval of sample grids, in the unit of the length, or '500 steps'."
+)
+@click.option("--checkpoint-every", metavar="N", help="Interval of checkpoints, likewise.")
+@click.option("--tick-every", metavar="N", help="Interval of lines in stats.jsonl, likewise.")
+@click.option("--grid", metavar="RxC", help="Rows and columns of the sample grid.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="New directory of the run.  [default: runs/...]"
+)
+@data_dir_option
+@click.option("--dry-run", is_flag=True, help="Print the recipe and stop.")
+@json_option
+@_talk_options
+def train(
+    architecture: Choice,
+    dataset: Choice,
+    options: tuple[str, ...],
+    recipe: str | None,
+    generator_optimizer: Choice | None,
+    discriminator_optimizer: str | None,
+    epochs: str | None,
+    images: str | None,
+    steps: str | None,
+    device: str,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **changes: Any,
+) -> None:
+    """Train ARCHITECTURE on DATASET, as its recipe says unless told otherwise.
+
+    \b
+      ganzoo train dcgan-tutorial fashion-mnist --epochs 60
+      ganzoo train dcgan-atienza mnist:size=32 --recipe frozen -o width=32
+      ganzoo train ./my_gan.py:MyGAN mnist --loss hinge --loss r1:gamma=1 --turns D,G
+
+    The run's directory is printed on stdout. Ctrl-C saves and stops; `ganzoo resume` goes on.
+    """
+    given = {"architecture": architecture, "dataset": dataset}
+    if generator_optimizer:
+        given["generator_optimizer"] = generator_optimizer
+    if discriminator_optimizer and discriminator_optimizer != "shared":
+        given["discriminator_optimizer"] = Choice.parse(discriminator_optimizer)
+    chosen = _plan(given, options, recipe, _length(epochs, images, steps), discriminator_optimizer == "shared", changes)
+    if dry_run:
+        print_json(chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)
+        return
+    from ganzoo.assembly import free_directory
+    from ganzoo.train import start
+    from ganzoo.zoo import zoo
+
+    out = out or free_directory(chosen, Path("runs"))
+    run, moment = start(chosen, out, zoo(), device_named(device), watching=_watching(quiet, verbose), note=note)
+    _report(run, moment, as_json, "Trained")
+
+
+def _plan(
+    given: dict[str, Choice],
+    options: tuple[str, ...],
+    named: str | None,
+    length: Amount | None,
+    shared: bool,
+    changes: dict[str, Any],
+) -> Recipe:
+    from ganzoo.assembly import plan
+    from ganzoo.zoo import zoo
+
+    fields: dict[str, Any] = {name: value for name, value in changes.items() if value not in (None, ())}
+    if length:
+        fields["length"] = length
+    architecture, dataset = given["architecture"], given["dataset"]
+    base = plan(zoo(), architecture, dataset, named, fields)
+    # an option of an optimiser changes the one the recipe has, unless another was named
+    optimizers = {name: getattr(base, name) for name in _OWNERS[2:] if getattr(base, name)}
+    chosen = _dotted(options, {**optimizers, **given})
+    if shared:
+        chosen.pop("discriminator_optimizer", None)
+        fields["discriminator_optimizer"] = None
+    fields |= {name: chosen[name] for name in _OWNERS[2:] if name in chosen}
+    return plan(zoo(), chosen["architecture"], chosen["dataset"], named, fields)
+
+
+@click.command()
+@run_argument
+@_length_options
+@device_option(None)
+@data_dir_option
+@json_option
+@_talk_options
+def resume(
+    run: Path,
+    epochs: str | None,
+    images: str | None,
+    steps: str | None,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Continue RUN from its newest checkpoint. A length given here is the new total.
+
+    \b
+      ganzoo resume runs/dcgan-tutorial-mnist               finish what was interrupted
+      ganzoo resume runs/dcgan-tutorial-mnist --epochs 75   a run of 50 epochs plays 25 more
+    """
+    from ganzoo.train import resume as play_on
+    from ganzoo.zoo import zoo
+
+    length = _length(epochs, images, steps)
+    resumed, moment = play_on(run, zoo(), device, length, watching=_watching(quiet, verbose), note=note)
+    _report(resumed, moment, as_json, "Resumed and finished")
