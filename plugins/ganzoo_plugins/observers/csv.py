@@ -12,9 +12,9 @@ import ganzoo
 class CSV(ganzoo.Observer):
     """Writes stats.csv beside stats.jsonl: one row a tick, under the names of the first tick.
 
-    The table follows from stats.jsonl alone: it is written anew from it when a run starts, resumes or ends, and ticks
-    in between are appended, so a resumed run leaves the table of one never interrupted. What the first tick did not
-    have gets no column.
+    The table follows from stats.jsonl alone: it is written anew from it when a run starts or resumes, which is after
+    stats.jsonl was cut back, and then ticks are appended. So a resumed run leaves the table of one never interrupted.
+    What the first tick did not have gets no column.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,9 @@ class CSV(ganzoo.Observer):
 
     @ganzoo.hookimpl
     def on_run_start(self, run: Any) -> None:
-        """The rows of what was played before."""
-        self._rewrite(run)
+        """The rows of what was played before, by the one process of a run that writes."""
+        if run.writes:
+            self._rewrite(run)
 
     @ganzoo.hookimpl
     def on_tick(self, run: Any, scalars: dict[str, Any]) -> None:
@@ -33,11 +34,6 @@ class CSV(ganzoo.Observer):
             return
         with open(run.path / "stats.csv", "a", encoding="utf-8", newline="") as file:
             self._table(file).writerow(scalars)
-
-    @ganzoo.hookimpl
-    def on_run_end(self, run: Any) -> None:
-        """The whole table once more: the run may have been cut back after it started."""
-        self._rewrite(run)
 
     def _rewrite(self, run: Any) -> None:
         path = run.path / "stats.csv"
