@@ -114,6 +114,11 @@ def test_options_are_bounded(loss, given):
         resolve(loss, given, "loss")
 
 
+@pytest.mark.parametrize("loss", [*LOSSES, *PENALTIES])
+def test_defaults_are_the_options(loss):
+    assert isinstance(loss(**resolve(loss, {}, "loss")), ganzoo.Loss)
+
+
 def test_options_arrive_typed():
     assert resolve(NonSaturating, {"label_smoothing": "0.1"}, "loss") == {"reduction": "sum", "label_smoothing": 0.1}
     assert resolve(GradientPenalty, {"target": "0"}, "loss") == {"weight": 10.0, "target": 0.0}

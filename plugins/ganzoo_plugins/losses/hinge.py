@@ -15,6 +15,9 @@ class Hinge(ganzoo.SeparableLoss):
     cost is E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), the generator's -E D(fake), with D the logits.
     """
 
+    def __init__(self) -> None:  # no options
+        super().__init__()
+
     def on_reals(self, logits: Tensor) -> Tensor:
         """E max(0, 1 - D)."""
         return relu(1 - logits).mean()

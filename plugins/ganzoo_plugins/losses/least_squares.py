@@ -14,6 +14,9 @@ class LeastSquares(ganzoo.SeparableLoss):
     the generator's E (D(fake) - 1)^2 / 2, with D the logits.
     """
 
+    def __init__(self) -> None:  # no options
+        super().__init__()
+
     def on_reals(self, logits: Tensor) -> Tensor:
         """E (D - 1)^2 / 2."""
         return (logits - 1).square().mean() / 2

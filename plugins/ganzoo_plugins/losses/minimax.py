@@ -17,6 +17,9 @@ class Minimax(ganzoo.SeparableLoss):
     softplus(logits).
     """
 
+    def __init__(self) -> None:  # no options
+        super().__init__()
+
     def on_reals(self, logits: Tensor) -> Tensor:
         """-E log D."""
         return softplus(-logits).mean()

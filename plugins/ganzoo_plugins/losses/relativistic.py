@@ -17,6 +17,9 @@ class Relativistic(ganzoo.Loss):
     R3GAN adds `r1` and `r2` to it.
     """
 
+    def __init__(self) -> None:  # no options
+        super().__init__()
+
     def discriminator(self, round: ganzoo.Round) -> Tensor:
         """E softplus of how much more real the fakes look."""
         return softplus(round.fake_logits - round.real_logits).mean()

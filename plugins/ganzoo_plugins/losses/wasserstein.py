@@ -15,6 +15,9 @@ class Wasserstein(ganzoo.SeparableLoss):
     keeps the discriminator from growing beside it, such as `gradient-penalty`.
     """
 
+    def __init__(self) -> None:  # no options
+        super().__init__()
+
     def on_reals(self, logits: Tensor) -> Tensor:
         """-E D."""
         return -logits.mean()
