@@ -1,0 +1,39 @@
+# The habits of this project, one line each. Every target does its own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow test-gpu lint format extractors clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## train two DCGANs on real handwritten digits, score them, draw from them
+	rm -rf demo
+	$(BIN)/ganzoo demo --out demo
+
+test: $(VENV)/.installed  ## the tests, without the ones that take minutes
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed  ## the ones that take minutes
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(VENV)/.installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+extractors: $(VENV)/.installed  ## train the pinned domain extractors anew (needs MNIST and Fashion-MNIST)
+	$(BIN)/python benchmarks/train_extractors.py
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
