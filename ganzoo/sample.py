@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganzoo import pictures
-from ganzoo.assembly import Trained, open_trained
+from ganzoo.assembly import Trained, open_trained, short_name
 from ganzoo.checkpoint import write_atomically
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
@@ -120,7 +120,7 @@ def _labels(trained: Trained, count: int, columns: int, label: int | None) -> Te
         return rows.repeat_interleave(columns)[:count]
     if not trained.architecture.conditional:
         raise UsageError(
-            f"--class {label}: {trained.run.recipe.architecture} is not conditional, it draws no class on demand."
+            f"--class {label}: {short_name(trained.run.recipe.architecture)} is not conditional, it draws no class on demand."
         )
     if not 0 <= label < classes:
         raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {classes - 1}.")

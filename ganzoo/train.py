@@ -202,8 +202,9 @@ def train(
 
     `watching` are observers beside the recipe's own, by name. Raises Interrupted, with everything saved, on a signal.
     """
-    named = {str(choice): zoo.build("observers", choice) for choice in run.recipe.observers}
-    session = Session(run, table, Observers({**named, **(watching or {})}), note)
+    named = {choice.name: zoo.build("observers", choice) for choice in run.recipe.observers}
+    # only the process that writes has anything to show
+    session = Session(run, table, Observers({**named, **(watching or {})} if run.writes else {}), note)
     error: BaseException | None = None
     try:
         with _Signals().watched() as stop:
@@ -221,8 +222,10 @@ def train(
         error = caught
         raise
     finally:
-        run.close()
-        session.observers.tell_end(run, error)
+        try:
+            session.observers.tell_end(run, error)
+        finally:
+            run.close()
     return session.clock.moment
 
 

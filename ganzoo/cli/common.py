@@ -127,7 +127,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     from rich.table import Table
 
     terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 400, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+    console = Console(width=None if terminal else 4000, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
     table = Table(title=title or None, box=box.SIMPLE_HEAD if terminal else box.MARKDOWN, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -135,4 +135,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_row(*row)
     with console.capture() as capture:
         console.print(table)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    click.echo("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()))

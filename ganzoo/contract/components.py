@@ -92,6 +92,10 @@ class Loss(nn.Module, ABC):
     #: whether `discriminator` can judge one side of a round alone (turns `D.reals`, `D.fakes`)
     separable: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        """A part without options needs no constructor of its own."""
+        super().__init__()
+
     @abstractmethod
     def discriminator(self, round: Round) -> Tensor:
         """The discriminator's cost of this round."""
@@ -128,6 +132,10 @@ class SeparableLoss(Loss):
 class Augmentation(nn.Module, ABC):
     """Changes what the discriminator sees, reals and fakes alike."""
 
+    def __init__(self) -> None:
+        """A part without options needs no constructor of its own."""
+        super().__init__()
+
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """images (N, C, H, W) -> the same shape, differentiable, random draws on the images' device."""
@@ -135,6 +143,10 @@ class Augmentation(nn.Module, ABC):
 
 class Optimizer(nn.Module, ABC):
     """Builds a player's optimiser. State shared by all players it serves lives in its buffers."""
+
+    def __init__(self) -> None:
+        """A part without options needs no constructor of its own."""
+        super().__init__()
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -152,6 +164,10 @@ class Extractor(nn.Module, ABC):
     layers: Mapping[str, int]
     #: sha256 of everything the features depend on: weights and preprocessing
     digest: str
+
+    def __init__(self) -> None:
+        """A part without options needs no constructor of its own."""
+        super().__init__()
 
     def bind(self, name: str, train: Dataset) -> None:
         """Called once before use with the dataset (its name and training split) that is scored. Most need none of it."""

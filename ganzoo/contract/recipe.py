@@ -257,7 +257,11 @@ def _to_json(value: Any) -> Any:
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        pairs = [f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items() if item is not None]
+        pairs = [
+            f"{key if key.isidentifier() else json.dumps(key)} = {_toml(item)}"
+            for key, item in value.items()
+            if item is not None
+        ]
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"

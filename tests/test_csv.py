@@ -1,0 +1,79 @@
+"""The csv observer: its table is a function of stats.jsonl, however often the run was stopped."""
+
+import csv
+
+import pluggy
+import pytest
+
+from ganzoo.contract.hooks import Moment, RunHooks
+from ganzoo.contract.recipe import Recipe
+from ganzoo.run import Run
+from ganzoo_plugins.observers.csv import CSV
+
+LINES = [
+    {"step": 50 * i, "images": 3200 * i, "generator_loss": 1 / i, "discriminator_accuracy": 0.5} for i in (1, 2, 3, 4)
+]
+
+
+def told(observer):
+    manager = pluggy.PluginManager("ganzoo")
+    manager.add_hookspecs(RunHooks)
+    manager.register(observer)
+    manager.check_pending()
+    return manager.hook
+
+
+def play(run, lines):
+    hook = told(CSV())
+    hook.on_run_start(run=run)
+    for line in lines:
+        run.append("stats.jsonl", line)
+        hook.on_tick(run=run, moment=Moment(line["step"], line["images"], 0.1), scalars=line)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "run", Recipe(), {})
+
+
+def table(run):
+    return (run.path / "stats.csv").read_bytes()
+
+
+def test_one_header_and_one_row_a_tick(run):
+    play(run, LINES)
+    appended = table(run)
+    rows = list(csv.DictReader(appended.decode().splitlines()))
+    assert [{key: float(value) for key, value in row.items()} for row in rows] == LINES
+    assert appended.decode().splitlines()[0] == "step,images,generator_loss,discriminator_accuracy"
+    told(CSV()).on_run_start(run=run)
+    assert table(run) == appended  # what was appended is what would be written anew
+    assert sorted(path.name for path in run.path.glob("*stats*")) == ["stats.csv", "stats.jsonl"]
+
+
+@pytest.mark.parametrize("crash", [1, 3])
+def test_a_resumed_run_leaves_the_same_table(run, tmp_path, crash):
+    whole = Run.create(tmp_path / "whole", Recipe(), {})
+    play(whole, LINES)
+    play(run, LINES[:crash])
+    run.cut_back(Moment(LINES[0]["step"], LINES[0]["images"], 0.1))
+    play(run, LINES[1:])
+    assert table(run) == table(whole)
+
+
+def test_nothing_played_leaves_no_table(run):
+    play(run, LINES[:2])
+    run.cut_back(Moment(0, 0, 0.0))
+    play(run, [])
+    assert not (run.path / "stats.csv").exists()
+
+
+def test_columns_are_those_of_the_first_tick(run):
+    play(run, [LINES[0], {**LINES[1], "late": 3}, {"step": 150, "images": 9600}])
+    assert table(run).decode().splitlines()[2:] == ["100,6400,0.5,0.5", "150,9600,,"]
+
+
+def test_other_ranks_write_nothing(run):
+    run.append("stats.jsonl", LINES[0])
+    told(CSV()).on_run_start(run=Run.open(run.path))
+    assert not (run.path / "stats.csv").exists()
