@@ -43,7 +43,7 @@ def plan(
 ) -> Recipe:
     """The architecture's own recipe <- a recipe file or a named variant, if any <- `changes`. Later wins.
 
-    Every part is found and every option of it written out, so that the recipe still means the same when a default moves.
+    Every part is found and every option of it written out: the recipe still means the same when a default moves.
     """
     loaded: type[Architecture] = zoo.load("architectures", architecture)
     recipe = loaded.recipe
@@ -112,7 +112,8 @@ class Table:
 
 def assemble(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
     """Build every part of a recipe on the device. Raises a GanzooError, and writes nothing, where one refuses."""
-    assert recipe.architecture is not None and recipe.dataset is not None  # noqa: S101  (a recipe from `plan`)
+    assert recipe.architecture is not None  # noqa: S101  (a recipe from `plan`)
+    assert recipe.dataset is not None  # noqa: S101
     ranks.start(device)
     architecture = zoo.build("architectures", recipe.architecture)
     dataset = zoo.build("datasets", recipe.dataset, split="train")

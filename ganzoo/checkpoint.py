@@ -60,9 +60,8 @@ def sync_directory(path: Path) -> None:
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Tensors as safetensors, whatever device and memory layout they have here."""
-    return safetensors.torch.save(
-        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
-    )
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return safetensors.torch.save(plain, dict(metadata) if metadata else None)
 
 
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2) -> Path:
@@ -102,8 +101,8 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < 1.2 * needed:
         raise GanzooError(
-            f"No room for a checkpoint in {folder}: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; "
-            f"free some space and resume the run."
+            f"No room for a checkpoint in {folder}: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are "
+            f"free; make room and resume the run."
         )
 
 

@@ -37,7 +37,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> Run:
-        """A new run in `path`. Raises UsageError where something lies there already, GanzooError where it cannot be made."""
+        """A new run in `path`. Raises UsageError where something lies there, GanzooError where it cannot be made."""
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
         if (path / "recipe.json").exists():
@@ -81,7 +81,8 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """What environment.json says."""
-        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        return facts
 
     # --- one run, one writer ------------------------------------------------------------------------------------
 

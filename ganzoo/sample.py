@@ -1,4 +1,4 @@
-"""Sample: images from a trained generator, as a function of a seed: a grid, an interpolation, an animation, or an array."""
+"""Sample: images from a trained generator as a function of a seed: a grid, an interpolation, an animation, an array."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def sample(
 ) -> Path:
     """Draw from the run in `path` and say where the picture lies.
 
-    `shape` is (rows, columns). With `animate` alone the grids saved during training become a GIF; with `interpolate` the
-    walk between latents does. An `out` that ends in .npy takes the images themselves, uint8 (N, C, H, W).
+    `shape` is (rows, columns). With `animate` alone the grids saved during training become a GIF; with `interpolate`
+    the walk between latents does. An `out` that ends in .npy takes the images themselves, uint8 (N, C, H, W).
     """
     if animate and not interpolate:
         return training_gif(Run.open(path), out or path / "training.gif")
@@ -119,9 +119,8 @@ def _labels(trained: Trained, count: int, columns: int, label: int | None) -> Te
         rows = balanced_labels(-(-count // columns), classes, trained.device)
         return rows.repeat_interleave(columns)[:count]
     if not trained.architecture.conditional:
-        raise UsageError(
-            f"--class {label}: {short_name(trained.run.recipe.architecture)} is not conditional, it draws no class on demand."
-        )
+        name = short_name(trained.run.recipe.architecture)
+        raise UsageError(f"--class {label}: {name} is not conditional, it draws no class on demand.")
     if not 0 <= label < classes:
         raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {classes - 1}.")
     return torch.full((count,), label, device=trained.device)

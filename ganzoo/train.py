@@ -134,7 +134,7 @@ class Session:
     # --- chores ---
 
     def tick(self, partial: bool = False) -> None:
-        """Means since the last tick into stats.jsonl, then to the observers. Raises GanzooError where one is not finite."""
+        """Means since the last tick into stats.jsonl, then to the observers. Raises GanzooError for one not finite."""
         scalars = self.table.game.meter.read()
         if not scalars:
             return
@@ -240,7 +240,7 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
 def resume(
     path: Path, zoo: Zoo, device_name: str | None = None, length: Amount | None = None, **more: Any
 ) -> tuple[Run, Moment]:
-    """Continue the run in `path`, to a new total `length` if one is given. Raises GanzooError where nothing is left to do."""
+    """Continue the run in `path`, to a new total `length` if given. Raises GanzooError where nothing is left to do."""
     reading = Run.open(path)
     device = find_device(device_name or reading.environment["device"].partition(":")[0])
     table = assemble(reading.recipe, zoo, device)
@@ -252,9 +252,10 @@ def resume(
         clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         clock.step = found[1]["step"] if found else 0
         if clock.done:
+            played = run.recipe.length
             raise UsageError(
-                f"{path} has already played its {run.recipe.length}; to play on, name a larger total, for example "
-                f"`ganzoo resume {path} --{run.recipe.length.unit} {run.recipe.length.count + run.recipe.length.count // 2}`."
+                f"{path} has already played its {played}; to play on, name a larger total, for example "
+                f"`ganzoo resume {path} --{played.unit} {played.count + -(-played.count // 2)}`."
             )
     except BaseException:
         run.close()

@@ -108,7 +108,7 @@ class Zoo:
         return list(dict.fromkeys(component.name for component in self.components(kind)))
 
     def find(self, kind: str, name: str) -> Component:
-        """The part of that short name or full id. Raises UsageError, with near names, where there is no one such part."""
+        """The part of that short name or full id. Raises UsageError, with near names, where no one part has it."""
         known = self.components(kind)
         matches = [component for component in known if name in (component.name, component.id)]
         own = [component for component in matches if component.distribution == FIRST_PARTY]
@@ -215,7 +215,7 @@ def _load_location(location: str) -> type[Any]:
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise GanzooError(f"{text} cannot be loaded: {_cause(error)}") from error
-    loaded = getattr(sys.modules[name], attribute, None)
+    loaded: type[Any] | None = getattr(sys.modules[name], attribute, None)
     if loaded is None:
         classes = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type)]
         raise UsageError(f"{text} has no class {attribute!r}.{did_you_mean(attribute, classes)}")
@@ -233,7 +233,7 @@ def _checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
 
 
 def summary(component: Component) -> str:
-    """The first line of a part's docstring, read from its source without importing anything; empty if it cannot be had."""
+    """The first line of a part's docstring, read from its source without importing anything; empty if there is none."""
     module, _, attribute = component.target.partition(":")
     top, *inner = module.split(".")
     try:

@@ -14,7 +14,7 @@ import click
 
 from ganzoo.contract.errors import GanzooError
 
-#: command -> module:attribute; a module is imported when its command is named or the help lists it, and none imports torch
+#: command -> module:attribute; a module is imported when its command is named or the help lists it; none imports torch
 _COMMANDS = {
     "train": "train:train",
     "resume": "train:resume",

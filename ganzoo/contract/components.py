@@ -170,7 +170,7 @@ class Extractor(nn.Module, ABC):
         super().__init__()
 
     def bind(self, name: str, train: Dataset) -> None:
-        """Called once before use with the dataset (its name and training split) that is scored. Most need none of it."""
+        """Called once before use with the dataset that is scored: its name and training split. Most need neither."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""All hooks, on one page. One offers parts, the others observe; a hook that acts in the loop is not offered, on purpose."""
+"""All hooks, on one page. One offers parts, the others observe; none acts in the loop, on purpose."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = {
 class Component:
     """A part that can be had by name. Nothing of it is imported until it is named.
 
-    `kind` is a key of `KINDS`, `target` is `package.module:Class`; `distribution` and `version` are filled in by the zoo.
+    `kind` is a key of `KINDS`, `target` is `package.module:Class`; the zoo fills in `distribution` and `version`.
     """
 
     kind: str

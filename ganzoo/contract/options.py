@@ -1,6 +1,7 @@
 """A component's constructor is its configuration: options are read from its signature and converted by click's types.
 
-`width: int = 64`, `mode: Literal["a", "b"] = "a"`, `share: Annotated[float, click.FloatRange(0, 1), "what it is"] = 0.5`.
+`width: int = 64`, `mode: Literal["a", "b"] = "a"`,
+`share: Annotated[float, click.FloatRange(0, 1), "what it is"] = 0.5`.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ class Recipe:
     observers: tuple[Choice, ...] = ()
     #: order of play of one step, see `parse_turns`
     turns: str = "D,G"
-    #: the generator's mode when it draws fakes for a turn that does not move it: training, or inference (moving statistics)
+    #: the generator's mode when it draws fakes for a turn that does not move it: training, or inference (moving
+    #: statistics)
     discriminator_fakes: str = "training"
     generator_optimizer: Choice = Choice("adam")
     #: None: the generator's own optimiser object serves both players, and its step counter is shared

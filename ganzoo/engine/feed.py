@@ -89,9 +89,8 @@ class Feed:
             first = minibatch * size
             positions = torch.arange(first, first + size)
             epochs = positions // self.length
-            return torch.cat(
-                [self._order(int(e))[positions[epochs == e] - e * self.length] for e in epochs.unique().tolist()]
-            )
+            met = range(int(epochs[0]), int(epochs[-1]) + 1)
+            return torch.cat([self._order(e)[positions[epochs == e] - e * self.length] for e in met])
         epoch, position = divmod(minibatch, self._batches_per_epoch)
         return self._order(epoch)[position * size : (position + 1) * size]
 
@@ -150,7 +149,7 @@ class _Resident:
 
 
 class _Streamed:
-    """Images read as they are needed, one minibatch ahead of the step in a thread, from pinned memory where it helps."""
+    """Images read as they are needed, in a thread one minibatch ahead of the step; pinned where that helps."""
 
     def __init__(self, dataset: Dataset, subset: range) -> None:
         self.dataset, self.subset = dataset, subset

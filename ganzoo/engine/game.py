@@ -36,7 +36,7 @@ class Player:
         self._materialise_state()
 
     def cost(self, round: Round) -> Tensor:
-        """What this round costs the player: its side of every loss, added; a float32 scalar (float64 networks: float64)."""
+        """What this round costs the player: its side of every loss, added; a scalar, float32 in float32 networks."""
         return torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
 
     def update(self, gradients: Sequence[Tensor]) -> None:
@@ -59,7 +59,7 @@ class Player:
                 yield f"{name}/{key}", value
 
     def _materialise_state(self) -> None:
-        """Let the optimiser create its state now, all zeros, so that it can be restored and captured in fixed memory."""
+        """Let the optimiser create its state now, all zeros: to be restored, and captured in fixed memory."""
         if all(self.optimizer.state[parameter] for parameter in self.parameters):
             return
         buffers = {name: value.clone() for name, value in self.component.named_buffers()}
@@ -205,14 +205,16 @@ class Game:
         # no graph unless the generator moves: thrift only, the numbers are the same
         with torch.set_grad_enabled(moved), self._precision():
             self.generator.train(moved or self.training_fakes)
-            return self.generator(latents, labels).to(latents.dtype)
+            fakes: Tensor = self.generator(latents, labels).to(latents.dtype)
+            return fakes
 
     def discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
         """Augment, then the discriminator: images (N, C, H, W) -> logits (N, ...) in the images' dtype."""
         for augmentation in self.augmentations:
             images = augmentation(images)
         with self._precision():
-            return self.discriminator(images, labels).to(images.dtype)
+            logits: Tensor = self.discriminator(images, labels).to(images.dtype)
+            return logits
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -256,7 +258,7 @@ class Game:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Copy a saved `state` into this game, in place. Raises GanzooError before anything moved where it does not fit."""
+        """Copy a saved `state` into this game, in place. Raises GanzooError, with nothing moved, for a misfit."""
         mine = self.state()
         _refuse_misfit(mine, tensors)
         for name, value in mine.items():

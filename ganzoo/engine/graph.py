@@ -43,7 +43,7 @@ class StepGraph:
             self._record(key, step)
 
     def _on_side_stream(self, step: Callable[[], None]) -> None:
-        stream = torch.cuda.Stream(self.device)
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             step()

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 class Meter(nn.Module):
     """Sums of named scalars, one addition a step. The names are those of the first step."""
 
+    sums: Tensor
+    count: Tensor
+
     def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
         super().__init__()
         self.names = names
