@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganzoo.cli.common import note
 from ganzoo.contract.hooks import Moment, hookimpl
 from ganzoo.contract.recipe import Amount
-from ganzoo.run import Run
+
+if TYPE_CHECKING:
+    from ganzoo.run import Run
 
 #: seconds between plain lines
 _PLAIN_INTERVAL = 10.0

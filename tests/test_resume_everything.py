@@ -1,0 +1,51 @@
+"""For every architecture of the zoo: 4 steps and 4 more are 8 steps, bit for bit, on the CPU."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganzoo import checkpoint
+from ganzoo.assembly import plan
+from ganzoo.contract.recipe import Amount, Choice
+from ganzoo.train import resume, start
+from ganzoo.zoo import Zoo
+
+ARCHITECTURES = sorted(point.name for point in entry_points(group="ganzoo.architectures"))
+#: small enough to be quick, and still each system's own networks, losses, optimisers and turns
+CHANGES = {"batch_size": 8, "samples_every": "3 steps", "tick_every": "3 steps", "checkpoint_every": "100 steps"}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_four_and_four_are_eight(name: str, tmp_path: Path) -> None:
+    zoo, cpu = Zoo(), torch.device("cpu")
+    states = {}
+    for out, length in (("whole", "8 steps"), ("halves", "4 steps")):
+        recipe = plan(zoo, Choice(name), Choice.parse("digits:size=16"), None, {**CHANGES, "length": length})
+        start(recipe, tmp_path / out, zoo, cpu, note=lambda text: None)
+    resume(tmp_path / "halves", zoo, length=Amount(8, "steps"), note=lambda text: None)
+    for out in ("whole", "halves"):
+        found = checkpoint.load_latest(tmp_path / out / "checkpoints")
+        assert found is not None
+        states[out] = found[0]
+    assert states["whole"].keys() == states["halves"].keys()
+    different = [key for key, value in states["whole"].items() if not torch.equal(value, states["halves"][key])]
+    assert not different
+    # and something was learnt at all: a run that never moved would pass the above
+    start(
+        plan(zoo, Choice(name), Choice.parse("digits:size=16"), None, {**CHANGES, "length": "1 steps"}),
+        tmp_path / "first",
+        zoo,
+        cpu,
+        note=lambda text: None,
+    )
+    first = checkpoint.load_latest(tmp_path / "first" / "checkpoints")
+    assert first is not None
+    moved = [
+        key for key in states["whole"] if key.startswith(("generator/", "discriminator/")) and key.endswith("weight")
+    ]
+    assert moved
+    assert all(not torch.equal(states["whole"][key], first[0][key]) for key in moved)
