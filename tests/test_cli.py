@@ -1,0 +1,324 @@
+"""The command line from outside in: what it prints where, how it exits, and one sentence for each wrong request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ganzoo.cli import cli
+from ganzoo.contract.recipe import Recipe
+
+TINY = ["-o", "width=4", "--batch-size", "8", "--steps", "4", "--tick-every", "2", "--samples-every", "2", "-q"]
+
+
+def ganzoo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="ganzoo")
+
+
+def refused(result: Result, *words: str, status: int = 2) -> None:
+    """One sentence on stderr that holds the words, nothing on stdout, no traceback, the right status."""
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    for word in words:
+        assert word in error
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained run."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    result = ganzoo("train", "dcgan-tutorial", "digits:size=8", "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(out)
+    return out
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "resume", "sample", "evaluate", "list", "show", "plugins", "data", "demo", "doctor"]
+)
+def test_every_command_has_help(command: str) -> None:
+    result = ganzoo(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage: ganzoo" in result.stdout
+    assert ganzoo(command, "-h").stdout == result.stdout
+
+
+# --- the way of a run -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_the_readme_says(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} >= {
+        "recipe.json",
+        "environment.json",
+        "stats.jsonl",
+        "samples",
+        "generators",
+        "checkpoints",
+    }
+    assert not (run / "lock").exists()
+    assert [path.name for path in sorted((run / "samples").iterdir())] == [
+        "000000000.png",
+        "000000016.png",
+        "000000032.png",
+    ]
+    facts = json.loads((run / "environment.json").read_text())
+    assert facts["parts"]["architecture"][0]["id"] == "torch-ganzoo/dcgan-tutorial"
+
+
+def test_resume_moves_the_end(run: Path) -> None:
+    refused(ganzoo("resume", run), "already played its 4 steps", "--steps 6")
+    result = ganzoo("resume", run, "--steps", "6", "--json", "-q")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["step"] == 6
+    assert json.loads((run / "recipe.json").read_text())["length"] == "6 steps"
+
+
+def test_sample_prints_the_file(run: Path, tmp_path: Path) -> None:
+    for arguments, suffix in (([], ".png"), (["--gif"], ".gif"), (["--interpolate", "--grid", "2x5"], ".png")):
+        result = ganzoo("sample", run, *arguments)
+        assert result.exit_code == 0, result.output
+        assert Path(result.stdout.strip()).suffix == suffix
+        assert Path(result.stdout.strip()).stat().st_size > 100
+    result = ganzoo("sample", run, "-n", "7", "-o", tmp_path / "x.npy", "--json")
+    assert json.loads(result.stdout)["file"] == str(tmp_path / "x.npy")
+
+
+def test_evaluate_prints_a_table_or_json(run: Path) -> None:
+    result = ganzoo("evaluate", run, "--samples", "64", "--json")
+    assert result.exit_code == 0, result.output
+    (line,) = json.loads(result.stdout)
+    assert line["score"] == "fid-domain"
+    assert line["value"] > 0
+    assert line["card"]["samples"] == 64
+    assert line["card"]["dataset"]["images"] == 1498
+
+
+def test_dry_run_prints_a_recipe_that_recipe_reads(tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        "dcgan-atienza",
+        "digits",
+        "-o",
+        "dropout=0.1",
+        "--loss",
+        "hinge",
+        "--turns",
+        "D,G",
+        "--seed",
+        "3",
+    ]
+    text = ganzoo(*arguments, "--dry-run").stdout
+    (tmp_path / "r.toml").write_text(text)
+    again = ganzoo("train", "dcgan-atienza", "digits", "--recipe", tmp_path / "r.toml", "--dry-run")
+    assert again.stdout == text
+    recipe = Recipe.from_dict(json.loads(ganzoo(*arguments, "--dry-run", "--json").stdout))
+    assert recipe.architecture is not None
+    assert recipe.architecture.options["dropout"] == 0.1
+    assert [loss.name for loss in recipe.losses] == ["hinge"]
+    assert recipe.seed == 3
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_reach_their_owner() -> None:
+    arguments = ["-o", "width=8", "-o", "dataset.size=32", "-o", "generator_optimizer.lr=0.5"]
+    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", *arguments, "--dry-run", "--json").stdout)
+    assert recipe["architecture"]["options"]["width"] == 8
+    assert recipe["dataset"]["options"]["size"] == 32
+    assert recipe["generator_optimizer"]["options"]["lr"] == 0.5
+    assert recipe["discriminator_optimizer"]["options"]["lr"] == 1e-4
+
+
+def test_a_location_works_where_a_name_does(tmp_path: Path) -> None:
+    part = tmp_path / "my_gan.py"
+    part.write_text(
+        "import ganzoo\n"
+        "class Mine(ganzoo.Loss):\n"
+        "    '''Mine.'''\n"
+        "    def __init__(self, *, margin: float = 1.0):\n"
+        "        super().__init__()\n"
+        "        self.margin = margin\n"
+        "    def discriminator(self, round):\n"
+        "        return (round.fake_logits - round.real_logits).mean() * self.margin\n"
+        "    def generator(self, round):\n"
+        "        return -round.fake_logits.mean()\n"
+    )
+    out = tmp_path / "run"
+    result = ganzoo("train", "dcgan-tutorial", "digits:size=8", "--loss", f"{part}:Mine:margin=2", "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["losses"] == [{"name": f"{part}:Mine", "options": {"margin": 2.0}}]
+    assert len(json.loads((out / "environment.json").read_text())["parts"]["losses"][0]["sha256"]) == 64
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+def test_list_as_json() -> None:
+    found = json.loads(ganzoo("list", "architectures", "dcgan*", "--json").stdout)
+    assert {part["name"] for part in found} >= {"dcgan-tutorial", "dcgan-atienza", "dcgan-atienza-book"}
+    assert all(part["description"] for part in found)
+
+
+def test_every_first_party_part_says_what_it_is() -> None:
+    for kind in (
+        "architectures",
+        "datasets",
+        "losses",
+        "optimizers",
+        "augmentations",
+        "extractors",
+        "evaluators",
+        "observers",
+    ):
+        parts = json.loads(ganzoo("list", kind, "--json").stdout)
+        assert parts, kind
+        assert not [part["name"] for part in parts if not part["description"]]
+
+
+def test_show_counts_parameters() -> None:
+    facts = json.loads(ganzoo("show", "dcgan-tutorial", "--json").stdout)
+    assert [network["parameters"] for network in facts["networks"]] == [2_330_944, 212_865]
+    assert {option["name"] for option in facts["options"]} == {"latent_dim", "width", "dropout"}
+    assert ganzoo("show", "dcgan-tutorial").exit_code == 0
+    assert "x>=1" in ganzoo("show", "dcgan-tutorial").stdout
+
+
+def test_show_works_for_every_part() -> None:
+    for plugin in json.loads(ganzoo("plugins", "--json").stdout):
+        for part in plugin["components"]:
+            result = ganzoo("show", part["name"], "--kind", part["kind"], "--json")
+            assert result.exit_code == 0, result.output
+
+
+def test_doctor_finds_nothing_wrong_here() -> None:
+    result = ganzoo("doctor", "--json")
+    assert not [row for row in json.loads(result.stdout) if row["problem"] and row["topic"].startswith("plugin")]
+    assert result.exit_code in (0, 1)  # a full disk or too many threads are this machine's business
+
+
+def test_data_prepare() -> None:
+    rows = json.loads(ganzoo("data", "prepare", "digits", "--json").stdout)
+    assert [row["images"] for row in rows] == ["1498", "299"]
+    assert ganzoo("data", "list").exit_code == 0
+
+
+# --- wrong requests ---------------------------------------------------------------------------------------------------
+
+
+def test_unknown_names() -> None:
+    refused(ganzoo("train", "dcgan-tutoral", "digits"), "no architecture 'dcgan-tutoral'", "dcgan-tutorial")
+    refused(ganzoo("train", "dcgan-tutorial", "minst"), "no dataset 'minst'", "'mnist'")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--loss", "hing"), "no loss 'hing'", "'hinge'")
+    refused(ganzoo("show", "dcgan-tutorail"), "Did you mean 'dcgan-tutorial'")
+    refused(ganzoo("train", "nobody/dcgan-tutorial", "digits"), "nobody/dcgan-tutorial")
+    assert "Did you mean 'train'" in ganzoo("trian").stderr
+    assert "--epochs" in ganzoo("train", "dcgan-tutorial", "digits", "--epoch", "3").stderr
+
+
+def test_bad_options() -> None:
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "widht=3"), "no option 'widht'", "'width'")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "width=0"), "'width'", "x>=1")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "width=big"), "'width'", "integer")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "width"), "key=value")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "loss.x=1"), "loss.x")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--turns", "D"), "never moves the generator")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--epochs", "3", "--steps", "4"), "--epochs", "--steps")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--epochs", "0"), "at least 1")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--grid", "4"), "ROWSxCOLUMNS")
+    refused(
+        ganzoo("train", "dcgan-tutorial", "digits", "--recipe", "homework"), "no recipe 'homework'", "homework-mnist"
+    )
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", "nowhere.toml"), "no recipe file")
+    assert ganzoo("train", "dcgan-tutorial", "digits", "--batch-size", "0").exit_code == 2
+
+
+def test_a_broken_recipe_file(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("batch_size = ")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", bad), "not a recipe file in TOML")
+    bad.write_text("bacth_size = 3")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", bad), "'bacth_size'", "'batch_size'")
+    bad.write_text('batch_size = "many"')
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", bad), "batch_size must be a whole number")
+
+
+def test_an_architecture_refuses_a_size(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = ganzoo("train", "dcgan-tutorial", "digits:size=30", "--out", out, *TINY)
+    refused(result, "30x30", "4")
+    assert not out.exists()
+
+
+def test_no_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    out = tmp_path / "run"
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--device", "cuda", "--out", out), "no CUDA device", status=1)
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--device", "gpu", "--out", out), "'gpu'")
+    assert not out.exists()
+
+
+def test_out_directories(run: Path, tmp_path: Path) -> None:
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--out", run, *TINY), "holds a run already", "ganzoo resume")
+    (tmp_path / "file").write_text("")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--out", tmp_path / "file", *TINY), "is a file")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--out", tmp_path, *TINY), "not empty")
+
+
+@pytest.mark.parametrize("command", ["resume", "sample", "evaluate"])
+def test_a_run_that_does_not_exist(command: str, tmp_path: Path) -> None:
+    refused(ganzoo(command, tmp_path / "nowhere"), "holds no run")
+
+
+def test_a_run_whose_plugin_is_gone(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    orphan = tmp_path / "orphan"
+    shutil.copytree(run, orphan)
+    recipe = json.loads((orphan / "recipe.json").read_text())
+    recipe["architecture"]["name"] = "gone-gan"
+    (orphan / "recipe.json").write_text(json.dumps(recipe))
+    for command in ("resume", "sample", "evaluate"):
+        refused(ganzoo(command, orphan), "no architecture 'gone-gan'")
+    assert not (orphan / "lock").exists()
+
+
+def test_sample_refuses(run: Path) -> None:
+    refused(ganzoo("sample", run, "--class", "3"), "not conditional")
+    refused(ganzoo("sample", run, "-o", "x.jpg"), ".png or .npy")
+    refused(ganzoo("sample", run, "-o", "nowhere/x.png"), "no directory nowhere")
+    refused(ganzoo("sample", run, "--at", "5"), "at 5 images", status=1)
+    assert ganzoo("sample", run, "--grid", "0x3").exit_code == 2
+
+
+def test_a_dataset_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a mirror that nobody serves stands for a machine without a network
+    monkeypatch.setenv("GANZOO_MIRROR", str(tmp_path / "no-mirror"))
+    out = tmp_path / "run"
+    result = ganzoo("train", "dcgan-tutorial", "mnist", "--data-dir", tmp_path, "--out", out)
+    refused(result, "train-images-idx3-ubyte.gz", "--data-dir", status=1)
+    assert not out.exists()
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--data-dir", tmp_path / "no"), "no directory")
+
+
+def test_a_value_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_TRAIN_BATCH_SIZE", "12")
+    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", "--dry-run", "--json").stdout)
+    assert recipe["batch_size"] == 12
+
+
+def test_disabling_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ganzoo import zoo
+
+    monkeypatch.setenv("GANZOO_DISABLE", "torch-ganzoo")
+    zoo.zoo.cache_clear()
+    try:
+        (plugin,) = [p for p in json.loads(ganzoo("plugins", "--json").stdout) if p["distribution"] == "torch-ganzoo"]
+        assert plugin["disabled"]
+        refused(ganzoo("train", "dcgan-tutorial", "digits"), "GANZOO_DISABLE")
+    finally:
+        zoo.zoo.cache_clear()
