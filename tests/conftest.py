@@ -1,0 +1,31 @@
+"""What the tests share: a cache of their own, and the real archives where there are some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache or data, whatever the scope of its fixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GANZOO_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.delenv("GANZOO_MIRROR", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """A folder with the real archives, `MNIST/raw` and `FashionMNIST/raw`. It may be read-only."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("GANZOO_TEST_DATA") or default)
+    if not (folder / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").exists():
+        pytest.skip(
+            f"no archives in {folder}: set GANZOO_TEST_DATA to a folder that has MNIST/raw and FashionMNIST/raw"
+        )
+    return folder
