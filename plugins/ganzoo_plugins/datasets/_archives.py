@@ -223,9 +223,7 @@ def _empty(file: IO[bytes]) -> None:
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows no redirect to where we would not have gone ourselves; urllib would go from https to http."""
 
-    def redirect_request(  # noqa: PLR0917 (urllib's signature)
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Any:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """The next request. Raises _Unavailable for an address that is not allowed."""
         try:
             _check_address(newurl)
