@@ -42,6 +42,10 @@ class Option:
             if self.optional:
                 return None
             raise UsageError(f"{owner}: option {self.name!r} needs a value.")
+        if isinstance(value, list | tuple | Mapping):
+            raise UsageError(f"{owner}: {self.name!r} takes one value, not {value!r}.")
+        if isinstance(value, bool | int | float):
+            value = str(value).lower()  # one way for all: click reads 3.7 as the integer 3, and "3.7" not at all
         try:
             converted = self.type.convert(value, None, None)
         except click.BadParameter as error:
@@ -63,7 +67,8 @@ def _option(parameter: inspect.Parameter, annotation: Any, owner: str) -> Option
                 text = extra
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(annotation) if member is not type(None)]
-        optional, annotation = True, members[0]
+        if len(members) == 1:  # of `int | str` nobody can tell which is meant
+            optional, annotation = True, members[0]
     if kind is None and typing.get_origin(annotation) is Literal:
         kind = click.Choice(typing.get_args(annotation))
     if kind is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,19 +34,25 @@ class Choice:
         if isinstance(value, Choice):
             return value
         if isinstance(value, Mapping):
-            if not isinstance(value.get("name"), str) or set(value) - {"name", "options"}:
+            name, given = value.get("name"), value.get("options") or {}
+            strange = set(value) - {"name", "options"} or not isinstance(given, Mapping)
+            if strange or not isinstance(name, str) or not name.strip():
                 raise UsageError(f"A part is written as a name with options, not as {dict(value)!r}.")
-            return cls(value["name"], dict(value.get("options") or {}))
+            return cls(name, dict(given))
         if not isinstance(value, str) or not value.strip():
             raise UsageError(f"A part is written `name` or `name:key=value,key=value`, not {value!r}.")
         location = _LOCATION.match(value)
         name, _, text = (location["name"], "", location["options"] or "") if location else value.partition(":")
-        options = {}
+        if not name.strip():
+            raise UsageError(f"A part is written `name` or `name:key=value,key=value`: {value!r} has no name.")
+        options: dict[str, str] = {}
         for pair in filter(None, text.split(",")):
-            key, equals, setting = pair.partition("=")
-            if not equals or not key.strip():
+            key, equals, setting = (word.strip() for word in pair.partition("="))
+            if not equals or not key:
                 raise UsageError(f"Options are written key=value: {pair!r} in {value!r} is not.")
-            options[key.strip()] = setting.strip()
+            if key in options:
+                raise UsageError(f"{value!r} gives the option {key!r} twice.")
+            options[key] = setting
         return cls(name.strip(), options)
 
     @property
@@ -83,8 +89,9 @@ class Amount:
         words = [word for word in UNITS if match and match[3] and word.startswith(match[3])]
         if not match or (match[3] and not words) or not (words or unit):
             raise UsageError(f"{value!r} is not an amount: write a number of {', '.join(UNITS)}, such as '50 epochs'.")
-        count = float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
-        if count != int(count) or not math.isfinite(count):
+        # exact: as floats, 8.2 million is not a whole number
+        count = Fraction(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
+        if count.denominator != 1:
             raise UsageError(f"{value!r} is not a whole number of {(words or [unit])[0]}.")
         return cls(int(count), (words or [unit])[0])
 
@@ -104,8 +111,10 @@ def parse_turns(text: str) -> list[list[str]]:
             raise UsageError(f"turns={text!r} names {player!r}; the players are {', '.join(sorted(_PLAYERS))}.")
     if not any(player in ("G", "GD") for turn in turns for player in turn):
         raise UsageError(f"turns={text!r} never moves the generator; write for example 'D,G'.")
-    if any(len(set(turn)) != len(turn) or sum(player[0] == "G" for player in turn) > 1 for turn in turns):
-        raise UsageError(f"turns={text!r}: a player moves once in a turn, and G and GD are the same network.")
+    if any(sum(player[0] == network for player in turn) > 1 for turn in turns for network in "DG"):
+        raise UsageError(
+            f"turns={text!r}: a player moves once in a turn; D, D.reals and D.fakes are one player, G and GD another."
+        )
     return turns
 
 
@@ -226,12 +235,12 @@ class Recipe:
 
 def _typed(name: str, value: Any) -> Any:
     if name in ("losses", "augmentations", "observers"):
-        items: Iterable[Any] = [value] if isinstance(value, str | Mapping | Choice) else value
+        items = value if isinstance(value, list | tuple) else [value]
         return tuple(Choice.parse(item) for item in items)
+    if value is None and name in ("architecture", "dataset", "discriminator_optimizer"):
+        return None
     if name in ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer"):
-        return (
-            None if value is None or (name == "discriminator_optimizer" and value == "shared") else Choice.parse(value)
-        )
+        return None if name == "discriminator_optimizer" and value == "shared" else Choice.parse(value)
     if name in ("length", "tick_every", "samples_every", "checkpoint_every"):
         return Amount.parse(value)
     if name in ("batch_size", "average_half_life", "seed"):
@@ -259,11 +268,12 @@ def _to_json(value: Any) -> Any:
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         pairs = [
-            f"{key if key.isidentifier() else json.dumps(key)} = {_toml(item)}"
+            f"{key if key.isascii() and key.isidentifier() else json.dumps(key)} = {_toml(item)}"
             for key, item in value.items()
-            if item is not None
         ]
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    # TOML has no null, and an option left out would be its default again; the options read this word
+    text = json.dumps("none" if value is None else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # the one character that JSON prints and TOML does not
