@@ -48,6 +48,9 @@ class Choice:
         options: dict[str, str] = {}
         for pair in filter(None, text.split(",")):
             key, equals, setting = (word.strip() for word in pair.partition("="))
+            if not equals and options:  # a comma inside a value: image-folder:path=holidays, 2024
+                options[next(reversed(options))] += f",{pair}"
+                continue
             if not equals or not key:
                 raise UsageError(f"Options are written key=value: {pair!r} in {value!r} is not.")
             if key in options:
