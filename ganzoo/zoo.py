@@ -20,7 +20,7 @@ from typing import Any
 import pluggy
 
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
-from ganzoo.contract.hooks import KINDS, Component, ComponentHooks, hookimpl
+from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
 from ganzoo.contract.options import resolve
 from ganzoo.contract.recipe import Choice
 
@@ -40,63 +40,57 @@ class Plugin:
     disabled: bool = False
 
 
-class _Declared:
-    """What a distribution wrote down as entry points, as a pluggy plugin."""
-
-    def __init__(self, components: list[Component]) -> None:
-        self.components = components
-
-    @hookimpl
-    def ganzoo_components(self) -> list[Component]:
-        return self.components
-
-
 class Zoo:
     """All parts that can be had here."""
 
     def __init__(self, sources: Iterable[Distribution] | None = None) -> None:
         self.plugins: dict[str, Plugin] = {}
-        self.notes: list[str] = []
-        self._manager = pluggy.PluginManager("ganzoo")
-        self._manager.add_hookspecs(ComponentHooks)
         disabled = {_normal(name) for name in os.environ.get("GANZOO_DISABLE", "").split(",") if name.strip()}
         for distribution in sources if sources is not None else distributions():
-            points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
-            if points and _normal(distribution.name) not in self.plugins:
-                self._add(distribution, points, _normal(distribution.name) in disabled)
+            try:
+                points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
+                name, version = (_normal(distribution.name), str(distribution.version)) if points else ("", "")
+            except Exception:  # noqa: S112  (what is left of a removed package; it may be anybody's)
+                continue
+            if points and name not in self.plugins:
+                self.plugins[name] = plugin = Plugin(name, version, disabled=name in disabled)
+                self._add(plugin, points)
 
-    def _add(self, distribution: Distribution, points: list[EntryPoint], disabled: bool) -> None:
-        plugin = Plugin(_normal(distribution.name), distribution.version, disabled=disabled)
-        self.plugins[plugin.distribution] = plugin
-        declared = []
+    def _add(self, plugin: Plugin, points: list[EntryPoint]) -> None:
         for point in points:
-            kind = point.group.removeprefix("ganzoo.")
-            if point.group == "ganzoo":
-                if not disabled:
-                    self._register_module(plugin, point)
-            elif kind not in KINDS:
-                plugin.errors.append(f"entry-point group {point.group!r} is unknown.{did_you_mean(kind, KINDS)}")
-            elif not _NAME.fullmatch(point.name):
-                plugin.errors.append(f"{kind}: the name {point.name!r} is not made of a-z, 0-9 and single dashes")
-            else:
-                declared.append(Component(kind, point.name, point.value))
-        if not disabled:
-            self._manager.register(_Declared(declared), name=plugin.distribution)
-        plugin.components = [self._owned(component, plugin) for component in declared]
+            if point.group != "ganzoo":
+                self._offer(plugin, Component(point.group.removeprefix("ganzoo."), point.name, point.value))
+            elif not plugin.disabled:
+                self._offer_module(plugin, point)
 
-    def _register_module(self, plugin: Plugin, point: EntryPoint) -> None:
-        """A module with `ganzoo_components`: imported now, in a try of its own."""
+    def _offer_module(self, plugin: Plugin, point: EntryPoint) -> None:
+        """A module with `ganzoo_components`: imported now, in a try and behind a door of its own."""
+        manager = pluggy.PluginManager("ganzoo")
+        manager.add_hookspecs(ComponentHooks)
         try:
-            module = import_module(point.module)
-            self._manager.register(module, name=f"{plugin.distribution}:{point.name}")
-            for component in module.ganzoo_components():
-                plugin.components.append(self._owned(component, plugin))
+            manager.register(import_module(point.module))
+            manager.check_pending()
+            if not manager.hook.ganzoo_components.get_hookimpls():
+                raise GanzooError("it has no function ganzoo_components marked @ganzoo.hookimpl")
+            for component in (component for answer in manager.hook.ganzoo_components() for component in answer):
+                self._offer(plugin, component)
         except (Exception, SystemExit) as error:
-            plugin.errors.append(f"module {point.module}: {_cause(error)}")
+            plugin.errors.append(f"module {point.value}: {_cause(error)}")
 
     @staticmethod
-    def _owned(component: Component, plugin: Plugin) -> Component:
-        return dataclasses.replace(component, distribution=plugin.distribution, version=plugin.version)
+    def _offer(plugin: Plugin, component: Component) -> None:
+        """Take in one part; note the error of one that nobody could ask for."""
+        if component.kind not in KINDS:
+            plugin.errors.append(f"the kind {component.kind!r} is unknown.{did_you_mean(component.kind, KINDS)}")
+        elif not _NAME.fullmatch(component.name):
+            plugin.errors.append(
+                f"{component.kind}: the name {component.name!r} is not made of a-z, 0-9 and single dashes"
+            )
+        elif any((c.kind, c.name) == (component.kind, component.name) for c in plugin.components):
+            plugin.errors.append(f"{component.kind}: the name {component.name!r} is offered twice")
+        else:
+            owned = dataclasses.replace(component, distribution=plugin.distribution, version=plugin.version)
+            plugin.components.append(owned)
 
     def components(self, kind: str) -> list[Component]:
         """All parts of a kind, by name; disabled distributions left out."""
@@ -153,12 +147,14 @@ class Zoo:
 
     def options(self, kind: str, choice: Choice) -> dict[str, Any]:
         """All options of a chosen part. Raises UsageError for one it does not have or a value it does not take."""
-        loaded = self.load(kind, choice)
+        loaded, owner = self.load(kind, choice), f"{_SINGULAR[kind].capitalize()} {choice.name}"
         reserved = {"split": "train"} if kind == "datasets" else {}
+        for name in reserved.keys() & choice.options.keys():
+            raise UsageError(f"{owner} has no option {name!r}: a run chooses it.")
         try:
-            options = resolve(loaded, {**choice.options, **reserved}, f"{_SINGULAR[kind].capitalize()} {choice.name}")
-        except TypeError as error:
-            raise GanzooError(f"{_SINGULAR[kind].capitalize()} {choice.name} breaks the contract: {error}") from None
+            options = resolve(loaded, {**choice.options, **reserved}, owner)
+        except (TypeError, NameError) as error:
+            raise GanzooError(f"{owner} breaks the contract: {error}") from None
         return {name: value for name, value in options.items() if name not in reserved}
 
     def build(self, kind: str, choice: Choice, **reserved: Any) -> Any:
@@ -177,7 +173,7 @@ class Zoo:
     def provenance(self, kind: str, choice: Choice) -> dict[str, str]:
         """Where a part comes from: its id and version, or the file and its sha256."""
         if choice.is_location:
-            path = Path(choice.name.rpartition(":")[0])
+            path = Path(choice.name.rpartition(":")[0]).expanduser()
             return {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         component = self.find(kind, choice.name)
         return {"id": component.id, "version": component.version, "target": component.target}

@@ -56,6 +56,7 @@ RICH = Recipe(
         (" r1 : gamma = 1 , every=4", "r1", {"gamma": "1", "every": "4"}),
         ("ganzoo-extra/r1:gamma=1", "ganzoo-extra/r1", {"gamma": "1"}),
         ("image-folder:path=/a=b/c", "image-folder", {"path": "/a=b/c"}),
+        ("image-folder:path=holidays, 2024,size=8", "image-folder", {"path": "holidays, 2024", "size": "8"}),
         ("r1:", "r1", {}),
         ("./my_gan.py:MyGAN", "./my_gan.py:MyGAN", {}),
         ("./my_gan.py:MyGAN:width=32,depth=2", "./my_gan.py:MyGAN", {"width": "32", "depth": "2"}),
