@@ -1,0 +1,105 @@
+"""The clock counts steps; images, epochs and intervals follow from them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ganzoo import Amount, Moment
+from ganzoo.engine.clock import Clock
+
+
+def images_of(batches: list[int]):
+    """images_at for an epoch made of these batches."""
+
+    def images_at(step: int) -> int:
+        epochs, position = divmod(step, len(batches))
+        return epochs * sum(batches) + sum(batches[:position])
+
+    return images_at
+
+
+#: 20 images in batches of 8, the last one smaller
+BATCHES = [8, 8, 4]
+
+
+def clock(length: str = "50 epochs", step: int = 0, batches: list[int] = BATCHES) -> Clock:
+    made = Clock(Amount.parse(length), images_of(batches), sum(batches))
+    made.step = step
+    return made
+
+
+def crossings(interval: str, steps: int, batches: list[int] = BATCHES) -> list[int]:
+    return [step for step in range(steps + 1) if clock(step=step, batches=batches).crossed(Amount.parse(interval))]
+
+
+def test_the_moment_says_where_a_run_stands():
+    assert clock().moment == Moment(0, 0, 0.0)
+    assert clock(step=1).moment == Moment(1, 8, 0.4)
+    assert clock(step=3).moment == Moment(3, 20, 1.0)
+    assert clock(step=4).moment == Moment(4, 28, 1.4)
+    assert clock(step=4).images == 28
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ("1 steps", [1, 2, 3, 4, 5, 6, 7]),
+        ("3 steps", [3, 6]),
+        ("8 steps", []),
+        ("1 epochs", [3, 6]),
+        ("2 epochs", [6]),
+        ("20 images", [3, 6]),
+        ("8 images", [1, 2, 4, 5, 6, 7]),  # 8 16 20 28 36 40 48
+        ("1 images", [1, 2, 3, 4, 5, 6, 7]),  # several at once are one crossing
+        ("10 images", [2, 3, 5, 6]),
+        ("48 images", [7]),
+        ("49 images", []),
+    ],
+)
+def test_an_interval_is_crossed_by_the_step_that_reaches_it(interval, expected):
+    assert crossings(interval, 7) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        ("1 steps", 1),
+        ("7 steps", 7),
+        ("1 images", 1),
+        ("8 images", 1),
+        ("9 images", 2),
+        ("20 images", 3),
+        ("21 images", 4),
+        ("1 epochs", 3),
+        ("50 epochs", 150),
+        ("1M images", 150_000),
+    ],
+)
+def test_a_run_is_done_at_the_first_step_that_reaches_its_length(length, steps):
+    assert clock(length).steps_in_all() == steps
+    assert not clock(length, steps - 1).done
+    assert clock(length, steps).done
+    assert clock(length, steps + 1).done
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 100), min_size=1, max_size=5),
+    st.integers(1, 3000),
+    st.sampled_from(["steps", "images", "epochs"]),
+)
+def test_steps_in_all_is_the_first_done_one(batches, count, unit):
+    length = f"{count} {unit}"
+    steps = clock(length, batches=batches).steps_in_all()
+    assert clock(length, steps, batches).done
+    assert not clock(length, steps - 1, batches).done
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=5), st.integers(1, 200), st.integers(0, 60))
+def test_crossings_are_the_multiples_that_were_reached(batches, count, steps):
+    images_at = images_of(batches)
+    passed = {images_at(step) // count for step in range(steps + 1)} - {0}
+    assert len(crossings(f"{count} images", steps, batches)) == len(passed)

@@ -1,0 +1,182 @@
+"""Which images a step sees: all of them once an epoch, as a pure function of the step, however they are held."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import ganzoo
+from ganzoo import GanzooError, Recipe, UsageError
+from ganzoo.engine import feed as feeding
+from ganzoo.engine.feed import Feed
+
+CPU = torch.device("cpu")
+LENGTH = 50
+
+
+class Numbered(ganzoo.Dataset):
+    """Image i has i in every pixel; its label is i modulo 3."""
+
+    def __init__(self, length: int = LENGTH, broken: int = -1) -> None:
+        self.spec = ganzoo.ImageSpec(2, 3, 4, classes=3)
+        self.length, self.broken = length, broken
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        assert indices.dtype == torch.int64
+        assert (indices >= 0).all()
+        assert (indices < self.length).all()
+        if self.broken in indices:
+            raise GanzooError(f"image {self.broken} cannot be read")
+        return indices.to(torch.uint8)[:, None, None, None].expand(-1, 2, 3, 4), indices % 3
+
+
+@pytest.fixture(params=["resident", "streamed"])
+def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test that asks for it is run with the images in memory, and with images read as they are needed."""
+    if request.param == "streamed":
+        monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    return request.param
+
+
+def feed(minibatches: int = 1, value_range: tuple[float, float] = (0, 255), length: int = LENGTH, **changes) -> Feed:
+    recipe = Recipe(**{"batch_size": 8, **changes})
+    return Feed(Numbered(length), recipe, minibatches, value_range, CPU)
+
+
+def seen(feed: Feed, steps: range) -> list[list[int]]:
+    """The numbers of the images of every minibatch of some steps."""
+    batches = [[batch.reals[:, 0, 0, 0].int().tolist() for batch in feed.fill(step)] for step in steps]
+    return [numbers for step in batches for numbers in step]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [number for batch in batches for number in batch]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 25, 50, 80])
+def test_an_epoch_shows_every_image_once_and_keeps_the_smaller_last_batch(held, batch_size):
+    images = feed(batch_size=batch_size)
+    per_epoch = -(-LENGTH // batch_size)
+    epochs = [seen(images, range(e * per_epoch, (e + 1) * per_epoch)) for e in range(3)]
+    for batches in epochs:
+        assert sorted(flat(batches)) == list(range(LENGTH))
+        assert [len(batch) for batch in batches[:-1]] == [batch_size] * (per_epoch - 1)
+    assert len({tuple(flat(batches)) for batches in epochs}) == 3
+    assert images.epoch_images == images.length == LENGTH
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 25, 50])
+def test_or_drops_the_smaller_last_batch(held, batch_size):
+    images = feed(batch_size=batch_size, sampling="epochs-drop-last")
+    per_epoch = LENGTH // batch_size
+    for e in range(3):
+        batches = seen(images, range(e * per_epoch, (e + 1) * per_epoch))
+        assert {len(batch) for batch in batches} == {batch_size}
+        assert len(set(flat(batches))) == per_epoch * batch_size == images.epoch_images
+
+
+def test_a_batch_larger_than_the_data_leaves_nothing_when_the_last_is_dropped():
+    with pytest.raises(UsageError, match="A batch of 51 is larger than the 50 training images"):
+        feed(batch_size=51, sampling="epochs-drop-last")
+
+
+@pytest.mark.parametrize("batch_size", [8, 50, 80, 120])
+def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
+    images = feed(batch_size=batch_size, sampling="stream")
+    batches = seen(images, range(20))
+    assert {len(batch) for batch in batches} == {batch_size}
+    numbers = flat(batches)
+    epochs = [numbers[start : start + LENGTH] for start in range(0, len(numbers) - LENGTH, LENGTH)]
+    assert len(epochs) >= 3
+    assert all(sorted(epoch) == list(range(LENGTH)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_replacement_draws_every_image_anew(held):
+    batches = seen(feed(sampling="replacement", batch_size=40), range(50))
+    assert {len(batch) for batch in batches} == {40}
+    assert all(len(set(batch)) < 40 for batch in batches)  # without repetition: about one in 10^9 batches
+    counts = torch.bincount(torch.tensor(flat(batches)), minlength=LENGTH)
+    assert len(counts) == LENGTH
+    # 2000 draws of 50: 40 each, with a standard deviation of 6.3
+    assert counts.min() > 40 - 5 * 6.3
+    assert counts.max() < 40 + 5 * 6.3
+
+
+SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_step_is_a_function_of_the_seed_and_the_step_alone(held, sampling):
+    first, again, other = (feed(2, sampling=sampling, seed=seed) for seed in (3, 3, 4))
+    in_order = seen(first, range(12))
+    assert in_order != seen(other, range(12))
+    for step in (7, 0, 11, 11, 3, 10):  # as a run that is resumed, or replayed, would ask
+        assert seen(again, range(step, step + 1)) == in_order[2 * step : 2 * step + 2]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_both_ways_of_holding_images_feed_the_same(sampling, monkeypatch):
+    changes = {"sampling": sampling, "subset": "last 30", "batch_size": 7}
+    resident = feed(2, **changes)
+    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    streamed = feed(2, **changes)
+    assert type(resident._source) is not type(streamed._source)
+    for step in range(15):
+        for left, right in zip(resident.fill(step), streamed.fill(step), strict=True):
+            assert torch.equal(left.reals, right.reals)
+            assert torch.equal(left.labels, right.labels)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(("subset", "expected"), [("first 20", range(20)), ("last 20", range(30, 50))])
+def test_a_subset_is_all_that_is_seen(held, sampling, subset, expected):
+    images = feed(sampling=sampling, subset=subset, batch_size=5)
+    assert images.length == images.epoch_images == 20
+    assert set(flat(seen(images, range(40)))) == set(expected)
+
+
+def test_a_subset_may_be_larger_than_the_data(held):
+    assert sorted(flat(seen(feed(subset="last 400"), range(7)))) == list(range(LENGTH))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("minibatches", [1, 2, 3, 5])
+def test_images_seen_are_those_that_were_fed(sampling, minibatches):
+    images = feed(minibatches, sampling=sampling, length=20)
+    count = 0
+    for step in range(25):
+        assert images.images_at(step) == count
+        count += sum(len(batch.labels) for batch in images.fill(step))
+
+
+def test_images_come_with_their_labels_in_the_range_of_the_architecture(held):
+    (batch,) = feed(value_range=(-1, 1)).fill(0)
+    numbers = ((batch.reals[:, 1, 2, 3] + 1) * 255 / 2).round().long()
+    assert (batch.reals - (numbers / 255 * 2 - 1)[:, None, None, None]).abs().max() < 1e-6
+    assert torch.equal(batch.labels, numbers % 3)
+    assert batch.reals.dtype == torch.float32
+    assert batch.reals.shape == (8, 2, 3, 4)
+
+
+def test_minibatches_of_one_size_lie_in_the_same_memory(held):
+    """A recorded step replays over it."""
+    images = feed(2, batch_size=20)
+    places = {}
+    for step in range(9):
+        for slot, batch in enumerate(images.fill(step)):
+            place = (batch.reals.data_ptr(), batch.labels.data_ptr())
+            assert places.setdefault((slot, len(batch.labels)), place) == place
+            assert batch.reals.is_contiguous(memory_format=torch.channels_last)
+    assert len(set(places.values())) == len(places) == 4
+
+
+def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):
+    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    images = Feed(Numbered(broken=13), Recipe(batch_size=8), 1, (0, 255), CPU)
+    with pytest.raises(GanzooError, match="image 13 cannot be read"):
+        seen(images, range(7))
