@@ -33,11 +33,13 @@ class Player:
         self.component = optimizer
         self.optimizer = optimizer.build(self.parameters)
         self._losses = losses
-        self._materialise_state()
 
     def cost(self, round: Round) -> Tensor:
         """What this round costs the player: its side of every loss, added; a scalar, float32 in float32 networks."""
-        return torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
+        cost = torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
+        if not cost.requires_grad:
+            raise UsageError(f"No loss of the recipe says anything to the {self.role}: add one, such as nonsaturating.")
+        return cost
 
     def update(self, gradients: Sequence[Tensor]) -> None:
         """Move the networks against `gradients`, which take their parameters' memory layout first."""
@@ -58,23 +60,19 @@ class Player:
             for key, value in self.optimizer.state[parameter].items():
                 yield f"{name}/{key}", value
 
-    def _materialise_state(self) -> None:
-        """Let the optimiser create its state now, all zeros: to be restored, and captured in fixed memory."""
+    def create_state(self) -> None:
+        """Let an optimiser that creates its state in its first step do so now; the networks stay as they are.
+
+        Only to be overwritten: what a step leaves behind is not where a training begins.
+        """
         if all(self.optimizer.state[parameter] for parameter in self.parameters):
             return
-        buffers = {name: value.clone() for name, value in self.component.named_buffers()}
-        weights = [parameter.detach().clone() for parameter in self.parameters]
-        for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        self.optimizer.step()
+        moved = [*self.parameters, *self.component.buffers()]
+        before = [value.detach().clone() for value in moved]
+        self.update([torch.zeros_like(parameter) for parameter in self.parameters])
         with torch.no_grad():
-            for parameter, weight in zip(self.parameters, weights, strict=True):
-                parameter.copy_(weight)
-                parameter.grad = None
-                for value in self.optimizer.state[parameter].values():
-                    value.zero_()
-            for name, value in self.component.named_buffers():
-                value.copy_(buffers[name])
+            for value, old in zip(moved, before, strict=True):
+                value.copy_(old)
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ class Game:
         self.meter = Meter(self._scalar_names(), device)
 
     def _seat_turns(self, turns: list[list[str]]) -> list[Turn]:
-        seated, minibatch = [], -1
+        seated, minibatch, looked = [], 0, False
         for names in turns:
             sides = frozenset(name[2:] for name in names if name.startswith("D.")) or BOTH_SIDES
             if sides != BOTH_SIDES and (bad := [loss for loss in self.losses if not loss.separable]):
@@ -159,9 +157,9 @@ class Game:
                     f"The turn {'+'.join(names)} judges the discriminator on {'/'.join(sides)} alone, and the loss "
                     f"{type(bad[0]).__name__} needs both sides; write turns with D, such as 'D,G'."
                 )
-            # a turn without a look at new reals replays the minibatch of the one before it
-            if minibatch < 0 or any(name in ("D", "D.reals") for name in names):
-                minibatch += 1
+            # new reals for a second look of the discriminator; the other turns replay the minibatch they find
+            if any(name in ("D", "D.reals") for name in names):
+                minibatch, looked = minibatch + looked, True
             seated.append(Turn(tuple(self._player(name) for name in names), sides, minibatch))
         return seated
 
@@ -259,6 +257,9 @@ class Game:
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Copy a saved `state` into this game, in place. Raises GanzooError, with nothing moved, for a misfit."""
+        for key, player in self.players.items():
+            if any(name.startswith(f"player{key}/") for name in tensors):
+                player.create_state()
         mine = self.state()
         _refuse_misfit(mine, tensors)
         for name, value in mine.items():

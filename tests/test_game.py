@@ -1,0 +1,577 @@
+"""One step of the game against the same sums done by hand, over turns, losses, averages and precisions."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from tiny import Tiny, TinyConditional
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+import ganzoo
+from ganzoo import Choice, GanzooError, ImageSpec, Recipe, Round, UsageError
+from ganzoo.engine.feed import Batch
+from ganzoo.engine.game import Average, Game, play
+from ganzoo.zoo import Zoo
+from ganzoo_plugins.losses.nonsaturating import NonSaturating
+from ganzoo_plugins.losses.relativistic import Relativistic
+from ganzoo_plugins.optimizers.adam import Adam
+from ganzoo_plugins.optimizers.keras import KerasAdam
+from ganzoo_plugins.penalties.zero_centred import R1
+
+CPU = torch.device("cpu")
+IMAGES = ImageSpec(1, 4, 4, classes=3)
+COUNT = 16
+RATES = {"discriminator": 0.03, "generator": 0.01}
+
+
+def game(
+    architecture: Tiny | None = None,
+    losses: Sequence[ganzoo.Loss] = (),
+    optimizers: tuple[ganzoo.Optimizer, ganzoo.Optimizer] | None = None,
+    augmentations: Sequence[ganzoo.Augmentation] = (),
+    **changes,
+) -> Game:
+    architecture = architecture or Tiny(norm=False, dropout=0)
+    generator, discriminator = optimizers or (Adam(lr=RATES["generator"]), Adam(lr=RATES["discriminator"]))
+    recipe = Recipe(batch_size=COUNT, **changes)
+    seated = Game(
+        architecture, IMAGES, losses or [NonSaturating()], augmentations, generator, discriminator, recipe, CPU
+    )
+    seated.reseed(5, 0)
+    return seated
+
+
+def batches(count: int = 1, seed: int = 0) -> list[Batch]:
+    random = torch.Generator().manual_seed(seed)
+    return [
+        Batch(torch.rand(COUNT, 1, 4, 4, generator=random) * 2 - 1, torch.randint(3, (COUNT,), generator=random))
+        for _ in range(count)
+    ]
+
+
+def weights(network: nn.Module) -> list[Tensor]:
+    return [value.detach().clone() for value in network.state_dict().values()]
+
+
+def tensors(seated: Game) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in seated.state().items()}
+
+
+def same(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(left, right, strict=True))
+
+
+class ByHand:
+    """Both networks of a game, as they were seated, moved by torch alone."""
+
+    def __init__(self, seated: Game) -> None:
+        self.generator = copy.deepcopy(seated.generator)
+        self.discriminator = copy.deepcopy(seated.discriminator)
+        self.latents: Sequence[Tensor] = seated.architecture.drawn
+
+    def adam(self, role: str, *networks: nn.Module) -> torch.optim.Optimizer:
+        parameters = [parameter for network in networks or (getattr(self, role),) for parameter in network.parameters()]
+        return torch.optim.Adam(parameters, lr=RATES[role], betas=(0.5, 0.999), eps=1e-8)
+
+    def fakes(self, draw: int) -> Tensor:
+        return self.generator(self.latents[draw], None)
+
+    def on_reals(self, batch: Batch) -> Tensor:
+        return softplus(-self.discriminator(batch.reals, None)).mean()
+
+    def on_fakes(self, fakes: Tensor) -> Tensor:
+        return softplus(self.discriminator(fakes, None)).mean()
+
+    def of_generator(self, fakes: Tensor) -> Tensor:
+        return softplus(-self.discriminator(fakes, None)).mean()
+
+    def move(self, optimizer: torch.optim.Optimizer, cost: Tensor, keep: bool = False) -> None:
+        """Gradients of what the optimiser moves, and of nothing else."""
+        parameters = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(cost, parameters, retain_graph=keep)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+    def agrees(self, seated: Game) -> bool:
+        pairs = [(self.generator, seated.generator), (self.discriminator, seated.discriminator)]
+        return all(
+            torch.allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+            for left, right in pairs
+            for mine, theirs in zip(left.parameters(), right.parameters(), strict=True)
+        )
+
+
+def in_turn(hand: ByHand, batch: Batch) -> None:
+    discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
+    for step in range(2):
+        hand.move(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
+        hand.move(generator, hand.of_generator(hand.fakes(2 * step + 1)))
+
+
+def at_once(hand: ByHand, batch: Batch) -> None:
+    discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
+    for step in range(2):
+        fakes = hand.fakes(step)
+        costs = hand.on_reals(batch) + hand.on_fakes(fakes), hand.of_generator(fakes)
+        players = [list(hand.discriminator.parameters()), list(hand.generator.parameters())]
+        gradients = [torch.autograd.grad(c, p, retain_graph=True) for c, p in zip(costs, players, strict=True)]
+        for optimizer, parameters, own in zip((discriminator, generator), players, gradients, strict=True):
+            for parameter, gradient in zip(parameters, own, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+
+
+def moving_both(hand: ByHand, batch: Batch) -> None:
+    discriminator, both = hand.adam("discriminator"), hand.adam("generator", hand.generator, hand.discriminator)
+    for step in range(2):
+        hand.move(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
+        hand.move(both, hand.of_generator(hand.fakes(2 * step + 1)))
+
+
+def side_by_side(hand: ByHand, batch: Batch) -> None:
+    discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
+    for step in range(2):
+        hand.move(discriminator, hand.on_reals(batch))
+        hand.move(discriminator, hand.on_fakes(hand.fakes(3 * step + 1).detach()))
+        hand.move(generator, hand.of_generator(hand.fakes(3 * step + 2)))
+
+
+HANDS: dict[str, Callable[[ByHand, Batch], None]] = {
+    "D,G": in_turn,
+    "D+G": at_once,
+    "D,GD": moving_both,
+    "D.reals,D.fakes,G": side_by_side,
+}
+
+
+@pytest.mark.parametrize("turns", HANDS)
+def test_a_step_is_the_sums_done_by_hand(turns):
+    seated = game(turns=turns)
+    hand, (batch,) = ByHand(seated), batches()
+    for _ in range(2):
+        play(seated, [batch])
+    for name, sums in HANDS.items():
+        attempt = copy.deepcopy(hand)
+        # the other orders of play give other numbers, of as many latents as there are
+        if len(hand.latents) >= {"D,G": 4, "D+G": 2, "D,GD": 4, "D.reals,D.fakes,G": 6}[name]:
+            sums(attempt, batch)
+            assert attempt.agrees(seated) == (name == turns), name
+
+
+def test_every_turn_draws_latents_of_its_own():
+    seated = game(turns="D,D,G")
+    play(seated, batches(2))
+    assert len(seated.architecture.drawn) == 3
+    assert len({tuple(drawn.flatten().tolist()) for drawn in seated.architecture.drawn}) == 3
+
+
+@pytest.mark.parametrize(
+    ("turns", "minibatches"),
+    [
+        ("D,G", [0, 0]),
+        ("D+G", [0]),
+        ("G", [0]),
+        ("D,D,D,G", [0, 1, 2, 2]),
+        ("D,G,G", [0, 0, 0]),
+        ("D,G,D,G", [0, 0, 1, 1]),
+        ("G,D", [0, 0]),
+        ("D,GD", [0, 0]),
+        ("D.reals,D.fakes,G", [0, 0, 0]),
+        ("D.fakes,D.reals,G", [0, 0, 0]),
+        ("D.reals,D.reals,D.fakes,G", [0, 1, 1, 1]),
+    ],
+)
+def test_each_look_of_the_discriminator_has_new_reals_and_no_other_turn(turns, minibatches):
+    seated = game(turns=turns)
+    assert [turn.minibatch for turn in seated.turns] == minibatches
+    assert seated.minibatches == max(minibatches) + 1
+    play(seated, batches(seated.minibatches))
+
+
+def test_a_turn_is_played_on_its_own_minibatch():
+    first, second = batches(2)
+    left, right, repeated = (game(turns="D,D,G") for _ in range(3))
+    play(left, [first, second])
+    play(right, [second, first])
+    play(repeated, [first, first])
+    ends = [weights(seated.discriminator) for seated in (left, right, repeated)]
+    assert not same(ends[0], ends[1])
+    assert not same(ends[0], ends[2])
+
+
+def test_only_the_player_whose_turn_it_is_moves_or_has_gradients():
+    seated = game(turns="D,G")
+    record = []
+    for player in seated.players.values():
+        player.optimizer.register_step_post_hook(
+            lambda *_: record.append(
+                (
+                    weights(seated.generator),
+                    weights(seated.discriminator),
+                    [p.grad for p in seated.generator.parameters()],
+                )
+            )
+        )
+    generator, discriminator = weights(seated.generator), weights(seated.discriminator)
+    play(seated, batches())
+    after_discriminator, after_generator = record
+    assert same(after_discriminator[0], generator)
+    assert not same(after_discriminator[1], discriminator)
+    assert after_discriminator[2] == [None] * 4
+    assert not same(after_generator[0], generator)
+    assert same(after_generator[1], after_discriminator[1])
+
+
+class Watcher(ganzoo.SeparableLoss):
+    """Non-saturating, and remembers the rounds it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds: list[Round] = []
+
+    def on_reals(self, logits: Tensor) -> Tensor:
+        return softplus(-logits).mean()
+
+    def on_fakes(self, logits: Tensor) -> Tensor:
+        return softplus(logits).mean()
+
+    def generator(self, round: Round) -> Tensor:
+        self.rounds.append(round)
+        return softplus(-round.fake_logits).mean()
+
+
+def test_a_turn_on_one_side_asks_nothing_of_the_other():
+    seated = game(turns="D.reals,D.fakes,G")
+    asked = []
+    seated.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
+    (batch,) = batches()
+    play(seated, [batch])
+    assert len(asked) == 3
+    assert torch.equal(asked[0], batch.reals)
+    assert not any(torch.equal(images, batch.reals) for images in asked[1:])
+
+
+def test_a_loss_of_pairs_cannot_be_judged_on_one_side():
+    for turns in ("D.reals,D.fakes,G", "D.fakes,G"):
+        with pytest.raises(UsageError, match="the loss Relativistic needs both sides"):
+            game(losses=[NonSaturating(), Relativistic()], turns=turns)
+
+
+def test_a_recipe_of_penalties_alone_moves_nobody():
+    with pytest.raises(UsageError, match="No loss of the recipe says anything to the generator"):
+        play(game(losses=[R1()]), batches())
+
+
+def test_losses_are_added():
+    both, alone = game(losses=[NonSaturating(), R1(gamma=3.0)]), game(losses=[NonSaturating()])
+    (batch,) = batches()
+    hand = ByHand(both)
+    play(both, [batch])
+    play(alone, [batch])
+    reals = batch.reals.clone().requires_grad_()
+    logits = hand.discriminator(reals, None)
+    (gradient,) = torch.autograd.grad(logits.sum(), reals)
+    penalty = 1.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
+    costs = [seated.meter.read()["discriminator_loss"] for seated in (both, alone)]
+    assert penalty.item() > 1e-4
+    assert costs[0] - costs[1] == pytest.approx(penalty.item(), rel=1e-4)
+
+
+def test_the_discriminator_is_shown_augmented_images():
+    class Negative(ganzoo.Augmentation):
+        def forward(self, images: Tensor) -> Tensor:
+            return -images
+
+    seated, asked = game(augmentations=[Negative(), Negative(), Negative()]), []
+    seated.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
+    (batch,) = batches()
+    play(seated, [batch])
+    assert torch.equal(asked[0], -batch.reals)
+
+
+# --- what the discriminator is shown of the generator ---
+
+
+@pytest.mark.parametrize(("mode", "updates"), [("training", 2), ("inference", 1)])
+def test_fakes_for_the_discriminator_move_the_statistics_only_in_training_mode(mode, updates):
+    seated = game(Tiny(norm=True, dropout=0), turns="D,G", discriminator_fakes=mode)
+    shown = []
+    seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
+    before = copy.deepcopy(seated.generator)
+    play(seated, batches())
+    assert seated.generator.norm.num_batches_tracked == updates
+    before.train(mode == "training")
+    expected = before(seated.architecture.drawn[0], None)
+    assert torch.allclose(shown[1], expected, atol=1e-6)
+    before.train(mode != "training")
+    assert not torch.allclose(shown[1], before(seated.architecture.drawn[0], None), atol=1e-3)
+
+
+def test_a_turn_that_moves_the_generator_is_always_played_in_training_mode():
+    seated = game(Tiny(norm=True, dropout=0), turns="D+G", discriminator_fakes="inference")
+    play(seated, batches())
+    assert seated.generator.norm.num_batches_tracked == 1
+
+
+def test_fakes_are_of_the_classes_of_the_reals():
+    seated, classes = game(TinyConditional()), []
+    seated.generator.register_forward_hook(lambda module, args, out: classes.append(args[1]))
+    (batch,) = batches()
+    play(seated, [batch])
+    assert all(torch.equal(labels, batch.labels) for labels in classes)
+
+
+# --- the average ---
+
+
+def test_without_a_half_life_the_average_is_the_generator():
+    seated = game()
+    assert seated.average.network is seated.generator
+    assert not any(name.startswith("average/") for name in seated.state())
+
+
+def test_the_average_follows_by_its_half_life():
+    seated = game(Tiny(norm=True, dropout=0), average_half_life=40)
+    share = 1 - 0.5 ** (COUNT / 40)
+    expected = weights(seated.generator)
+    for step in range(5):
+        play(seated, batches(seed=step))
+        moved = weights(seated.generator)
+        expected = [
+            old + share * (new - old) if new.is_floating_point() else new
+            for old, new in zip(expected, moved, strict=True)
+        ]
+        assert not same(weights(seated.average.network), moved)
+    for mine, theirs in zip(weights(seated.average.network), expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert seated.average.network.norm.num_batches_tracked == 10
+    assert not any(parameter.requires_grad for parameter in seated.average.network.parameters())
+    assert any(name.startswith("average/") for name in seated.state())
+
+
+def test_after_a_half_life_half_of_the_way_is_left():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    average = Average(network, half_life=10 * COUNT, batch_size=COUNT)
+    nn.init.ones_(network.weight)
+    for _ in range(10):
+        average.follow()
+    assert average.network.weight.item() == pytest.approx(0.5, abs=1e-6)
+
+
+# --- precision, optimisers, numbers ---
+
+
+def test_bfloat16_stays_inside_the_networks():
+    loss = Watcher()
+    seated = game(Tiny(), [loss, R1()], precision="bf16", turns="D,G")
+    inside = []
+    for network in (seated.generator, seated.discriminator):
+        network.first.register_forward_hook(lambda module, args, out: inside.append(out.dtype))
+    for step in range(3):
+        play(seated, batches(seed=step))
+    assert set(inside) == {torch.bfloat16}
+    for round in loss.rounds:
+        assert {round.reals.dtype, round.fakes.dtype, round.fake_logits.dtype} == {torch.float32}
+    assert seated.players["D"].cost(loss.rounds[-1]).dtype == torch.float32
+    assert {value.dtype for value in seated.state().values()} == {torch.float32, torch.float64, torch.int64}
+    assert all(value.isfinite().all() for value in seated.state().values())
+    assert all(map(math.isfinite, seated.meter.read().values()))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda parameters, lr: torch.optim.SGD(parameters, lr=lr),
+        lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, dampening=0.5),
+        lambda parameters, lr: torch.optim.NAdam(parameters, lr=lr, foreach=False),
+        lambda parameters, lr: torch.optim.Adagrad(parameters, lr=lr, initial_accumulator_value=0.1, foreach=False),
+        lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.5, foreach=False),
+    ],
+    ids=["sgd", "momentum", "nadam", "adagrad", "adamw"],
+)
+def test_an_optimiser_of_anybody_begins_where_it_begins_and_is_restored_where_it_was(build):
+    class Plain(ganzoo.Optimizer):
+        def build(self, parameters):
+            return build(list(parameters), torch.tensor(0.05))
+
+        def learning_rate(self, images_seen: int) -> float:
+            return 0.05
+
+    class Hand(ByHand):
+        def adam(self, role: str, *networks: nn.Module) -> torch.optim.Optimizer:
+            return build(list(getattr(self, role).parameters()), torch.tensor(0.05))
+
+    seated, resumed = game(optimizers=(Plain(), Plain())), game(optimizers=(Plain(), Plain()))
+    hand, (batch,) = Hand(seated), batches()
+    play(seated, [batch])
+    resumed.restore(tensors(seated))
+    resumed.random.set_state(seated.random.get_state())
+    play(seated, [batch])
+    play(resumed, [batch])
+    in_turn(hand, batch)
+    assert hand.agrees(seated)
+    assert same([*tensors(seated).values()], [*tensors(resumed).values()])
+
+
+def test_a_learning_rate_is_written_before_the_step():
+    class Warming(Adam):
+        def learning_rate(self, images_seen: int) -> float:
+            return images_seen / 1000
+
+    seated = game(optimizers=(Warming(), Warming()))
+    before = weights(seated.generator)
+    seated.advance(0)
+    play(seated, batches())
+    assert same(weights(seated.generator), before)
+    seated.advance(100)
+    play(seated, batches())
+    assert not same(weights(seated.generator), before)
+    assert seated.players["G"].optimizer.param_groups[0]["lr"].item() == pytest.approx(0.1)
+
+
+def test_whatever_has_a_schedule_is_advanced():
+    class Growing(ganzoo.Augmentation):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("share", torch.zeros(()))
+
+        def advance(self, images_seen: int) -> None:
+            self.share.fill_(images_seen / 100)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images * (1 - self.share)
+
+    seated = game(augmentations=[Growing()])
+    seated.advance(50)
+    assert seated.state()["augmentation0/share"] == 0.5
+
+
+def test_players_may_share_an_optimiser_and_its_counter():
+    shared = KerasAdam(lr=0.01)
+    seated = game(optimizers=(shared, shared), turns="D,G")
+    play(seated, batches())
+    assert seated.state()["generator_optimizer/iterations"] == 2
+    assert "discriminator_optimizer/iterations" not in seated.state()
+
+
+def test_the_meter_tells_costs_and_the_share_of_right_answers():
+    loss = Watcher()
+    seated, (batch,) = game(losses=[loss]), batches()
+    hand = ByHand(seated)
+    play(seated, [batch])
+    reals = hand.discriminator(batch.reals, None)
+    fakes = hand.discriminator(hand.fakes(0), None)
+    read = seated.meter.read()
+    assert read["discriminator_loss"] == pytest.approx((softplus(-reals).mean() + softplus(fakes).mean()).item())
+    assert read["discriminator_accuracy"] == pytest.approx(
+        ((reals > 0).float().mean() + (fakes <= 0).float().mean()).item() / 2
+    )
+    assert set(read) == {"discriminator_loss", "generator_loss", "discriminator_accuracy"}
+    assert seated.meter.read() == {}
+
+
+# --- state ---
+
+
+def test_a_restored_game_plays_on_bit_for_bit():
+    def fresh(seed: int) -> Game:
+        return game(Tiny(), [NonSaturating(), R1()], turns="D,GD", average_half_life=100, seed=seed)
+
+    whole, other = fresh(1), fresh(2)
+    for step in range(6):
+        if step == 3:
+            saved = tensors(whole)
+        whole.reseed(1, step)
+        play(whole, batches(seed=step))
+    assert not same([*tensors(other).values()][:4], [*tensors(whole).values()][:4])
+    other.restore(saved)
+    assert {name: value.tolist() for name, value in tensors(other).items()} == {
+        name: value.tolist() for name, value in saved.items()
+    }
+    for step in range(3, 6):
+        other.reseed(1, step)
+        play(other, batches(seed=step))
+    assert tensors(whole).keys() == tensors(other).keys()
+    assert same([*tensors(whole).values()], [*tensors(other).values()])
+
+
+def test_the_state_of_a_game_never_played_is_a_state_too():
+    left, right = game(seed=1), game(seed=2)
+    right.restore(tensors(left))
+    assert same(weights(left.generator), weights(right.generator))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda saved: saved.pop("generator/first.weight"), "generator/first.weight is missing"),
+        (lambda saved: saved.pop("playerD/discriminator.last.bias/exp_avg"), "exp_avg is missing"),
+        (lambda saved: saved.update(extra=torch.zeros(1)), "extra is not known here"),
+        (
+            lambda saved: saved.update({"generator/first.bias": torch.zeros(7)}),
+            r"generator/first\.bias is torch\.float32 \(7,\), expected torch\.float32 \(6,\)",
+        ),
+        (lambda saved: saved.update({"meter/count": torch.zeros(())}), r"expected torch\.float64 \(\)"),
+    ],
+    ids=["weight missing", "moment missing", "unknown", "shape", "type"],
+)
+def test_a_state_that_does_not_fit_is_refused_with_nothing_moved(damage, words):
+    source, target = game(), game(seed=9)
+    for step in range(3):
+        play(source, batches(seed=step))
+    saved = tensors(source)
+    damage(saved)
+    before = weights(target.generator) + weights(target.discriminator)
+    with pytest.raises(GanzooError, match=rf"^The saved state does not fit this recipe in 1 places: .*{words}\.$"):
+        target.restore(saved)
+    assert same(weights(target.generator) + weights(target.discriminator), before)
+
+
+def test_a_step_is_a_function_of_seed_and_step():
+    """Whatever was drawn in between leaves no trace."""
+    ends = []
+    for disturbed in (False, True):
+        seated = game(Tiny(dropout=0.5))
+        for step in range(3):
+            if disturbed:
+                torch.rand(7)
+                seated.latents(3)
+            seated.reseed(0, step)
+            play(seated, batches(seed=step))
+        ends.append([*tensors(seated).values()])
+    assert same(*ends)
+
+
+# --- everything with everything ---
+
+PENALTIES = ("r1", "r2", "gradient-penalty")
+TURNS = ("D,G", "D+G", "D,D,G", "D,GD", "D.reals,D.fakes,G")
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_all_losses_with_all_penalties(turns):
+    zoo = Zoo()
+    names = zoo.names("losses")
+    assert set(PENALTIES) < set(names)
+    played = 0
+    for name in sorted(set(names) - set(PENALTIES)):
+        for penalty in (None, *PENALTIES):
+            losses = [zoo.build("losses", Choice(part)) for part in (name, penalty) if part]
+            if "D.reals" in turns and not all(loss.separable for loss in losses):
+                continue
+            seated = game(Tiny(), losses, turns=turns, average_half_life=100)
+            before = weights(seated.generator)
+            for step in range(2):
+                play(seated, batches(seated.minibatches, seed=step))
+            bad = [key for key, value in seated.state().items() if not value.isfinite().all()]
+            assert not bad, (name, penalty)
+            assert not same(weights(seated.generator), before), (name, penalty)
+            played += 1
+    assert played >= 5

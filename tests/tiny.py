@@ -1,0 +1,89 @@
+"""The smallest architectures that can go wrong in every way: two layers a side, dropout and batch norm if wanted.
+
+Also a location: `tests/tiny.py:Tiny`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import click
+import torch
+from torch import Tensor, nn
+
+import ganzoo
+
+LATENTS = 4
+RECIPE = ganzoo.Recipe(
+    batch_size=16,
+    length="8 steps",
+    tick_every="2 steps",
+    samples_every="4 steps",
+    checkpoint_every="4 steps",
+    grid="2x3",
+)
+
+
+class Generator(nn.Module):
+    """(N, 4) -> images in [-1, 1]; the class moves the latents where there are classes."""
+
+    def __init__(self, images: ganzoo.ImageSpec, width: int, norm: bool, classes: int) -> None:
+        super().__init__()
+        self.shape = (images.channels, images.height, images.width)
+        self.shift = nn.Embedding(classes, LATENTS) if classes else None
+        self.first = nn.Linear(LATENTS, width)
+        self.norm = nn.BatchNorm1d(width) if norm else nn.Identity()
+        self.last = nn.Linear(width, images.pixels)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        if self.shift is not None:
+            latents = latents + self.shift(labels)
+        return torch.tanh(self.last(torch.relu(self.norm(self.first(latents))))).view(-1, *self.shape)
+
+
+class Discriminator(nn.Module):
+    """Images -> (N,) logits; the class has a say where there are classes."""
+
+    def __init__(self, images: ganzoo.ImageSpec, width: int, dropout: float, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(images.pixels, width)
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(width, 1)
+        self.shift = nn.Embedding(classes, 1) if classes else None
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        features = self.dropout(nn.functional.leaky_relu(self.first(images.flatten(1)), 0.2))
+        logits = self.last(features) + (0 if self.shift is None else self.shift(labels))
+        return logits.squeeze(1)
+
+
+class Tiny(ganzoo.Architecture):
+    """Two layers a side."""
+
+    recipe = RECIPE
+
+    def __init__(
+        self,
+        *,
+        width: Annotated[int, click.IntRange(min=1), "units of both hidden layers"] = 6,
+        norm: Annotated[bool, "batch norm in the generator"] = True,
+        dropout: Annotated[float, click.FloatRange(0, 1), "in the discriminator"] = 0.3,
+    ) -> None:
+        self.width, self.norm, self.dropout = width, norm, dropout
+        #: all latents drawn so far, for those who want to do the sums again
+        self.drawn: list[Tensor] = []
+
+    def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
+        classes = images.classes if self.conditional else 0
+        generator = Generator(images, self.width, self.norm, classes)
+        return generator, Discriminator(images, self.width, self.dropout, classes)
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        self.drawn.append(torch.randn(count, LATENTS, generator=generator, device=generator.device))
+        return self.drawn[-1]
+
+
+class TinyConditional(Tiny):
+    """Two layers a side, and the class."""
+
+    conditional = True
