@@ -16,10 +16,10 @@ _BLOCK = 64
 
 
 def draw_latents(architecture: Architecture, count: int, device: torch.device, seed: int) -> Tensor:
-    """(count, Z) latents; the first ones are the same for every `count`."""
+    """(count, Z) latents on `device`; the first ones are the same for every `count`, and all are for every device."""
     blocks = range(0, count, _BLOCK)
-    drawn = [architecture.latents(_BLOCK, generator(device, seed, "fixed latents", block)) for block in blocks]
-    return torch.cat(drawn)[:count]
+    drawn = [architecture.latents(_BLOCK, generator("cpu", seed, "fixed latents", block)) for block in blocks]
+    return torch.cat(drawn)[:count].to(device)
 
 
 def balanced_labels(count: int, classes: int, device: torch.device) -> Tensor:
