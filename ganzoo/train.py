@@ -74,6 +74,7 @@ class Session:
         # a conditional grid shows one class a row
         self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(columns)
         self.step = StepGraph(table.device, [game.random])
+        self._said_eager = False
 
     def restore(self) -> bool:
         """Take up the newest good checkpoint. Returns False where the run has none yet."""
@@ -144,6 +145,9 @@ class Session:
                 f"The training has diverged: {bad[0]} is {scalars[bad[0]]} at step {self.clock.step}. The last good "
                 f"checkpoint is kept; lower the learning rate, or add a penalty such as --loss r1."
             )
+        if self.step.reason and self.table.device.type == "cuda" and not self._said_eager:
+            self._said_eager = True
+            self.note(f"Steps are played eagerly: {self.step.reason}.")
         moment, self.seconds = self.clock.moment, time.perf_counter() - self._since
         images, seconds = self._ticked
         rate = (moment.images - images) / max(self.seconds - seconds, 1e-9)
