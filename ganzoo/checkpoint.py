@@ -18,6 +18,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from ganzoo.contract.errors import GanzooError
@@ -60,13 +61,18 @@ def sync_directory(path: Path) -> None:
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Tensors as safetensors, whatever device and memory layout they have here."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # a copy of each: safetensors refuses tied weights and views
+    plain = {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
     return safetensors.torch.save(plain, dict(metadata) if metadata else None)
 
 
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2) -> Path:
-    """Commit one checkpoint below `folder`, then remove all but the newest `keep`.
+    """Commit one checkpoint below `folder`, then remove all but the newest `keep` up to it.
 
+    One of that name that is there already stays, if it is good: a resumed run saves the same state again.
     Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
     """
     infinite = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
@@ -79,7 +85,7 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
     contents = {"state.safetensors": tensors_to_bytes(tensors), "meta.json": _json({"format": FORMAT, **meta})}
     _refuse_full_disk(folder, sum(map(len, contents.values())))
     final = folder / name
-    if final.exists():  # the same moment is written again by a resumed run: the bytes are the same
+    if final.exists() and _is_good(final):
         return final
     temporary = folder / f".tmp-{name}-{uuid.uuid4().hex}"
     temporary.mkdir()
@@ -88,12 +94,14 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
             _write(temporary / file, data)
         _write(temporary / "MANIFEST.json", _manifest(name, contents))
         sync_directory(temporary)
+        if final.exists():  # damaged: out of the way, for whoever wants to know why
+            os.rename(final, folder / f".bad-{name}-{uuid.uuid4().hex}")
         os.rename(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(folder)
-    _prune(folder, keep)
+    _prune(folder, name, keep)
     return final
 
 
@@ -112,12 +120,17 @@ def _json(value: Any) -> bytes:
 
 def _manifest(name: str, contents: Mapping[str, bytes]) -> bytes:
     files = {file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in contents.items()}
-    body = {"format": FORMAT, "name": name, "files": files}
+    return _sealed({"format": FORMAT, "name": name, "files": files})
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    """A manifest with its own digest."""
     return _json({**body, "self": hashlib.sha256(_json(body)).hexdigest()})
 
 
-def _prune(folder: Path, keep: int) -> None:
-    for old in _names(folder)[:-keep]:
+def _prune(folder: Path, newest: str, keep: int) -> None:
+    # newer ones were passed over as damaged: they must not count as kept
+    for old in [name for name in _names(folder) if int(name) <= int(newest)][:-keep]:
         doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
         os.rename(folder / old, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
@@ -126,26 +139,38 @@ def _prune(folder: Path, keep: int) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    found = [path.name for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    return sorted(found, key=int)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, meta) of one checkpoint. Raises BadCheckpoint where any bit is not as it was written."""
     try:
-        manifest = json.loads((path / "MANIFEST.json").read_bytes())
+        written = (path / "MANIFEST.json").read_bytes()
+        manifest = json.loads(written)
         body = {key: value for key, value in manifest.items() if key != "self"}
-        if manifest["self"] != hashlib.sha256(_json(body)).hexdigest():
+        if written != _sealed(body):
             raise BadCheckpoint(f"{path}/MANIFEST.json does not match its own digest.")
         if manifest["format"] != FORMAT:
             raise BadCheckpoint(f"{path} has format {manifest['format']}; this version of ganzoo reads {FORMAT}.")
         if manifest["name"] != path.name or sorted(manifest["files"]) != sorted(_FILES):
             raise BadCheckpoint(f"{path}/MANIFEST.json belongs to another checkpoint.")
+        if strange := {file.name for file in path.iterdir()} - {*_FILES, "MANIFEST.json"}:
+            raise BadCheckpoint(f"{path} holds what was not saved there: {', '.join(sorted(strange))}.")
         contents = {file: _checked(path / file, manifest["files"][file]) for file in _FILES}
         tensors = safetensors.torch.load(contents["state.safetensors"])
         meta = json.loads(contents["meta.json"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise BadCheckpoint(f"{path} is not a whole checkpoint: {type(error).__name__} {error}.") from None
     return tensors, meta
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        load(path)
+    except BadCheckpoint:
+        return False
+    return True
 
 
 def _checked(path: Path, expected: Mapping[str, Any]) -> bytes:
