@@ -11,11 +11,14 @@ checkpoints/      the whole state, the last two
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ class Run:
         self.path = path
         self.recipe = recipe
         self.writes = writes
+        self._mine = ""  # what the lock says while it is this run's
 
     # --- making and opening -------------------------------------------------------------------------------------
 
@@ -46,13 +50,14 @@ class Run:
             )
         if path.is_dir() and any(child.name != "lock" for child in path.iterdir()):
             raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
+        run = cls(path, recipe, writes=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, recipe, writes=True)
             run._lock()
             run._write_json("environment.json", environment)
             run._write_json("recipe.json", recipe.to_dict())
         except OSError as error:
+            run.close()
             raise GanzooError(f"Cannot write a run to {path}: {error.strerror or error}.") from None
         return run
 
@@ -65,8 +70,10 @@ class Run:
             )
         try:
             recipe = Recipe.from_dict(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise GanzooError(f"{path / 'recipe.json'} is damaged: {error}.") from None
+            if recipe.architecture is None or recipe.dataset is None:
+                raise ValueError("it names no architecture or no dataset")
+        except (ValueError, TypeError, AttributeError, UsageError) as error:
+            raise GanzooError(f"{path / 'recipe.json'} is damaged: {str(error).rstrip('.')}.") from None
         run = cls(path, recipe, writes)
         if writes:
             run._lock()
@@ -81,23 +88,29 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """What environment.json says."""
-        facts: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        path = self.path / "environment.json"
+        try:
+            facts: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")).items())
+        except (OSError, ValueError, AttributeError) as error:
+            raise GanzooError(f"{path} is damaged or missing: {error}.") from None
         return facts
 
     # --- one run, one writer ------------------------------------------------------------------------------------
 
     def _lock(self) -> None:
-        mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())})
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
         path = self.path / "lock"
-        for _ in range(2):
-            try:
-                with open(path, "x", encoding="utf-8") as file:
-                    file.write(mine)
-                return
-            except FileExistsError:
+        text = json.dumps({**mine, "token": uuid.uuid4().hex})
+        with _alone(self.path):
+            if path.exists():
                 self._refuse_living_owner(path)
                 path.unlink(missing_ok=True)
-        raise GanzooError(f"{self.path} is being taken by another process; try again.")
+            try:
+                with open(path, "x", encoding="utf-8") as file:
+                    file.write(text)
+            except FileExistsError:
+                raise GanzooError(f"{self.path} is being taken by another process; try again.") from None
+        self._mine = text
 
     def _refuse_living_owner(self, path: Path) -> None:
         try:
@@ -113,20 +126,24 @@ class Run:
             raise GanzooError(f"{self.path} is being written by process {pid} on this machine; stop that one first.")
 
     def close(self) -> None:
-        """Let others write here."""
-        if self.writes:
-            (self.path / "lock").unlink(missing_ok=True)
+        """Let others write here, unless one of them does already."""
+        path = self.path / "lock"
+        if self._mine and path.is_file() and path.read_text(encoding="utf-8") == self._mine:
+            path.unlink()
 
     # --- what happened ------------------------------------------------------------------------------------------
 
     def append(self, name: str, line: Mapping[str, Any]) -> None:
         """Append one JSON line to `name` (stats.jsonl, scores.jsonl)."""
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
+        with open(self.path / name, "a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # a crash left a torn line
+                    file.write(b"\n")
+            file.write(json.dumps(line).encode() + b"\n")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON lines of `name`; a torn last line, left by a crash, is passed over."""
+        """The JSON lines of `name`; a torn one, left by a crash, is passed over."""
         return list(_json_lines(self.path / name))
 
     def cut_back(self, moment: Moment) -> None:
@@ -158,16 +175,27 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(ValueError):
             yield json.loads(line)
-        except ValueError:
-            return
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only process that looks at a lock in `path` and takes it, where the file system can tell."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _process_start(pid: int) -> str | None:
     """A token that tells one life of a process number from the next; None where no such process lives."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else facts[18]  # dead, and not yet waited for by its parent
     except (OSError, IndexError):
         pass
     try:

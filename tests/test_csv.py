@@ -10,6 +10,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.run import Run
 from ganzoo_plugins.observers.csv import CSV
 
+RECIPE = Recipe(architecture="mlp-vanilla", dataset="digits")
 LINES = [
     {"step": 50 * i, "images": 3200 * i, "generator_loss": 1 / i, "discriminator_accuracy": 0.5} for i in (1, 2, 3, 4)
 ]
@@ -33,7 +34,7 @@ def play(run, lines):
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "run", Recipe(), {})
+    return Run.create(tmp_path / "run", RECIPE, {})
 
 
 def table(run):
@@ -53,7 +54,7 @@ def test_one_header_and_one_row_a_tick(run):
 
 @pytest.mark.parametrize("crash", [1, 3])
 def test_a_resumed_run_leaves_the_same_table(run, tmp_path, crash):
-    whole = Run.create(tmp_path / "whole", Recipe(), {})
+    whole = Run.create(tmp_path / "whole", RECIPE, {})
     play(whole, LINES)
     play(run, LINES[:crash])
     run.cut_back(Moment(LINES[0]["step"], LINES[0]["images"], 0.1))

@@ -1,0 +1,276 @@
+"""The run directory: one writer, whole files, and no way to take a damaged one for a good one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ganzoo import Amount, GanzooError, Moment, Recipe, UsageError
+from ganzoo.run import Run, _process_start
+
+RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
+ENVIRONMENT = {"device": "cpu", "images": {"channels": 1}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "runs" / "a", RECIPE, ENVIRONMENT)
+
+
+# --- making and opening ---
+
+
+def test_what_was_created_can_be_opened(run):
+    run.close()
+    reader = Run.open(run.path)
+    assert reader.recipe == RECIPE
+    assert reader.environment == ENVIRONMENT
+    assert not reader.writes
+    assert sorted(path.name for path in run.path.iterdir()) == ["environment.json", "recipe.json"]
+
+
+def test_an_empty_directory_will_do(tmp_path):
+    (tmp_path / "a").mkdir()
+    Run.create(tmp_path / "a", RECIPE, {})
+    assert Run.open(tmp_path / "a").recipe == RECIPE
+
+
+def test_a_run_is_never_written_over(run):
+    before = (run.path / "recipe.json").read_bytes()
+    with pytest.raises(UsageError, match="holds a run already: continue it with `ganzoo resume"):
+        Run.create(run.path, Recipe(), {})
+    assert (run.path / "recipe.json").read_bytes() == before
+
+
+def test_what_is_in_the_way_is_left_alone(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file; --out needs a new or empty directory"):
+        Run.create(tmp_path / "file", RECIPE, {})
+    with pytest.raises(GanzooError, match=r"Cannot write a run to .*: Not a directory"):
+        Run.create(tmp_path / "file" / "a", RECIPE, {})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty and holds no run"):
+        Run.create(tmp_path / "full", RECIPE, {})
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_that_cannot_be_written_lets_go_of_the_directory(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(GanzooError, match=r"Cannot write a run to .*: No space left on device"):
+            Run.create(tmp_path / "a", RECIPE, {})
+    assert list((tmp_path / "a").iterdir()) == []
+    Run.create(tmp_path / "a", RECIPE, {})
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match=r"holds no run: there is no recipe\.json"):
+            Run.open(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "null", "5", "[]", "[1]", '"x"', "{}", "\xff"),
+        *('{"architecture": 5}', '{"strange": 1}', '{"seed": "x"}'),
+        *('{"architecture": "mlp-vanilla"}', '{"dataset": "digits"}'),
+    ],
+)
+def test_a_damaged_recipe_is_named_and_nothing_is_locked(run, text):
+    run.close()
+    (run.path / "recipe.json").write_text(text, encoding="latin-1")
+    for writes in (False, True):
+        with pytest.raises(GanzooError, match=r"recipe\.json is damaged: ") as error:
+            Run.open(run.path, writes)
+        assert error.value.exit_code == 1
+    assert not (run.path / "lock").exists()
+
+
+def test_no_truncation_of_a_recipe_is_taken_for_one(run):
+    for length in reversed(range(len((run.path / "recipe.json").read_text().rstrip()))):
+        os.truncate(run.path / "recipe.json", length)
+        with pytest.raises(GanzooError, match=r"recipe\.json is damaged: "):
+            Run.open(run.path)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]"])
+def test_a_damaged_environment_is_named(run, text):
+    (run.path / "environment.json").unlink()
+    if text is not None:
+        (run.path / "environment.json").write_text(text)
+    with pytest.raises(GanzooError, match=r"environment\.json is damaged or missing"):
+        _ = Run.open(run.path).environment
+
+
+def test_only_the_length_moves(run):
+    run.lengthen(Amount(75, "epochs"))
+    assert Run.open(run.path).recipe == RECIPE.merged({"length": "75 epochs"})
+    reader = Run.open(run.path)
+    reader.lengthen(Amount(80, "epochs"))
+    assert reader.recipe.length == Amount(80, "epochs")
+    assert Run.open(run.path).recipe.length == Amount(75, "epochs")
+
+
+# --- one writer ---
+
+
+def owned_by(run: Run, pid: int, start: str | None = None, host: str = socket.gethostname()) -> None:
+    owner = {"pid": pid, "host": host, "start": start or _process_start(pid)}
+    (run.path / "lock").write_text(json.dumps(owner))
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_is_refused_and_told_who_writes(run, sleeper):
+    with pytest.raises(GanzooError, match=f"being written by process {os.getpid()} on this machine"):
+        Run.open(run.path, writes=True)
+    Run.open(run.path)  # reading is free
+    owned_by(run, sleeper.pid)
+    with pytest.raises(GanzooError, match=f"being written by process {sleeper.pid} on this machine; stop that one"):
+        Run.open(run.path, writes=True)
+
+
+def test_what_the_first_has_closed_the_second_may_open(run):
+    run.close()
+    second = Run.open(run.path, writes=True)
+    run.close()  # again: it is not its own any more
+    with pytest.raises(GanzooError, match="being written by process"):
+        Run.open(run.path, writes=True)
+    second.close()
+    assert not (run.path / "lock").exists()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(run, sleeper):
+    start = _process_start(sleeper.pid)
+    assert start
+    sleeper.kill()
+    sleeper.wait()
+    owned_by(run, sleeper.pid, start)
+    taken = Run.open(run.path, writes=True)
+    assert json.loads((run.path / "lock").read_text())["pid"] == os.getpid()
+    taken.close()
+
+
+def test_a_process_that_waits_to_be_buried_is_dead(run):
+    with subprocess.Popen(["sleep", "600"]) as process:
+        owned_by(run, process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        Run.open(run.path, writes=True).close()
+
+
+def test_a_number_that_was_given_to_another_process_is_no_owner(run, sleeper):
+    owned_by(run, sleeper.pid, start="12345")
+    Run.open(run.path, writes=True).close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x", "host": "y", "start": "z"}', '{"pid": 1}'])
+def test_a_lock_that_says_nothing_is_taken_over(run, text):
+    (run.path / "lock").write_text(text)
+    Run.open(run.path, writes=True).close()
+
+
+def test_the_lock_of_another_machine_is_left_to_people(run):
+    owned_by(run, 5, "1", host="elsewhere")
+    with pytest.raises(GanzooError, match="written by process 5 on elsewhere; if that one is gone, remove"):
+        Run.open(run.path, writes=True)
+    assert (run.path / "lock").exists()
+
+
+@pytest.mark.parametrize("left", [None, "", '{"pid": 4194304, "host": "HOST", "start": "1"}'])
+def test_of_many_at_once_one_writes(run, left):
+    run.close()
+    for _ in range(20):
+        if left is not None:
+            (run.path / "lock").write_text(left.replace("HOST", socket.gethostname()))
+        barrier, writers, refused = threading.Barrier(8), [], []
+
+        def take(barrier=barrier, writers=writers, refused=refused) -> None:
+            barrier.wait()
+            try:
+                writers.append(Run.open(run.path, writes=True))
+            except GanzooError as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(writers), len(refused)) == (1, 7)
+        writers[0].close()
+
+
+# --- what happened ---
+
+
+def test_lines_are_appended(run):
+    lines = [{"step": step, "loss": step / 3, "what": "ü\u2028\n"} for step in range(3)]
+    for line in lines:
+        run.append("stats.jsonl", line)
+    assert Run.open(run.path).lines("stats.jsonl") == lines
+    assert run.lines("scores.jsonl") == []
+
+
+@pytest.mark.parametrize("torn", ["{", '{"step": 3, "lo', '{"step": 3}'[:-1]])
+def test_a_torn_line_costs_no_other(run, torn):
+    """A process was killed while it wrote; others append to the same file later."""
+    run.append("scores.jsonl", {"step": 1})
+    with open(run.path / "scores.jsonl", "a") as file:
+        file.write(torn)
+    assert run.lines("scores.jsonl") == [{"step": 1}]
+    run.append("scores.jsonl", {"step": 4})
+    run.append("scores.jsonl", {"step": 5})
+    assert run.lines("scores.jsonl") == [{"step": 1}, {"step": 4}, {"step": 5}]
+
+
+def test_files_are_named_by_images_seen(run):
+    for images in (5, 1_000_000_000, 999_999_999):
+        run.file("samples", Moment(1, images, 0.5), ".png").touch()
+    (run.path / "samples" / ".000000007.png.a1b2").touch()
+    (run.path / "samples" / "notes.png").touch()
+    assert (run.path / "samples" / "000000005.png").exists()
+    assert run.newest("samples", ".png") == run.path / "samples" / "1000000000.png"
+    assert run.newest("samples", ".gif") is None
+    assert run.newest("generators", ".png") is None
+
+
+def test_what_lies_beyond_a_moment_is_forgotten(run):
+    for step in range(1, 6):
+        run.append("stats.jsonl", {"step": step, "images": 10 * step, **({"partial": True} if step == 3 else {})})
+    with open(run.path / "stats.jsonl", "a") as file:
+        file.write('{"step": 6')
+    run.append("scores.jsonl", {"images_seen": 50})
+    for folder in ("samples", "generators"):
+        for images in (0, 10, 30, 40):
+            run.file(folder, Moment(0, images, 0), ".x").touch()
+        (run.path / folder / "notes.txt").touch()
+    run.cut_back(Moment(3, 30, 1.0))
+    assert (run.path / "stats.jsonl").read_text() == '{"step": 1, "images": 10}\n{"step": 2, "images": 20}\n'
+    for folder in ("samples", "generators"):
+        left = sorted(path.name for path in (run.path / folder).iterdir())
+        assert left == ["000000000.x", "000000010.x", "000000030.x", "notes.txt"]
+    assert run.lines("scores.jsonl") == [{"images_seen": 50}]
+    run.cut_back(Moment(3, 30, 1.0))
+    shutil.rmtree(run.path / "samples")
+    run.cut_back(Moment(0, 0, 0.0))
+    assert run.lines("stats.jsonl") == []
