@@ -1,0 +1,131 @@
+"""Features of a small classifier of the dataset itself.
+
+Fréchet distances on a network trained for the data at hand: Liu et al. 2018, "An improved evaluation framework for
+generative adversarial networks" (arXiv:1803.07474), which calls it class-aware; Binkowski et al. 2018
+(arXiv:1801.01401) score MNIST with the features of a LeNet. Values compare only under the same weights, so those of the
+usual datasets are pinned, and the digest goes with every score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+
+import ganzoo
+from ganzoo_plugins.extractors._classifier import (
+    PENULTIMATE,
+    PREPROCESSING,
+    RECIPE,
+    Classifier,
+    describe,
+    epochs_for,
+    load_weights,
+    save_weights,
+    train_classifier,
+    weights_digest,
+)
+from ganzoo_plugins.extractors._exact import exact
+
+#: sides of the images a network is trained on
+SMALLEST, LARGEST = 8, 64
+PINNED = {path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
+
+
+def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+    """All images at `size`, all labels, and the sha256 of both as they were read and of the recipe."""
+    digest = hashlib.sha256(f"{RECIPE}|{PREPROCESSING}|{size}|{train.spec}|{train.spec.classes}|{len(train)}".encode())
+    images, labels = [], []
+    for indices in torch.split(torch.arange(len(train)), 1000):
+        some_images, some_labels = train.read(indices)
+        digest.update(some_images.contiguous().numpy().tobytes())
+        digest.update(some_labels.contiguous().numpy().tobytes())
+        images.append(ganzoo.resize(some_images, size))
+        labels.append(some_labels)
+    return torch.cat(images), torch.cat(labels), digest.hexdigest()
+
+
+class Domain(ganzoo.Extractor):
+    """Features of a small classifier of the dataset itself: sees digits and garments, quick, works offline.
+
+    `pre128`: the penultimate layer before its ReLU, each dimension divided by its standard deviation over the training
+    images. `logits`: one a class, known once bound. The weights of mnist, fashion-mnist and digits are pinned; for any
+    other labelled dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
+    """
+
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = {"pre128": PENULTIMATE}
+        self.digest = ""
+        self.channels, self.size = 0, (0, 0)
+        self.network: Classifier | None = None
+        self.register_buffer("deviation", torch.ones(PENULTIMATE))
+
+    def bind(self, name: str, train: ganzoo.Dataset) -> None:
+        """Load the weights of dataset `name`, training them on `train` if nobody has yet."""
+        if name in PINNED:
+            weights, metadata = load_weights(PINNED[name])
+            if int(metadata["channels"]) == train.spec.channels:
+                return self.load(weights, metadata)
+        if train.spec.classes < 2:
+            raise ganzoo.GanzooError(
+                f"The domain extractor learns from labels, and {name!r} has none: use an evaluator of Inception "
+                "features, such as fid."
+            )
+        return self.load(*self._trained(name, train))
+
+    def _trained(self, name: str, train: ganzoo.Dataset) -> tuple[dict[str, Tensor], dict[str, str]]:
+        height, width = (min(max(side, SMALLEST), LARGEST) for side in (train.spec.height, train.spec.width))
+        images, labels, content = _content(train, (height, width))
+        path = ganzoo.cache_dir() / "domain" / f"{content}.safetensors"
+        if path.exists():
+            try:
+                return load_weights(path)
+            except ganzoo.GanzooError:
+                click.echo(f"{path} is damaged and will be made again.", err=True)
+                path.unlink(missing_ok=True)
+        epochs, start = epochs_for(len(images)), time.perf_counter()
+        click.echo(f"Training the domain extractor of {name}, once: {len(images)} images, {epochs} epochs.", err=True)
+        device = self.deviation.device
+        weights = train_classifier(images, labels, train.spec.classes, epochs=epochs, device=device)
+        if not path.exists():  # of several processes the first one's weights count, for all
+            save_weights(path, weights, describe(images, train.spec.classes, name, epochs))
+        click.echo(f"Trained in {time.perf_counter() - start:.0f} s and kept as {path}.", err=True)
+        return load_weights(path)
+
+    def load(self, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Compute from these weights from now on; `metadata` is what `describe` gives."""
+        device = self.deviation.device
+        self.digest = weights_digest(weights, metadata)
+        self.size = (int(metadata["height"]), int(metadata["width"]))
+        self.channels, classes = int(metadata["channels"]), int(metadata["classes"])
+        self.layers = {"pre128": PENULTIMATE, "logits": classes}
+        with torch.random.fork_rng(devices=[]):
+            network = Classifier(self.channels, classes).float()
+        network.load_state_dict({name: value for name, value in weights.items() if name != "deviation"})
+        self.network = network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+        self.deviation = weights["deviation"].to(device, torch.float32)
+
+    def train(self, mode: bool = True) -> Domain:
+        """Always in evaluation mode: features must not depend on the batch or on who trains."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (N, C, H, W) of any size -> float32 `pre128` (N, 128) in deviations, and `logits` (N, classes)."""
+        if self.network is None:
+            raise ganzoo.GanzooError("The domain extractor has no dataset yet: call bind(name, train) first.")
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != self.channels:
+            given = f"{images.dtype} {tuple(images.shape)}"
+            raise ganzoo.GanzooError(
+                f"The domain extractor takes uint8 images (N, {self.channels}, H, W), not {given}."
+            )
+        with exact(images.device):
+            penultimate, logits = self.network(ganzoo.resize(images, self.size))
+            return {"pre128": penultimate / self.deviation, "logits": logits}

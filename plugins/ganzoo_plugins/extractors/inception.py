@@ -1,0 +1,193 @@
+"""The FID Inception-v3: the network of 2015-12-05 that Heusel et al. 2017 (arXiv:1706.08500) scored with.
+
+Network and weights are those of torch-fidelity (toshas/torch-fidelity, feature_extractor_inceptionv3.py, Apache-2.0),
+converted from TensorFlow's. torchmetrics' subclass of it adds the antialiased resize, and serves for both.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import io
+import os
+import pickle
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import click
+import torch
+from torch import Tensor
+from torchmetrics.image.fid import NoTrainInceptionV3
+
+import ganzoo
+from ganzoo_plugins.extractors._exact import exact
+
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+SIZE = 95_628_359
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+#: seconds without a byte after which a connection counts as lost
+PATIENCE = 20
+LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "logits_unbiased": 1008}
+
+
+class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only to where `fetch` would have gone itself."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        _require_secure(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _require_secure(url: str) -> None:
+    """https, or this very machine."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")):
+        raise urllib.error.URLError(f"{url} is not an https address")
+
+
+def fetch(url: str, path: Path, size: int, sha256: str) -> None:
+    """Download `url` to `path`, which is there whole and with this digest, or not at all.
+
+    What an interrupted download left in `path`.part is continued. Of several processes one downloads, the others wait.
+    Raises OSError where the network fails, GanzooError where the bytes are not the expected ones.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        with part.open("ab") as file:
+            if file.tell() < size:
+                _download(url, file, size)
+            os.fsync(file.fileno())
+        found = hashlib.sha256(part.read_bytes()).hexdigest()
+        if found != sha256:
+            part.unlink()
+            raise ganzoo.GanzooError(
+                f"{url} gave a file with sha256 {found}, not {sha256}; it was thrown away, try again."
+            )
+        os.replace(part, path)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except http.client.HTTPException as error:
+        raise OSError(f"the server's answer was cut off or is not HTTP: {error!r}") from None
+
+
+def _download(url: str, file: IO[bytes], size: int) -> None:
+    """Append what is missing of `url` to `file`, or all of it where the server cannot continue."""
+    _require_secure(url)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={file.tell()}-"} if file.tell() else {})  # noqa: S310
+    opener = urllib.request.build_opener(_SecureRedirects)
+    with _as_os_error(), opener.open(request, timeout=PATIENCE) as response:
+        if file.tell() and response.status != http.client.PARTIAL_CONTENT:
+            file.seek(0)
+            file.truncate()
+        while chunk := response.read(1 << 20):
+            file.write(chunk)
+            if file.tell() > size:
+                break  # not the file we want; the digest will say so
+    if file.tell() < size:
+        raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
+
+
+def _read_cached() -> tuple[bytes, str]:
+    """The published weights from the cache, fetched first if need be, and what to call them."""
+    path = ganzoo.cache_dir() / "inception" / URL.rpartition("/")[2]
+    if not path.exists():
+        click.echo(f"Fetching the Inception weights, once: {SIZE >> 20} MiB from {URL}", err=True)
+        try:
+            fetch(URL, path, SIZE, SHA256)
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise ganzoo.GanzooError(
+                f"The Inception weights could not be fetched ({reason}): bring {URL} from elsewhere and name the file "
+                "with weights=FILE or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which works offline."
+            ) from None
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        raise ganzoo.GanzooError(f"{path} has sha256 {found}, not {SHA256}; delete it to have it fetched again.")
+    return data, str(path)
+
+
+def _read_given(name: str) -> tuple[bytes, str]:
+    """A file the user named. Other weights than the published ones are the user's choice; the digest tells."""
+    try:
+        return Path(name).expanduser().read_bytes(), name
+    except OSError as error:
+        raise ganzoo.GanzooError(
+            f"The Inception weights {name!r} cannot be read ({error.strerror}); name another file."
+        ) from None
+
+
+def _network(data: bytes, name: str, antialias: bool) -> NoTrainInceptionV3:
+    """The network with the weights of a file's bytes."""
+    try:
+        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        # torch-fidelity would trust the file's pickles: it is handed our own copy, tensors and nothing else
+        copy = io.BytesIO()
+        torch.save({key: value.float() for key, value in weights.items()}, copy)
+        copy.seek(0)
+        with torch.random.fork_rng(devices=[]):  # it draws weights at random before it loads these
+            return NoTrainInceptionV3("inception", list(LAYERS), copy, antialias=antialias)  # type: ignore[arg-type]
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ganzoo.GanzooError(
+            f"{name} does not hold the weights of the FID Inception-v3 ({reason}); name another file."
+        ) from None
+
+
+class Inception(ganzoo.Extractor):
+    """The Inception-v3 network FID is defined with (2015-12-05 weights): layers 64, 192, 768, 2048 and the logits.
+
+    The weights are the file named by `weights`, else by GANZOO_INCEPTION_WEIGHTS, else they are fetched once (91 MiB,
+    https, sha256 checked) into `ganzoo.cache_dir()/inception`.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Annotated[str, "weights file; empty: $GANZOO_INCEPTION_WEIGHTS, else fetched once"] = "",
+        antialias: Annotated[bool, "resize as torchmetrics does by default, not as the original does"] = False,
+    ) -> None:
+        super().__init__()
+        self.layers = LAYERS
+        self.digest = ""
+        self.weights = weights
+        self.antialias = antialias
+        self.network: NoTrainInceptionV3 | None = None
+        self.register_buffer("placed", torch.zeros(0), persistent=False)  # says which device we were moved to
+
+    def bind(self, name: str, train: ganzoo.Dataset) -> None:
+        """Load the weights, whatever the dataset: listing the extractors must not cost a download."""
+        given = self.weights or os.environ.get("GANZOO_INCEPTION_WEIGHTS", "")
+        data, source = _read_given(given) if given else _read_cached()
+        preprocessing = f"inception-1: grey repeated to 3 channels, antialias={self.antialias}"
+        self.digest = hashlib.sha256(f"{preprocessing}|{hashlib.sha256(data).hexdigest()}".encode()).hexdigest()
+        self.network = _network(data, source, self.antialias).requires_grad_(False).to(self.placed.device)
+
+    def train(self, mode: bool = True) -> Inception:
+        """Always in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (N, 1 or 3, H, W) of any size -> float32 (N, D) by layer; grey is repeated to 3 channels."""
+        if self.network is None:
+            raise ganzoo.GanzooError("The inception extractor has no weights yet: call bind(name, train) first.")
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            given = f"{images.dtype} {tuple(images.shape)}"
+            raise ganzoo.GanzooError(f"The inception extractor takes uint8 images (N, 1 or 3, H, W), not {given}.")
+        with exact(images.device):
+            features = self.network._torch_fidelity_forward(images.expand(-1, 3, -1, -1))
+        return dict(zip(LAYERS, features, strict=True))
