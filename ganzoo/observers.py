@@ -24,7 +24,7 @@ class Observers:
                 manager.register(observer)
                 manager.check_pending()
             except pluggy.PluginValidationError as error:
-                raise GanzooError(f"Observer {name}: {error}") from None
+                raise GanzooError(f"Observer {name}: {' '.join(str(error).split())}") from None
             self._doors[name] = manager.hook
 
     def tell(self, hook: str, **facts: Any) -> None:
@@ -32,10 +32,8 @@ class Observers:
         for name, door in self._doors.items():
             try:
                 getattr(door, hook)(**facts)
-            except GanzooError:
-                raise
             except Exception as error:
-                raise GanzooError(f"Observer {name} failed in {hook}: {type(error).__name__}: {error}") from error
+                raise GanzooError(_failure(name, hook, error)) from error
 
     def tell_end(self, run: Run, error: BaseException | None) -> None:
         """on_run_end, to everybody, whatever some of them raise; the first such error is raised afterwards."""
@@ -44,6 +42,11 @@ class Observers:
             try:
                 door.on_run_end(run=run, error=error)
             except Exception as failure:
-                failures.append(f"Observer {name} failed in on_run_end: {type(failure).__name__}: {failure}")
+                failures.append(_failure(name, "on_run_end", failure))
         if failures and error is None:
             raise GanzooError(failures[0])
+
+
+def _failure(name: str, hook: str, error: Exception) -> str:
+    cause = str(error) if isinstance(error, GanzooError) else f"{type(error).__name__}: {error}"
+    return f"Observer {name} failed in {hook}: {cause}"

@@ -156,6 +156,9 @@ class Run:
             for file in (self.path / folder).glob("*"):
                 if file.stem.isdigit() and int(file.stem) > moment.images:
                     file.unlink()
+        for halves in (".recipe.json.*", ".stats.jsonl.*", "samples/.*", "generators/.*"):
+            for file in self.path.glob(halves):  # of writes that a crash broke off
+                file.unlink()
 
     def file(self, folder: str, moment: Moment, suffix: str) -> Path:
         """`folder/000500000.suffix`: the name is the images seen."""

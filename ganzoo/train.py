@@ -206,16 +206,18 @@ def train(
 
     `watching` are observers beside the recipe's own, by name. Raises Interrupted, with everything saved, on a signal.
     """
-    named = {choice.name: zoo.build("observers", choice) for choice in run.recipe.observers}
-    # only the process that writes has anything to show
-    session = Session(run, table, Observers({**named, **(watching or {})} if run.writes else {}), note)
+    observers = Observers({})
     error: BaseException | None = None
     try:
+        if run.writes:  # only the process that writes has anything to show
+            named = {choice.name: zoo.build("observers", choice) for choice in run.recipe.observers}
+            observers = Observers({**named, **(watching or {})})
+        session = Session(run, table, observers, note)
         with _Signals().watched() as stop:
             session.restore()
             session.observers.tell("on_run_start", run=run)
             session.play(stop)
-            if stop.number:
+            if stop.number and not session.clock.done:
                 raise Interrupted(
                     stop.number,
                     f"Stopped by {signal.Signals(stop.number).name} after step {session.clock.step}; everything is "
@@ -227,7 +229,7 @@ def train(
         raise
     finally:
         try:
-            session.observers.tell_end(run, error)
+            observers.tell_end(run, error)
         finally:
             run.close()
     return session.clock.moment
@@ -250,17 +252,17 @@ def resume(
     table = assemble(reading.recipe, zoo, device)
     run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
     try:
-        if length is not None:
-            run.lengthen(length)
         found = checkpoint.load_latest(path / "checkpoints")
-        clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+        clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         clock.step = found[1]["step"] if found else 0
         if clock.done:
-            played = run.recipe.length
+            played = clock.length
             raise UsageError(
                 f"{path} has already played its {played}; to play on, name a larger total, for example "
                 f"`ganzoo resume {path} --{played.unit} {played.count + -(-played.count // 2)}`."
             )
+        if length is not None:
+            run.lengthen(length)
     except BaseException:
         run.close()
         raise

@@ -87,3 +87,24 @@ class TinyConditional(Tiny):
     """Two layers a side, and the class."""
 
     conditional = True
+
+
+class Souring(ganzoo.Loss):
+    """Costs nothing at first, and NaN from so many images on."""
+
+    factor: Tensor
+
+    def __init__(self, *, after: int = 64) -> None:
+        super().__init__()
+        self.after = after
+        self.register_buffer("factor", torch.zeros(()))
+
+    def advance(self, images_seen: int) -> None:
+        """Written before every step."""
+        self.factor.fill_(0.0 if images_seen < self.after else torch.nan)
+
+    def discriminator(self, round: ganzoo.Round) -> Tensor:
+        return self.factor * round.real_logits.mean()
+
+    def generator(self, round: ganzoo.Round) -> Tensor:
+        return self.factor * round.fake_logits.mean()

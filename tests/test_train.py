@@ -1,0 +1,421 @@
+"""A run that was stopped, watched or killed leaves what a run leaves that nobody disturbed, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+import ganzoo
+from ganzoo import Amount, Choice, GanzooError, Moment, Recipe, UsageError, checkpoint
+from ganzoo.assembly import plan
+from ganzoo.run import Run
+from ganzoo.sample import sample
+from ganzoo.train import Interrupted, resume, start
+from ganzoo.zoo import Zoo
+
+TINY, CONDITIONAL, SOURING = (f"{tiny.__file__}:{name}" for name in ("Tiny", "TinyConditional", "Souring"))
+CPU = torch.device("cpu")
+ZOO = Zoo()
+
+
+def recipe(steps: int = 8, architecture: str = TINY, **changes: Any) -> Recipe:
+    """By default three batches an epoch, the last one smaller."""
+    fields = {"subset": "first 40", "length": f"{steps} steps", **changes}
+    return plan(ZOO, Choice.parse(architecture), Choice.parse("digits:size=8"), None, fields)
+
+
+def play(out: Path, steps: int = 8, **changes: Any) -> Path:
+    watching = changes.pop("watching", None)
+    start(recipe(steps, **changes), out, ZOO, CPU, watching=watching, note=ignore)
+    return out
+
+
+def play_on(out: Path, steps: int, **more: Any) -> Path:
+    resume(out, ZOO, length=Amount(steps, "steps"), note=ignore, **more)
+    return out
+
+
+def ignore(text: str) -> None:
+    """Notes are for people."""
+
+
+def tensors(out: Path) -> dict[str, Tensor]:
+    found = checkpoint.load_latest(out / "checkpoints")
+    assert found is not None
+    assert found[2] == []
+    return found[0]
+
+
+def files(out: Path) -> dict[str, Any]:
+    """All that a run leaves, without what is a matter of time."""
+    kept: dict[str, Any] = {
+        "state": {name: value.tolist() for name, value in tensors(out).items()},
+        "step": checkpoint.load_latest(out / "checkpoints")[1]["step"],
+        "recipe": json.loads((out / "recipe.json").read_text()),
+        "directory": sorted(path.name for path in out.iterdir()),
+        "newest checkpoint": sorted(path.name for path in (out / "checkpoints").iterdir())[-1],
+        "stats": [
+            {key: value for key, value in line.items() if "second" not in key}
+            for line in Run.open(out).lines("stats.jsonl")
+        ],
+    }
+    for folder in ("samples", "generators"):
+        kept |= {f"{folder}/{path.name}": path.read_bytes() for path in (out / folder).iterdir()}
+    return kept
+
+
+class Watcher:
+    """An observer that writes down what it is told, and does `act` at each."""
+
+    def __init__(self, act: Any = lambda hook, moment: None) -> None:
+        self.told: list[str] = []
+        self.moments: list[Moment] = []
+        self.error: BaseException | None = None
+        self.act = act
+
+    def _note(self, hook: str, moment: Moment | None = None) -> None:
+        self.told.append(hook)
+        if moment:
+            self.moments.append(moment)
+        self.act(hook, moment)
+
+    @ganzoo.hookimpl
+    def on_run_start(self, run: Run) -> None:
+        self._note("on_run_start")
+
+    @ganzoo.hookimpl
+    def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
+        self._note("on_tick", moment)
+
+    @ganzoo.hookimpl
+    def on_samples(self, run: Run, moment: Moment, path: Path) -> None:
+        assert path.is_file()
+        self._note("on_samples", moment)
+
+    @ganzoo.hookimpl
+    def on_checkpoint(self, run: Run, moment: Moment, path: Path) -> None:
+        assert (path / "MANIFEST.json").is_file()
+        self._note("on_checkpoint", moment)
+
+    @ganzoo.hookimpl
+    def on_run_end(self, run: Run, error: BaseException | None) -> None:
+        self.error = error
+        self._note("on_run_end")
+
+
+def stopping_at(*steps: int, number: int = signal.SIGTERM) -> dict[str, Watcher]:
+    """An observer in whose tick a signal arrives."""
+
+    def act(hook: str, moment: Moment | None) -> None:
+        if hook == "on_tick" and moment and moment.step in steps:
+            os.kill(os.getpid(), number)
+
+    return {"stopper": Watcher(act)}
+
+
+# --- stopped and resumed ---
+
+SYSTEMS: dict[str, Mapping[str, Any]] = {
+    "D,G": {"turns": "D,G"},
+    "D+G": {"turns": "D+G", "precision": "bf16"},
+    "D,D,G": {"turns": "D,D,G", "average_half_life": 100, "sampling": "stream"},
+    "D,GD": {"turns": "D,GD", "losses": ["hinge", "r1:gamma=0.1"], "average_half_life": 30},
+    "D.reals,D.fakes,G": {
+        "turns": "D.reals,D.fakes,G",
+        "generator_optimizer": "keras-adam:lr=1e-3",
+        "discriminator_optimizer": "shared",
+        "discriminator_fakes": "inference",
+        "sampling": "replacement",
+    },
+    "classes": {"architecture": CONDITIONAL, "losses": ["relativistic", "r1", "r2"], "sampling": "epochs-drop-last"},
+    "augmented": {"augmentations": ["diffaugment"], "losses": ["wasserstein", "gradient-penalty"]},
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_four_steps_and_four_more_are_eight(system, tmp_path):
+    changes = {"tick_every": "3 steps", "samples_every": "1 epochs", "checkpoint_every": "6 steps", **SYSTEMS[system]}
+    whole = files(play(tmp_path / "whole", 8, **changes))
+    halves = files(play_on(play(tmp_path / "halves", 4, **changes), 8))
+    assert halves == whole
+    assert whole["step"] == 8
+    assert len(whole["stats"]) == 3  # at 3, at 6, and what was left at the end
+    assert whole["stats"][-1]["partial"]
+    # a state that is lost would show: another seed ends elsewhere
+    assert files(play(tmp_path / "other", 8, **changes, seed=1))["state"] != whole["state"]
+
+
+def test_three_resumes_inside_one_epoch(tmp_path):
+    changes = {"subset": "all", "tick_every": "2 steps", "average_half_life": 50}
+    whole = files(play(tmp_path / "whole", 9, **changes))
+    out = play(tmp_path / "parts", 2, **changes)
+    for steps in (3, 5, 9):
+        play_on(out, steps)
+    assert files(out) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, number):
+    changes = {"tick_every": "1 steps", "checkpoint_every": "4 steps", "samples_every": "2 steps"}
+    whole = files(play(tmp_path / "whole", 8, **changes))
+    out, stopper = tmp_path / "stopped", stopping_at(3, number=number)
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=rf"Stopped by {number.name} after step 3; .*ganzoo resume {out}$") as stopped:
+        play(out, 8, **changes, watching=stopper)
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+    assert stopper["stopper"].error is stopped.value
+    assert not (out / "lock").exists()
+    assert checkpoint.load_latest(out / "checkpoints")[1]["step"] == 3
+    with pytest.raises(Interrupted, match="after step 5"):
+        resume(out, ZOO, note=ignore, watching=stopping_at(5, number=number))
+    resume(out, ZOO, note=ignore)
+    assert files(out) == whole
+
+
+def test_a_signal_at_the_last_step_finds_the_run_done(tmp_path):
+    changes = {"tick_every": "1 steps", "samples_every": "5 steps"}
+    whole = files(play(tmp_path / "whole", 6, **changes))
+    assert files(play(tmp_path / "late", 6, **changes, watching=stopping_at(6))) == whole
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
+    changes = {"tick_every": "1 steps", "samples_every": "2 steps"}
+    whole = files(play(tmp_path / "whole", 8, **changes))
+
+    class Killed(BaseException):
+        pass
+
+    def act(hook: str, moment: Moment | None) -> None:
+        if hook == "on_tick" and moment and moment.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        play(tmp_path / "killed", 8, **changes, watching={"killer": Watcher(act)})
+    out = tmp_path / "killed"
+    assert Run.open(out).lines("stats.jsonl")
+    resume(out, ZOO, note=ignore)
+    assert files(out) == whole
+
+
+def test_a_damaged_checkpoint_costs_some_steps_and_no_numbers(tmp_path):
+    changes = {"checkpoint_every": "2 steps", "tick_every": "1 steps", "samples_every": "1 steps"}
+    whole = files(play(tmp_path / "whole", 8, **changes))
+    out = play(tmp_path / "damaged", 6, **changes)
+    newest = max((out / "checkpoints").iterdir())
+    with open(newest / "state.safetensors", "r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"???")
+    notes: list[str] = []
+    resume(out, ZOO, length=Amount(8, "steps"), note=notes.append)
+    assert len(notes) == 1
+    assert "passed over a damaged checkpoint" in notes[0]
+    assert newest.name in notes[0]
+    assert files(out) == whole
+
+
+def test_a_run_can_be_made_longer_and_not_played_twice(tmp_path):
+    out = play(tmp_path / "a", 4)
+    before = files(out)
+    with pytest.raises(UsageError, match=r"has already played its 4 steps; .*`ganzoo resume .* --steps 6`"):
+        resume(out, ZOO, note=ignore)
+    with pytest.raises(UsageError, match="has already played its 3 steps"):
+        play_on(out, 3)
+    with pytest.raises(UsageError, match="has already played its 56 images"):
+        resume(out, ZOO, length=Amount(56, "images"), note=ignore)
+    assert files(out) == before  # a wish that was refused is not written down
+    assert Run.open(out).recipe.length == Amount(4, "steps")
+
+
+# --- undisturbed ---
+
+
+def test_what_others_do_meanwhile_changes_nothing(tmp_path):
+    """They draw samples, spend random numbers of every kind, switch threads of thought; the numbers do not move."""
+    changes = {"tick_every": "1 steps", "checkpoint_every": "2 steps", "architecture": f"{TINY}:dropout=0.5"}
+    whole = files(play(tmp_path / "whole", 8, **changes))
+    out = tmp_path / "watched"
+
+    def act(hook: str, moment: Moment | None) -> None:
+        torch.rand(3), np.random.rand(3), random.random()
+        torch.manual_seed(0)
+        if (out / "generators").exists() and list((out / "generators").iterdir()):
+            sample(out, ZOO, CPU, tmp_path / "s.png", seed=3)
+
+    watchers = {"nosy": Watcher(act), "nosier": Watcher(act)}
+    play(out, 4, **changes, watching=watchers)
+    sample(out, ZOO, CPU, tmp_path / "s.npy", count=5)
+    assert files(play_on(out, 8, watching=watchers)) == whole
+    assert set(watchers["nosy"].told) == {"on_run_start", "on_tick", "on_samples", "on_checkpoint", "on_run_end"}
+
+
+def test_observers_of_the_recipe_change_nothing_but_their_own_files(tmp_path):
+    plain, watched = (play(tmp_path / name, observers=o) for name, o in (("a", []), ("b", ["csv"])))
+    assert (watched / "stats.csv").is_file()
+    left, right = files(plain), files(watched)
+    for whole in (left, right):
+        del whole["recipe"], whole["directory"]
+    assert left == right
+
+
+def test_observers_are_told_in_order(tmp_path):
+    watcher = Watcher()
+    play(tmp_path / "a", 4, watching={"watcher": watcher}, tick_every="2 steps", checkpoint_every="2 steps")
+    ticks = ["on_tick", "on_checkpoint", "on_tick", "on_samples", "on_checkpoint"]
+    assert watcher.told == ["on_run_start", "on_samples", *ticks, "on_run_end"]
+    assert [moment.step for moment in watcher.moments] == [0, 2, 2, 4, 4, 4]
+    assert [moment.images for moment in watcher.moments] == [0, 32, 32, 56, 56, 56]
+    assert watcher.error is None
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize("hook", ["on_run_start", "on_tick", "on_samples", "on_checkpoint"])
+@pytest.mark.parametrize("error", [ValueError("boom"), GanzooError("boom")], ids=["error", "sentence"])
+def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook, error):
+    def act(told: str, moment: Moment | None) -> None:
+        if told == hook:
+            raise error
+
+    bystander = Watcher()
+    watching = {"bystander": bystander, "clumsy": Watcher(act)}
+    with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: .*boom") as failed:
+        play(tmp_path / "a", watching=watching, tick_every="1 steps", checkpoint_every="1 steps")
+    assert bystander.told[-1] == "on_run_end"
+    assert bystander.error is failed.value
+    assert not (tmp_path / "a" / "lock").exists()
+    resume(tmp_path / "a", ZOO, note=ignore)
+    whole = files(play(tmp_path / "whole", tick_every="1 steps", checkpoint_every="1 steps"))
+    assert files(tmp_path / "a") == whole
+
+
+def test_an_observer_that_fails_at_the_end_hides_no_error_and_no_result(tmp_path):
+    def at_end(told: str, moment: Moment | None) -> None:
+        if told == "on_run_end":
+            raise ValueError("too late")
+
+    bystander = Watcher()
+    with pytest.raises(GanzooError, match=r"^Observer late failed in on_run_end: ValueError: too late"):
+        play(tmp_path / "a", watching={"late": Watcher(at_end), "bystander": bystander})
+    assert bystander.told[-1] == "on_run_end"
+    assert files(tmp_path / "a") == files(play(tmp_path / "whole"))
+    with pytest.raises(Interrupted):
+        play(tmp_path / "b", watching={"late": Watcher(at_end), **stopping_at(2)})
+
+
+def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
+    class Misspelt:
+        @ganzoo.hookimpl
+        def on_tik(self, run: Run) -> None: ...
+
+    class Greedy:
+        @ganzoo.hookimpl
+        def on_tick(self, run: Run, game: Any) -> None: ...
+
+    for observer, words in ((Misspelt(), "unknown hook 'on_tik'"), (Greedy(), "game")):
+        out = tmp_path / type(observer).__name__
+        with pytest.raises(GanzooError, match=f"^Observer mine: .*{words}") as error:
+            play(out, watching={"mine": observer})
+        assert "\n" not in str(error.value)
+        assert not (out / "lock").exists()
+        assert not (out / "stats.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "kept"),
+    [
+        ({"tick_every": "1 steps"}, "discriminator_loss is nan at step 5", 4),
+        ({"tick_every": "100 steps"}, "holds NaN or infinity; no checkpoint was written", 4),
+    ],
+)
+def test_a_run_that_diverges_stops_with_one_sentence_and_keeps_the_last_checkpoint(tmp_path, changes, words, kept):
+    changes |= {"checkpoint_every": "2 steps", "subset": "all", "losses": ["nonsaturating", f"{SOURING}:after=64"]}
+    with pytest.raises(GanzooError, match=f"The training has diverged: .*{words}") as error:
+        play(tmp_path / "a", 20, **changes)
+    assert "\n" not in str(error.value)
+    found = checkpoint.load_latest(tmp_path / "a" / "checkpoints")
+    assert found is not None
+    assert found[1]["step"] == kept
+    assert all(np.isfinite(line["discriminator_loss"]) for line in Run.open(tmp_path / "a").lines("stats.jsonl"))
+    assert not (tmp_path / "a" / "lock").exists()
+
+
+def test_what_cannot_be_built_leaves_no_directory(tmp_path):
+    with pytest.raises(UsageError, match="larger than the 40 training images"):
+        play(tmp_path / "a", batch_size=50, sampling="epochs-drop-last")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_is_resumed_by_one_process_only(tmp_path):
+    out = play(tmp_path / "a", 4)
+    before = files(out)
+    writer = Run.open(out, writes=True)
+    with pytest.raises(GanzooError, match=f"being written by process {os.getpid()}"):
+        play_on(out, 8)
+    writer.close()
+    assert files(out) == before
+    play_on(out, 8)
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
+    out = play(tmp_path / "a", 4)
+    changed = json.loads((out / "recipe.json").read_text())
+    changed["architecture"]["options"]["width"] = 7
+    (out / "recipe.json").write_text(json.dumps(changed))
+    with pytest.raises(GanzooError, match="The saved state does not fit this recipe"):
+        play_on(out, 8)
+    assert not (out / "lock").exists()
+
+
+# --- real processes ---
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, status):
+    changes = {"tick_every": "5 steps", "checkpoint_every": "10 steps", "samples_every": "100k steps"}
+    out = tmp_path / "a"
+    command = [sys.executable, "-m", "ganzoo", "train", TINY, "digits:size=8", "--steps", "1M", "--out", str(out), "-q"]
+    command += ["--subset", "first 40", *(f"--{k.replace('_', '-')}={v}" for k, v in changes.items())]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(
+        command, env=environment, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            wait_for(lambda: len(list(out.glob("checkpoints/0*"))) >= 2, process)
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    found = checkpoint.load_latest(out / "checkpoints")
+    assert found is not None
+    step = found[1]["step"]
+    if number != signal.SIGKILL:
+        assert f"Stopped by {number.name} after step {step}; everything is saved." in stderr
+        assert f"ganzoo resume {out}" in stderr
+        assert not (out / "lock").exists()
+    play_on(out, step + 7)
+    whole, resumed = files(play(tmp_path / "whole", step + 7, **changes)), files(out)
+    assert resumed == whole
