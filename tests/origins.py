@@ -65,10 +65,7 @@ _ATIENZA = Origin(
     after=("after_d_1", "step1"),
     latents=("z_d", "z_g"),
     scalars={"discriminator_loss": ("d",), "discriminator_accuracy": ("d_acc",), "generator_loss": ("a",)},
-    changes={
-        "generator_optimizer": "keras-rmsprop:lr=1e-4,decay=3e-8,eps=1e-7",
-        "discriminator_optimizer": "keras-rmsprop:lr=2e-4,decay=6e-8,eps=1e-7",
-    },
+    changes=DCGANAtienza.recipes["keras-2.15"],
     # where rounding switches a unit on or off everything moves; TensorFlow's float32 is as far from its float64
     drift=(5e-4, 4e-5, 1e-2),
     cancelled=("G/dense/bias", "G/convt1/bias", "G/convt2/bias", "G/convt3/bias"),

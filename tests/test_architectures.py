@@ -261,6 +261,8 @@ def test_only_atienza_averages_over_reals_and_fakes(architecture: type[ganzoo.Ar
         (DCGANTutorial, "homework-mnist", "length", "75 epochs"),
         (DCGANTutorial, "homework-fashion", "length", "60 epochs"),
         (DCGANAtienza, "frozen", "turns", "D,G"),
+        (DCGANAtienza, "keras-2.15", "architecture", "dcgan-atienza:keras=2.15"),
+        (DCGANAtienza, "keras-2.15", "generator_optimizer", "keras-rmsprop:lr=1e-4,decay=3e-8,eps=1e-7"),
         (DCGANAtienza, "march-2017", "generator_optimizer", "keras-rmsprop:lr=4e-4,decay=3e-8,eps=1e-8,clip_value=1.0"),
         (
             DCGANAtienza,

@@ -37,8 +37,8 @@ class DCGANAtienza(ganzoo.Architecture):
     As published, the turn `GD` moves the discriminator too, towards calling fakes real, with accumulators of its own.
     The variant `frozen` moves the generator alone, as was meant. The discriminator learns from the fakes of a
     generator in inference mode, so the moving statistics matter: `keras=2.0.4` is the release of the time (moving
-    variances of the population, eps 1e-8 as in the recipe), `keras=2.15` the last Keras 2 (moving variances corrected
-    after convolutions; give both optimisers eps=1e-7 with it).
+    variances of the population, eps 1e-8), the variant `keras-2.15` the last Keras 2 (moving variances corrected after
+    convolutions, eps 1e-7).
     """
 
     value_range = (0.0, 1.0)
@@ -61,6 +61,11 @@ class DCGANAtienza(ganzoo.Architecture):
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "frozen": {"turns": "D,G"},
+        "keras-2.15": {
+            "architecture": "dcgan-atienza:keras=2.15",
+            "generator_optimizer": "keras-rmsprop:lr=1e-4,decay=3e-8,eps=1e-7",
+            "discriminator_optimizer": "keras-rmsprop:lr=2e-4,decay=6e-8,eps=1e-7",
+        },
         "march-2017": {
             "generator_optimizer": "keras-rmsprop:lr=4e-4,decay=3e-8,eps=1e-8,clip_value=1.0",
             "discriminator_optimizer": "keras-rmsprop:lr=8e-4,decay=6e-8,eps=1e-8,clip_value=1.0",
