@@ -45,11 +45,12 @@ def sample(
         return training_gif(Run.open(path), out or path / "training.gif")
     trained = open_trained(path, zoo, device, at)
     rows, columns = shape or _shape(count, trained.run.recipe.grid_shape)
-    count = count or rows * columns
+    count = rows * columns if interpolate else count or rows * columns
     suffix = ".gif" if animate else ".png"
     out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
     _refuse_suffix(out, (suffix,) if interpolate else (".png", ".npy"))
-    labels = _labels(trained, count, columns, label)
+    # an array has no rows to show a class each: there the class of an image is a function of its index alone
+    labels = _labels(trained, count, 1 if out.suffix == ".npy" else columns, label)
     if interpolate:
         return _interpolation(trained, (rows, columns), labels, seed, out)
     latents = draw_latents(trained.architecture, count, device, derive(seed, "sample"))
@@ -66,7 +67,8 @@ def sample(
 
 def training_gif(run: Run, out: Path) -> Path:
     """The sample grids of a run as an animation. Raises GanzooError where it has none."""
-    files = sorted((run.path / "samples").glob("*.png"))
+    found = [file for file in (run.path / "samples").glob("*.png") if file.stem.isdigit()]
+    files = sorted(found, key=lambda file: int(file.stem))
     if not files:
         raise GanzooError(f"{run.path} has no sample grids to animate; train it, or lower --samples-every.")
     _refuse_suffix(out, (".gif",))
@@ -87,7 +89,7 @@ def _interpolation(trained: Trained, shape: tuple[int, int], labels: Tensor, see
     if not animate:
         shares = torch.linspace(0, 1, columns, device=trained.device).repeat(rows)
         latents = slerp(first.repeat_interleave(columns, 0), last.repeat_interleave(columns, 0), shares)
-        images = draw_all(trained.network, trained.architecture, latents, labels[: rows * columns])
+        images = draw_all(trained.network, trained.architecture, latents, labels)
         pictures.save_png(pictures.grid(images, columns, row_labels=_row_names(trained, labels[::columns])), out)
         return out
     frames = []

@@ -108,3 +108,43 @@ class Souring(ganzoo.Loss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         return self.factor * round.fake_logits.mean()
+
+
+class Pixels(ganzoo.Extractor):
+    """The 64 pixels of an 8x8 image, in [0, 1]."""
+
+    layers = {"pixels": 64, "broken": 64}
+    digest = "pixels-1"
+    passes = 0
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        type(self).passes += 1
+        pixels = images.flatten(1).float() / 255
+        return {"pixels": pixels, "broken": pixels / 0}
+
+
+class Brightness(ganzoo.Evaluator):
+    """How much brighter or darker the fakes are, and how many of each there were."""
+
+    extractor = f"{__file__}:Pixels"
+    directions = {"brightness": "lower", "reals": "higher", "fakes": "higher"}
+
+    def __init__(self, *, layer: str = "pixels", fails: bool = False) -> None:
+        self.layer, self.fails = layer, fails
+
+    def reset(self, dimensions: int, device: torch.device) -> None:
+        """Forget everything."""
+        assert dimensions == 64
+        self.features: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Take in features (N, 64)."""
+        self.features[real].append(features)
+
+    def compute(self) -> dict[str, float]:
+        """The difference of the means, and the counts."""
+        if self.fails:
+            raise ganzoo.GanzooError("There is no telling.")
+        reals, fakes = (torch.cat(self.features[real]) for real in (True, False))
+        difference = (reals.double().mean() - fakes.double().mean()).abs().item()
+        return {"brightness": difference, "reals": float(len(reals)), "fakes": float(len(fakes))}

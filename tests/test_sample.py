@@ -1,0 +1,302 @@
+"""Samples are a function of the seed: grids, arrays, walks and animations of the same run say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from ganzoo import Choice, GanzooError, UsageError
+from ganzoo.assembly import open_trained, plan
+from ganzoo.engine.sampler import balanced_labels, draw, draw_all, draw_latents
+from ganzoo.engine.seeds import derive
+from ganzoo.sample import sample, slerp
+from ganzoo.train import start
+from ganzoo.zoo import Zoo
+
+CPU = torch.device("cpu")
+ZOO = Zoo()
+SIZE = 8
+#: what a tile is enlarged by to be 72 pixels wide, and what lies between two
+SCALE, GAP = 9, 2
+
+
+def train(out: Path, name: str, **changes: Any) -> Path:
+    architecture = Choice(f"{tiny.__file__}:{name}", {"width": 32})
+    fields = {"length": "40 steps", "samples_every": "10 steps", "generator_optimizer": "adam:lr=0.02", **changes}
+    start(
+        plan(ZOO, architecture, Choice("digits", {"size": SIZE}), None, fields), out, ZOO, CPU, note=lambda text: None
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("runs") / "tiny", "Tiny", checkpoint_every="20 steps")
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("runs") / "conditional", "TinyConditional", average_half_life=100)
+
+
+def array(run: Path, tmp_path: Path, **more: Any) -> np.ndarray:
+    return np.load(sample(run, ZOO, CPU, tmp_path / "images.npy", **more), allow_pickle=False)
+
+
+def tiles(path: Path, rows: int, columns: int, left: int = GAP) -> np.ndarray:
+    """The images (rows, columns, 8, 8) of a grid, at their own size."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    step = SIZE * SCALE + GAP
+    assert pixels.shape == (GAP + rows * step, left + columns * step, 3)
+    found = [
+        pixels[GAP + row * step :, left + column * step :][: SIZE * SCALE : SCALE, : SIZE * SCALE : SCALE, 0]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return np.stack(found).reshape(rows, columns, SIZE, SIZE)
+
+
+# --- arrays and grids ---
+
+
+def test_the_same_seed_gives_the_same_bytes(run, tmp_path):
+    for suffix in (".png", ".npy"):
+        files = [sample(run, ZOO, CPU, tmp_path / f"{n}{suffix}", seed=s).read_bytes() for n, s in enumerate((3, 3, 4))]
+        assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize("kind", ["run", "conditional"])
+def test_the_first_images_are_the_same_for_any_count(kind, tmp_path, request):
+    path = request.getfixturevalue(kind)
+    many = array(path, tmp_path, count=301, seed=5)
+    assert many.shape == (301, 1, SIZE, SIZE)
+    assert many.dtype == np.uint8
+    assert len(np.unique(many.reshape(301, -1), axis=0)) == 301
+    for count in (1, 2, 10, 64, 65, 250, 251):
+        assert np.array_equal(array(path, tmp_path, count=count, seed=5), many[:count]), count
+
+
+def test_a_grid_shows_what_the_array_holds(run, tmp_path):
+    images = array(run, tmp_path, count=6, seed=2)[:, 0]
+    grid = tiles(sample(run, ZOO, CPU, tmp_path / "a.png", shape=(2, 3), seed=2), 2, 3)
+    assert np.array_equal(grid.reshape(6, SIZE, SIZE), images)
+
+
+@pytest.mark.parametrize(
+    ("more", "shape"),
+    [
+        ({}, (2, 3)),  # the recipe's own
+        ({"shape": (1, 5)}, (1, 5)),
+        ({"count": 16}, (4, 4)),
+        ({"count": 10}, (4, 3)),
+        ({"count": 1}, (1, 1)),
+        ({"count": 300}, (19, 16)),
+        ({"count": 3, "shape": (2, 2)}, (2, 2)),
+    ],
+)
+def test_the_shape_of_a_grid(run, tmp_path, more, shape):
+    tiles(sample(run, ZOO, CPU, tmp_path / "a.png", **more), *shape)
+
+
+def test_by_default_the_picture_lies_in_the_run(run):
+    assert sample(run, ZOO, CPU, seed=9) == run / "sample-9.png"
+    assert sample(run, ZOO, CPU, seed=9, interpolate=True) == run / "interpolation-9.png"
+    assert sample(run, ZOO, CPU, animate=True) == run / "training.gif"
+    assert all((run / name).is_file() for name in ("sample-9.png", "interpolation-9.png", "training.gif"))
+
+
+def test_an_older_generator_can_be_had(run, tmp_path):
+    ends = [array(run, tmp_path, count=4, at=at) for at in (None, 640, 320)]
+    assert np.array_equal(ends[0], ends[1])
+    assert not np.array_equal(ends[0], ends[2])
+    with pytest.raises(GanzooError, match="has no trained generator at 333 images"):
+        array(run, tmp_path, at=333)
+
+
+# --- classes ---
+
+
+def test_a_class_on_demand(conditional, tmp_path):
+    trained = open_trained(conditional, ZOO, CPU)
+    latents = draw_latents(trained.architecture, 12, CPU, derive(1, "sample"))
+    for label in (0, 9):
+        expected = draw_all(trained.network, trained.architecture, latents, [label] * 12).numpy()
+        assert np.array_equal(array(conditional, tmp_path, count=12, label=label, seed=1), expected)
+    with pytest.raises(UsageError, match="--class 10: the run's dataset has the classes 0 to 9"):
+        array(conditional, tmp_path, label=10)
+
+
+def test_a_class_is_refused_where_there_are_none(run, tmp_path):
+    for more in ({}, {"interpolate": True}):
+        with pytest.raises(UsageError, match="--class 3: Tiny is not conditional"):
+            sample(run, ZOO, CPU, tmp_path / "a.png", label=3, **more)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_conditional_grid_shows_a_class_a_row(conditional, tmp_path):
+    trained = open_trained(conditional, ZOO, CPU)
+    latents = draw_latents(trained.architecture, 12, CPU, derive(0, "sample"))
+    labels = [row for row in range(4) for _ in range(3)]
+    expected = draw_all(trained.network, trained.architecture, latents, labels).numpy()
+    path = sample(conditional, ZOO, CPU, tmp_path / "a.png", shape=(4, 3))
+    with Image.open(path) as picture:
+        left = picture.width - 3 * (SIZE * SCALE + GAP)
+    assert left > GAP + 12  # the names of the classes
+    assert np.array_equal(tiles(path, 4, 3, left).reshape(12, SIZE, SIZE), expected[:, 0])
+
+
+# --- walks ---
+
+
+@pytest.mark.parametrize("kind", ["run", "conditional"])
+def test_a_walk_ends_where_samples_are(kind, tmp_path, request):
+    path = request.getfixturevalue(kind)
+    picture = sample(path, ZOO, CPU, tmp_path / "a.png", shape=(3, 5), seed=4, interpolate=True)
+    with Image.open(picture) as opened:
+        left = opened.width - 5 * (SIZE * SCALE + GAP)
+    walks = tiles(picture, 3, 5, left)
+    trained = open_trained(path, ZOO, CPU)
+    for column, end in ((0, "first"), (4, "last")):
+        latents = draw_latents(trained.architecture, 3, CPU, derive(4, end))
+        expected = draw_all(trained.network, trained.architecture, latents, [0, 1, 2])[:, 0].numpy()
+        assert np.array_equal(walks[:, column], expected)
+    steps = np.abs(np.diff(walks.astype(int), axis=1)).sum(axis=(2, 3))
+    whole = np.abs(walks[:, -1].astype(int) - walks[:, 0]).sum(axis=(1, 2))
+    assert (steps.max(axis=1) < whole).all()
+
+
+@pytest.mark.parametrize("kind", ["run", "conditional"])
+@pytest.mark.parametrize("animate", [False, True])
+def test_a_walk_takes_any_count(kind, animate, tmp_path, request):
+    out = tmp_path / ("a.gif" if animate else "a.png")
+    path = request.getfixturevalue(kind)
+    assert sample(path, ZOO, CPU, out, count=5, interpolate=True, animate=animate).is_file()
+
+
+def test_points_on_an_arc():
+    first, last = torch.randn(7, 4), torch.randn(7, 4)
+    torch.testing.assert_close(slerp(first, last, torch.zeros(7)), first)
+    torch.testing.assert_close(slerp(first, last, torch.ones(7)), last)
+    unit = torch.nn.functional.normalize(first), torch.nn.functional.normalize(last)
+    between = slerp(*unit, torch.rand(7))
+    torch.testing.assert_close(between.norm(dim=1), torch.ones(7), rtol=1e-3, atol=1e-3)
+    for same in (slerp(first, first, torch.rand(7)), slerp(first, -first, torch.rand(7))):
+        assert same.isfinite().all()
+    torch.testing.assert_close(slerp(first, first, torch.rand(7)), first, rtol=1e-3, atol=1e-3)
+
+
+# --- animations ---
+
+
+def frames(path: Path) -> list[tuple[int, tuple[int, int]]]:
+    """Milliseconds and size of every frame."""
+    with Image.open(path) as picture:
+        found = []
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            found.append((picture.info["duration"], picture.size))
+        assert picture.info["loop"] == 0
+    return found
+
+
+def test_the_training_as_an_animation_has_a_frame_a_grid(run, tmp_path):
+    found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", animate=True))
+    assert len(found) == len(list((run / "samples").iterdir())) == 5
+    assert [duration for duration, _ in found] == [400] * 4 + [1500]
+
+
+def test_grids_are_shown_in_the_order_of_the_training(run, tmp_path):
+    """Also beyond a billion images, where the names grow longer."""
+    copy = tmp_path / "copy"
+    (copy / "samples").mkdir(parents=True)
+    (copy / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
+    for images, grey in ((999_999_999, 60), (1_000_000_000, 120), (0, 0), (2_000_000_000, 180)):
+        Image.new("RGB", (4, 4), (grey, grey, grey)).save(copy / "samples" / f"{images:09d}.png")
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(copy / "samples" / "notes.png")
+    with Image.open(sample(copy, ZOO, CPU, animate=True)) as picture:
+        shades = []
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            shades.append(picture.convert("RGB").getpixel((0, 0))[0])
+    assert shades == [0, 60, 120, 180]
+
+
+def test_a_walk_as_an_animation_lasts_48_frames(run, tmp_path):
+    found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", shape=(2, 2), interpolate=True, animate=True))
+    assert sum(duration for duration, _ in found) == 48 * 80  # frames that are alike are merged into a longer one
+    assert len(found) > 10
+    assert {size for _, size in found} == {(2 * (SIZE * SCALE + GAP) + GAP,) * 2}
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("a.jpg", {}, "must end in .png or .npy"),
+        ("a", {}, "must end in .png or .npy"),
+        ("a.gif", {}, "must end in .png or .npy"),
+        ("a.npy", {"interpolate": True}, "must end in .png"),
+        ("a.png", {"animate": True}, "must end in .gif"),
+        ("a.png", {"interpolate": True, "animate": True}, "must end in .gif"),
+        ("nowhere/a.png", {}, "there is no directory"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(run, tmp_path, name, more, words):
+    with pytest.raises(UsageError, match=words):
+        sample(run, ZOO, CPU, tmp_path / name, **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_pictures_or_generator_says_so(tmp_path, run):
+    (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
+    with pytest.raises(GanzooError, match="has no sample grids to animate"):
+        sample(tmp_path, ZOO, CPU, animate=True)
+    with pytest.raises(GanzooError, match="has no trained generator yet: train it first"):
+        sample(tmp_path, ZOO, CPU)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 100, b"8\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_a_damaged_generator_is_named(run, tmp_path, damage):
+    for name in ("recipe.json", "environment.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "generators").mkdir()
+    (tmp_path / "generators" / "000000640.safetensors").write_bytes(damage)
+    with pytest.raises(GanzooError, match=r"000000640\.safetensors does not fit .*Tiny"):
+        sample(tmp_path, ZOO, CPU)
+
+
+# --- the sampler itself ---
+
+
+def test_latents_are_a_function_of_seed_and_index():
+    architecture = tiny.Tiny()
+    many = draw_latents(architecture, 200, CPU, seed=1)
+    for count in (1, 63, 64, 65, 200):
+        assert torch.equal(draw_latents(architecture, count, CPU, seed=1), many[:count])
+    assert not torch.equal(draw_latents(architecture, 200, CPU, seed=2), many)
+    assert len(many.unique(dim=0)) == 200
+    assert balanced_labels(7, 3, CPU).tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_drawing_leaves_the_network_in_its_mode_and_without_gradients():
+    architecture = tiny.Tiny()
+    network, _ = architecture.networks(tiny.ganzoo.ImageSpec(1, SIZE, SIZE))
+    latents, labels = draw_latents(architecture, 10, CPU, seed=1), balanced_labels(10, 1, CPU)
+    before = network.norm.running_mean.clone()
+    for mode in (True, False):
+        network.train(mode)
+        batches = list(draw(network, architecture, latents, labels, batch_size=4))
+        assert network.training == network.norm.training == mode
+        assert [len(batch) for batch in batches] == [4, 4, 2]
+        assert {batch.dtype for batch in batches} == {torch.uint8}
+    assert torch.equal(network.norm.running_mean, before)
+    assert torch.is_grad_enabled()
