@@ -401,6 +401,32 @@ def test_an_atomic_write_that_fails_leaves_nothing_behind(tmp_path):
         assert (folder / "a").read_bytes() in (b"old", b"new")
 
 
+def test_everything_reaches_the_disk_before_it_is_given_its_name(folder, monkeypatch):
+    """What was not synced may be gone after a power cut, in any order."""
+    log: list[tuple[str, str]] = []
+    sync, rename, replace = os.fsync, os.rename, os.replace
+
+    def place(path: Any) -> str:
+        return Path(path).relative_to(folder.parent).as_posix().split("-")[0]
+
+    def fsync(descriptor: int) -> None:
+        log.append(("sync", place(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", lambda a, b: (log.append(("rename", place(b))), rename(a, b)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (log.append(("replace", place(b))), replace(a, b)))
+    save_step(folder, 3)
+    final = log.index(("rename", "checkpoints/000000003"))
+    assert log[:final] == [("sync", "checkpoints/.tmp")] * 4  # three files and their directory
+    assert log[final + 1] == ("sync", "checkpoints")
+    assert log[final + 2] == ("rename", "checkpoints/.del")
+    log.clear()
+    write_atomically(folder / "recipe.json", b"{}")
+    assert [operation for operation, _ in log] == ["sync", "replace", "sync"]
+    assert log[2] == ("sync", "checkpoints")
+
+
 @pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
 def test_modes_follow_the_umask(tmp_path, mask, file_mode, folder_mode):
     before = os.umask(mask)

@@ -27,7 +27,9 @@ from ganzoo.sample import sample
 from ganzoo.train import Interrupted, resume, start
 from ganzoo.zoo import Zoo
 
-TINY, CONDITIONAL, SOURING = (f"{tiny.__file__}:{name}" for name in ("Tiny", "TinyConditional", "Souring"))
+TINY, CONDITIONAL, SOURING, REMEMBERING = (
+    f"{tiny.__file__}:{name}" for name in ("Tiny", "TinyConditional", "Souring", "Remembering")
+)
 CPU = torch.device("cpu")
 ZOO = Zoo()
 
@@ -142,6 +144,7 @@ SYSTEMS: dict[str, Mapping[str, Any]] = {
         "sampling": "replacement",
     },
     "classes": {"architecture": CONDITIONAL, "losses": ["relativistic", "r1", "r2"], "sampling": "epochs-drop-last"},
+    "with a memory": {"losses": ["nonsaturating", REMEMBERING]},
     "augmented": {"augmentations": ["diffaugment"], "losses": ["wasserstein", "gradient-penalty"]},
 }
 
@@ -166,6 +169,18 @@ def test_three_resumes_inside_one_epoch(tmp_path):
     for steps in (3, 5, 9):
         play_on(out, steps)
     assert files(out) == whole
+
+
+def test_the_speed_is_that_since_the_last_line_also_after_a_resume(tmp_path):
+    changes = {"tick_every": "3 steps", "subset": "all"}
+    out = play(tmp_path / "a", 4, **changes, watching={"slow": Watcher(lambda hook, moment: time.sleep(0.1))})
+    lines = Run.open(play_on(out, 9, watching={})).lines("stats.jsonl")
+    assert [line["step"] for line in lines] == [3, 6, 9]
+    for before, line in zip([{"images": 0, "seconds": 0.0}, *lines], lines, strict=False):
+        images, seconds = line["images"] - before["images"], line["seconds"] - before["seconds"]
+        # both times are rounded to a millisecond, the speed to a tenth
+        assert images / (seconds + 0.0011) - 0.1 <= line["images_per_second"]
+        assert line["images_per_second"] <= images / max(seconds - 0.0011, 1e-9) + 0.1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -110,6 +110,24 @@ class Souring(ganzoo.Loss):
         return self.factor * round.fake_logits.mean()
 
 
+class Remembering(ganzoo.Loss):
+    """Pulls logits towards where they have been: its buffer is moved inside the step."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def discriminator(self, round: ganzoo.Round) -> Tensor:
+        with torch.no_grad():
+            self.mean.lerp_(round.real_logits.mean(), 0.1)
+        return (round.real_logits - self.mean).square().mean()
+
+    def generator(self, round: ganzoo.Round) -> Tensor:
+        return (round.fake_logits - self.mean).square().mean()
+
+
 class Pixels(ganzoo.Extractor):
     """The 64 pixels of an 8x8 image, in [0, 1]."""
 
