@@ -21,7 +21,7 @@ from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you
 from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.options import options_of
 from ganzoo.contract.recipe import Choice, Recipe
-from ganzoo.engine import ranks
+from ganzoo.engine import ranks, seeds
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
 from ganzoo.run import Run
@@ -49,10 +49,16 @@ def plan(
     recipe = loaded.recipe
     if named is not None:
         recipe = recipe.merged(_named_recipe(loaded, architecture.name, named))
-        options = {**(recipe.architecture.options if recipe.architecture else {}), **architecture.options}
-        architecture = Choice(architecture.name, options)
+        architecture = _inherited(architecture, recipe.architecture)
+        dataset = _inherited(dataset, recipe.dataset)
     recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
     return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in _KIND_OF.items()})
+
+
+def _inherited(choice: Choice, recipe: Choice | None) -> Choice:
+    """A choice with the options that a recipe gives the same part, where it does not set them itself."""
+    same = recipe is not None and short_name(recipe) == short_name(choice)
+    return Choice(choice.name, {**recipe.options, **choice.options}) if recipe and same else choice
 
 
 def _named_recipe(architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
@@ -91,9 +97,15 @@ def find_device(name: str) -> torch.device:
             raise GanzooError(
                 "--device cuda: torch sees no CUDA device here; use --device cpu, or see `ganzoo doctor`."
             )
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise GanzooError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+        # torchrun gives each of its processes a device of its own
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise GanzooError(
+                f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0."
+            )
+        # fp32 means fp32: TF32 would round every product to 10 bits behind the user's back; bf16 is the fast precision
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.set_device(device)
     return device
 
@@ -115,6 +127,7 @@ def assemble(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
     assert recipe.architecture is not None  # noqa: S101  (a recipe from `plan`)
     assert recipe.dataset is not None  # noqa: S101
     ranks.start(device)
+    seeds.reseed(recipe.seed, "parts")  # a part may draw in its constructor
     architecture = zoo.build("architectures", recipe.architecture)
     dataset = zoo.build("datasets", recipe.dataset, split="train")
     generator_optimizer = zoo.build("optimizers", recipe.generator_optimizer)
@@ -156,6 +169,16 @@ def environment(table: Table, zoo: Zoo) -> dict[str, Any]:
     }
 
 
+def changed_environment(run: Run, table: Table, zoo: Zoo) -> dict[str, tuple[Any, Any]]:
+    """What the bits of a resumed run depend on and is not as it was: name to (then, now)."""
+    then, now = run.environment, environment(table, zoo)
+    return {
+        name: (then.get(name), now[name])
+        for name in ("versions", "device", "device_name", "threads", "world_size", "parts")
+        if then.get(name) != now[name]
+    }
+
+
 def class_names(dataset: Dataset) -> Sequence[str]:
     """Names of the classes, numbers where there are none."""
     return dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
@@ -187,9 +210,9 @@ def open_trained(path: Path, zoo: Zoo, device: torch.device, at: int | None = No
     run = Run.open(path)
     file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
     if file is None or not file.is_file():
-        raise GanzooError(
-            f"{path} has no trained generator{'' if at is None else f' at {at} images'} yet: train it first."
-        )
+        saved = ", ".join(str(int(f.stem)) for f in sorted((path / "generators").glob("*.safetensors")))
+        what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
+        raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
     assert run.recipe.architecture is not None  # noqa: S101  (a run's recipe is complete)
     architecture = zoo.build("architectures", run.recipe.architecture)
     facts = run.environment

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -79,7 +79,7 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
     if infinite:
         raise GanzooError(
             f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "
-            f"one is kept. Lower the learning rate, or resume from it with another recipe."
+            f"one is kept. Train anew with a lower learning rate, or with a penalty such as r1."
         )
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"state.safetensors": tensors_to_bytes(tensors), "meta.json": _json({"format": FORMAT, **meta})}
@@ -184,12 +184,23 @@ def _checked(path: Path, expected: Mapping[str, Any]) -> bytes:
     return data
 
 
-def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-    """The newest good checkpoint below `folder` and a note for each bad one passed over; None where there is none."""
+class Saved(NamedTuple):
+    """A checkpoint that was read, and a note for each newer one that was passed over because it is damaged."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    notes: list[str]
+
+
+def load_latest(folder: Path) -> Saved | None:
+    """The newest good checkpoint below `folder`; None where there is none at all.
+
+    Raises GanzooError where there are some and none is good.
+    """
     notes: list[str] = []
     for name in reversed(_names(folder)):
         try:
-            return *load(folder / name), notes
+            return Saved(*load(folder / name), notes)
         except BadCheckpoint as error:
             notes.append(f"passed over a damaged checkpoint: {error}")
     if notes:

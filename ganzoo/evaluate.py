@@ -16,9 +16,11 @@ from torch import Tensor
 from ganzoo.assembly import Trained, open_trained, short_name
 from ganzoo.contract.components import Dataset, Evaluator, Extractor
 from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.hooks import Moment
 from ganzoo.contract.recipe import Choice
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
+from ganzoo.observers import Observers
 from ganzoo.zoo import Zoo
 
 DEFAULT_EVALUATORS = ("fid-domain",)
@@ -76,7 +78,16 @@ def evaluate(
                 line = {"score": name, "value": value, "better": evaluator.directions[name], "card": card}
                 trained.run.append("scores.jsonl", line)
                 results.append(line)
+    observers = Observers({choice.name: zoo.build("observers", choice) for choice in trained.run.recipe.observers})
+    observers.tell("on_score", run=trained.run, moment=_moment(trained), scores=results)
     return results
+
+
+def _moment(trained: Trained) -> Moment:
+    """When the generator that was scored was saved."""
+    lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
+    last = lines[-1] if lines else {"step": 0, "epoch": 0.0}
+    return Moment(last["step"], trained.images_seen, last["epoch"])
 
 
 def _feed(

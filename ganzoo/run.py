@@ -14,8 +14,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,12 +29,13 @@ from ganzoo.contract.recipe import Amount, Recipe
 
 
 class Run:
-    """One run directory. A run opened with `writes=False` (another rank, or a reader) changes nothing on disk."""
+    """One run directory. Opened with `writes=False` (another rank, or a reader), it may only be appended scores."""
 
     def __init__(self, path: Path, recipe: Recipe, writes: bool = False) -> None:
         self.path = path
         self.recipe = recipe
         self.writes = writes
+        self.begun = False  # whether this process has played a step of it
         self._mine = ""  # what the lock says while it is this run's
 
     # --- making and opening -------------------------------------------------------------------------------------
@@ -42,14 +43,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> Run:
         """A new run in `path`. Raises UsageError where something lies there, GanzooError where it cannot be made."""
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
-        if (path / "recipe.json").exists():
-            raise UsageError(
-                f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
-            )
-        if path.is_dir() and any(child.name != "lock" for child in path.iterdir()):
-            raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
+        cls.refuse_taken(path)
         run = cls(path, recipe, writes=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -60,6 +54,27 @@ class Run:
             run.close()
             raise GanzooError(f"Cannot write a run to {path}: {error.strerror or error}.") from None
         return run
+
+    @staticmethod
+    def refuse_taken(path: Path) -> None:
+        """Raise UsageError where no new run can be made in `path`."""
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
+        if (path / "recipe.json").exists():
+            raise UsageError(
+                f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
+            )
+        if path.is_dir() and any(child.name != "lock" for child in path.iterdir()):
+            raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
+
+    def discard(self) -> None:
+        """Remove a run that has come to nothing: the files it is made of, and the directory if that leaves it empty."""
+        for name in ("recipe.json", "environment.json", "stats.jsonl"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("samples", "generators", "checkpoints"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     @classmethod
     def open(cls, path: Path, writes: bool = False) -> Run:
@@ -91,7 +106,9 @@ class Run:
         path = self.path / "environment.json"
         try:
             facts: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")).items())
-        except (OSError, ValueError, AttributeError) as error:
+            for name in ("device", "images", "class_names", "versions"):
+                facts[name]
+        except (OSError, ValueError, AttributeError, KeyError) as error:
             raise GanzooError(f"{path} is damaged or missing: {error}.") from None
         return facts
 
@@ -141,6 +158,12 @@ class Run:
                 if file.read() != b"\n":  # a crash left a torn line
                     file.write(b"\n")
             file.write(json.dumps(line).encode() + b"\n")
+
+    def sync(self, name: str) -> None:
+        """Make what was appended to `name` survive a power cut."""
+        if (self.path / name).exists():
+            with open(self.path / name, "rb") as file:
+                os.fsync(file.fileno())
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The JSON lines of `name`; a torn one, left by a crash, is passed over."""
@@ -205,4 +228,4 @@ def _process_start(pid: int) -> str | None:
         os.kill(pid, 0)
     except OSError:
         return None
-    return f"alive-{int(time.time()) // 10**9}"  # no /proc here: a living process of that number counts as the owner
+    return "alive"  # no /proc here: a living process of that number counts as the owner

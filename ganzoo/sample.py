@@ -42,8 +42,12 @@ def sample(
     the walk between latents does. An `out` that ends in .npy takes the images themselves, uint8 (N, C, H, W).
     """
     if animate and not interpolate:
+        if count is not None or shape is not None or label is not None or at is not None:
+            raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
     trained = open_trained(path, zoo, device, at)
+    if shape is not None and count is not None and not shape[0] * shape[1] - shape[1] < count <= shape[0] * shape[1]:
+        raise UsageError(f"-n {count} images do not fill a grid of {shape[0]}x{shape[1]}; give one of the two.")
     rows, columns = shape or _shape(count, trained.run.recipe.grid_shape)
     count = rows * columns if interpolate else count or rows * columns
     suffix = ".gif" if animate else ".png"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ganzoo import checkpoint, pictures
-from ganzoo.assembly import Table, assemble, class_names, environment, find_device, short_name
+from ganzoo.assembly import Table, assemble, changed_environment, class_names, environment, find_device, short_name
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import Moment
 from ganzoo.contract.recipe import Amount, Recipe
@@ -60,7 +60,9 @@ class _Signals:
 class Session:
     """One process's part in a run: the table, the clock, the files, and those who watch."""
 
-    def __init__(self, run: Run, table: Table, observers: Observers, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: Run, table: Table, observers: Observers, note: Callable[[str], None], capture: bool = True
+    ) -> None:
         self.run, self.table, self.observers, self.note = run, table, observers, note
         game, recipe = table.game, table.recipe
         self.clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
@@ -73,32 +75,26 @@ class Session:
         classes = table.dataset.spec.classes if table.architecture.conditional else 1
         # a conditional grid shows one class a row
         self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(columns)
-        self.step = StepGraph(table.device, [game.random])
+        self.step = StepGraph(table.device, game.random, capture)
         self._said_eager = False
 
-    def restore(self) -> bool:
-        """Take up the newest good checkpoint. Returns False where the run has none yet."""
-        found = checkpoint.load_latest(self.run.path / "checkpoints")
-        if found is None:
-            if self.run.writes:
-                self.run.cut_back(self.clock.moment)
-            return False
-        tensors, meta, notes = found
-        for note in notes:
-            self.note(note)
-        self.table.game.restore(tensors)
-        self.clock.step, self.seconds = meta["step"], meta["seconds"]
-        self._ticked = (meta["ticked_images"], meta["ticked_seconds"])
+    def restore(self, saved: checkpoint.Saved | None) -> None:
+        """Take up a checkpoint, or begin where the run has none yet; either way, forget what lies beyond."""
+        if saved is not None:
+            for note in saved.notes:
+                self.note(note)
+            self.table.game.restore(saved.tensors)
+            self.clock.step, self.seconds = saved.meta["step"], saved.meta["seconds"]
+            self._ticked = (saved.meta["ticked_images"], saved.meta["ticked_seconds"])
         if self.run.writes:
             self._cut_back()
-        return True
 
     def _cut_back(self) -> None:
         """Leave the files as an uninterrupted run would have them now."""
         moment, recipe = self.clock.moment, self.table.recipe
         self.run.cut_back(moment)
         for folder, interval in (("samples", recipe.samples_every), ("generators", recipe.checkpoint_every)):
-            if moment.step and not self.clock.crossed(interval):
+            if not self.clock.crossed(interval):
                 for file in (self.run.path / folder).glob(f"{moment.images:09d}.*"):
                     file.unlink()
 
@@ -113,12 +109,13 @@ class Session:
         if clock.step == 0:
             self.save_samples()
         self._since = time.perf_counter() - self.seconds
-        while not clock.done and not stop.number:
+        while not clock.done and not ranks.any_rank(bool(stop.number)):
             game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
             batches = feed.fill(clock.step)  # which images: a pure function of the step
             game.advance(clock.images)  # learning rates and other schedules, in place
             self.step(tuple(len(batch.labels) for batch in batches), lambda batches=batches: play(game, batches))  # type: ignore[misc]
             clock.step += 1
+            self.run.begun = True
             for interval, chore in chores:
                 if clock.crossed(interval):
                     chore()
@@ -143,7 +140,8 @@ class Session:
         if bad:
             raise GanzooError(
                 f"The training has diverged: {bad[0]} is {scalars[bad[0]]} at step {self.clock.step}. The last good "
-                f"checkpoint is kept; lower the learning rate, or add a penalty such as --loss r1."
+                f"checkpoint is kept; train anew with a lower learning rate, or with a penalty, "
+                f"--loss nonsaturating --loss r1."
             )
         if self.step.reason and self.table.device.type == "cuda" and not self._said_eager:
             self._said_eager = True
@@ -193,18 +191,27 @@ class Session:
             "ticked_images": self._ticked[0],
             "ticked_seconds": self._ticked[1],
         }
-        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", game.state(), meta)
+        # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
+        self.run.sync("stats.jsonl")
         generator = checkpoint.tensors_to_bytes(game.average.network.state_dict(), {"images": str(moment.images)})
         checkpoint.write_atomically(self.run.file("generators", moment, ".safetensors"), generator)
+        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", game.state(), meta)
         self.observers.tell("on_checkpoint", run=self.run, moment=moment, path=path)
 
 
 def train(
-    run: Run, table: Table, zoo: Zoo, watching: Mapping[str, object] | None = None, note: Callable[[str], None] = print
+    run: Run,
+    table: Table,
+    zoo: Zoo,
+    saved: checkpoint.Saved | None = None,
+    watching: Mapping[str, object] | None = None,
+    note: Callable[[str], None] = print,
+    capture: bool = True,
 ) -> Moment:
-    """Play a run from where it stands to its end, and say where that is.
+    """Play a run from `saved`, or from its beginning, to its end, and say where that is.
 
-    `watching` are observers beside the recipe's own, by name. Raises Interrupted, with everything saved, on a signal.
+    `watching` are observers beside the recipe's own, by name; `capture` lets CUDA steps be recorded and replayed.
+    Raises Interrupted, with everything saved, on a signal.
     """
     observers = Observers({})
     error: BaseException | None = None
@@ -212,9 +219,9 @@ def train(
         if run.writes:  # only the process that writes has anything to show
             named = {choice.name: zoo.build("observers", choice) for choice in run.recipe.observers}
             observers = Observers({**named, **(watching or {})})
-        session = Session(run, table, observers, note)
+        session = Session(run, table, observers, note, capture)
         with _Signals().watched() as stop:
-            session.restore()
+            session.restore(saved)
             session.observers.tell("on_run_start", run=run)
             session.play(stop)
             if stop.number and not session.clock.done:
@@ -237,10 +244,16 @@ def train(
 
 def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, Moment]:
     """A new run in `out`, played to its end. `more` goes to `train`."""
+    Run.refuse_taken(out)  # before anything is fetched or built
     table = assemble(recipe, zoo, device)
     writes = ranks.rank() == 0
     run = Run.create(out, recipe, environment(table, zoo)) if writes else Run(out, recipe)
-    return run, train(run, table, zoo, **more)
+    try:
+        return run, train(run, table, zoo, **more)
+    except GanzooError as error:
+        if writes and not run.begun and not isinstance(error, Interrupted):
+            run.discard()  # refused before the first step: nothing half-written stays in the way of the next try
+        raise
 
 
 def resume(
@@ -252,9 +265,9 @@ def resume(
     table = assemble(reading.recipe, zoo, device)
     run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
     try:
-        found = checkpoint.load_latest(path / "checkpoints")
+        saved = checkpoint.load_latest(path / "checkpoints")
         clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
-        clock.step = found[1]["step"] if found else 0
+        clock.step = saved.meta["step"] if saved else 0
         if clock.done:
             played = clock.length
             raise UsageError(
@@ -266,4 +279,8 @@ def resume(
     except BaseException:
         run.close()
         raise
-    return run, train(run, table, zoo, **more)
+    for name, (then, now) in changed_environment(run, table, zoo).items():
+        more.get("note", print)(
+            f"Resumed with another {name} ({then} then, {now} now): no longer the same bit for bit."
+        )
+    return run, train(run, table, zoo, saved, **more)

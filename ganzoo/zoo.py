@@ -141,9 +141,22 @@ class Zoo:
             ) from error
         return _checked_class(kind, loaded, component.id)
 
+    def kind_of(self, location: Choice) -> str:
+        """Which kind of part lies at a location. Raises UsageError where it is none."""
+        loaded = _load_location(location.name)
+        door = import_module("ganzoo")
+        for kind, base in KINDS.items():
+            if isinstance(loaded, type) and issubclass(loaded, getattr(door, base)):
+                return kind
+        raise UsageError(f"{location.name} is no part: it is derived from none of {', '.join(KINDS.values())}.")
+
     def resolve(self, kind: str, choice: Choice) -> Choice:
-        """The same choice with all its options, converted and checked."""
-        return Choice(choice.name, self.options(kind, choice))
+        """The same choice with all its options, converted and checked; a location becomes one from anywhere."""
+        name = choice.name
+        if choice.is_location:
+            path, _, attribute = name.rpartition(":")
+            name = f"{Path(path).expanduser().resolve()}:{attribute}"
+        return Choice(name, self.options(kind, choice))
 
     def options(self, kind: str, choice: Choice) -> dict[str, Any]:
         """All options of a chosen part. Raises UsageError for one it does not have or a value it does not take."""
@@ -228,24 +241,46 @@ def _checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
     return loaded
 
 
+def _source(component: Component) -> Path | None:
+    """The file a part is written in, found without importing anything; None where there is none."""
+    top, *inner = component.target.partition(":")[0].split(".")
+    spec = importlib.util.find_spec(top)
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    candidates = [Path(root, *inner).with_suffix(".py") for root in roots] if inner else []
+    candidates += [Path(root, *inner, "__init__.py") for root in roots]
+    if spec and spec.origin and not inner:
+        candidates.append(Path(spec.origin))
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def summary(component: Component) -> str:
     """The first line of a part's docstring, read from its source without importing anything; empty if there is none."""
-    module, _, attribute = component.target.partition(":")
-    top, *inner = module.split(".")
     try:
-        spec = importlib.util.find_spec(top)
-        roots = list(spec.submodule_search_locations or []) if spec else []
-        candidates = [Path(root, *inner).with_suffix(".py") for root in roots] if inner else []
-        candidates += [Path(root, *inner, "__init__.py") for root in roots]
-        if spec and spec.origin and not inner:
-            candidates.append(Path(spec.origin))
-        source = next(path for path in candidates if path.is_file()).read_text(encoding="utf-8")
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ClassDef) and node.name == attribute:
-                return (ast.get_docstring(node) or "").partition("\n")[0].strip()
-    except (StopIteration, OSError, SyntaxError, ValueError, ImportError):
-        pass
-    return ""
+        source = _source(component)
+        body = ast.parse(source.read_text(encoding="utf-8")).body if source else []
+    except (OSError, SyntaxError, ValueError, ImportError):
+        return ""
+    name = component.target.partition(":")[2]
+    found = (ast.get_docstring(node) for node in body if isinstance(node, ast.ClassDef) and node.name == name)
+    return (next(found, None) or "").partition("\n")[0].strip()
+
+
+def faults(plugin: Plugin) -> list[str]:
+    """What is wrong with a distribution, as far as it shows without importing any of it."""
+    found = list(plugin.errors)
+    for component in plugin.components:
+        where = f"{component.kind} {component.name}"
+        try:
+            source = _source(component)
+            if source is None:
+                found.append(f"{where}: there is no module {component.target.partition(':')[0]}")
+            else:
+                ast.parse(source.read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            found.append(f"{where}: SyntaxError: {error.msg} ({source}, line {error.lineno})")
+        except (OSError, ValueError, ImportError) as error:
+            found.append(f"{where}: {type(error).__name__}: {error}")
+    return found
 
 
 @functools.cache

@@ -162,6 +162,7 @@ def test_list_as_json() -> None:
     found = json.loads(ganzoo("list", "architectures", "dcgan*", "--json").stdout)
     assert {part["name"] for part in found} >= {"dcgan-tutorial", "dcgan-atienza", "dcgan-atienza-book"}
     assert all(part["description"] for part in found)
+    assert len(json.loads(ganzoo("list", "architectures", "atienza", "--json").stdout)) == 2
 
 
 def test_every_first_party_part_says_what_it_is() -> None:
@@ -201,10 +202,20 @@ def test_doctor_finds_nothing_wrong_here() -> None:
     assert result.exit_code in (0, 1)  # a full disk or too many threads are this machine's business
 
 
+def test_data_verify_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_OFFLINE", "")
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "made-by-the-first-download"))
+    refused(ganzoo("data", "verify", "mnist"), "absent", "nothing is fetched here", status=1)
+    assert not list(tmp_path.iterdir())
+    assert json.loads(ganzoo("data", "verify", "digits", "--json").stdout)[0]["images"] == 1498
+
+
 def test_data_prepare() -> None:
     rows = json.loads(ganzoo("data", "prepare", "digits", "--json").stdout)
-    assert [row["images"] for row in rows] == ["1498", "299"]
+    assert [row["images"] for row in rows] == [1498, 299]
     assert ganzoo("data", "list").exit_code == 0
+    (found,) = json.loads(ganzoo("data", "list", "digits", "--json").stdout)["datasets"]
+    assert found["name"] == "digits"
 
 
 # --- wrong requests ---------------------------------------------------------------------------------------------------
@@ -254,6 +265,23 @@ def test_an_architecture_refuses_a_size(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_refusal_before_the_first_step_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    refused(ganzoo("train", "dcgan-tutorial", "digits:size=8", "--loss", "r1", "--out", out, *TINY), "generator")
+    assert not out.exists()
+
+
+def test_a_recipe_file_gives_options_to_the_parts_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(ganzoo("train", "dcgan-tutorial", "digits:size=8", "-o", "width=4", "--dry-run").stdout)
+    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", file, "--dry-run", "--json").stdout)
+    assert recipe["dataset"]["options"] == {"size": 8}
+    assert recipe["architecture"]["options"]["width"] == 4
+    other = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--recipe", file, "--dry-run", "--json").stdout)
+    assert other["architecture"]["name"] == "mlp-vanilla"
+    assert other["turns"] == recipe["turns"]
+
+
 def test_no_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     out = tmp_path / "run"
@@ -291,7 +319,9 @@ def test_sample_refuses(run: Path) -> None:
     refused(ganzoo("sample", run, "--class", "3"), "not conditional")
     refused(ganzoo("sample", run, "-o", "x.jpg"), ".png or .npy")
     refused(ganzoo("sample", run, "-o", "nowhere/x.png"), "no directory nowhere")
-    refused(ganzoo("sample", run, "--at", "5"), "at 5 images", status=1)
+    refused(ganzoo("sample", run, "--at", "5"), "at 5 images", "it has them at", status=1)
+    refused(ganzoo("sample", run, "--gif", "-n", "3"), "--interpolate")
+    refused(ganzoo("sample", run, "-n", "10", "--grid", "2x2"), "2x2")
     assert ganzoo("sample", run, "--grid", "0x3").exit_code == 2
 
 

@@ -78,23 +78,9 @@ def test_an_interval_is_crossed_by_the_step_that_reaches_it(interval, expected):
     ],
 )
 def test_a_run_is_done_at_the_first_step_that_reaches_its_length(length, steps):
-    assert clock(length).steps_in_all() == steps
     assert not clock(length, steps - 1).done
     assert clock(length, steps).done
     assert clock(length, steps + 1).done
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.integers(1, 100), min_size=1, max_size=5),
-    st.integers(1, 3000),
-    st.sampled_from(["steps", "images", "epochs"]),
-)
-def test_steps_in_all_is_the_first_done_one(batches, count, unit):
-    length = f"{count} {unit}"
-    steps = clock(length, batches=batches).steps_in_all()
-    assert clock(length, steps, batches).done
-    assert not clock(length, steps - 1, batches).done
 
 
 @settings(deadline=None)

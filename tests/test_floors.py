@@ -79,18 +79,15 @@ def test_a_plugin_knows_the_door_and_its_own_library(path: Path) -> None:
         assert not module.startswith("ganzoo."), f"{path} reaches past the door: {module}"
         if module.startswith("ganzoo_plugins."):
             _, target, *inner = module.split(".")
-            private = bool(inner) and (inner[0].startswith("_") or _is_reader(path, inner[0]))
+            private = bool(inner) and inner[0].startswith("_")
             assert target == "layers" or (target == kind and private), f"{path}: a part knows another part, {module}"
-
-
-def _is_reader(path: Path, inner: str) -> bool:
-    """Stacked-MNIST is made of MNIST: the one dataset that is another one rearranged."""
-    return path.name == "stacked_mnist.py" and inner == "torchvision_sets"
 
 
 def test_the_engine_names_no_member() -> None:
     points = [point for point in distribution("torch-ganzoo").entry_points if point.group.startswith("ganzoo.")]
-    names = {point.name for point in points} - {"domain"}  # an ordinary word; the class below is looked for all the same
+    names = {point.name for point in points} - {
+        "domain"
+    }  # an ordinary word; the class below is looked for all the same
     classes = {point.value.rpartition(":")[2] for point in points}
     for path in (ROOT / "ganzoo" / "engine").glob("*.py"):
         tree = ast.parse(path.read_text())

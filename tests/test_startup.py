@@ -48,5 +48,8 @@ def test_completion_answers_without_torch() -> None:
 
 
 def test_the_door_is_lazy() -> None:
-    code = "import ganzoo, sys; dir(ganzoo); ganzoo.Recipe; ganzoo.Choice; assert 'torch' not in sys.modules; ganzoo.Loss; assert 'torch' in sys.modules"
+    code = (
+        "import ganzoo, sys; dir(ganzoo); ganzoo.Recipe; ganzoo.Choice; assert 'torch' not in sys.modules;"
+        "ganzoo.Loss; assert 'torch' in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

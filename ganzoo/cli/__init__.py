@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.errors import GanzooError, did_you_mean
 
 #: command -> module:attribute; a module is imported when its command is named or the help lists it; none imports torch
 _COMMANDS = {
@@ -48,13 +48,11 @@ class _Commands(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
-        self.commands[cmd_name] = command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        for name in _COMMANDS:  # click suggests near names among the commands it knows
-            if args and args[0] not in _COMMANDS:
-                self.get_command(ctx, name)
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

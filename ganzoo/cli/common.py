@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ganzoo.contract.errors import UsageError
@@ -52,10 +54,14 @@ class Shape(click.ParamType):
 
 
 def _use_data_dir(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
-    if value is not None:
-        if not value.is_dir():
-            raise click.BadParameter(f"there is no directory {value}.", ctx, param)
-        os.environ["GANZOO_DATA"] = str(value.resolve())
+    if value is None:
+        return
+    value = value.expanduser()
+    # a folder named by the environment may be made by the first download; one typed here is meant to be there
+    typed = ctx.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
+    if (typed or value.exists()) and not value.is_dir():
+        raise click.BadParameter(f"there is no directory {value}.", ctx, param)
+    os.environ["GANZOO_DATA"] = str(value.resolve())
 
 
 def data_dir_option(command: _Command) -> _Command:
@@ -108,6 +114,13 @@ def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
             raise UsageError(f"{option} {text!r} is not written key=value.")
         found[key] = value
     return found
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """Whether a name matches a pattern with wildcards, or holds one without."""
+    if not pattern:
+        return True
+    return fnmatch.fnmatch(name, pattern) if set(pattern) & set("*?[") else pattern in name
 
 
 def note(text: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import click
 
-from ganzoo.cli.common import Part, data_dir_option, json_option, note, print_json, print_table
+from ganzoo.cli.common import Part, data_dir_option, json_option, matches, note, print_json, print_table
 from ganzoo.contract.recipe import Choice
 
 _SPLITS = ("train", "test")
@@ -15,29 +18,29 @@ def data() -> None:
     """Get datasets, check them, list them."""
 
 
-def _each_split(name: Choice, verify: bool) -> list[dict[str, str]]:
+def _each_split(name: Choice) -> list[dict[str, Any]]:
     from ganzoo.zoo import zoo
 
     facts = []
     for split in _SPLITS:
         dataset = zoo().build("datasets", name, split=split)
-        checked = dataset.verify() if verify else ""
+        checked = dataset.verify()
         spec = dataset.spec
         facts.append(
             {
                 "dataset": str(name),
                 "split": split,
-                "images": str(len(dataset)),
+                "images": len(dataset),
                 "shape": str(spec),
-                "classes": str(spec.classes),
+                "classes": spec.classes,
                 "checked": checked,
             }
         )
     return facts
 
 
-def _print(facts: list[dict[str, str]], as_json: bool) -> None:
-    print_json(facts) if as_json else print_table(list(facts[0]), [list(row.values()) for row in facts])
+def _print(facts: list[dict[str, Any]], as_json: bool) -> None:
+    print_json(facts) if as_json else print_table(list(facts[0]), [list(map(str, row.values())) for row in facts])
 
 
 @data.command()
@@ -46,7 +49,7 @@ def _print(facts: list[dict[str, str]], as_json: bool) -> None:
 @json_option
 def prepare(name: Choice, as_json: bool) -> None:
     """Get dataset NAME if it is not there, and check every image, so that no training meets a broken one."""
-    _print(_each_split(name, verify=True), as_json)
+    _print(_each_split(name), as_json)
 
 
 @data.command()
@@ -54,21 +57,23 @@ def prepare(name: Choice, as_json: bool) -> None:
 @data_dir_option
 @json_option
 def verify(name: Choice, as_json: bool) -> None:
-    """Check the files of dataset NAME against their checksums, and read every image."""
-    _print(_each_split(name, verify=True), as_json)
+    """Check the files of dataset NAME against their checksums, and read every image. Nothing is fetched."""
+    os.environ["GANZOO_OFFLINE"] = "1"
+    _print(_each_split(name), as_json)
 
 
 @data.command("list")
+@click.argument("name", required=False)
 @data_dir_option
 @json_option
-def list_datasets(as_json: bool) -> None:
-    """List the datasets and what lies in the data folder."""
+def list_datasets(name: str | None, as_json: bool) -> None:
+    """List the datasets, all or those like NAME, and what lies in the data folder."""
     from ganzoo.contract.images import data_dir
     from ganzoo.zoo import summary, zoo
 
     root = data_dir()
     here = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    parts = zoo().components("datasets")
+    parts = [part for part in zoo().components("datasets") if matches(part.name, name)]
     if as_json:
         datasets = [{"name": part.name, "description": summary(part)} for part in parts]
         print_json({"data_dir": str(root), "folders": here, "datasets": datasets})

@@ -46,7 +46,8 @@ def _versions() -> Iterator[_Finding]:
 def _devices() -> Iterator[_Finding]:
     import torch
 
-    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    threads = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     advice = f"set OMP_NUM_THREADS={cores}: more threads than cores slow a training down" if threads > cores else ""
     yield "cpu", f"{threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}", advice
     if not torch.cuda.is_available():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 from typing import Any
 
 import click
 
-from ganzoo.cli.common import json_option, note, print_json, print_table
+from ganzoo.cli.common import json_option, matches, note, print_json, print_table
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.recipe import Choice
@@ -34,7 +33,7 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
     """
     from ganzoo.zoo import summary, zoo
 
-    found = [part for part in zoo().components(kind) if fnmatch.fnmatch(part.name, pattern or "*")]
+    found = [part for part in zoo().components(kind) if matches(part.name, pattern)]
     _warn_of_broken()
     if as_json:
         print_json(
@@ -63,7 +62,7 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
 
     \b
       ganzoo show dcgan-tutorial
-      ganzoo show ./my_gan.py:MyGAN --kind architectures
+      ganzoo show ./my_gan.py:MyGAN
     """
     from ganzoo.assembly import describe
     from ganzoo.contract.images import ImageSpec
@@ -80,7 +79,7 @@ def _kinds_of(choice: Choice) -> list[str]:
 
     kinds = [kind for kind in KINDS if any(choice.name in (p.name, p.id) for p in zoo().components(kind))]
     if choice.is_location:
-        raise UsageError("Say what kind of part lies in that file: --kind architectures, --kind losses, ...")
+        return [zoo().kind_of(choice)]
     if not kinds:
         names = [part.name for kind in KINDS for part in zoo().components(kind)]
         raise UsageError(f"There is no part {choice.name!r}.{did_you_mean(choice.name, names)} See `ganzoo list`.")
@@ -110,7 +109,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
 @json_option
 def plugins(as_json: bool) -> None:
     """List the installed distributions that add parts: what each adds, and what failed and why."""
-    from ganzoo.zoo import zoo
+    from ganzoo.zoo import faults, zoo
 
     found = sorted(zoo().plugins.values(), key=lambda plugin: plugin.distribution)
     if as_json:
@@ -121,7 +120,7 @@ def plugins(as_json: bool) -> None:
                     "version": p.version,
                     "disabled": p.disabled,
                     "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in p.components],
-                    "errors": p.errors,
+                    "errors": faults(p),
                 }
                 for p in found
             ]
@@ -131,6 +130,6 @@ def plugins(as_json: bool) -> None:
     for plugin in found:
         kinds = {kind: [c.name for c in plugin.components if c.kind == kind] for kind in KINDS}
         adds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
-        state = "disabled" if plugin.disabled else "; ".join(plugin.errors) or "ok"
+        state = "disabled" if plugin.disabled else "; ".join(faults(plugin)) or "ok"
         rows.append([plugin.distribution, plugin.version, adds, state])
     print_table(["distribution", "version", "adds", "state"], rows)

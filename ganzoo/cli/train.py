@@ -34,6 +34,9 @@ def _length_options(command: _Command) -> _Command:
 
 
 def _talk_options(command: _Command) -> _Command:
+    command = click.option("--no-capture", is_flag=True, help="Play CUDA steps eagerly, not from recorded graphs.")(
+        command
+    )
     command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
 
@@ -83,20 +86,34 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
     "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
 )
 @click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, or a named variant of the architecture.")
-@click.option("--loss", "losses", multiple=True, type=Part("losses"), metavar="SPEC", help="A loss; several are added.")
-@click.option("--augmentation", "augmentations", multiple=True, type=Part("augmentations"), metavar="SPEC")
-@click.option("--observer", "observers", multiple=True, type=Part("observers"), metavar="SPEC")
-@click.option("--generator-optimizer", type=Part("optimizers"), metavar="SPEC")
-@click.option("--discriminator-optimizer", metavar="SPEC|shared")
+@click.option("--loss", "losses", multiple=True, type=Part("losses"), metavar="SPEC", help="A loss; several add up.")
+@click.option(
+    "--augmentation",
+    "augmentations",
+    multiple=True,
+    type=Part("augmentations"),
+    metavar="SPEC",
+    help="What the discriminator sees, changed.",
+)
+@click.option(
+    "--observer",
+    "observers",
+    multiple=True,
+    type=Part("observers"),
+    metavar="SPEC",
+    help="Sees the run and changes nothing.",
+)
+@click.option("--generator-optimizer", type=Part("optimizers"), metavar="SPEC", help="Moves the generator.")
+@click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Moves the discriminator.")
 @click.option("--turns", metavar="TURNS", help="Order of play: 'D,G' in turn, 'D+G' at once, 'D,D,D,D,D,G'.")
 @click.option("--sampling", type=click.Choice(SAMPLINGS), help="How minibatches are drawn.")
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
 @click.option("--average-half-life", type=click.IntRange(0), metavar="IMAGES", help="Moving average of the generator.")
 @_length_options
-@click.option("--batch-size", type=click.IntRange(1), metavar="N")
-@click.option("--seed", type=click.IntRange(0), metavar="N")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Real images a minibatch.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random: weights, order, latents.")
 @device_option()
-@click.option("--precision", type=click.Choice(PRECISIONS))
+@click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @click.option(
     "--samples-every", metavar="N", help="Interval of sample grids, in the unit of the length, or '500 steps'."
 )
@@ -126,6 +143,7 @@ def train(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    no_capture: bool,
     **changes: Any,
 ) -> None:
     """Train ARCHITECTURE on DATASET, as its recipe says unless told otherwise.
@@ -135,7 +153,9 @@ def train(
       ganzoo train dcgan-atienza mnist:size=32 --recipe frozen -o width=32
       ganzoo train ./my_gan.py:MyGAN mnist --loss hinge --loss r1:gamma=1 --turns D,G
 
-    The run's directory is printed on stdout. Ctrl-C saves and stops; `ganzoo resume` goes on.
+    A SPEC is NAME[:key=value,...]; see `ganzoo list` and `ganzoo show`. Options given here replace what the recipe
+    has: --loss replaces all of its losses. The run's directory is printed on stdout. Ctrl-C saves and stops;
+    `ganzoo resume` goes on.
     """
     given = {"architecture": architecture, "dataset": dataset}
     if generator_optimizer:
@@ -151,7 +171,8 @@ def train(
     from ganzoo.zoo import zoo
 
     out = out or free_directory(chosen, Path("runs"))
-    run, moment = start(chosen, out, zoo(), device_named(device), watching=_watching(quiet, verbose), note=note)
+    watching = _watching(quiet, verbose)
+    run, moment = start(chosen, out, zoo(), device_named(device), watching=watching, note=note, capture=not no_capture)
     _report(run, moment, as_json, "Trained")
 
 
@@ -197,6 +218,7 @@ def resume(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    no_capture: bool,
 ) -> None:
     """Continue RUN from its newest checkpoint. A length given here is the new total.
 
@@ -208,5 +230,6 @@ def resume(
     from ganzoo.zoo import zoo
 
     length = _length(epochs, images, steps)
-    resumed, moment = play_on(run, zoo(), device, length, watching=_watching(quiet, verbose), note=note)
+    watching = _watching(quiet, verbose)
+    resumed, moment = play_on(run, zoo(), device, length, watching=watching, note=note, capture=not no_capture)
     _report(resumed, moment, as_json, "Resumed and finished")

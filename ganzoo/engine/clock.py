@@ -45,15 +45,3 @@ class Clock:
             return step // interval.count
         images = interval.count * (self.epoch_images if interval.unit == "epochs" else 1)
         return self.images_at(step) // images
-
-    def steps_in_all(self) -> int:
-        """The first step at which the run is done."""
-        if self.length.unit == "steps":
-            return self.length.count
-        low, high = 0, 1
-        while self._passed(self.length, high) < 1:
-            high *= 2
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self._passed(self.length, middle) < 1 else (low, middle)
-        return low

@@ -13,6 +13,7 @@ from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.images import ValueRange, to_range
 from ganzoo.contract.recipe import Recipe, parse_subset
+from ganzoo.engine.layout import memory_format
 from ganzoo.engine.ranks import rank, world_size
 from ganzoo.engine.seeds import generator
 
@@ -41,14 +42,19 @@ class Feed:
         self.minibatches = minibatches
         self.value_range = value_range
         self.device = device
+        self.memory_format = memory_format(recipe.precision, device)
         self.seed = recipe.seed
         if self.sampling == "epochs-drop-last" and self.batch_size > self.length:
             raise UsageError(
                 f"A batch of {self.batch_size} is larger than the {self.length} training images, so dropping the last "
                 f"batch leaves none; lower --batch-size, or use sampling 'stream'."
             )
-        if self.batch_size % world_size():
-            raise UsageError(f"A batch of {self.batch_size} cannot be shared by {world_size()} processes evenly.")
+        last = self.length % self.batch_size if self.sampling == "epochs" else 0
+        if self.batch_size % world_size() or last % world_size():
+            raise UsageError(
+                f"Batches of {self.batch_size}{f' and a last one of {last}' if last else ''} cannot be shared evenly "
+                f"by {world_size()} processes; choose another --batch-size, or sampling 'stream'."
+            )
         self._orders: dict[int, Tensor] = {}
         self._buffers: dict[tuple[int, int], Batch] = {}
         fits = _fits(dataset, self.subset, device)
@@ -124,7 +130,7 @@ class Feed:
                 images.shape,
                 dtype=torch.get_default_dtype(),
                 device=self.device,
-                memory_format=torch.channels_last,
+                memory_format=self.memory_format,
             )
             self._buffers[key] = Batch(reals, torch.empty(len(images), dtype=torch.int64, device=self.device))
         return self._buffers[key]
@@ -171,4 +177,6 @@ def _fits(dataset: Dataset, subset: range, device: torch.device) -> bool:
     size = len(subset) * (dataset.spec.pixels + 8)
     if device.type == "cuda":
         return size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
-    return size <= MEMORY_SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # not every system says how much is free; half of what there is stands in
+    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else os.sysconf("SC_PHYS_PAGES") // 2
+    return size <= MEMORY_SHARE * pages * os.sysconf("SC_PAGE_SIZE")

@@ -17,6 +17,7 @@ from ganzoo.contract.recipe import Recipe, parse_turns
 from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
 from ganzoo.engine.feed import Batch
+from ganzoo.engine.layout import memory_format
 from ganzoo.engine.meter import Meter
 from ganzoo.engine.ranks import mean_over_ranks, rank, world_size
 
@@ -92,13 +93,13 @@ class Turn:
 class Average:
     """The moving average of the generator. With a half-life of zero it is the generator itself."""
 
-    def __init__(self, network: nn.Module, half_life: int, batch_size: int) -> None:
+    def __init__(self, network: nn.Module, half_life: int, step_images: int) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False) if half_life else network
         # weights and buffers alike; integer counters are copied
         pairs = list(zip(_tensors(self.network), _tensors(network), strict=True)) if half_life else []
         self._followed = [pair for pair in pairs if pair[0].is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
-        self._share = 1 - 0.5 ** (batch_size / half_life) if half_life else 1.0
+        self._share = 1 - 0.5 ** (step_images / half_life) if half_life else 1.0
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -133,8 +134,10 @@ class Game:
         self.architecture = architecture
         self.device = device
         self.batch_size = recipe.batch_size
-        self.generator = _seat(generator, device)
-        self.discriminator = _seat(discriminator, device)
+        self.images = images
+        layout = memory_format(recipe.precision, device)
+        self.generator: nn.Module = generator.to(device).to(memory_format=layout)
+        self.discriminator: nn.Module = discriminator.to(device).to(memory_format=layout)
         self.losses = [loss.to(device) for loss in losses]
         self.augmentations = [augmentation.to(device) for augmentation in augmentations]
         self.random = torch.Generator(device)
@@ -145,7 +148,7 @@ class Game:
             self.optimizers["discriminator"] = discriminator_optimizer.to(device)
         self.players: dict[str, Player] = {}
         self.turns = self._seat_turns(parse_turns(recipe.turns))
-        self.average = Average(self.generator, recipe.average_half_life, recipe.batch_size)
+        self.average = Average(self.generator, recipe.average_half_life, recipe.batch_size * self.minibatches)
         self.meter = Meter(self._scalar_names(), device)
 
     def _seat_turns(self, turns: list[list[str]]) -> list[Turn]:
@@ -204,7 +207,10 @@ class Game:
         with torch.set_grad_enabled(moved), self._precision():
             self.generator.train(moved or self.training_fakes)
             fakes: Tensor = self.generator(latents, labels).to(latents.dtype)
-            return fakes
+        expected = (len(latents), self.images.channels, self.images.height, self.images.width)
+        if fakes.shape != expected:
+            raise GanzooError(f"The generator drew images {tuple(fakes.shape)}; the dataset's are {expected}.")
+        return fakes
 
     def discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
         """Augment, then the discriminator: images (N, C, H, W) -> logits (N, ...) in the images' dtype."""
@@ -212,7 +218,9 @@ class Game:
             images = augmentation(images)
         with self._precision():
             logits: Tensor = self.discriminator(images, labels).to(images.dtype)
-            return logits
+        if not logits.ndim or len(logits) != len(images):
+            raise GanzooError(f"The discriminator gave {tuple(logits.shape)} logits for {len(images)} images.")
+        return logits
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -278,11 +286,6 @@ def _refuse_misfit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     if differences:
         shown = "; ".join(sorted(differences)[:5])
         raise GanzooError(f"The saved state does not fit this recipe in {len(differences)} places: {shown}.")
-
-
-def _seat(network: nn.Module, device: torch.device) -> nn.Module:
-    network = network.to(device)
-    return network.to(memory_format=torch.channels_last)
 
 
 def play(game: Game, batches: Sequence[Batch]) -> None:

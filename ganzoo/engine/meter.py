@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Meter(nn.Module):
-    """Sums of named scalars, one addition a step. The names are those of the first step."""
+    """Sums of named scalars, one addition a step."""
 
     sums: Tensor
     count: Tensor

@@ -26,6 +26,16 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set on at least one process: all of them must leave the loop at the same step."""
+    if world_size() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    flags = torch.tensor(int(flag), device=device)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags.item())
+
+
 def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Each tensor averaged over all processes, in one all-reduce; on one process, the tensors themselves."""
     if world_size() == 1:

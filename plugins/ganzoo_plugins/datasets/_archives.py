@@ -58,9 +58,17 @@ class Archive:
     def fetch(self) -> Path:
         """Its path, verified; got first where it is absent. Nothing is written where it is present."""
         if not self.path.exists():
+            if os.environ.get("GANZOO_OFFLINE"):
+                raise ganzoo.GanzooError(f"{self.path} is absent and nothing is fetched here; {self._advice()}.")
             _download(self, self.path)
         self.check()
         return self.path
+
+    def _advice(self) -> str:
+        return (
+            f"put it into {self.path.parent} yourself, or set GANZOO_DATA (--data-dir) to a folder that has "
+            f"{self.folder}/{self.name}, or GANZOO_MIRROR to an address or a folder that has it"
+        )
 
     def check(self) -> None:
         """Raises GanzooError unless the file is, byte for byte, the published one."""
@@ -116,11 +124,7 @@ def _fill(file: IO[bytes], archive: Archive) -> None:
         except _Unavailable as refusal:
             refusals.append(f"{address}: {refusal}")
             _empty(file)
-    raise ganzoo.GanzooError(
-        f"{archive.name} could not be had ({'; '.join(refusals)}): put it into {archive.path.parent} yourself, or set "
-        f"GANZOO_DATA (--data-dir) to a folder that has {archive.folder}/{archive.name}, or GANZOO_MIRROR to an "
-        "address or a folder that has it."
-    )
+    raise ganzoo.GanzooError(f"{archive.name} could not be had ({'; '.join(refusals)}): {archive._advice()}.")
 
 
 def _fill_from(address: str, file: IO[bytes], archive: Archive) -> None:

@@ -105,6 +105,11 @@ def _read_cached() -> tuple[bytes, str]:
     """The published weights from the cache, fetched first if need be, and what to call them."""
     path = ganzoo.cache_dir() / "inception" / URL.rpartition("/")[2]
     if not path.exists():
+        if os.environ.get("GANZOO_OFFLINE"):
+            raise ganzoo.GanzooError(
+                f"The Inception weights are not in {path.parent} and nothing is fetched here (GANZOO_OFFLINE): name a "
+                "file with weights=FILE or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which needs none."
+            )
         click.echo(f"Fetching the Inception weights, once: {SIZE >> 20} MiB from {URL}", err=True)
         try:
             fetch(URL, path, SIZE, SHA256)
