@@ -75,12 +75,7 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
     One of that name that is there already stays, if it is good: a resumed run saves the same state again.
     Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
     """
-    infinite = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if infinite:
-        raise GanzooError(
-            f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "
-            f"one is kept. Train anew with a lower learning rate, or with a penalty such as r1."
-        )
+    refuse_infinite(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"state.safetensors": tensors_to_bytes(tensors), "meta.json": _json({"format": FORMAT, **meta})}
     _refuse_full_disk(folder, sum(map(len, contents.values())))
@@ -103,6 +98,16 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
     sync_directory(folder)
     _prune(folder, name, keep)
     return final
+
+
+def refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise GanzooError where a tensor is not finite."""
+    infinite = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if infinite:
+        raise GanzooError(
+            f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "
+            f"one is kept. Train anew with a lower learning rate, or with a penalty such as r1."
+        )
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:

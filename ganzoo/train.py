@@ -191,11 +191,13 @@ class Session:
             "ticked_images": self._ticked[0],
             "ticked_seconds": self._ticked[1],
         }
+        state = game.state()
+        checkpoint.refuse_infinite(state)  # nor is anybody to draw from such a generator
         # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
         self.run.sync("stats.jsonl")
         generator = checkpoint.tensors_to_bytes(game.average.network.state_dict(), {"images": str(moment.images)})
         checkpoint.write_atomically(self.run.file("generators", moment, ".safetensors"), generator)
-        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", game.state(), meta)
+        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", state, meta)
         self.observers.tell("on_checkpoint", run=self.run, moment=moment, path=path)
 
 

@@ -28,6 +28,7 @@ BRIGHTNESS = f"{tiny.__file__}:Brightness"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     fields = {"length": "8 steps", "checkpoint_every": "4 steps", "average_half_life": 50}
+    fields["observers"] = f"{tiny.__file__}:Listener"
     recipe = plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)
     start(recipe, out, ZOO, CPU, note=lambda text: None)
     return out
@@ -77,14 +78,21 @@ def test_a_score_has_a_card_that_says_how_it_was_made(run):
 
 def test_scores_are_appended_to_the_run_and_nothing_else_is_touched(run):
     def contents() -> dict[str, bytes]:
-        return {
-            str(path): path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "scores.jsonl"
-        }
+        ours = ("scores.jsonl", "told.txt")
+        return {str(path): path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name not in ours}
 
     before = contents()
     first, second = score(run), score(run, samples=100)
     assert Run.open(run).lines("scores.jsonl") == [*first, *second]
     assert contents() == before
+
+
+def test_the_observers_of_the_run_are_told(run):
+    (run / "told.txt").unlink(missing_ok=True)
+    score(run, at=64)
+    score(run, BRIGHTNESS, "fid-domain")
+    heard = ["4 64 brightness reals fakes", "8 128 brightness reals fakes fid-domain"]
+    assert (run / "told.txt").read_text().splitlines() == heard
 
 
 def test_a_score_is_a_function_of_the_seed(run):
@@ -96,7 +104,7 @@ def test_the_fakes_are_those_of_the_generator_that_was_asked_for(run):
     new, old = (score(run, at=at) for at in (None, 64))
     assert (new[0]["card"]["images_seen"], old[0]["card"]["images_seen"]) == (128, 64)
     assert new[0]["value"] != old[0]["value"]
-    with pytest.raises(GanzooError, match="has no trained generator at 65 images"):
+    with pytest.raises(GanzooError, match="has no generator saved at 65 images; it has them at 64, 128 images"):
         score(run, at=65)
 
 

@@ -327,6 +327,34 @@ def test_fakes_are_of_the_classes_of_the_reals():
     assert all(torch.equal(labels, batch.labels) for labels in classes)
 
 
+class Misshapen(Tiny):
+    """One of its networks gives what nobody expects."""
+
+    def __init__(self, role: int, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(norm=False, dropout=0)
+        self.role, self.change = role, change
+
+    def networks(self, images: ImageSpec) -> tuple[nn.Module, nn.Module]:
+        networks = super().networks(images)
+        networks[self.role].register_forward_hook(lambda module, args, out: self.change(out))
+        return networks
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "words"),
+    [
+        (0, lambda fakes: fakes[:, :, :3], r"drew images \(16, 1, 3, 4\); .* \(16, 1, 4, 4\)"),
+        (0, lambda fakes: fakes[:5], r"drew images \(5, 1, 4, 4\)"),
+        (0, lambda fakes: fakes.flatten(1), r"drew images \(16, 16\)"),
+        (1, lambda logits: logits.mean(), r"gave \(\) logits for 16 images"),
+        (1, lambda logits: logits[:5], r"gave \(5,\) logits for 16 images"),
+    ],
+)
+def test_what_a_network_gives_must_fit_the_round(role, change, words):
+    with pytest.raises(GanzooError, match=words):
+        play(game(Misshapen(role, change)), batches())
+
+
 # --- the average ---
 
 
@@ -336,12 +364,13 @@ def test_without_a_half_life_the_average_is_the_generator():
     assert not any(name.startswith("average/") for name in seated.state())
 
 
-def test_the_average_follows_by_its_half_life():
-    seated = game(Tiny(norm=True, dropout=0), average_half_life=40)
-    share = 1 - 0.5 ** (COUNT / 40)
+@pytest.mark.parametrize(("turns", "images"), [("D,G", COUNT), ("D,D,G", 2 * COUNT)])
+def test_the_average_follows_by_its_half_life(turns, images):
+    seated = game(Tiny(norm=True, dropout=0), average_half_life=40, turns=turns)
+    share = 1 - 0.5 ** (images / 40)
     expected = weights(seated.generator)
     for step in range(5):
-        play(seated, batches(seed=step))
+        play(seated, batches(seated.minibatches, seed=step))
         moved = weights(seated.generator)
         expected = [
             old + share * (new - old) if new.is_floating_point() else new
@@ -350,7 +379,7 @@ def test_the_average_follows_by_its_half_life():
         assert not same(weights(seated.average.network), moved)
     for mine, theirs in zip(weights(seated.average.network), expected, strict=True):
         torch.testing.assert_close(mine, theirs)
-    assert seated.average.network.norm.num_batches_tracked == 10
+    assert seated.average.network.norm.num_batches_tracked == 5 * len(seated.turns)
     assert not any(parameter.requires_grad for parameter in seated.average.network.parameters())
     assert any(name.startswith("average/") for name in seated.state())
 
@@ -358,7 +387,7 @@ def test_the_average_follows_by_its_half_life():
 def test_after_a_half_life_half_of_the_way_is_left():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    average = Average(network, half_life=10 * COUNT, batch_size=COUNT)
+    average = Average(network, 10 * COUNT, COUNT)
     nn.init.ones_(network.weight)
     for _ in range(10):
         average.follow()

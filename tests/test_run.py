@@ -17,7 +17,7 @@ from ganzoo import Amount, GanzooError, Moment, Recipe, UsageError
 from ganzoo.run import Run, _process_start
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
-ENVIRONMENT = {"device": "cpu", "images": {"channels": 1}}
+ENVIRONMENT = {"device": "cpu", "images": {"channels": 1}, "class_names": ["0", "1"], "versions": {"torch": "2"}}
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_no_truncation_of_a_recipe_is_taken_for_one(run):
             Run.open(run.path)
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]"])
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}"])
 def test_a_damaged_environment_is_named(run, text):
     (run.path / "environment.json").unlink()
     if text is not None:

@@ -116,7 +116,7 @@ def test_an_older_generator_can_be_had(run, tmp_path):
     ends = [array(run, tmp_path, count=4, at=at) for at in (None, 640, 320)]
     assert np.array_equal(ends[0], ends[1])
     assert not np.array_equal(ends[0], ends[2])
-    with pytest.raises(GanzooError, match="has no trained generator at 333 images"):
+    with pytest.raises(GanzooError, match="has no generator saved at 333 images; it has them at 320, 640 images"):
         array(run, tmp_path, at=333)
 
 
@@ -256,11 +256,25 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, name, more, words):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"animate": True, "count": 5}, "--gif shows the grids of the training as they are"),
+        ({"animate": True, "at": 320}, "--gif shows the grids of the training as they are"),
+        ({"count": 10, "shape": (2, 2)}, "-n 10 images do not fill a grid of 2x2"),
+        ({"count": 2, "shape": (2, 2)}, "-n 2 images do not fill a grid of 2x2"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(run, more, words):
+    with pytest.raises(UsageError, match=words):
+        sample(run, ZOO, CPU, **more)
+
+
 def test_a_run_without_pictures_or_generator_says_so(tmp_path, run):
     (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
     with pytest.raises(GanzooError, match="has no sample grids to animate"):
         sample(tmp_path, ZOO, CPU, animate=True)
-    with pytest.raises(GanzooError, match="has no trained generator yet: train it first"):
+    with pytest.raises(GanzooError, match="has no generator saved yet: train it first"):
         sample(tmp_path, ZOO, CPU)
 
 

@@ -256,6 +256,19 @@ def test_a_run_can_be_made_longer_and_not_played_twice(tmp_path):
     assert Run.open(out).recipe.length == Amount(4, "steps")
 
 
+def test_a_resumed_run_says_what_is_not_as_it_was(tmp_path):
+    out, notes = play(tmp_path / "a", 4), list[str]()
+    resume(out, ZOO, length=Amount(6, "steps"), note=notes.append)
+    assert notes == []
+    facts = json.loads((out / "environment.json").read_text())
+    facts["versions"]["torch"] = "1.0"
+    (out / "environment.json").write_text(json.dumps(facts))
+    resume(out, ZOO, length=Amount(8, "steps"), note=notes.append)
+    (note,) = notes
+    assert "another versions" in note
+    assert "1.0" in note
+
+
 # --- undisturbed ---
 
 
@@ -300,15 +313,19 @@ def test_observers_are_told_in_order(tmp_path):
 # --- errors ---
 
 
-@pytest.mark.parametrize("hook", ["on_run_start", "on_tick", "on_samples", "on_checkpoint"])
-@pytest.mark.parametrize("error", [ValueError("boom"), GanzooError("boom")], ids=["error", "sentence"])
-def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook, error):
+def failing_in(hook: str, error: Exception, step: int = 0) -> dict[str, Watcher]:
     def act(told: str, moment: Moment | None) -> None:
-        if told == hook:
+        if told == hook and (moment.step if moment else 0) >= step:
             raise error
 
+    return {"clumsy": Watcher(act)}
+
+
+@pytest.mark.parametrize(("hook", "step"), [("on_tick", 0), ("on_tick", 3), ("on_samples", 4), ("on_checkpoint", 2)])
+@pytest.mark.parametrize("error", [ValueError("boom"), GanzooError("boom")], ids=["error", "sentence"])
+def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook, step, error):
     bystander = Watcher()
-    watching = {"bystander": bystander, "clumsy": Watcher(act)}
+    watching = {"bystander": bystander, **failing_in(hook, error, step)}
     with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: .*boom") as failed:
         play(tmp_path / "a", watching=watching, tick_every="1 steps", checkpoint_every="1 steps")
     assert bystander.told[-1] == "on_run_end"
@@ -317,6 +334,19 @@ def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook,
     resume(tmp_path / "a", ZOO, note=ignore)
     whole = files(play(tmp_path / "whole", tick_every="1 steps", checkpoint_every="1 steps"))
     assert files(tmp_path / "a") == whole
+
+
+@pytest.mark.parametrize("hook", ["on_run_start", "on_samples"])
+def test_a_run_refused_before_its_first_step_is_not_in_the_way(tmp_path, hook):
+    out = tmp_path / "a"
+    with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: boom"):
+        play(out, watching=failing_in(hook, GanzooError("boom")))
+    assert not out.exists()
+    before = files(play(out, 4))
+    with pytest.raises(GanzooError, match=r"^Observer clumsy failed in on_run_start: boom"):
+        play_on(out, 8, watching=failing_in("on_run_start", GanzooError("boom")))
+    after = files(out)  # a run that has begun is never thrown away
+    assert {**after, "recipe": None} == {**before, "recipe": None}
 
 
 def test_an_observer_that_fails_at_the_end_hides_no_error_and_no_result(tmp_path):
@@ -366,6 +396,9 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_keeps_the_last_checkpoi
     found = checkpoint.load_latest(tmp_path / "a" / "checkpoints")
     assert found is not None
     assert found[1]["step"] == kept
+    newest = Run.open(tmp_path / "a").newest("generators", ".safetensors")
+    assert newest is not None
+    assert int(newest.stem) == found[1]["images"]  # nobody is to draw from what has diverged
     assert all(np.isfinite(line["discriminator_loss"]) for line in Run.open(tmp_path / "a").lines("stats.jsonl"))
     assert not (tmp_path / "a" / "lock").exists()
 

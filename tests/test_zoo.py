@@ -368,7 +368,9 @@ def test_a_location_is_a_class_in_a_file(shelf, monkeypatch):
     zoo = shelf.zoo()
     choice = Choice.parse("./my loss.py:Quadratic:weight=2")
     assert zoo.build("losses", choice).weight == 2.0
-    assert zoo.resolve("losses", choice) == Choice("./my loss.py:Quadratic", {"weight": 2.0, "power": 2})
+    # a recipe outlives the working directory
+    whole = Choice(f"{shelf.path}/my loss.py:Quadratic", {"weight": 2.0, "power": 2})
+    assert zoo.resolve("losses", choice) == zoo.resolve("losses", whole) == whole
     assert zoo.load("losses", choice) is zoo.load("losses", Choice(f"{shelf.path}/my loss.py:Quadratic"))
     provenance = zoo.provenance("losses", choice)
     assert provenance["location"] == "./my loss.py:Quadratic"

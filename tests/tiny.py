@@ -5,7 +5,7 @@ Also a location: `tests/tiny.py:Tiny`.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import torch
@@ -126,6 +126,16 @@ class Remembering(ganzoo.Loss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         return (round.fake_logits - self.mean).square().mean()
+
+
+class Listener(ganzoo.Observer):
+    """Writes down the scores it is told, and where the run stood."""
+
+    @ganzoo.hookimpl
+    def on_score(self, run: Any, moment: ganzoo.Moment, scores: list[dict[str, Any]]) -> None:
+        names = " ".join(score["score"] for score in scores)
+        with open(run.path / "told.txt", "a") as file:
+            file.write(f"{moment.step} {moment.images} {names}\n")
 
 
 class Pixels(ganzoo.Extractor):
