@@ -86,7 +86,7 @@ def evaluate(
 def _moment(trained: Trained) -> Moment:
     """When the generator that was scored was saved."""
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
-    last = lines[-1] if lines else {"step": 0, "epoch": 0.0}
+    last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
     return Moment(last["step"], trained.images_seen, last["epoch"])
 
 

@@ -26,7 +26,7 @@ class StepGraph:
         self._played: dict[Hashable, int] = {}
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool: Any = None
-        self._stream: Any = None if self.reason else torch.cuda.Stream(device)
+        self._stream: Any = None if self.reason else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @property
     def captured(self) -> bool:
