@@ -54,7 +54,7 @@ def _watching(quiet: bool, verbose: bool) -> dict[str, object]:
     return {} if quiet else {"console": Console(verbose)}
 
 
-def _report(run: Any, moment: Any, as_json: bool, verb: str) -> None:
+def _report(run: Any, moment: Any, verb: str, as_json: bool, quiet: bool) -> None:
     if not run.writes:
         return
     if as_json:
@@ -62,7 +62,10 @@ def _report(run: Any, moment: Any, as_json: bool, verb: str) -> None:
         print_json({"run": str(run.path), "step": moment.step, "images": moment.images, "epochs": moment.epochs} | last)
         return
     click.echo(run.path)
-    note(f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}")
+    if not quiet:
+        note(
+            f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}"
+        )
 
 
 def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Choice]:
@@ -173,7 +176,7 @@ def train(
     out = out or free_directory(chosen, Path("runs"))
     watching = _watching(quiet, verbose)
     run, moment = start(chosen, out, zoo(), device_named(device), watching=watching, note=note, capture=not no_capture)
-    _report(run, moment, as_json, "Trained")
+    _report(run, moment, "Trained", as_json, quiet)
 
 
 def _plan(
@@ -232,4 +235,4 @@ def resume(
     length = _length(epochs, images, steps)
     watching = _watching(quiet, verbose)
     resumed, moment = play_on(run, zoo(), device, length, watching=watching, note=note, capture=not no_capture)
-    _report(resumed, moment, as_json, "Resumed and finished")
+    _report(resumed, moment, "Resumed and finished", as_json, quiet)
