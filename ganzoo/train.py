@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,7 +50,9 @@ class _Signals:
     @contextmanager
     def watched(self) -> Iterator[_Signals]:
         """Watch them for a while."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        # only the main thread may set handlers; a training in another one ends by other means
+        watched = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._note) for number in watched}
         try:
             yield self
         finally:
