@@ -26,23 +26,24 @@ PENULTIMATE = 128
 BATCH = 128
 
 
-def _stage(channels_in: int, channels_out: int, pool: nn.Module) -> nn.Sequential:
+def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Half the height and width."""
     layer = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(channels_out), nn.ReLU(), pool)
+    return nn.Sequential(layer, nn.BatchNorm2d(channels_out), nn.ReLU(), nn.MaxPool2d(2))
 
 
 class Classifier(nn.Module):
-    """Three 3x3 convolutions with batch norm and pooling, then a 128-wide layer: 242,000 parameters for any image size.
+    """Three 3x3 convolutions with batch norm, then a 128-wide layer: about 242,000 parameters for any size of image.
 
-    Maxima, not averages: a deeper network, or one that pools by the mean, answers slight noise out of all proportion.
+    Measured on MNIST and Fashion-MNIST: deeper networks, means instead of maxima in the stages, and maxima over larger
+    windows all answer slight noise out of proportion to missing classes.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            _stage(channels, 32, nn.MaxPool2d(2)),
-            _stage(32, 64, nn.MaxPool2d(2)),
-            _stage(64, 128, nn.AdaptiveMaxPool2d(3)),
+            *(_stage(channels, 32), _stage(32, 64), _stage(64, 128)),
+            nn.AdaptiveAvgPool2d(3),  # 28x28 images are down to 3x3 already
             nn.Flatten(),
             nn.Linear(128 * 3 * 3, PENULTIMATE),
         )

@@ -66,6 +66,7 @@ def fetch(url: str, path: Path, size: int, sha256: str) -> None:
         with part.open("ab") as file:
             if file.tell() < size:
                 _download(url, file, size)
+            file.flush()
             os.fsync(file.fileno())
         found = hashlib.sha256(part.read_bytes()).hexdigest()
         if found != sha256:
