@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ganzoo.contract.components import Loss as Loss
     from ganzoo.contract.components import Observer as Observer
     from ganzoo.contract.components import Optimizer as Optimizer
+    from ganzoo.contract.components import Origin as Origin
+    from ganzoo.contract.components import Score as Score
     from ganzoo.contract.components import SeparableLoss as SeparableLoss
     from ganzoo.contract.errors import GanzooError as GanzooError
     from ganzoo.contract.errors import RefusedSpec as RefusedSpec
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 API_VERSION = 1
 
 _HOMES = {
-    "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer SeparableLoss",
+    "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score SeparableLoss",
     "errors": "GanzooError RefusedSpec UsageError",
     "hooks": "Component Moment hookimpl",
     "images": "ImageSpec cache_dir data_dir resize to_range to_uint8",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, final
@@ -160,10 +162,12 @@ class Optimizer(nn.Module, ABC):
 class Extractor(nn.Module, ABC):
     """Images to features."""
 
-    #: names of the layers `forward` gives, and their number of dimensions
+    #: names of the layers `forward` gives, and their number of dimensions; complete once bound
     layers: Mapping[str, int]
-    #: sha256 of everything the features depend on: weights and preprocessing
+    #: sha256 of everything the features depend on: weights and preprocessing; complete once bound
     digest: str
+    #: what happens to images before the network, in words: resize kernel, antialias, range
+    preprocessing: str = "none"
 
     def __init__(self) -> None:
         """A part without options needs no constructor of its own."""
@@ -174,29 +178,67 @@ class Extractor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 (N, C, H, W) -> float32 features (N, D) by layer."""
+        """uint8 (N, C, H, W) -> float32 features (N, D) by layer; a layer may keep the shape of images."""
+
+
+#: whose features an evaluator is given: the reals that are scored against, the reals of the dataset's other split, or
+#: generated images
+Origin = Literal["reals", "held-out", "fakes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a number means: which way is better, and the bounds it cannot leave."""
+
+    better: Literal["lower", "higher"]
+    low: float = 0.0
+    high: float = math.inf
 
 
 class Evaluator(ABC):
-    """Features to scores, in the manner of torchmetrics: update, then compute."""
+    """Features to scores, in the manner of torchmetrics: update, then compute.
 
-    #: the extractor whose features it takes, and the layer
+    After `reset` come all reals (or `restore`, in their place), then all held-out reals where `held_out` asks for them,
+    then all fakes; then `compute`.
+    """
+
+    #: the extractor whose features it takes, `name` or `name:key=value`, and the layer
     extractor: str
     layer: str
-    #: name of each score, and whether lower or higher is better
-    directions: Mapping[str, Literal["lower", "higher"]]
+    #: each score by its name
+    scores: Mapping[str, Score]
+    #: the fewest images of each origin a score means something for
+    minimum: int = 2
+    #: whether it also looks at the reals of the other split
+    held_out: bool = False
+    #: what `compute` costs, in words
+    cost: str = ""
 
     @abstractmethod
     def reset(self, dimensions: int, device: torch.device) -> None:
         """Forget everything; features will have this many dimensions."""
 
     @abstractmethod
-    def update(self, features: Tensor, real: bool) -> None:
-        """Take in features (N, D) of real or generated images."""
+    def update(self, features: Tensor, labels: Tensor, origin: Origin) -> None:
+        """Take in finite features (N, D) of images of one origin, and their labels (N,) int64.
+
+        The label of a fake is the class that was asked for: it means something for conditional architectures only.
+        """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """The scores. Raises GanzooError where they would mean nothing."""
+
+    def statistics(self) -> dict[str, Tensor] | None:
+        """All that `compute` needs of the reals and held-out reals taken in, to be kept on disk for the next time.
+
+        None, the default: nothing is kept, and the reals are shown every time.
+        """
+        return None
+
+    def restore(self, statistics: Mapping[str, Tensor]) -> None:
+        """Take up what `statistics` gave, in place of the reals and held-out reals."""
+        raise NotImplementedError("an evaluator that keeps statistics restores them")
 
 
 class Observer:

@@ -1,0 +1,56 @@
+"""Protocol: how scores are measured. Two numbers of different protocols are not to be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ganzoo.contract.errors import UsageError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How many fakes are scored against which reals, and what an extractor is told where it is used."""
+
+    name: str
+    description: str
+    #: number of fakes
+    samples: int = 10_000
+    #: the split the reals are from, all of it
+    split: str = "train"
+    #: options of extractors, by name
+    extractors: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    #: the length of training it prescribes; empty: the recipe's
+    length: str = ""
+
+    @staticmethod
+    def named(name: str) -> Protocol:
+        """The protocol of that name. Raises UsageError where there is none."""
+        if name not in PROTOCOLS:
+            raise UsageError(f"There is no protocol {name!r}.{did_you_mean(name, PROTOCOLS)} Known: {', '.join(PROTOCOLS)}.")
+        return PROTOCOLS[name]
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("default", "10,000 fakes against the training images, images resized as the original FID does"),
+        Protocol(
+            "torchmetrics",
+            "as default, with the antialiased resize that torchmetrics does unless told otherwise",
+            extractors={"inception": {"antialias": True}},
+        ),
+        Protocol(
+            "ttur",
+            "Heusel et al. 2017 (arXiv:1706.08500): 50,000 fakes against the training images",
+            samples=50_000,
+        ),
+        Protocol(
+            "lucic2018",
+            "Lucic et al. 2018 (arXiv:1711.10337): 10,000 fakes against the test images, 20 epochs of training",
+            split="test",
+            length="20 epochs",
+        ),
+    )
+}
