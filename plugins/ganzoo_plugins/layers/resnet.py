@@ -1,0 +1,180 @@
+"""Residual networks of Gulrajani et al. 2017 (arXiv:1704.00028) and Miyato et al. 2018 (arXiv:1802.05957).
+
+Both papers use one pair of networks: igul222/improved_wgan_training, gan_cifar_resnet.py (9a4b20b), and
+pfnet-research/sngan_projection, gen_models/resnet_32.py and dis_models/snresnet_32.py (175be17). They differ in width,
+in spectral norm and in what is done with the features of the last block.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+import ganzoo
+
+_GAIN = 2**0.5  # for 3x3 convolutions between rectifiers; shortcuts and the outermost layers have 1
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch norm whose scale and shift are looked up by class (Dumoulin et al. 2017, arXiv:1610.07629)."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale = nn.Embedding(classes, channels)
+        self.shift = nn.Embedding(classes, channels)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(N, C, H, W), labels (N,) int64 -> the same shape as the features."""
+        scale, shift = (table(labels)[:, :, None, None] for table in (self.scale, self.shift))
+        normalised: Tensor = self.norm(features) * scale + shift
+        return normalised
+
+
+class GeneratorBlock(nn.Module):
+    """(N, C, H, W) -> (N, out, 2 H, 2 W): batch norm, ReLU, doubling, 3x3, batch norm, ReLU, 3x3; a 1x1 shortcut.
+
+    With `classes` the batch norms are conditional.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, classes: int = 0) -> None:
+        super().__init__()
+        self.bn1 = _batch_norm(in_channels, classes)
+        self.conv1 = convolution(in_channels, out_channels, 3, gain=_GAIN)
+        self.bn2 = _batch_norm(out_channels, classes)
+        self.conv2 = convolution(out_channels, out_channels, 3, gain=_GAIN)
+        self.shortcut = convolution(in_channels, out_channels, 1)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The labels are looked at where the block was made for classes."""
+        inner = self.conv1(_double(F.relu(_normalise(self.bn1, features, labels))))
+        inner = self.conv2(F.relu(_normalise(self.bn2, inner, labels)))
+        # the shortcut before the doubling gives the same numbers at a quarter of the cost
+        total: Tensor = inner + _double(self.shortcut(features))
+        return total
+
+
+class DiscriminatorBlock(nn.Module):
+    """(N, C, H, W) -> (N, out, H, W), or halved: ReLU, 3x3, ReLU, 3x3, mean over 2x2; a 1x1 shortcut where needed.
+
+    The `first` block looks at images, which are not rectified. No normalisation; `spectral` normalises the weights.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, halve: bool, first: bool = False, spectral: bool = False
+    ) -> None:
+        super().__init__()
+        self.first = first
+        hidden = out_channels if first else in_channels
+        self.conv1 = convolution(in_channels, hidden, 3, gain=_GAIN, spectral=spectral)
+        self.conv2 = convolution(hidden, out_channels, 3, gain=_GAIN, spectral=spectral)
+        straight = not halve and in_channels == out_channels
+        self.shortcut = nn.Identity() if straight else convolution(in_channels, out_channels, 1, spectral=spectral)
+        self.pool = nn.AvgPool2d(2) if halve else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Both sides are even where the block halves them."""
+        inner = self.conv2(F.relu(self.conv1(features if self.first else F.relu(features))))
+        # a 1x1 convolution and a mean can change places
+        total: Tensor = self.pool(inner) + self.shortcut(self.pool(features))
+        return total
+
+
+class ResNetGenerator(nn.Module):
+    """Latents (N, Z), labels (N,) -> images (N, C, H, W) in (-1, 1): Dense, doubling blocks, batch norm, 3x3, tanh."""
+
+    def __init__(self, latent_dim: int, width: int, images: ganzoo.ImageSpec, doublings: int, classes: int = 0) -> None:
+        super().__init__()
+        self.base = (width, images.height >> doublings, images.width >> doublings)
+        self.dense = linear(latent_dim, width * self.base[1] * self.base[2])
+        self.blocks = nn.ModuleList([GeneratorBlock(width, width, classes) for _ in range(doublings)])
+        self.bn = nn.BatchNorm2d(width)
+        self.conv = convolution(width, images.channels, 3)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """The labels are looked at where the network was made for classes."""
+        features = self.dense(latents).view(-1, *self.base)
+        for block in self.blocks:
+            features = block(features, labels)
+        return torch.tanh(self.conv(F.relu(self.bn(features))))
+
+
+class ResNetFeatures(nn.Module):
+    """Images (N, C, H, W) -> features (N, width, h, w), rectified: halving blocks, then two that keep the size."""
+
+    def __init__(self, width: int, channels: int, halvings: int, *, spectral: bool) -> None:
+        super().__init__()
+        blocks = [DiscriminatorBlock(channels, width, halve=True, first=True, spectral=spectral)]
+        blocks += [DiscriminatorBlock(width, width, halve=True, spectral=spectral) for _ in range(halvings - 1)]
+        blocks += [DiscriminatorBlock(width, width, halve=False, spectral=spectral) for _ in range(2)]
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What is said of them, a mean or a sum over places, is up to the discriminator."""
+        return F.relu(self.blocks(images))
+
+
+def doublings(images: ganzoo.ImageSpec, architecture: str) -> int:
+    """How often `ResNetGenerator` doubles: 32 pixels begin at 4 as in the papers, 28 at 7. Raises RefusedSpec."""
+    height, width, count = images.height, images.width, 0
+    if not all(16 <= side <= 64 and side % 4 == 0 for side in (height, width)):
+        raise ganzoo.RefusedSpec(
+            f"{architecture} needs a height and a width from 16 to 64 that are multiples of 4, not {height}x{width}; "
+            f"give the dataset a size, for example `mnist:size=32`."
+        )
+    while height % 2 == width % 2 == 0 and min(height, width) > 4 and max(height, width) > 7:
+        height, width, count = height // 2, width // 2, count + 1
+    return count
+
+
+def halvings(images: ganzoo.ImageSpec) -> int:
+    """How often `ResNetFeatures` halves: 32 pixels end at 8 as in the papers, 28 at 7."""
+    height, width, count = images.height, images.width, 0
+    while height % 2 == width % 2 == 0 and min(height, width) >= 14:
+        height, width, count = height // 2, width // 2, count + 1
+    return count
+
+
+def convolution(
+    in_channels: int, out_channels: int, size: int, *, gain: float = 1.0, spectral: bool = False
+) -> nn.Module:
+    """A convolution that keeps the size, with glorot uniform weights and zero biases; of spectral norm 1 if wanted."""
+    layer = nn.Conv2d(in_channels, out_channels, size, padding=size // 2)
+    nn.init.xavier_uniform_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return spectral_norm(layer) if spectral else layer
+
+
+def linear(in_features: int, out_features: int, *, bias: bool = True, spectral: bool = False) -> nn.Module:
+    """A linear layer with glorot uniform weights and zero biases; of spectral norm 1 if wanted."""
+    layer = nn.Linear(in_features, out_features, bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return spectral_norm(layer) if spectral else layer
+
+
+def spectral_norm(layer: nn.Module) -> nn.Module:
+    """The layer with its weight divided by an estimate of its largest singular value (Miyato et al., algorithm 1).
+
+    Kernels count as matrices (out, in * height * width). The two vectors of the power iteration are buffers: each
+    forward in training mode moves them on by one, evaluation mode leaves them.
+    """
+    return parametrizations.spectral_norm(layer)
+
+
+def _batch_norm(channels: int, classes: int) -> nn.Module:
+    return ConditionalBatchNorm2d(channels, classes) if classes else nn.BatchNorm2d(channels)
+
+
+def _normalise(norm: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
+    normalised: Tensor = norm(features, labels) if isinstance(norm, ConditionalBatchNorm2d) else norm(features)
+    return normalised
+
+
+def _double(features: Tensor) -> Tensor:
+    return F.interpolate(features, scale_factor=2, mode="nearest")
