@@ -6,10 +6,8 @@ import ast
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import os
 import re
-import sys
 import traceback
 from collections.abc import Iterable
 from importlib import import_module
@@ -23,6 +21,20 @@ from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
 from ganzoo.contract.options import resolve
 from ganzoo.contract.recipe import Choice
+from ganzoo.loading import (
+    SLOW_LISTING,
+    Note,
+    cause,
+    checked_class,
+    importing,
+    load_location,
+    load_target,
+    place,
+    refuse_other_api,
+    say,
+    source,
+    unchanged,
+)
 
 FIRST_PARTY = "torch-ganzoo"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -43,8 +55,11 @@ class Plugin:
 class Zoo:
     """All parts that can be had here."""
 
-    def __init__(self, sources: Iterable[Distribution] | None = None) -> None:
+    def __init__(self, sources: Iterable[Distribution] | None = None, note: Note = say) -> None:
         self.plugins: dict[str, Plugin] = {}
+        self.note = note
+        #: titles of the parts that were loaded, by module
+        self._loaded: dict[str, set[str]] = {}
         disabled = {_normal(name) for name in os.environ.get("GANZOO_DISABLE", "").split(",") if name.strip()}
         for distribution in sources if sources is not None else distributions():
             try:
@@ -67,15 +82,21 @@ class Zoo:
         """A module with `ganzoo_components`: imported now, in a try and behind a door of its own."""
         manager = pluggy.PluginManager("ganzoo")
         manager.add_hookspecs(ComponentHooks)
+        owner, file = f"{plugin.distribution} {plugin.version}, module {point.value}", source(point.value)
         try:
-            manager.register(import_module(point.module))
-            manager.check_pending()
-            if not manager.hook.ganzoo_components.get_hookimpls():
-                raise GanzooError("it has no function ganzoo_components marked @ganzoo.hookimpl")
-            for component in (component for answer in manager.hook.ganzoo_components() for component in answer):
+            refuse_other_api(file, "it")
+            with importing(owner, self.note, SLOW_LISTING):
+                manager.register(import_module(point.module))
+                manager.check_pending()
+                if not manager.hook.ganzoo_components.get_hookimpls():
+                    raise GanzooError("it has no function ganzoo_components marked @ganzoo.hookimpl")
+                offers = [component for answer in manager.hook.ganzoo_components() for component in answer]
+            for component in offers:
                 self._offer(plugin, component)
-        except (Exception, SystemExit) as error:
-            plugin.errors.append(f"module {point.value}: {_cause(error)}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: an import does not end the program
+            plugin.errors.append(f"module {point.value}: {cause(error, file)}")
 
     @staticmethod
     def _offer(plugin: Plugin, component: Component) -> None:
@@ -127,23 +148,38 @@ class Zoo:
         known = f" Known: {', '.join(names)}." if not hint and len(names) <= 12 else ""
         return f"There is no {_SINGULAR[kind]} {name!r}.{hint}{known} See `ganzoo list {kind}`.{extra}"
 
+    def title(self, kind: str, choice: Choice) -> str:
+        """What a sentence about a part begins with: `Loss ganzoo-margin/margin 0.1.0`, `Loss ./mine.py:Margin`."""
+        if choice.is_location:
+            return f"{KINDS[kind]} {choice.name}"
+        component = self.find(kind, choice.name)
+        return f"{KINDS[kind]} {component.id} {component.version}"
+
     def load(self, kind: str, choice: Choice) -> type[Any]:
         """The class of a part, imported now. Raises GanzooError naming the part and the cause where it cannot be."""
+        owner = self.title(kind, choice)
         if choice.is_location:
-            return _checked_class(kind, _load_location(choice.name), choice.name)
-        component = self.find(kind, choice.name)
-        try:
-            module, _, attribute = component.target.partition(":")
-            loaded = functools.reduce(getattr, attribute.split("."), import_module(module))
-        except (Exception, SystemExit) as error:
-            raise GanzooError(
-                f"{_SINGULAR[kind].capitalize()} {component.id} {component.version} cannot be loaded: {_cause(error)}"
-            ) from error
-        return _checked_class(kind, loaded, component.id)
+            found = load_location(choice.name, self.note)
+        else:
+            target = self.find(kind, choice.name).target
+            refuse_other_api(source(target), owner)
+            found = load_target(target, owner, self.note)
+        loaded = checked_class(kind, found, owner)
+        self._loaded.setdefault(loaded.__module__, set()).add(owner)
+        return loaded
+
+    def blame(self, error: BaseException) -> str:
+        """The part in whose code an error arose, the error and the line, in one sentence; empty if it is nobody's."""
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        for frame in reversed(frames):
+            titles = self._loaded.get(frame.f_globals.get("__name__", ""))
+            if titles:
+                return f"{' or '.join(sorted(titles))} failed: {cause(error, Path(frame.f_code.co_filename))}"
+        return ""
 
     def kind_of(self, location: Choice) -> str:
         """Which kind of part lies at a location. Raises UsageError where it is none."""
-        loaded = _load_location(location.name)
+        loaded = load_location(location.name, self.note)
         door = import_module("ganzoo")
         for kind, base in KINDS.items():
             if isinstance(loaded, type) and issubclass(loaded, getattr(door, base)):
@@ -167,21 +203,23 @@ class Zoo:
         try:
             options = resolve(loaded, {**choice.options, **reserved}, owner)
         except (TypeError, NameError) as error:
-            raise GanzooError(f"{owner} breaks the contract: {error}") from None
+            raise GanzooError(f"{self.title(kind, choice)} breaks the contract: {error}{place(loaded)}") from None
         return {name: value for name, value in options.items() if name not in reserved}
 
     def build(self, kind: str, choice: Choice, **reserved: Any) -> Any:
         """A part made from its choice. Raises UsageError for bad options, GanzooError where its constructor fails."""
         loaded = self.load(kind, choice)
         options = self.options(kind, choice)
+        owner = self.title(kind, choice)
         try:
-            return loaded(**options, **reserved)
-        except (GanzooError, MemoryError):
+            with unchanged(owner, self.note, draws=True):
+                return loaded(**options, **reserved)
+        except (GanzooError, MemoryError, KeyboardInterrupt):
             raise
         except ValueError as error:
-            raise UsageError(f"{_SINGULAR[kind].capitalize()} {choice}: {error}") from error
-        except Exception as error:
-            raise GanzooError(f"{_SINGULAR[kind].capitalize()} {choice} cannot be made: {_cause(error)}") from error
+            raise UsageError(f"{KINDS[kind]} {choice}: {error}") from error
+        except BaseException as error:
+            raise GanzooError(f"{owner} cannot be made: {cause(error)}") from error
 
     def provenance(self, kind: str, choice: Choice) -> dict[str, str]:
         """Where a part comes from: its id and version, or the file and its sha256."""
@@ -196,68 +234,11 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
-def _cause(error: BaseException) -> str:
-    """`ImportError: no module x (file.py, line 3)`: the kind, the words, and the innermost line that is not ours."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in reversed(frames) if "importlib" not in f.filename and f.filename != __file__), None)
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
-    words = str(error).strip().splitlines()
-    where = f" ({place.filename}, line {place.lineno})" if place else ""
-    return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
-
-
-def _load_location(location: str) -> type[Any]:
-    text, _, attribute = location.rpartition(":")
-    path = Path(text).expanduser().resolve()
-    if not path.is_file():
-        raise UsageError(f"There is no file {text}; a location is written FILE.py:Class.")
-    name = f"ganzoo_location_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise UsageError(f"{text} is not a Python file.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            del sys.modules[name]
-            raise GanzooError(f"{text} cannot be loaded: {_cause(error)}") from error
-    loaded: type[Any] | None = getattr(sys.modules[name], attribute, None)
-    if loaded is None:
-        classes = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type)]
-        raise UsageError(f"{text} has no class {attribute!r}.{did_you_mean(attribute, classes)}")
-    return loaded
-
-
-def _checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
-    base = getattr(import_module("ganzoo"), KINDS[kind])
-    if not (isinstance(loaded, type) and issubclass(loaded, base)):
-        raise GanzooError(f"{owner} is not a ganzoo.{KINDS[kind]}: it must be a class derived from it.")
-    missing = sorted(getattr(loaded, "__abstractmethods__", ()))
-    if missing:
-        raise GanzooError(f"{owner} is not complete: it does not define {', '.join(missing)}.")
-    return loaded
-
-
-def _source(component: Component) -> Path | None:
-    """The file a part is written in, found without importing anything; None where there is none."""
-    top, *inner = component.target.partition(":")[0].split(".")
-    spec = importlib.util.find_spec(top)
-    roots = list(spec.submodule_search_locations or []) if spec else []
-    candidates = [Path(root, *inner).with_suffix(".py") for root in roots] if inner else []
-    candidates += [Path(root, *inner, "__init__.py") for root in roots]
-    if spec and spec.origin and not inner:
-        candidates.append(Path(spec.origin))
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def summary(component: Component) -> str:
     """The first line of a part's docstring, read from its source without importing anything; empty if there is none."""
     try:
-        source = _source(component)
-        body = ast.parse(source.read_text(encoding="utf-8")).body if source else []
+        file = source(component.target)
+        body = ast.parse(file.read_text(encoding="utf-8")).body if file else []
     except (OSError, SyntaxError, ValueError, ImportError):
         return ""
     name = component.target.partition(":")[2]
@@ -271,13 +252,16 @@ def faults(plugin: Plugin) -> list[str]:
     for component in plugin.components:
         where = f"{component.kind} {component.name}"
         try:
-            source = _source(component)
-            if source is None:
+            file = source(component.target)
+            if file is None:
                 found.append(f"{where}: there is no module {component.target.partition(':')[0]}")
             else:
-                ast.parse(source.read_text(encoding="utf-8"))
+                ast.parse(file.read_text(encoding="utf-8"))
+                refuse_other_api(file, "it")
         except SyntaxError as error:
-            found.append(f"{where}: SyntaxError: {error.msg} ({source}, line {error.lineno})")
+            found.append(f"{where}: SyntaxError: {error.msg} ({file}, line {error.lineno})")
+        except GanzooError as error:
+            found.append(f"{where}: {error}")
         except (OSError, ValueError, ImportError) as error:
             found.append(f"{where}: {type(error).__name__}: {error}")
     return found

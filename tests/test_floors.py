@@ -15,17 +15,23 @@ PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
 #: room -> the rooms of ganzoo it may import; a room may always import itself
 VERBS = {"train", "sample", "evaluate"}
-FLOOR_1 = {"contract", "checkpoint", "pictures"}
+FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics"}
 MAY_IMPORT = {
     "contract": set(),
     "checkpoint": {"contract"},
     "pictures": {"checkpoint"},
+    "signals": {"contract"},
+    "statistics": {"contract", "checkpoint"},
     "engine": {"contract"},
-    "zoo": {"contract"},
+    "loading": {"contract"},
+    "zoo": {"contract", "loading"},
     "run": {"contract", "checkpoint"},
-    "observers": {"contract", "run"},
+    "observers": {"contract", "loading", "run"},
     "assembly": {"contract", "engine", "zoo", "run"},
-    **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly"} for verb in VERBS},
+    "scoring": {"contract", "engine", "zoo", "assembly", "statistics"},
+    "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring"},
+    **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
+    "train": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
     "cli": FLOOR_1 | VERBS | {"zoo", "run", "assembly", "engine"},
     "__init__": {"contract"},
     "__main__": {"cli"},
