@@ -1,0 +1,172 @@
+"""R3GAN: a GAN of modern residual blocks, without normalisation, held by its loss and two gradient penalties."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import click
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import ganzoo
+from ganzoo_plugins.layers.pyramid import base_size
+
+_SLOPE = 0.2
+_EXPANSION = 2  # channels inside a block for each one outside
+_GROUP = 16  # channels of a group of the 3x3 convolution
+_Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)
+
+
+class R3GAN(ganzoo.Architecture):
+    """R3GAN at toy scale: grouped residual blocks without normalisation, relativistic loss, R1 and R2.
+
+    Source: Huang, Gokaslan, Kuleshov and Tompkin 2024, "The GAN is dead; long live the GAN! A modern GAN baseline"
+    (arXiv:2501.05441), networks of brownvc/R3GAN.
+
+    Generator: a learnt basis of 4x4 (28x28 has one of 7x7) times a linear map of the latents, then at each size
+    `blocks` residual blocks, bilinear doubling between sizes, 1x1 convolution to the image's channels. Discriminator:
+    the same backwards, a 4x4 depthwise convolution and a linear map to one logit. A block is x + conv1x1(conv3x3 in
+    groups of 16 channels(conv1x1 to `2 width`)), bias and LeakyReLU 0.2 after the first two; the last convolution
+    starts at zero and the others are scaled by blocks^-1/4, all of a network counted, so that no normalisation is
+    needed to start.
+
+    Departures: `width` 32 where the paper has 768 or 1,024; tanh ends the generator, so that its images stay in range;
+    no labels and no augmentation; doubling repeats pixels at the border where the paper's filter sees zeros. The
+    published schedules (gamma 0.05 to 0.005, learning rate 2e-4 to 5e-5, beta2 0.9 to 0.99 for CIFAR-10, over 10
+    million images and more) have no room here: gamma and beta2 are constant.
+    """
+
+    value_range = (-1.0, 1.0)
+    recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
+        {
+            "dataset": "stacked-mnist",
+            "losses": ["relativistic", "r1:gamma=0.1", "r2:gamma=0.1"],
+            "turns": "D,G",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0.0,beta2=0.99",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0.0,beta2=0.99",
+            "batch_size": 64,
+            "sampling": "stream",
+            "average_half_life": 20_000,
+            "length": "25 epochs",
+            "grid": "8x8",
+        }
+    )
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mnist": {"dataset": "mnist", "length": "25 epochs"},
+        # scikit-learn's 1,498 images of 16x16
+        "digits": {
+            "dataset": "digits",
+            "generator_optimizer": "adam:lr=5e-4,beta1=0.0,beta2=0.99",
+            "discriminator_optimizer": "adam:lr=5e-4,beta1=0.0,beta2=0.99",
+            "average_half_life": 5000,
+            "length": "100 epochs",
+            "samples_every": "10 epochs",
+            "checkpoint_every": "50 epochs",
+            "tick_every": "20 steps",
+            "grid": "4x8",
+        },
+    }
+
+    def __init__(
+        self,
+        *,
+        latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 64,
+        width: Annotated[int, click.IntRange(min=8), "channels between the blocks, a multiple of 8"] = 32,
+        blocks: Annotated[int, click.IntRange(min=1), "residual blocks at each size"] = 2,
+    ) -> None:
+        if width * _EXPANSION % _GROUP:
+            raise ganzoo.UsageError(f"r3gan:width={width} is not a multiple of {_GROUP // _EXPANSION}; give 32 or 64.")
+        self.latent_dim, self.width, self.blocks = latent_dim, width, blocks
+
+    def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
+        """(generator, discriminator) for any number of channels and sizes that are 4 to 7, doubled again and again."""
+        height, width, doublings = base_size(images, "r3gan")
+        stages = doublings + 1
+        return (
+            Generator(self.latent_dim, self.width, (height, width), stages, self.blocks, images.channels),
+            Discriminator(self.width, (height, width), stages, self.blocks, images.channels),
+        )
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, latent_dim), standard normal."""
+        return torch.randn(count, self.latent_dim, generator=generator, device=generator.device)
+
+
+class Generator(nn.Module):
+    """Latents (N, Z) -> images (N, C, 2^k h, 2^k w) in (-1, 1)."""
+
+    def __init__(
+        self, latent_dim: int, width: int, base: tuple[int, int], stages: int, blocks: int, channels: int
+    ) -> None:
+        super().__init__()
+        self.basis = nn.Parameter(torch.randn(width, *base))
+        self.linear = _scaled(nn.Linear(latent_dim, width, bias=False))
+        self.stages = nn.ModuleList(_stage(width, blocks, stages) for _ in range(stages))
+        self.aggregate = _scaled(nn.Conv2d(width, channels, 1, bias=False))
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Labels are not looked at."""
+        features = self.basis * self.linear(latents)[:, :, None, None]  # (N, width, h, w)
+        for index, stage in enumerate(self.stages):
+            if index:
+                features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+            features = stage(features)
+        return torch.tanh(self.aggregate(features))
+
+
+class Discriminator(nn.Module):
+    """Images (N, C, 2^k h, 2^k w) -> logits (N, 1)."""
+
+    def __init__(self, width: int, base: tuple[int, int], stages: int, blocks: int, channels: int) -> None:
+        super().__init__()
+        self.extract = _scaled(nn.Conv2d(channels, width, 1, bias=False))
+        self.stages = nn.ModuleList(_stage(width, blocks, stages) for _ in range(stages))
+        self.basis = _scaled(nn.Conv2d(width, width, base, groups=width, bias=False))
+        self.linear = _scaled(nn.Linear(width, 1, bias=False))
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Labels are not looked at."""
+        features = self.extract(images)
+        for index, stage in enumerate(self.stages):
+            if index:
+                # antialiased: weights 1 3 3 1, those of the generator's doubling
+                features = F.interpolate(
+                    features, scale_factor=0.5, mode="bilinear", align_corners=False, antialias=True
+                )
+            features = stage(features)
+        logits: Tensor = self.linear(self.basis(features).flatten(1))
+        return logits
+
+
+class Block(nn.Module):
+    """A residual block (N, width, H, W) -> the same shape; at the start it is the identity."""
+
+    def __init__(self, width: int, gain: float) -> None:
+        super().__init__()
+        inner = _EXPANSION * width
+        self.conv1 = _scaled(nn.Conv2d(width, inner, 1), gain)
+        self.conv2 = _scaled(nn.Conv2d(inner, inner, 3, padding=1, groups=inner // _GROUP), gain)
+        self.conv3 = _scaled(nn.Conv2d(inner, width, 1, bias=False), 0.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The features and what the branch adds to them."""
+        branch = F.leaky_relu(self.conv1(features), _SLOPE)
+        branch = F.leaky_relu(self.conv2(branch), _SLOPE)
+        return features + self.conv3(branch)
+
+
+def _stage(width: int, blocks: int, stages: int) -> nn.Sequential:
+    # Fixup (Zhang et al. 2019, arXiv:1901.09321): L branches of m layers are scaled by L^(-1 / (2m - 2)), here m = 3
+    gain = math.sqrt(2 / (1 + _SLOPE**2)) * (blocks * stages) ** -0.25
+    return nn.Sequential(*(Block(width, gain) for _ in range(blocks)))
+
+
+def _scaled(layer: _Layer, gain: float = 1.0) -> _Layer:
+    """Normal weights of standard deviation gain / sqrt(inputs), zero biases."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
