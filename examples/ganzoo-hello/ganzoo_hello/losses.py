@@ -1,0 +1,36 @@
+"""A loss."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import click
+from torch import Tensor
+from torch.nn.functional import softplus
+
+import ganzoo
+
+ganzoo_api = 1
+
+
+class LogisticMargin(ganzoo.SeparableLoss):
+    """The non-saturating loss with a margin: the discriminator is asked for logits beyond it.
+
+    With margin 0 it is Goodfellow et al. 2014 (arXiv:1406.2661), section 3, last paragraph.
+    """
+
+    def __init__(self, *, margin: Annotated[float, click.FloatRange(min=0), "0: as published"] = 0.0) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def on_reals(self, logits: Tensor) -> Tensor:
+        """Small where the logits of the reals are well above the margin."""
+        return softplus(self.margin - logits).mean()
+
+    def on_fakes(self, logits: Tensor) -> Tensor:
+        """Small where the logits of the fakes are well below the margin's negative."""
+        return softplus(self.margin + logits).mean()
+
+    def generator(self, round: ganzoo.Round) -> Tensor:
+        """Small where the fakes pass for reals."""
+        return softplus(-round.fake_logits).mean()

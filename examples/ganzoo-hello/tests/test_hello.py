@@ -1,0 +1,9 @@
+"""Everything that ganzoo asks of an architecture and of a loss."""
+
+from ganzoo_hello.losses import LogisticMargin
+from ganzoo_hello.nets import Hello
+
+import ganzoo.testing
+
+test_hello = ganzoo.testing.conformance(Hello)
+test_logistic_margin = ganzoo.testing.conformance(LogisticMargin)

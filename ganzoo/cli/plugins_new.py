@@ -1,0 +1,124 @@
+"""ganzoo plugins new: the few files of a publishable plugin."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shlex
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from string import Template
+
+import click
+
+import ganzoo
+from ganzoo.cli.common import note
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.hooks import KINDS
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+#: kind of one part -> its group
+_GROUPS = {base.lower(): kind for kind, base in KINDS.items()}
+#: how each kind is first used; the dataset is one that needs no download
+_COMMANDS = {
+    "architecture": "ganzoo train {name} digits --epochs 1",
+    "dataset": "ganzoo train mlp-vanilla {name} --epochs 1",
+    "loss": "ganzoo train mlp-vanilla digits --epochs 1 --loss {name}",
+    "optimizer": "ganzoo train mlp-vanilla digits --epochs 1 --generator-optimizer {name}",
+    "augmentation": "ganzoo train mlp-vanilla digits --epochs 1 --augmentation {name}",
+    "observer": "ganzoo train mlp-vanilla digits --epochs 1 --observer {name}",
+    "evaluator": "ganzoo evaluate RUN -e {name}",
+    "extractor": "ganzoo show {name}",
+}
+#: what would be the name of a module that is ganzoo's own
+_TAKEN = ("plugins",)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("where", required=False, type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(list(_GROUPS)), required=True, help="What the plugin adds.")
+def new(name: str, where: Path | None, kind: str) -> None:
+    """Write the files of a new plugin NAME into the folder WHERE (`ganzoo-NAME`), where none of them may be yet.
+
+    \b
+      ganzoo plugins new soft-margin --kind loss
+      ganzoo plugins new my-gan ~/code/my-gan --kind architecture
+
+    A pyproject.toml, one module with a part that works, a test of one line and a README. Their paths are printed.
+    """
+    if not _NAME.fullmatch(name) or name in _TAKEN:
+        reason = "is the name of a package of ganzoo's own" if name in _TAKEN else "cannot be the name of a part"
+        raise UsageError(
+            f"{name!r} {reason}: write words of a-z and 0-9 with single dashes between, such as my-{kind}."
+        )
+    folder = where or Path(f"ganzoo-{name}")
+    files = {folder / file: text for file, text in _files(name, kind).items()}
+    if taken := [path for path in files if path.exists()]:
+        raise UsageError(f"{taken[0]} is there already, and nothing is overwritten: name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in files.items():
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        click.echo(path)
+    _say_what_next(name, kind, folder)
+
+
+def _say_what_next(name: str, kind: str, folder: Path) -> None:
+    from ganzoo.zoo import zoo
+
+    part = name
+    if others := [other.id for other in zoo().components(_GROUPS[kind]) if other.name == name]:
+        part = f"ganzoo-{name}/{name}"
+        note(f"{others[0]} has the same short name: whoever has both writes {part}.")
+    note("Next:")
+    for command in (
+        f"pip install -e {shlex.quote(str(folder))}",
+        f"ganzoo plugins check {part}",
+        f"pytest {shlex.quote(str(folder))}",
+        _COMMANDS[kind].format(name=part),
+    ):
+        note(f"  {command}")
+
+
+def _files(name: str, kind: str) -> dict[str, str]:
+    """The text of each file by its path in the folder."""
+    identifier = name.replace("-", "_")
+    words = {
+        "name": name,
+        "kind": kind,
+        "article": "An" if kind[0] in "aeo" else "A",
+        "article_small": "an" if kind[0] in "aeo" else "a",
+        "group": _GROUPS[kind],
+        "identifier": identifier,
+        "distribution": f"ganzoo-{name}",
+        "module": f"ganzoo_{identifier}",
+        "class_name": _class_name(name, kind),
+        "versions": _versions(version("torch-ganzoo")),
+        "api": str(ganzoo.API_VERSION),
+        "command": _COMMANDS[kind].format(name=name),
+    }
+    templates = {
+        "pyproject.toml": "pyproject.toml",
+        f"ganzoo_{identifier}.py": f"{kind}.py",
+        f"test_ganzoo_{identifier}.py": "test.py",
+        "README.md": "README.md",
+    }
+    folder = resources.files("ganzoo") / "templates"
+    return {
+        file: Template((folder / f"{template}.in").read_text(encoding="utf-8")).substitute(words)
+        for file, template in templates.items()
+    }
+
+
+def _class_name(name: str, kind: str) -> str:
+    """`soft-margin` as `SoftMargin`; what Python would not take as a name has its kind before it: `Loss3d`."""
+    words = "".join(word.capitalize() for word in name.split("-"))
+    return words if words.isidentifier() and not keyword.iskeyword(words) else kind.capitalize() + words
+
+
+def _versions(installed: str) -> str:
+    """`>=0.1,<0.2` of 0.1.7, `>=1.2,<2` of 1.2.3: as far as the contract promises to hold."""
+    major, minor = (int(number) for number in re.findall(r"\d+", installed)[:2])
+    return f">={major}.{minor},<{major + 1}" if major else f">=0.{minor},<0.{minor + 1}"
