@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 API_VERSION = 1
 
 _HOMES = {
-    "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score SeparableLoss",
+    "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
+    "SeparableLoss",
     "errors": "GanzooError RefusedSpec UsageError",
     "hooks": "Component Moment hookimpl",
     "images": "ImageSpec cache_dir data_dir resize to_range to_uint8",

@@ -33,6 +33,7 @@ _KIND_OF = {
     "losses": "losses",
     "augmentations": "augmentations",
     "observers": "observers",
+    "evaluators": "evaluators",
     "generator_optimizer": "optimizers",
     "discriminator_optimizer": "optimizers",
 }
@@ -48,7 +49,7 @@ def plan(
     loaded: type[Architecture] = zoo.load("architectures", architecture)
     recipe = loaded.recipe
     if named is not None:
-        recipe = recipe.merged(_named_recipe(loaded, architecture.name, named))
+        recipe = recipe.merged(_named_recipe(zoo, loaded, architecture.name, named))
         architecture = _inherited(architecture, recipe.architecture)
         dataset = _inherited(dataset, recipe.dataset)
     recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
@@ -61,19 +62,24 @@ def _inherited(choice: Choice, recipe: Choice | None) -> Choice:
     return Choice(choice.name, {**recipe.options, **choice.options}) if recipe and same else choice
 
 
-def _named_recipe(architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
+def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
+    """The fields of a recipe file, of a variant of the architecture, or of what another architecture published."""
     path = Path(named)
     if path.suffix == ".toml":
         if not path.is_file():
             raise UsageError(f"There is no recipe file {named}.")
         return Recipe.read_toml(path)
-    if named not in architecture.recipes:
-        known = ", ".join(architecture.recipes) or "none"
-        raise UsageError(
-            f"{name} has no recipe {named!r}.{did_you_mean(named, architecture.recipes)} It has: {known}; "
-            f"or name a file that ends in .toml."
-        )
-    return architecture.recipes[named]
+    if named in architecture.recipes:
+        return architecture.recipes[named]
+    if named in zoo.names("architectures"):
+        others: Recipe = zoo.load("architectures", Choice(named)).recipe
+        return {key: value for key, value in others.to_dict().items() if key not in ("architecture", "dataset")}
+    known = ", ".join(architecture.recipes) or "none"
+    near = did_you_mean(named, [*architecture.recipes, *zoo.names("architectures")])
+    raise UsageError(
+        f"{name} has no recipe {named!r}.{near} Its own: {known}; the name of another architecture stands for the "
+        f"recipe that one was published with; or name a file that ends in .toml."
+    )
 
 
 def _resolved(zoo: Zoo, kind: str, value: Any) -> Any:
@@ -179,6 +185,21 @@ def changed_environment(run: Run, table: Table, zoo: Zoo) -> dict[str, tuple[Any
     }
 
 
+def refuse_changed_code(run: Run, zoo: Zoo, fields: Sequence[str] = tuple(_KIND_OF)) -> None:
+    """Raise GanzooError where a part of these fields was given by its file, and that file is not what it was."""
+    parts = run.environment.get("parts", {})
+    for field, then in [(name, part) for name in fields for part in parts.get(name, ())]:
+        path = Path(then.get("location", "").rpartition(":")[0])
+        if "location" not in then or not path.is_file():
+            continue  # a file that is gone is named where it is loaded
+        now = zoo.provenance(_KIND_OF[field], Choice(then["location"]))
+        if now["sha256"] != then["sha256"]:
+            raise GanzooError(
+                f"{path} has changed since {run.path} was trained with it (sha256 {then['sha256'][:12]} then, "
+                f"{now['sha256'][:12]} now): put it back, or accept what it does now with --accept-changed-code."
+            )
+
+
 def class_names(dataset: Dataset) -> Sequence[str]:
     """Names of the classes, numbers where there are none."""
     return dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
@@ -201,18 +222,33 @@ class Trained:
     images_seen: int
     device: torch.device
 
+    @property
+    def weights(self) -> str:
+        """Whether these are the moving average of the generator or its raw weights."""
+        return "averaged" if self.run.recipe.average_half_life else "raw"
 
-def open_trained(path: Path, zoo: Zoo, device: torch.device, at: int | None = None) -> Trained:
-    """The newest generator of the run in `path`, or the one saved at `at` images.
 
-    Raises GanzooError where there is none yet, its file is damaged, or the plugin of its architecture is gone.
+def open_trained(
+    path: Path, zoo: Zoo, device: torch.device, at: int | str | None = None, changed_code: bool = False
+) -> Trained:
+    """The newest generator of the run in `path`, the one saved at `at` images, or the "best" one scored in training.
+
+    Raises GanzooError where there is none yet, its file is damaged, the plugin of its architecture is gone, or (unless
+    `changed_code`) the file of it has changed.
     """
     run = Run.open(path)
+    if at == "best":
+        best = run.best()
+        if best is None:
+            raise UsageError(f"{path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
+        at = int(best["images"])
     file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
     if file is None or not file.is_file():
         saved = ", ".join(str(int(f.stem)) for f in sorted((path / "generators").glob("*.safetensors")))
         what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
         raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+    if not changed_code:
+        refuse_changed_code(run, zoo, ("architecture",))
     assert run.recipe.architecture is not None  # noqa: S101  (a run's recipe is complete)
     architecture = zoo.build("architectures", run.recipe.architecture)
     facts = run.environment

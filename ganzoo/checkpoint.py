@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +69,15 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
     return safetensors.torch.save(plain, dict(metadata) if metadata else None)
 
 
-def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2) -> Path:
-    """Commit one checkpoint below `folder`, then remove all but the newest `keep` up to it.
+def save(
+    folder: Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    keep: int = 2,
+    spared: Collection[str] = (),
+) -> Path:
+    """Commit one checkpoint below `folder`, then remove all but the newest `keep` up to it and those `spared`.
 
     One of that name that is there already stays, if it is good: a resumed run saves the same state again.
     Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
@@ -96,7 +103,7 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(folder)
-    _prune(folder, name, keep)
+    _prune(folder, name, keep, spared)
     return final
 
 
@@ -133,9 +140,10 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
     return _json({**body, "self": hashlib.sha256(_json(body)).hexdigest()})
 
 
-def _prune(folder: Path, newest: str, keep: int) -> None:
+def _prune(folder: Path, newest: str, keep: int, spared: Collection[str]) -> None:
     # newer ones were passed over as damaged: they must not count as kept
-    for old in [name for name in _names(folder) if int(name) <= int(newest)][:-keep]:
+    old_ones = [name for name in _names(folder) if int(name) <= int(newest)][:-keep]
+    for old in [name for name in old_ones if name not in spared]:
         doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
         os.rename(folder / old, doomed)
         shutil.rmtree(doomed, ignore_errors=True)

@@ -171,17 +171,38 @@ class Run:
 
     def cut_back(self, moment: Moment) -> None:
         """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted."""
-        path = self.path / "stats.jsonl"
-        if path.exists():
-            kept = [line for line in _json_lines(path) if line["step"] <= moment.step and not line.get("partial")]
-            checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        for name in ("stats.jsonl", "scores.jsonl"):
+            path = self.path / name
+            lines = list(_json_lines(path))
+            kept = [
+                line
+                for line in lines
+                if (name == "scores.jsonl" and not line.get("training"))  # scored by hand: not to be taken back
+                or (line["step"] <= moment.step and not line.get("partial"))
+            ]
+            if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
+                checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
                 if file.stem.isdigit() and int(file.stem) > moment.images:
                     file.unlink()
-        for halves in (".recipe.json.*", ".stats.jsonl.*", "samples/.*", "generators/.*"):
+        for halves in (".recipe.json.*", ".stats.jsonl.*", ".scores.jsonl.*", "samples/.*", "generators/.*"):
             for file in self.path.glob(halves):  # of writes that a crash broke off
                 file.unlink()
+
+    def best(self) -> dict[str, Any] | None:
+        """The best line of scores.jsonl among those made while training, by the recipe's `best_by`; None without one.
+
+        Only numbers measured alike are compared: those like the last one.
+        """
+        lines = [line for line in self.lines("scores.jsonl") if line.get("training")]
+        name = self.recipe.best_by or (lines[0]["score"] if lines else "")
+        lines = [line for line in lines if line["score"] == name]
+        alike = [line for line in lines if line["card"]["digest"] == lines[-1]["card"]["digest"]]
+        if not alike:
+            return None
+        sign = 1 if alike[0]["better"] == "lower" else -1
+        return min(alike, key=lambda line: sign * line["value"])  # the first of equals
 
     def file(self, folder: str, moment: Moment, suffix: str) -> Path:
         """`folder/000500000.suffix`: the name is the images seen."""

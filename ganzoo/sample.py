@@ -34,7 +34,8 @@ def sample(
     label: int | None = None,
     interpolate: bool = False,
     animate: bool = False,
-    at: int | None = None,
+    at: int | str | None = None,
+    changed_code: bool = False,
 ) -> Path:
     """Draw from the run in `path` and say where the picture lies.
 
@@ -45,7 +46,7 @@ def sample(
         if count is not None or shape is not None or label is not None or at is not None:
             raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
-    trained = open_trained(path, zoo, device, at)
+    trained = open_trained(path, zoo, device, at, changed_code)
     if shape is not None and count is not None and not shape[0] * shape[1] - shape[1] < count <= shape[0] * shape[1]:
         raise UsageError(f"-n {count} images do not fill a grid of {shape[0]}x{shape[1]}; give one of the two.")
     rows, columns = shape or _shape(count, trained.run.recipe.grid_shape)

@@ -94,8 +94,8 @@ def test_evaluate_prints_a_table_or_json(run: Path) -> None:
     (line,) = json.loads(result.stdout)
     assert line["score"] == "fid-domain"
     assert line["value"] > 0
-    assert line["card"]["samples"] == 64
-    assert line["card"]["dataset"]["images"] == 1498
+    assert line["card"]["measure"]["fakes"] == 64
+    assert line["card"]["measure"]["reals"]["images"] == 1498
 
 
 def test_dry_run_prints_a_recipe_that_recipe_reads(tmp_path: Path) -> None:

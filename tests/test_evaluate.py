@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from ganzoo import Choice, GanzooError, UsageError
+from ganzoo import Choice, GanzooError, UsageError, scoring
 from ganzoo.assembly import plan
+from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluate import evaluate
 from ganzoo.run import Run
 from ganzoo.sample import sample
@@ -51,29 +54,43 @@ def test_a_score_has_a_card_that_says_how_it_was_made(run):
     assert 0 < brightness["value"] < 1
     assert (reals["value"], fakes["value"]) == (1498, 600)
     card = brightness["card"]
-    assert card["evaluator"]["location"] == BRIGHTNESS
-    assert len(card["evaluator"]["sha256"]) == 64
-    assert card["evaluator"]["options"] == {"layer": "pixels", "fails": False}
-    assert card["extractor"] == {"name": f"{tiny.__file__}:Pixels", "layer": "pixels", "digest": "pixels-1"}
-    assert card["dataset"] | {"sha256": ""} == {
-        "choice": "digits:size=8",
-        "split": "train",
+    measure = card["measure"]
+    assert measure["evaluator"]["location"] == BRIGHTNESS
+    assert len(measure["evaluator"]["sha256"]) == 64
+    assert measure["evaluator"]["options"] == {"layer": "pixels", "fails": "", "held_out": False}
+    assert measure["extractor"] | {"sha256": ""} == {
+        "name": f"{tiny.__file__}:Pixels",
+        "location": f"{tiny.__file__}:Pixels",
         "sha256": "",
-        "images": 1498,
+        "options": {},
+        "layer": "pixels",
+        "digest": "pixels-1",
+        "preprocessing": "none",
     }
-    assert len(card["dataset"]["sha256"]) == 64
-    expected = {
-        "images": "1x8x8",
-        "samples": 600,
-        "seed": 3,
-        "weights": "averaged",
-        "images_seen": 128,
-        "precision": "fp32",
-    }
-    assert {name: card[name] for name in expected} == expected
+    reals_of = {"dataset": "digits:size=8", "split": "train", "sha256": "", "images": 1498}
+    assert measure["reals"] | {"sha256": ""} == reals_of
+    assert len(measure["reals"]["sha256"]) == 64
+    assert (measure["fakes"], measure["shape"], measure["precision"]) == (600, "1x8x8", "fp32")
+    assert (card["protocol"], len(card["digest"])) == ("default", 16)
+    assert card["subject"] == {"weights": "averaged", "images_seen": 128, "training_seed": 0, "seed": 3}
     assert card["versions"].keys() >= {"torch-ganzoo", "torch"}
     assert datetime.fromisoformat(card["time"]).tzinfo is not None
-    assert reals["card"] == card
+    assert (brightness["step"], brightness["images"], brightness["training"]) == (8, 128, False)
+    assert reals["card"]["measure"] == measure | {"score": "reals"}
+
+
+def test_cards_tell_what_can_be_compared(run):
+    digest = {name: score(run, **more)[0]["card"]["digest"] for name, more in (
+        ("plain", {}),
+        ("other latents", {"seed": 5}),
+        ("earlier", {"at": 64}),
+        ("fewer fakes", {"samples": 599}),
+        ("test images", {"protocol": "lucic2018"}),
+    )}  # fmt: skip
+    assert digest["plain"] == digest["other latents"] == digest["earlier"]
+    assert len(set(digest.values())) == 3
+    other = score(run, f"{BRIGHTNESS}:held_out=yes")[0]["card"]
+    assert other["digest"] not in digest.values()
 
 
 def test_scores_are_appended_to_the_run_and_nothing_else_is_touched(run):
@@ -102,45 +119,93 @@ def test_a_score_is_a_function_of_the_seed(run):
 
 def test_the_fakes_are_those_of_the_generator_that_was_asked_for(run):
     new, old = (score(run, at=at) for at in (None, 64))
-    assert (new[0]["card"]["images_seen"], old[0]["card"]["images_seen"]) == (128, 64)
+    assert (new[0]["images"], old[0]["images"]) == (128, 64)
     assert new[0]["value"] != old[0]["value"]
     with pytest.raises(GanzooError, match="has no generator saved at 65 images; it has them at 64, 128 images"):
         score(run, at=65)
 
 
-def test_the_reals_are_those_of_the_split(run):
-    train, test = (score(run, split=split) for split in ("train", "test"))
+def test_the_reals_are_those_of_the_protocol(run):
+    train, test = (score(run, protocol=protocol) for protocol in ("default", "lucic2018"))
     assert (train[1]["value"], test[1]["value"]) == (1498, 299)
-    assert train[0]["card"]["dataset"]["sha256"] != test[0]["card"]["dataset"]["sha256"]
-    assert test[0]["card"]["dataset"]["split"] == "test"
+    reals = [lines[0]["card"]["measure"]["reals"] for lines in (train, test)]
+    assert reals[0]["sha256"] != reals[1]["sha256"]
+    assert reals[1]["split"] == "test"
+    assert score(run, f"{BRIGHTNESS}:held_out=yes")[1]["value"] == 1498 + 299
 
 
-def test_evaluators_of_one_extractor_share_its_passes(run):
+def passes_of(run: Path, *evaluators: str) -> int:
     pixels = ZOO.load("extractors", Choice(f"{tiny.__file__}:Pixels"))
-    passes = []
-    for evaluators in ([BRIGHTNESS], [BRIGHTNESS, BRIGHTNESS]):
-        before = pixels.passes
-        results = score(run, *evaluators)
-        passes.append(pixels.passes - before)
-    assert passes[0] == passes[1] > 2
-    assert len(results) == 6
-    assert results[0]["value"] == results[3]["value"]
+    before = pixels.passes
+    score(run, *evaluators)
+    return int(pixels.passes - before)
+
+
+def test_evaluators_of_one_extractor_share_its_passes_and_the_reals_are_seen_once(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    fakes, reals, held_out = 3, 3, 1  # batches
+    twin = f"{tiny.__file__}:Darkness"
+    assert passes_of(run, BRIGHTNESS, twin) == reals + fakes
+    assert passes_of(run, BRIGHTNESS, twin) == fakes
+    assert passes_of(run, f"{BRIGHTNESS}:held_out=yes") == reals + held_out + fakes
+    assert passes_of(run, f"{BRIGHTNESS}:held_out=yes") == fakes
+    files = list((tmp_path / "statistics").iterdir())
+    assert len(files) == 3
+    known = score(run)[0]["value"]
+    for file in files:  # damaged: as if it were not there, and made again
+        file.write_bytes(file.read_bytes()[:-1] + b"\x55")
+    assert passes_of(run, BRIGHTNESS) == reals + fakes
+    assert score(run)[0]["value"] == known
+    for file in files:
+        file.write_bytes(b"no such thing")
+    assert passes_of(run, BRIGHTNESS) == reals + fakes
+
+
+def test_statistics_of_other_versions_are_not_used(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    passes_of(run, BRIGHTNESS)
+    monkeypatch.setattr(scoring, "version", lambda name: "another")
+    assert passes_of(run, BRIGHTNESS) == 6
+
+
+def test_two_scores_of_one_name_are_refused(run):
+    with pytest.raises(UsageError, match="both give the score 'brightness'"):
+        score(run, BRIGHTNESS, f"{BRIGHTNESS}:held_out=yes")
+
+
+def test_the_random_state_of_the_process_is_left_as_it_was(run):
+    def state() -> tuple[Any, ...]:
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    fakes = [(torch.zeros(50, 1, 8, 8, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))]
+    states = []
+    for scores in (False, True):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        if scores:
+            choices = [Choice(BRIGHTNESS), Choice("fid-domain")]
+            digits = Choice("digits", {"size": 8})
+            scoring.Scorer(ZOO, digits, choices, CPU, Protocol.named("default")).score(fakes, {})
+        states.append(state())
+    assert states[0] == states[1]
 
 
 def test_the_domain_score_is_the_default(run):
     (line,) = evaluate(run, ZOO, CPU, samples=200)
     assert line["score"] == "fid-domain"
     assert line["value"] > 1
-    assert line["card"]["evaluator"]["id"] == "torch-ganzoo/fid-domain"
+    assert line["card"]["measure"]["evaluator"]["id"] == "torch-ganzoo/fid-domain"
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"samples": 1}, "--samples 1: a score needs at least 2 images"),
-        ({"evaluators": f"{BRIGHTNESS}:layer=nothing"}, "its extractor has no layer 'nothing'; it has pixels, broken"),
+        ({"evaluators": f"{BRIGHTNESS}:layer=nothing"}, "has no layer 'nothing'; it has pixels, broken"),
         ({"evaluators": f"{BRIGHTNESS}:layer=broken"}, "The real images have features that are not finite"),
-        ({"evaluators": f"{BRIGHTNESS}:fails=yes"}, "There is no telling"),
+        ({"evaluators": f"{BRIGHTNESS}:fails=error"}, "There is no telling"),
+        ({"evaluators": f"{BRIGHTNESS}:fails=nan"}, "gave brightness = nan, which is no number between 0 and 1"),
+        ({"protocol": "lucic"}, "There is no protocol 'lucic'. Did you mean 'lucic2018'"),
+        ({"at": "best"}, "has no best generator: it was not scored while it was trained"),
         ({"evaluators": "fid-domane"}, "There is no evaluator 'fid-domane'. Did you mean 'fid-domain'"),
         ({"evaluators": "fid-domain:layer=3"}, "Evaluator fid-domain has no option 'layer'"),
     ],

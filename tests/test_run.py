@@ -259,7 +259,9 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
         run.append("stats.jsonl", {"step": step, "images": 10 * step, **({"partial": True} if step == 3 else {})})
     with open(run.path / "stats.jsonl", "a") as file:
         file.write('{"step": 6')
-    run.append("scores.jsonl", {"images_seen": 50})
+    by_hand, *trained = [{"step": step, "training": step < 5} for step in (5, 3, 4)]
+    for line in (by_hand, *trained, {"step": 3, "training": True, "partial": True}):
+        run.append("scores.jsonl", line)
     for folder in ("samples", "generators"):
         for images in (0, 10, 30, 40):
             run.file(folder, Moment(0, images, 0), ".x").touch()
@@ -272,7 +274,7 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
     for folder in ("samples", "generators"):
         left = sorted(path.name for path in (run.path / folder).iterdir())
         assert left == ["000000000.x", "000000010.x", "000000030.x", "notes.txt"]
-    assert run.lines("scores.jsonl") == [{"images_seen": 50}]
+    assert run.lines("scores.jsonl") == [by_hand, trained[0]]
     run.cut_back(Moment(3, 30, 1.0))
     shutil.rmtree(run.path / "samples")
     run.cut_back(Moment(0, 0, 0.0))

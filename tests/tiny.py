@@ -5,6 +5,7 @@ Also a location: `tests/tiny.py:Tiny`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import click
@@ -155,24 +156,53 @@ class Brightness(ganzoo.Evaluator):
     """How much brighter or darker the fakes are, and how many of each there were."""
 
     extractor = f"{__file__}:Pixels"
-    directions = {"brightness": "lower", "reals": "higher", "fakes": "higher"}
+    scores = {
+        "brightness": ganzoo.Score("lower", 0, 1),
+        "reals": ganzoo.Score("higher"),
+        "fakes": ganzoo.Score("higher"),
+    }
 
-    def __init__(self, *, layer: str = "pixels", fails: bool = False) -> None:
-        self.layer, self.fails = layer, fails
+    def __init__(self, *, layer: str = "pixels", fails: str = "", held_out: bool = False) -> None:
+        self.layer, self.fails, self.held_out = layer, fails, held_out
 
     def reset(self, dimensions: int, device: torch.device) -> None:
         """Forget everything."""
         assert dimensions == 64
-        self.features: dict[bool, list[Tensor]] = {True: [], False: []}
+        self.sums: dict[str, Tensor] = {}
 
-    def update(self, features: Tensor, real: bool) -> None:
+    def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
         """Take in features (N, 64)."""
-        self.features[real].append(features)
+        assert len(labels) == len(features)
+        counted = torch.stack(
+            [features.double().mean(1).sum(), torch.tensor(float(len(features)), dtype=torch.float64)]
+        )
+        self.sums[origin] = self.sums.get(origin, 0) + counted
 
     def compute(self) -> dict[str, float]:
         """The difference of the means, and the counts."""
-        if self.fails:
+        if self.fails == "error":
             raise ganzoo.GanzooError("There is no telling.")
-        reals, fakes = (torch.cat(self.features[real]) for real in (True, False))
-        difference = (reals.double().mean() - fakes.double().mean()).abs().item()
-        return {"brightness": difference, "reals": float(len(reals)), "fakes": float(len(fakes))}
+        (real, reals), (fake, fakes) = self.sums["reals"].tolist(), self.sums["fakes"].tolist()
+        if self.held_out:
+            reals += self.sums["held-out"][1].item()
+        torch.rand(3)  # an evaluator may draw
+        value = float("nan") if self.fails == "nan" else abs(real / self.sums["reals"][1].item() - fake / fakes)
+        return {"brightness": value, "reals": reals, "fakes": fakes}
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The sums of the reals."""
+        return {origin: value for origin, value in self.sums.items() if origin != "fakes"}
+
+    def restore(self, statistics: Mapping[str, Tensor]) -> None:
+        """Take up the sums of the reals."""
+        self.sums.update(statistics)
+
+
+class Darkness(Brightness):
+    """The same under other names."""
+
+    scores = {f"{name}-again": score for name, score in Brightness.scores.items()}
+
+    def compute(self) -> dict[str, float]:
+        """The same numbers."""
+        return {f"{name}-again": value for name, value in super().compute().items()}

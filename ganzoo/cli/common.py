@@ -77,6 +77,25 @@ def data_dir_option(command: _Command) -> _Command:
     )(command)
 
 
+def _use_inception_weights(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        os.environ["GANZOO_INCEPTION_WEIGHTS"] = str(value.expanduser().resolve())
+
+
+def inception_weights_option(command: _Command) -> _Command:
+    """--inception-weights, for this process and those it starts."""
+    return click.option(
+        "--inception-weights",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        expose_value=False,
+        callback=_use_inception_weights,
+        envvar="GANZOO_INCEPTION_WEIGHTS",
+        show_envvar=True,
+        metavar="FILE",
+        help="The Inception-v3 weights of FID, where they are not to be fetched.",
+    )(command)
+
+
 def json_option(command: _Command) -> _Command:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout.")(command)
@@ -91,6 +110,29 @@ def device_option(default: str | None = "auto") -> Callable[[_Command], _Command
         show_default=default is not None,
         help="Where to compute.",
     )
+
+
+class At(click.ParamType):
+    """A number of images seen, or the word best."""
+
+    name = "IMAGES|best"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or "best"."""
+        return "best" if value == "best" else click.IntRange(0).convert(value, param, ctx)
+
+
+def at_option(command: _Command) -> _Command:
+    """--at."""
+    help = "The generator saved at this many images seen, or the best one scored in training.  [default: the newest]"
+    return click.option("--at", type=At(), metavar="IMAGES|best", help=help)(command)
+
+
+def changed_code_option(command: _Command) -> _Command:
+    """--accept-changed-code."""
+    return click.option(
+        "--accept-changed-code", "changed_code", is_flag=True, help="Go on although a part's file has changed."
+    )(command)
 
 
 def run_argument(command: _Command) -> _Command:

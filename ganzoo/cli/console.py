@@ -91,6 +91,11 @@ class Console:
             self._say(f"samples {path}")
 
     @hookimpl
+    def on_score(self, run: Run, moment: Moment, scores: list[dict[str, Any]]) -> None:
+        """Say how good the generator is."""
+        self._say(f"{run.path}: " + "  ".join(f"{line['score']} {line['value']:.4f}" for line in scores))
+
+    @hookimpl
     def on_checkpoint(self, run: Run, moment: Moment, path: Path) -> None:
         """Name the checkpoint, when asked to talk much."""
         if self.verbose:

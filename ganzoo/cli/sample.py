@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.common import Shape, device_named, device_option, json_option, print_json, run_argument
+from ganzoo.cli.common import (
+    Shape,
+    at_option,
+    changed_code_option,
+    device_named,
+    device_option,
+    json_option,
+    print_json,
+    run_argument,
+)
 
 
 @click.command()
@@ -17,7 +26,8 @@ from ganzoo.cli.common import Shape, device_named, device_option, json_option, p
 @click.option("--class", "label", type=click.IntRange(0), metavar="K", help="Only this class (conditional runs).")
 @click.option("--interpolate", is_flag=True, help="Walk between latents: a row a walk, or an animation with --gif.")
 @click.option("--gif", "animate", is_flag=True, help="The grids saved during training as a GIF.")
-@click.option("--at", type=click.IntRange(0), metavar="IMAGES", help="The generator saved at this many images seen.")
+@at_option
+@changed_code_option
 @click.option(
     "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help=".png, .gif, or .npy for the uint8 array."
 )
@@ -31,7 +41,8 @@ def sample(
     label: int | None,
     interpolate: bool,
     animate: bool,
-    at: int | None,
+    at: int | str | None,
+    changed_code: bool,
     out: Path | None,
     device: str,
     as_json: bool,
@@ -47,5 +58,7 @@ def sample(
     from ganzoo.sample import sample as draw
     from ganzoo.zoo import zoo
 
-    path = draw(run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at)
+    path = draw(
+        run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at, changed_code
+    )
     print_json({"run": str(run), "file": str(path)}) if as_json else click.echo(path)

@@ -10,9 +10,11 @@ import click
 
 from ganzoo.cli.common import (
     Part,
+    changed_code_option,
     data_dir_option,
     device_named,
     device_option,
+    inception_weights_option,
     json_option,
     note,
     pairs,
@@ -20,6 +22,7 @@ from ganzoo.cli.common import (
     run_argument,
 )
 from ganzoo.contract.errors import UsageError
+from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS, SAMPLINGS, Amount, Choice, Recipe
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -63,8 +66,20 @@ def _report(run: Any, moment: Any, verb: str, as_json: bool, quiet: bool) -> Non
         return
     click.echo(run.path)
     if not quiet:
+        _say_scores(run)
         note(
             f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}"
+        )
+
+
+def _say_scores(run: Any) -> None:
+    """Last and best, always both."""
+    best, lines = run.best(), [line for line in run.lines("scores.jsonl") if line.get("training")]
+    if best is not None:
+        last = next(line for line in reversed(lines) if line["score"] == best["score"])
+        note(
+            f"{best['score']} ({best['better']} is better): last {last['value']:.4f} at {last['images']} images, "
+            f"best {best['value']:.4f} at {best['images']}."
         )
 
 
@@ -88,7 +103,7 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
 @click.option(
     "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
 )
-@click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, or a named variant of the architecture.")
+@click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
 @click.option("--loss", "losses", multiple=True, type=Part("losses"), metavar="SPEC", help="A loss; several add up.")
 @click.option(
     "--augmentation",
@@ -106,6 +121,16 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
     metavar="SPEC",
     help="Sees the run and changes nothing.",
 )
+@click.option(
+    "-e", "evaluators", multiple=True, type=Part("evaluators"), metavar="SPEC", help="Scores the generator on the way."
+)
+@click.option("--score-every", metavar="N", help="Interval of scores, in the unit of the length, or '500 steps'.")
+@click.option("--score-samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
+@click.option(
+    "--best-by", metavar="SCORE", help="The score by which the best checkpoint is kept.  [default: the first]"
+)
+@inception_weights_option
 @click.option("--generator-optimizer", type=Part("optimizers"), metavar="SPEC", help="Moves the generator.")
 @click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Moves the discriminator.")
 @click.option("--turns", metavar="TURNS", help="Order of play: 'D,G' in turn, 'D+G' at once, 'D,D,D,D,D,G'.")
@@ -210,6 +235,7 @@ def _plan(
 @_length_options
 @device_option(None)
 @data_dir_option
+@changed_code_option
 @json_option
 @_talk_options
 def resume(
@@ -218,6 +244,7 @@ def resume(
     images: str | None,
     steps: str | None,
     device: str | None,
+    changed_code: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -234,5 +261,7 @@ def resume(
 
     length = _length(epochs, images, steps)
     watching = _watching(quiet, verbose)
-    resumed, moment = play_on(run, zoo(), device, length, watching=watching, note=note, capture=not no_capture)
+    resumed, moment = play_on(
+        run, zoo(), device, length, changed_code, watching=watching, note=note, capture=not no_capture
+    )
     _report(resumed, moment, "Resumed and finished", as_json, quiet)

@@ -28,7 +28,9 @@ class Protocol:
     def named(name: str) -> Protocol:
         """The protocol of that name. Raises UsageError where there is none."""
         if name not in PROTOCOLS:
-            raise UsageError(f"There is no protocol {name!r}.{did_you_mean(name, PROTOCOLS)} Known: {', '.join(PROTOCOLS)}.")
+            raise UsageError(
+                f"There is no protocol {name!r}.{did_you_mean(name, PROTOCOLS)} Known: {', '.join(PROTOCOLS)}."
+            )
         return PROTOCOLS[name]
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.protocol import Protocol
 
 UNITS = ("steps", "images", "epochs")
 SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
+_INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
 _LOCATION = re.compile(r"^(?P<name>.+\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
 _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
@@ -144,6 +146,8 @@ class Recipe:
     losses: tuple[Choice, ...] = (Choice("nonsaturating"),)
     augmentations: tuple[Choice, ...] = ()
     observers: tuple[Choice, ...] = ()
+    #: what the generator is scored by during the training and at its end; nothing of it reaches the training
+    evaluators: tuple[Choice, ...] = ()
     #: order of play of one step, see `parse_turns`
     turns: str = "D,G"
     #: the generator's mode when it draws fakes for a turn that does not move it: training, or inference (moving
@@ -166,6 +170,12 @@ class Recipe:
     tick_every: Amount = Amount(50, "steps")
     samples_every: Amount = Amount(1, "epochs")
     checkpoint_every: Amount = Amount(5, "epochs")
+    score_every: Amount = Amount(5, "epochs")
+    #: how scores are measured, see `ganzoo.contract.protocol`, and the number of fakes; 0 for the protocol's
+    protocol: str = "default"
+    score_samples: int = 0
+    #: the score by which the best checkpoint is kept; empty for the first of the first evaluator
+    best_by: str = ""
     #: rows x columns of the sample grid
     grid: str = "4x4"
 
@@ -178,10 +188,11 @@ class Recipe:
         parse_turns(self.turns)
         parse_subset(self.subset, 1)
         self.grid_shape  # noqa: B018  (a bad grid is refused here)
-        for name, least in (("batch_size", 1), ("average_half_life", 0), ("seed", 0)):
+        for name, least in (("batch_size", 1), ("average_half_life", 0), ("score_samples", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
-        for name in ("length", "tick_every", "samples_every", "checkpoint_every"):
+        Protocol.named(self.protocol)
+        for name in ("length", *_INTERVALS):
             if getattr(self, name).count < 1:
                 raise UsageError(f"{name} must be at least 1 {getattr(self, name).unit}, not {getattr(self, name)}.")
         if not self.losses:
@@ -204,11 +215,7 @@ class Recipe:
                     f"A recipe has no field {name!r}.{did_you_mean(name, names)} It has: {', '.join(names)}."
                 )
         unit = Amount.parse(changes.get("length", self.length)).unit
-        intervals = {
-            name: Amount.parse(changes[name], unit)
-            for name in ("tick_every", "samples_every", "checkpoint_every")
-            if name in changes
-        }
+        intervals = {name: Amount.parse(changes[name], unit) for name in _INTERVALS if name in changes}
         return dataclasses.replace(self, **{**changes, **intervals})
 
     def to_dict(self) -> dict[str, Any]:
@@ -237,16 +244,16 @@ class Recipe:
 
 
 def _typed(name: str, value: Any) -> Any:
-    if name in ("losses", "augmentations", "observers"):
+    if name in ("losses", "augmentations", "observers", "evaluators"):
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(Choice.parse(item) for item in items)
     if value is None and name in ("architecture", "dataset", "discriminator_optimizer"):
         return None
     if name in ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer"):
         return None if name == "discriminator_optimizer" and value == "shared" else Choice.parse(value)
-    if name in ("length", "tick_every", "samples_every", "checkpoint_every"):
+    if name in ("length", *_INTERVALS):
         return Amount.parse(value)
-    if name in ("batch_size", "average_half_life", "seed"):
+    if name in ("batch_size", "average_half_life", "score_samples", "seed"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value

@@ -1,0 +1,225 @@
+"""Session: one process's part in a run: steps until the clock has run out, and the chores between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ganzoo import checkpoint, pictures
+from ganzoo.assembly import Table, class_names, short_name
+from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.recipe import Amount
+from ganzoo.engine import ranks
+from ganzoo.engine.clock import Clock
+from ganzoo.engine.game import play
+from ganzoo.engine.graph import StepGraph
+from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
+from ganzoo.observers import Observers
+from ganzoo.run import Run
+from ganzoo.scoring import Scorer, fakes_of
+from ganzoo.signals import Signals
+
+
+class Session:
+    """One process's part in a run: the table, the clock, the files, and those who watch."""
+
+    def __init__(
+        self,
+        run: Run,
+        table: Table,
+        observers: Observers,
+        note: Callable[[str], None],
+        capture: bool = True,
+        scorer: Scorer | None = None,
+    ) -> None:
+        self.run, self.table, self.observers, self.note, self.scorer = run, table, observers, note, scorer
+        game, recipe = table.game, table.recipe
+        self.clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+        self.seconds = 0.0
+        #: of `seconds`, what went into scores
+        self.scoring_seconds = 0.0
+        self._saved_step = -1
+        self._since = time.perf_counter()
+        self._ticked = (0, 0.0)
+        rows, columns = recipe.grid_shape
+        self.columns = columns
+        self.fixed_latents = draw_latents(table.architecture, rows * columns, table.device, recipe.seed)
+        classes = table.dataset.spec.classes if table.architecture.conditional else 1
+        # a conditional grid shows one class a row
+        self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(columns)
+        self.step = StepGraph(table.device, game.random, capture)
+        self._said_eager = False
+
+    def restore(self, saved: checkpoint.Saved | None) -> None:
+        """Take up a checkpoint, or begin where the run has none yet; either way, forget what lies beyond."""
+        if saved is not None:
+            for note in saved.notes:
+                self.note(note)
+            self.table.game.restore(saved.tensors)
+            self.clock.step, self.seconds = saved.meta["step"], saved.meta["seconds"]
+            self.scoring_seconds = saved.meta.get("scoring_seconds", 0.0)
+            self._ticked = (saved.meta["ticked_images"], saved.meta["ticked_seconds"])
+        if self.run.writes:
+            self._cut_back()
+
+    def _cut_back(self) -> None:
+        """Leave the files as an uninterrupted run would have them now."""
+        moment, recipe = self.clock.moment, self.table.recipe
+        self.run.cut_back(moment)
+        kept = {"samples": (recipe.samples_every,), "generators": (recipe.checkpoint_every, *self._score_every)}
+        for folder, intervals in kept.items():
+            if not any(map(self.clock.crossed, intervals)):
+                for file in (self.run.path / folder).glob(f"{moment.images:09d}.*"):
+                    file.unlink()
+
+    @property
+    def _score_every(self) -> tuple[Amount, ...]:
+        return (self.table.recipe.score_every,) if self.table.recipe.evaluators else ()
+
+    def play(self, stop: Signals) -> None:
+        """The loop: steps until the clock has run out, chores between them."""
+        clock, game, feed, recipe = self.clock, self.table.game, self.table.feed, self.table.recipe
+        chores = [(recipe.tick_every, self.tick), (recipe.samples_every, self.save_samples)]
+        chores += [(interval, self.score) for interval in self._score_every]
+        if clock.step == 0:
+            self.save_samples()
+        self._since = time.perf_counter() - self.seconds
+        while not clock.done and not ranks.any_rank(bool(stop.number)):
+            game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
+            batches = feed.fill(clock.step)  # which images: a pure function of the step
+            game.advance(clock.images)  # learning rates and other schedules, in place
+            self.step(tuple(len(batch.labels) for batch in batches), lambda batches=batches: play(game, batches))  # type: ignore[misc]
+            clock.step += 1
+            self.run.begun = True
+            for interval, chore in chores:
+                if clock.crossed(interval):
+                    chore()
+            if clock.crossed(recipe.checkpoint_every) and not clock.done:
+                self.save_checkpoint()
+        self._end()
+
+    def _end(self) -> None:
+        """The last checkpoint; before it, where the run has come to its end, the last lines and pictures.
+
+        In this order, so that a crash in between is a run that has not come to its end. The state is taken first: what
+        a longer run would take back must not be in it.
+        """
+        state = self._snapshot()
+        if self.clock.done:
+            if not self.clock.crossed(self.table.recipe.tick_every):
+                self.tick(partial=True)
+            if not self.clock.crossed(self.table.recipe.samples_every):
+                self.save_samples()
+            if self.scorer is not None and not any(map(self.clock.crossed, self._score_every)):
+                self.score(partial=True)
+        self._commit(*state)
+
+    # --- chores ---
+
+    def tick(self, partial: bool = False) -> None:
+        """Means since the last tick into stats.jsonl, then to the observers. Raises GanzooError for one not finite."""
+        scalars = self.table.game.meter.read()
+        if not scalars:
+            return
+        bad = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if bad:
+            raise GanzooError(
+                f"The training has diverged: {bad[0]} is {scalars[bad[0]]} at step {self.clock.step}. The last good "
+                f"checkpoint is kept; train anew with a lower learning rate, or with a penalty, "
+                f"--loss nonsaturating --loss r1."
+            )
+        if self.step.reason and self.table.device.type == "cuda" and not self._said_eager:
+            self._said_eager = True
+            self.note(f"Steps are played eagerly: {self.step.reason}.")
+        moment, self.seconds = self.clock.moment, time.perf_counter() - self._since
+        images, seconds = self._ticked
+        playing = self.seconds - self.scoring_seconds
+        rate = (moment.images - images) / max(playing - seconds, 1e-9)
+        self._ticked = (moment.images, playing)
+        line = {
+            "step": moment.step,
+            "images": moment.images,
+            "epoch": moment.epochs,
+            **{name: round(value, 6) for name, value in scalars.items()},
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(rate, 1),
+            **({"partial": True} if partial else {}),
+        }
+        if self.run.writes:
+            self.run.append("stats.jsonl", line)
+            self.observers.tell("on_tick", run=self.run, moment=moment, scalars=line)
+
+    def save_samples(self) -> None:
+        """A grid of the fixed latents, named by images seen."""
+        if not self.run.writes:
+            return
+        table, moment = self.table, self.clock.moment
+        images = draw_all(table.game.average.network, table.architecture, self.fixed_latents, self.fixed_labels)
+        names = class_names(table.dataset)
+        rows = self.fixed_labels[:: self.columns].tolist() if table.architecture.conditional else []
+        title = (
+            f"{short_name(table.recipe.architecture)} · {short_name(table.recipe.dataset)} · epoch {moment.epochs:.4g}"
+        )
+        path = self.run.file("samples", moment, ".png")
+        pictures.save_png(pictures.grid(images, self.columns, title, [names[label] for label in rows]), path)
+        self.observers.tell("on_samples", run=self.run, moment=moment, path=path)
+
+    def score(self, partial: bool = False) -> None:
+        """Score the generator as it stands, write it down, and keep the checkpoint of this moment if it is the best."""
+        if self.scorer is None:
+            return
+        started, game, recipe, moment = time.perf_counter(), self.table.game, self.table.recipe, self.clock.moment
+        subject = {
+            "weights": "averaged" if recipe.average_half_life else "raw",
+            "images_seen": moment.images,
+            "training_seed": recipe.seed,
+        }
+        fakes = fakes_of(
+            game.average.network, game.architecture, game.images, self.scorer.samples, game.device, self.scorer.seed
+        )
+        when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": True}
+        when |= {"partial": True} if partial else {}
+        lines = [{**line, **when} for line in self.scorer.score(fakes, subject)]
+        for line in lines:
+            self.run.append("scores.jsonl", line)
+        self.scoring_seconds += time.perf_counter() - started
+        self.observers.tell("on_score", run=self.run, moment=moment, scores=lines)
+        if not self.clock.done:
+            self.save_checkpoint()  # what was scored lies on disk: it can be scored again, and gone back to
+
+    def save_checkpoint(self) -> None:
+        """The whole state, and the generator alone beside it."""
+        self._commit(*self._snapshot())
+
+    def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        moment = self.clock.moment
+        self.seconds = time.perf_counter() - self._since
+        meta = {
+            "step": moment.step,
+            "images": moment.images,
+            "seconds": self.seconds,
+            "scoring_seconds": self.scoring_seconds,
+            "ticked_images": self._ticked[0],
+            "ticked_seconds": self._ticked[1],
+        }
+        return {name: value.detach().clone() for name, value in self.table.game.state().items()}, meta
+
+    def _commit(self, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        if not self.run.writes or self._saved_step == meta["step"]:
+            return
+        game, moment = self.table.game, self.clock.moment
+        checkpoint.refuse_infinite(state)  # nor is anybody to draw from such a generator
+        # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
+        self.run.sync("stats.jsonl")
+        self.run.sync("scores.jsonl")
+        generator = checkpoint.tensors_to_bytes(game.average.network.state_dict(), {"images": str(moment.images)})
+        checkpoint.write_atomically(self.run.file("generators", moment, ".safetensors"), generator)
+        best = self.run.best()
+        spared = {f"{best['images']:09d}"} if best else set()
+        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", state, meta, spared=spared)
+        self._saved_step = moment.step
+        self.observers.tell("on_checkpoint", run=self.run, moment=moment, path=path)

@@ -1,0 +1,66 @@
+"""What is known of the reals already: statistics kept on disk, so that no evaluation computes them twice.
+
+    CACHE/statistics/KEY.safetensors
+
+The key is a digest of all they depend on. The facts behind it and a digest of the tensors lie in the file itself; one
+that is damaged, or of other facts, counts as absent. Files are whole or absent, so any number of processes may share
+the folder: at worst two compute the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ganzoo.checkpoint import tensors_to_bytes, write_atomically
+from ganzoo.contract.images import cache_dir
+
+
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """sha256 of plain data, the same for the same data in any order of keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def path_of(facts: Mapping[str, Any]) -> Path:
+    """Where the statistics of these facts lie."""
+    return cache_dir() / "statistics" / f"{digest_of(facts)[:32]}.safetensors"
+
+
+def load(facts: Mapping[str, Any], device: torch.device) -> dict[str, Tensor] | None:
+    """The statistics of these facts on `device`; None where there are none, or none that are whole."""
+    try:
+        with safetensors.safe_open(path_of(facts), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            metadata = file.metadata() or {}
+    except (OSError, safetensors.SafetensorError):
+        return None
+    if metadata != _metadata(facts, tensors):
+        return None
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def save(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Keep the statistics of these facts; one that cannot be kept is computed again next time."""
+    path = path_of(facts)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, tensors_to_bytes(tensors, _metadata(facts, tensors)))
+    except OSError:
+        return  # a read-only or full cache folder must not cost a score
+
+
+def _metadata(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        sha.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        sha.update(value.numpy().tobytes())
+    return {"facts": json.dumps(facts, sort_keys=True), "sha256": sha.hexdigest()}

@@ -1,0 +1,211 @@
+"""Scores made while training: they disturb nothing, survive what a training survives, and keep the best."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+import ganzoo
+from ganzoo import Amount, Choice, Moment, Recipe, UsageError, checkpoint
+from ganzoo.assembly import open_trained, plan
+from ganzoo.evaluate import evaluate
+from ganzoo.run import Run
+from ganzoo.train import Interrupted, resume, start
+from ganzoo.zoo import Zoo
+
+CPU, ZOO = torch.device("cpu"), Zoo()
+BRIGHTNESS = f"{tiny.__file__}:Brightness"
+SCORED = {"evaluators": [BRIGHTNESS], "score_every": "3 steps", "score_samples": 64}
+
+
+def recipe(steps: int = 10, **changes: Any) -> Recipe:
+    fields = {"subset": "first 40", "length": f"{steps} steps", "checkpoint_every": "2 steps", **changes}
+    return plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)
+
+
+def play(out: Path, steps: int = 10, **changes: Any) -> Path:
+    start(recipe(steps, **changes), out, ZOO, CPU, note=lambda text: None)
+    return out
+
+
+def state(out: Path) -> dict[str, Any]:
+    saved = checkpoint.load_latest(out / "checkpoints")
+    assert saved is not None
+    return {name: value.tolist() for name, value in saved.tensors.items()}
+
+
+def scores(out: Path) -> list[tuple[Any, ...]]:
+    return [
+        (line["score"], line["value"], line["step"], line["images"], line.get("partial", False))
+        for line in Run.open(out).lines("scores.jsonl")
+        if line["training"]
+    ]
+
+
+def left(out: Path) -> dict[str, Any]:
+    """All that depends on what was played and not on when."""
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    return {"names": names, "state": state(out), "scores": scores(out)}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return play(tmp_path_factory.mktemp("scored") / "run", **SCORED)
+
+
+def test_scores_come_at_their_interval_and_at_the_end(scored):
+    found = scores(scored)
+    assert [row[2] for row in found if row[0] == "brightness"] == [3, 6, 9, 10]
+    assert [row[4] for row in found if row[0] == "brightness"] == [False, False, False, True]
+    assert {row[0] for row in found} == {"brightness", "reals", "fakes"}
+    assert {row[1] for row in found if row[0] == "fakes"} == {64}
+
+
+def test_scores_change_no_bit_of_the_training(scored, tmp_path):
+    plain = play(tmp_path / "plain")
+    assert state(scored) == state(plain)
+    for name in ("samples", "generators"):
+        for file in (plain / name).iterdir():
+            assert file.read_bytes() == (scored / name / file.name).read_bytes()
+
+
+def test_what_was_scored_can_be_scored_again(scored):
+    for line in [line for line in Run.open(scored).lines("scores.jsonl") if line["score"] == "brightness"]:
+        again = evaluate(scored, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64, at=line["images"])[0]
+        assert again["value"] == line["value"]
+        assert again["card"]["digest"] == line["card"]["digest"]
+
+
+def test_the_best_is_kept_beside_the_last_two(tmp_path):
+    class Worse:
+        """Moves the best to the first score, whatever the networks do."""
+
+        @ganzoo.hookimpl
+        def on_score(self, run: Run, moment: Moment, scores: list[dict[str, Any]]) -> None:
+            order.append(moment.images)
+
+    order: list[int] = []
+    out = tmp_path / "run"
+    fields = {**SCORED, "best_by": "reals", "score_every": "2 steps"}  # always 1498: the first of equals is the best
+    start(recipe(12, **fields), out, ZOO, CPU, note=lambda text: None, watching={"worse": Worse()})
+    best = Run.open(out).best()
+    assert best is not None
+    assert (best["score"], best["images"]) == ("reals", order[0])
+    kept = sorted(int(path.name) for path in (out / "checkpoints").iterdir())
+    assert kept == [order[0], *order[-2:]]
+    trained = open_trained(out, ZOO, CPU, "best")
+    assert trained.images_seen == order[0]
+    assert order[0] < open_trained(out, ZOO, CPU).images_seen
+
+
+def test_best_is_the_lowest_or_the_highest_of_what_was_measured_alike(tmp_path):
+    run = Run(tmp_path, Recipe())
+    assert run.best() is None
+    for value, digest, better in ((1.0, "a", "lower"), (0.1, "b", "lower"), (2.0, "a", "lower")):
+        card = {"digest": digest}
+        run.append("scores.jsonl", {"score": "x", "value": value, "better": better, "training": True, "card": card})
+    run.append("scores.jsonl", {"score": "x", "value": 0.0, "better": "lower", "training": False, "card": card})
+    assert run.best()["value"] == 1.0
+    for value in (3.0, 5.0, 4.0):
+        card = {"digest": "c"}
+        run.append("scores.jsonl", {"score": "y", "value": value, "better": "higher", "training": True, "card": card})
+    assert Run(tmp_path, Recipe(best_by="y")).best()["value"] == 5.0
+
+
+@pytest.mark.parametrize("stop", range(1, 10))
+def test_a_run_stopped_anywhere_and_resumed_has_the_same_scores(scored, tmp_path, stop):
+    class Stop:
+        """Ends the run in the middle."""
+
+        @ganzoo.hookimpl
+        def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
+            if moment.step == stop:
+                raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        start(recipe(**SCORED, tick_every="1 steps"), out, ZOO, CPU, note=lambda text: None, watching={"stop": Stop()})
+    resume(out, ZOO, note=lambda text: None)
+    assert left(out)["scores"] == scores(scored)[: len(left(out)["scores"])]
+    assert state(out).keys() == state(scored).keys()
+    assert len(left(out)["scores"]) == 12
+
+
+def test_a_crash_before_the_last_checkpoint_is_a_run_that_has_not_ended(scored, tmp_path):
+    class Die:
+        """Dies after the last score, before the last checkpoint."""
+
+        @ganzoo.hookimpl
+        def on_score(self, run: Run, moment: Moment, scores: list[dict[str, Any]]) -> None:
+            if moment.step == 10:
+                raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        start(recipe(**SCORED), out, ZOO, CPU, note=lambda text: None, watching={"die": Die()})
+    assert len(scores(out)) == 12
+    resume(out, ZOO, note=lambda text: None)
+    assert left(out) == left(scored)
+
+
+def test_a_longer_run_takes_back_the_score_of_its_end(scored, tmp_path):
+    short = play(tmp_path / "short", steps=7, **SCORED)
+    assert [row[2] for row in scores(short)][::3] == [3, 6, 7]
+    resume(short, ZOO, length=Amount(10, "steps"), note=lambda text: None)
+    assert scores(short) == scores(scored)
+    assert state(short) == state(scored)
+
+
+def test_the_share_of_scoring_is_said(tmp_path):
+    said: list[str] = []
+    start(recipe(**SCORED), tmp_path / "run", ZOO, CPU, note=said.append)
+    assert any(line.startswith("Scoring took ") and line.endswith("% of the run.") for line in said)
+
+
+def test_a_best_by_that_nobody_gives_is_refused_before_the_first_step(tmp_path):
+    with pytest.raises(
+        UsageError, match="--best-by 'fid' is not a score of this run; it has: brightness, reals, fakes"
+    ):
+        start(recipe(**SCORED, best_by="fid"), tmp_path / "run", ZOO, CPU, note=lambda text: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_part_whose_file_has_changed_is_refused_unless_told_otherwise(tmp_path):
+    copy = tmp_path / "mine.py"
+    copy.write_text(Path(tiny.__file__).read_text())
+    out = tmp_path / "run"
+    fields = {"length": "4 steps", "subset": "first 40", "losses": ["nonsaturating", f"{copy}:Remembering"]}
+    mine = plan(ZOO, Choice(f"{copy}:Tiny"), Choice("digits", {"size": 8}), None, fields)
+    with pytest.raises(Interrupted):
+        start(mine, out, ZOO, CPU, note=lambda text: None, watching={"stop": _Signal()})
+    copy.write_text(copy.read_text() + "\n# another thought\n")
+    for verb in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
+        with pytest.raises(ganzoo.GanzooError, match=r"mine\.py has changed since .* --accept-changed-code"):
+            verb()
+    evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64, changed_code=True)
+    resume(out, ZOO, changed_code=True, note=lambda text: None)
+
+
+class _Signal:
+    """Asks the run to stop, as Ctrl-C would."""
+
+    @ganzoo.hookimpl
+    def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_recipe_of_another_architecture_can_be_played(tmp_path):
+    mixed = plan(ZOO, Choice("dcgan-tutorial"), Choice("digits"), "mlp-vanilla", {"length": "2 steps"})
+    published = ZOO.load("architectures", Choice("mlp-vanilla")).recipe
+    assert [choice.name for choice in mixed.losses] == [choice.name for choice in published.losses]
+    assert (mixed.turns, mixed.batch_size) == (published.turns, published.batch_size)
+    assert mixed.architecture is not None
+    assert mixed.architecture.name == "dcgan-tutorial"
+    with pytest.raises(UsageError, match=r"has no recipe 'mlp-vanila'\. Did you mean 'mlp-vanilla'"):
+        plan(ZOO, Choice("dcgan-tutorial"), Choice("digits"), "mlp-vanila")
