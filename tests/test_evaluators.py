@@ -1,117 +1,178 @@
-"""Fréchet distances: against the formula, and what they must answer to bad input."""
+"""What every evaluator must do: the same answer whatever the batches, none to bad input, and no trace."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 import pytest
 import torch
+from scores import scores, show
 from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.datasets.digits import Digits
-from ganzoo_plugins.evaluators.frechet import FID, FIDDomain
+from ganzoo_plugins.evaluators._features import Sample, fixed_draws
+from ganzoo_plugins.evaluators.frechet import FIDDomain
 from ganzoo_plugins.extractors.domain import Domain
+from ganzoo_plugins.extractors.inception import LAYERS as INCEPTION_LAYERS
+from ganzoo_plugins.extractors.pixels import Pixels
 
-Evaluators = pytest.mark.parametrize("evaluator", [FID(), FIDDomain()], ids=["fid", "fid-domain"])
+#: options under which little data is enough
+OPTIONS = {"kid": {"subsets": 5, "subset_size": 20}, "kid-domain": {"subsets": 5, "subset_size": 20}}
+POINTS = {point.name: point for point in entry_points(group="ganzoo.evaluators") if "ganzoo_plugins" in point.value}
+Every = pytest.mark.parametrize("name", POINTS)
 
 
-def draw(count: int, dimensions: int, seed: int, offset: float = 0.0) -> Tensor:
-    """float32 features whose dimensions depend on each other."""
+def build(name: str) -> ganzoo.Evaluator:
+    return POINTS[name].load()(**OPTIONS.get(name, {}))
+
+
+def features(evaluator: ganzoo.Evaluator, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(dimensions, dimensions, generator=generator)
-    return torch.randn(count, dimensions, generator=generator) @ mixing + offset
+    if evaluator.extractor == "pixels":
+        return torch.rand(count, 1, 16, 16, generator=generator)
+    return torch.randn(count, 10, generator=generator)
 
 
-def score(evaluator: ganzoo.Evaluator, reals: Tensor, fakes: Tensor, batch: int = 64) -> float:
-    evaluator.reset(reals.shape[1], torch.device("cpu"))
-    for features in reals.split(batch):
-        evaluator.update(features, real=True)
-    for features in fakes.split(batch):
-        evaluator.update(features, real=False)
-    (value,) = evaluator.compute().values()
-    return value
+def sets(evaluator: ganzoo.Evaluator) -> tuple[Tensor, Tensor, Tensor]:
+    """Reals, fakes, held-out reals."""
+    return features(evaluator, 150, 1), features(evaluator, 130, 2) * 0.9, features(evaluator, 110, 3)
 
 
-def formula(reals: Tensor, fakes: Tensor) -> float:
-    """Heusel et al. 2017, equation 6, in its symmetric form: all square roots are of symmetric matrices."""
-    reals, fakes = reals.double(), fakes.double()
-    values, vectors = torch.linalg.eigh(reals.T.cov())
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ fakes.T.cov() @ root).clamp(min=0).sqrt().sum()
-    means = (reals.mean(0) - fakes.mean(0)).square().sum()
-    return float(means + reals.T.cov().trace() + fakes.T.cov().trace() - 2 * cross)
+def answer(name: str, batch: int = 64, **changes: Tensor) -> dict[str, float]:
+    evaluator = build(name)
+    reals, fakes, held_out = sets(evaluator)
+    given = {"reals": reals, "fakes": fakes, "held_out": held_out if evaluator.held_out else None} | changes
+    return scores(evaluator, **given, labels=torch.arange(len(given["fakes"])) % 10, batch=batch)
 
 
-@Evaluators
-def test_is_the_formula(evaluator: ganzoo.Evaluator) -> None:
-    reals, fakes = draw(500, 24, seed=1), draw(300, 24, seed=2, offset=0.5)
-    assert score(evaluator, reals, fakes) == pytest.approx(formula(reals, fakes), rel=1e-9)
+@Every
+def test_says_what_it_takes_and_gives(name: str) -> None:
+    evaluator = build(name)
+    layers = {"inception": INCEPTION_LAYERS, "domain": {"pre128": 128, "logits": 10}, "pixels": Pixels().layers}
+    assert evaluator.layer in layers[evaluator.extractor]
+    assert evaluator.cost
+    assert evaluator.minimum >= 2
+    found = answer(name)
+    assert found.keys() == evaluator.scores.keys()
+    for score, value in found.items():
+        meaning = evaluator.scores[score]
+        assert type(value) is float
+        assert math.isfinite(value)
+        assert meaning.low <= value <= meaning.high
+        assert meaning.better in ("lower", "higher")
 
 
-@pytest.mark.parametrize("offset", [1e4, 1e6])
-def test_stays_the_formula_far_from_the_origin(offset: float) -> None:
-    # sums of squares of such features would have lost the digits that hold the covariance
-    reals, fakes = draw(500, 8, seed=1).double() + offset, draw(300, 8, seed=2).double() + offset + 1
-    assert score(FIDDomain(), reals, fakes) == pytest.approx(formula(reals, fakes), rel=1e-6)
+@Every
+def test_batches_do_not_matter(name: str) -> None:
+    assert answer(name, batch=1000) == pytest.approx(answer(name, batch=7), rel=1e-9)
 
 
-def test_is_the_formula_where_the_covariances_are_of_deficient_rank() -> None:
-    reals, fakes = draw(20, 40, seed=1), draw(15, 40, seed=2)
-    assert score(FID(), reals, fakes) == pytest.approx(formula(reals, fakes), rel=1e-6)
+@Every
+def test_leaves_the_random_state_and_has_its_own(name: str) -> None:
+    before = torch.get_rng_state()
+    first = answer(name)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert answer(name) == first
 
 
-@pytest.mark.parametrize("count", [500, 10])
-def test_same_set_scores_zero_and_never_less(count: int) -> None:
-    reals = draw(count, 24, seed=1)
-    value = score(FIDDomain(), reals, reals)
-    assert 0.0 <= value < 1e-4 * formula(reals, torch.zeros(2, 24))
+@Every
+def test_statistics_stand_for_the_reals(name: str) -> None:
+    evaluator, other = build(name), build(name)
+    reals, fakes, held_out = sets(evaluator)
+    evaluator.reset(reals[0].numel(), torch.device("cpu"))
+    show(evaluator, reals, "reals")
+    if evaluator.held_out:
+        show(evaluator, held_out, "held-out")
+    kept = evaluator.statistics()
+    assert kept is not None
+    for each in (evaluator, other):  # the same object again, and another process
+        each.reset(reals[0].numel(), torch.device("cpu"))
+        each.restore({key: value.clone() for key, value in kept.items()})
+        show(each, fakes, "fakes", torch.arange(len(fakes)) % 10)
+        assert each.compute() == answer(name)
 
 
-def test_neither_order_nor_batches_matter() -> None:
-    reals, fakes = draw(200, 16, seed=1), draw(200, 16, seed=2)
-    shuffled = fakes[torch.randperm(200, generator=torch.Generator().manual_seed(3))]
-    assert score(FID(), reals, shuffled, batch=7) == pytest.approx(score(FID(), reals, fakes), rel=1e-9)
+@Every
+def test_reset_forgets(name: str) -> None:
+    evaluator = build(name)
+    reals, fakes, held_out = sets(evaluator)
+    given = {"held_out": held_out if evaluator.held_out else None, "labels": torch.arange(len(fakes)) % 10}
+    first = scores(evaluator, reals, fakes, **given)
+    scores(evaluator, reals * 0.3, fakes * 0.1, **given)
+    assert scores(evaluator, reals, fakes, **given) == first
 
 
-def test_half_precision_features_are_summed_in_double() -> None:
-    reals, fakes = draw(200, 16, seed=1).half(), draw(200, 16, seed=2).half()
-    assert score(FID(), reals, fakes) == pytest.approx(formula(reals, fakes), rel=1e-9)
-
-
-def test_reset_forgets() -> None:
-    evaluator = FIDDomain()
-    reals, fakes = draw(100, 8, seed=1), draw(100, 8, seed=2)
-    first = score(evaluator, reals, fakes)
-    score(evaluator, draw(100, 8, seed=3), draw(100, 8, seed=4))
-    assert score(evaluator, reals, fakes) == first
-
-
-@Evaluators
-@pytest.mark.parametrize(("real", "culprit"), [(True, "real images"), (False, "generated images")])
+@Every
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_names_whose_features_are_not_finite(
-    evaluator: ganzoo.Evaluator, real: bool, culprit: str, broken: float
-) -> None:
-    features = draw(10, 4, seed=1)
-    features[3:5, 2] = broken
-    evaluator.reset(4, torch.device("cpu"))
-    with pytest.raises(ganzoo.GanzooError, match=f"2 of 10 {culprit}.*{evaluator.extractor}, {evaluator.layer}"):
-        evaluator.update(features, real=real)
+def test_names_whose_features_are_not_finite(name: str, broken: float) -> None:
+    evaluator = build(name)
+    some = features(evaluator, 10, 1)
+    evaluator.reset(some[0].numel(), torch.device("cpu"))
+    for origin, culprit in (("reals", "real"), ("fakes", "generated")):
+        some[3:5, 0] = broken
+        with pytest.raises(ganzoo.GanzooError, match=f"2 of 10 {culprit} .*{evaluator.extractor}, {evaluator.layer}"):
+            evaluator.update(some, torch.zeros(10, dtype=torch.int64), origin)
 
 
-@pytest.mark.parametrize(("reals", "fakes"), [(0, 0), (5, 1), (1, 5), (5, 0)])
-def test_refuses_fewer_than_two_images(reals: int, fakes: int) -> None:
-    with pytest.raises(ganzoo.GanzooError, match=f"at least 2 .* not {reals} and {fakes}"):
-        score(FIDDomain(), draw(5, 4, seed=1)[:reals], draw(5, 4, seed=2)[:fakes])
+@Every
+def test_refuses_too_few_fakes(name: str) -> None:
+    evaluator = build(name)
+    few = evaluator.minimum - 1
+    with pytest.raises(ganzoo.GanzooError, match=f"at least {evaluator.minimum} generated images, not {few}: ask"):
+        answer(name, fakes=features(evaluator, few, 2))
 
 
-def test_says_what_it_takes() -> None:
-    assert (FID().extractor, FID().layer, FID().directions) == ("inception", "2048", {"fid": "lower"})
-    assert FID(layer="64").layer == "64"
-    domain = FIDDomain()
-    assert (domain.extractor, domain.layer, domain.directions) == ("domain", "pre128", {"fid-domain": "lower"})
-    assert domain.layer in Domain().layers
+@Every
+def test_refuses_too_few_reals_where_it_looks_at_them(name: str) -> None:
+    evaluator = build(name)
+    if evaluator.statistics.__doc__ == "Nothing: the score does not look at reals.":
+        assert answer(name, reals=features(evaluator, 1, 2)) == answer(name)
+        return
+    few = evaluator.minimum - 1
+    with pytest.raises(ganzoo.GanzooError, match=f"at least {evaluator.minimum} real images, not {few}: ask"):
+        answer(name, reals=features(evaluator, few, 2))
+
+
+def test_a_sample_is_even_and_its_batches_do_not_matter() -> None:
+    rows = torch.arange(10_007)
+    samples = []
+    for batch in (1, 64, 20_000):
+        sample = Sample(1000)
+        for some in rows[: 3000 if batch == 1 else None].split(batch):
+            sample.add(some)
+        assert len(sample) == len(sample.rows()) == 1000
+        samples.append(sample.rows())
+    assert torch.equal(samples[1], samples[2])
+    places = samples[1]
+    assert torch.equal(places, places.sort().values)
+    assert int(places.diff().max()) < 3 * 10.007
+    # a dataset whose classes come round in any rhythm is drawn from evenly
+    for rhythm in range(2, 65):
+        counts = (places % rhythm).bincount(minlength=rhythm)
+        assert int(counts.max() - counts.min()) <= 0.5 * 1000 / rhythm, rhythm
+
+
+def test_a_sample_of_few_rows_is_all_of_them() -> None:
+    sample = Sample(100)
+    sample.add(torch.arange(40))
+    sample.add(torch.arange(40, 100))
+    assert torch.equal(sample.rows(), torch.arange(100))
+    with pytest.raises(ganzoo.GanzooError, match="before it was shown any images"):
+        Sample().rows()
+
+
+def test_fixed_draws_are_the_same_and_leave_no_trace() -> None:
+    before = torch.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with fixed_draws():
+            drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def noise(deviation: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -147,7 +208,12 @@ def test_domain_distance_of_real_digits_grows_with_their_damage(
     images, _ = reals.read(torch.arange(len(reals)))
     real_features = extractor(images)["pre128"]
     test_images, labels = tests.read(torch.arange(len(tests)))
-    values = [score(FIDDomain(), real_features, extractor(test_images)["pre128"])]  # the floor
-    for damage in damages:
-        values.append(score(FIDDomain(), real_features, extractor(damage(test_images, labels))["pre128"]))
-        assert values[-1] > 1.1 * values[-2], values
+
+    def undamaged(images: Tensor, labels: Tensor) -> Tensor:
+        return images  # the floor
+
+    values = [
+        scores(FIDDomain(), real_features, extractor(damage(test_images, labels))["pre128"])["fid-domain"]
+        for damage in (undamaged, *damages)
+    ]
+    assert all(after > 1.1 * before for before, after in zip(values, values[1:], strict=False)), values

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scores import scores
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
@@ -174,7 +175,7 @@ def test_the_second_time_it_is_in_the_cache_whatever_the_name(
 def test_what_is_damaged_in_the_cache_is_made_again_the_same(
     colours: Domain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (kept,) = (ganzoo.cache_dir() / "domain").iterdir()
+    (kept,) = (ganzoo.cache_dir() / "domain").glob("*.safetensors")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     damaged = tmp_path / "domain" / kept.name
     damaged.parent.mkdir()
@@ -273,11 +274,7 @@ def test_inception_features_are_those_of_torch_fidelity(
 def test_fid_is_that_of_torchmetrics_and_torch_fidelity(random_inception: Inception, weights_file: Path) -> None:
     reals, fakes = bytes_at_random(5, 3), bytes_at_random(5, 3, seed=1) // 2
     features = {kind: random_inception(images)["64"] for kind, images in (("real", reals), ("fake", fakes))}
-    evaluator = FID(layer="64")
-    evaluator.reset(64, torch.device("cpu"))
-    for kind, value in features.items():
-        evaluator.update(value, real=kind == "real")
-    score = evaluator.compute()["fid"]
+    score = scores(FID(layer="64"), features["real"], features["fake"])["fid"]
 
     metric = FrechetInceptionDistance(64, antialias=False, feature_extractor_weights_path=str(weights_file))
     metric.update(reals, real=True)

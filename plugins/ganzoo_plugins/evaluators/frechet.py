@@ -6,79 +6,85 @@ Heusel et al. 2017, "GANs trained by a two time-scale update rule" (arXiv:1706.0
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 import ganzoo
-
-
-class _Precomputed(nn.Module):
-    """The place of torchmetrics' network, where features go in and come out as they are."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, D) -> the same."""
-        return features
+from ganzoo_plugins.evaluators._features import Precomputed, require_enough, require_finite
+from ganzoo_plugins.evaluators._gaussians import frechet_distance, moments, root
 
 
 class _Frechet(ganzoo.Evaluator):
-    """Sums, products and the distance, all in float64.
+    """torchmetrics' sums and products in float64; the distance in its symmetric form.
 
-    At least two images of each kind. With fewer images than dimensions the covariances are of deficient rank and the
-    value is biased upwards, as it is by about D/N always: compare only values of the same number of images.
+    torchmetrics solves for the eigenvalues of C C', which is not symmetric, and does so for every score. The square
+    root of the covariance of the reals is kept instead: equal to its value within 1e-6, and four times as fast at 2048
+    dimensions. With fewer images than dimensions the covariances are of deficient rank (the distance stands, to some
+    1e-7) and the value is biased upwards, as it is by about D/N always: compare only values of the same number of
+    images.
     """
 
     score: ClassVar[str]
+    minimum = 2
 
     def __init__(self, extractor: str, layer: str) -> None:
         self.extractor = extractor
         self.layer = layer
-        self.directions = {self.score: "lower"}
+        self.scores = {self.score: ganzoo.Score("lower")}
 
     def reset(self, dimensions: int, device: torch.device) -> None:
         """Forget everything; features will be (N, dimensions)."""
-        self.metric = FrechetInceptionDistance(feature=_Precomputed(dimensions)).to(device)
+        self.metric = FrechetInceptionDistance(feature=Precomputed(dimensions)).to(device)
         self.origin: Tensor | None = None
+        self.reals: dict[str, Tensor] = {}
 
-    def update(self, features: Tensor, real: bool) -> None:
+    def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
         """Take in features (N, D). Raises GanzooError where one is not finite."""
-        bad = int((~features.isfinite()).any(dim=1).sum())
-        if bad:
-            whose, suspect = ("real", "data") if real else ("generated", "generator")
-            raise ganzoo.GanzooError(
-                f"{bad} of {len(features)} {whose} images have features that are NaN or infinite ({self.extractor}, "
-                f"{self.layer}): check the {suspect} and the extractor's weights."
-            )
+        require_finite(features, origin, self)
         features = features.double()
         if self.origin is None:
             # the distance does not see a common shift, but covariances from raw sums lose digits far from the origin
             self.origin = features.mean(dim=0)
-        self.metric.update(features - self.origin, real=real)
+        self.metric.update(features - self.origin, real=origin == "reals")
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Mean, covariance and its square root in float64, around `origin`, and the count."""
+        if not self.reals:
+            metric = self.metric
+            count = metric.real_features_num_samples
+            require_enough("A Fréchet distance", self.minimum, real=int(count))
+            assert self.origin is not None  # noqa: S101  (it has seen reals)
+            self.reals = moments(metric.real_features_sum, metric.real_features_cov_sum, count)
+            self.reals |= {"root": root(self.reals["covariance"]), "count": count.clone(), "origin": self.origin}
+        return self.reals
+
+    def restore(self, statistics: Mapping[str, Tensor]) -> None:
+        """Take up what `statistics` gave, in place of the reals."""
+        self.reals = dict(statistics)
+        self.origin = statistics["origin"]
 
     def compute(self) -> dict[str, float]:
         """The distance; rounding below 0 (sets that coincide, deficient rank) counts as 0."""
-        reals, fakes = int(self.metric.real_features_num_samples), int(self.metric.fake_features_num_samples)
-        if min(reals, fakes) < 2:
-            raise ganzoo.GanzooError(
-                f"A Fréchet distance needs at least 2 real and 2 generated images, not {reals} and {fakes}: "
-                "ask for more samples."
-            )
-        return {self.score: max(0.0, float(self.metric.compute()))}
+        metric = self.metric
+        count = metric.fake_features_num_samples
+        require_enough("A Fréchet distance", self.minimum, generated=int(count))
+        fakes = moments(metric.fake_features_sum, metric.fake_features_cov_sum, count)
+        return {self.score: frechet_distance(self.statistics(), fakes)}
 
 
 class FID(_Frechet):
     """Fréchet Inception distance: between Inception-v3 features of real and generated images; lower is better.
 
-    Heusel et al. 2017; the statistics of torchmetrics in float64, equal to those of torch-fidelity.
+    Heusel et al. 2017; the statistics of torchmetrics in float64, equal to those of torch-fidelity. How images reach
+    the network (the resize, with or without antialiasing) is the protocol's to say and changes the value by a percent.
     """
 
     score = "fid"
+    cost = "2048 dimensions: a second on two cores, and two more where the reals are new"
 
     def __init__(
         self, *, layer: Annotated[Literal["64", "192", "768", "2048"], "layer of Inception-v3"] = "2048"
@@ -93,6 +99,7 @@ class FIDDomain(_Frechet):
     """
 
     score = "fid-domain"
+    cost = "128 dimensions: nothing beside the features"
 
     def __init__(self) -> None:
         super().__init__("domain", "pre128")

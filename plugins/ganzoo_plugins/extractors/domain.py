@@ -31,9 +31,12 @@ from ganzoo_plugins.extractors._classifier import (
     weights_digest,
 )
 from ganzoo_plugins.extractors._exact import exact
+from ganzoo_plugins.extractors._lock import alone
 
 #: sides of the images a network is trained on
 SMALLEST, LARGEST = 8, 64
+#: the dataset of three digits in three channels, which is read with the weights of one
+STACKED = "stacked-mnist"
 PINNED = {path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
 
 
@@ -50,12 +53,23 @@ def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tens
     return torch.cat(images), torch.cat(labels), digest.hexdigest()
 
 
+def _load_kept(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """What lies in the cache; None where nothing does, or nothing whole."""
+    try:
+        return load_weights(path) if path.exists() else None
+    except ganzoo.GanzooError:
+        return None
+
+
 class Domain(ganzoo.Extractor):
     """Features of a small classifier of the dataset itself: sees digits and garments, quick, works offline.
 
     `pre128`: the penultimate layer before its ReLU, each dimension divided by its standard deviation over the training
     images. `logits`: one a class, known once bound. The weights of mnist, fashion-mnist and digits are pinned; for any
     other labelled dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
+
+    stacked-mnist is read by the weights of mnist, each channel by itself: `pre128` is that of the three channels in a
+    row (384), `logits` the log-probabilities of the 1,000 numbers the three digits write.
     """
 
     deviation: Tensor
@@ -64,39 +78,52 @@ class Domain(ganzoo.Extractor):
         super().__init__()
         self.layers = {"pre128": PENULTIMATE}
         self.digest = ""
-        self.channels, self.size = 0, (0, 0)
+        self.channels, self.size, self.stacked = 0, (0, 0), False
         self.network: Classifier | None = None
         self.register_buffer("deviation", torch.ones(PENULTIMATE))
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
         """Load the weights of dataset `name`, training them on `train` if nobody has yet."""
+        if name == STACKED and (train.spec.channels, train.spec.classes) == (3, 1000):
+            self.load(*load_weights(PINNED["mnist"]))
+            return self._stack()
         if name in PINNED:
             weights, metadata = load_weights(PINNED[name])
             if int(metadata["channels"]) == train.spec.channels:
                 return self.load(weights, metadata)
         if train.spec.classes < 2:
             raise ganzoo.GanzooError(
-                f"The domain extractor learns from labels, and {name!r} has none: use an evaluator of Inception "
-                "features, such as fid."
+                f"The domain extractor learns from labels, and {name!r} has none: use sliced-wasserstein, or an "
+                "evaluator of Inception features, such as fid."
             )
         return self.load(*self._trained(name, train))
+
+    def _stack(self) -> None:
+        """Read three channels one by one with what was loaded for one."""
+        self.stacked, self.channels = True, 3
+        self.layers = {layer: size * 3 if layer == "pre128" else size**3 for layer, size in self.layers.items()}
+        self.digest = hashlib.sha256(f"stacked-1|{self.digest}".encode()).hexdigest()
+        self.preprocessing += ", each channel by itself"
 
     def _trained(self, name: str, train: ganzoo.Dataset) -> tuple[dict[str, Tensor], dict[str, str]]:
         height, width = (min(max(side, SMALLEST), LARGEST) for side in (train.spec.height, train.spec.width))
         images, labels, content = _content(train, (height, width))
         path = ganzoo.cache_dir() / "domain" / f"{content}.safetensors"
+        kept = _load_kept(path)
+        if kept is None:
+            with alone(path.with_suffix(".lock")):  # of several processes one trains, the others wait
+                kept = _load_kept(path) or self._train_and_keep(name, train.spec.classes, images, labels, path)
+        return kept
+
+    def _train_and_keep(
+        self, name: str, classes: int, images: Tensor, labels: Tensor, path: Path
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.exists():
-            try:
-                return load_weights(path)
-            except ganzoo.GanzooError:
-                click.echo(f"{path} is damaged and will be made again.", err=True)
-                path.unlink(missing_ok=True)
+            click.echo(f"{path} is damaged and will be made again.", err=True)
         epochs, start = epochs_for(len(images)), time.perf_counter()
         click.echo(f"Training the domain extractor of {name}, once: {len(images)} images, {epochs} epochs.", err=True)
-        device = self.deviation.device
-        weights = train_classifier(images, labels, train.spec.classes, epochs=epochs, device=device)
-        if not path.exists():  # of several processes the first one's weights count, for all
-            save_weights(path, weights, describe(images, train.spec.classes, name, epochs))
+        weights = train_classifier(images, labels, classes, epochs=epochs, device=self.deviation.device)
+        save_weights(path, weights, describe(images, classes, name, epochs))
         click.echo(f"Trained in {time.perf_counter() - start:.0f} s and kept as {path}.", err=True)
         return load_weights(path)
 
@@ -104,7 +131,8 @@ class Domain(ganzoo.Extractor):
         """Compute from these weights from now on; `metadata` is what `describe` gives."""
         device = self.deviation.device
         self.digest = weights_digest(weights, metadata)
-        self.size = (int(metadata["height"]), int(metadata["width"]))
+        self.size, self.stacked = (int(metadata["height"]), int(metadata["width"])), False
+        self.preprocessing = f"{PREPROCESSING} at {self.size[0]}x{self.size[1]}"
         self.channels, classes = int(metadata["channels"]), int(metadata["classes"])
         self.layers = {"pre128": PENULTIMATE, "logits": classes}
         with torch.random.fork_rng(devices=[]):
@@ -118,7 +146,10 @@ class Domain(ganzoo.Extractor):
         return super().train(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 (N, C, H, W) of any size -> float32 `pre128` (N, 128) in deviations, and `logits` (N, classes)."""
+        """uint8 (N, C, H, W) of any size -> float32 `pre128` (N, 128) in deviations, and `logits` (N, classes).
+
+        Of stacked-mnist (N, 384) and (N, 1000), see above.
+        """
         if self.network is None:
             raise ganzoo.GanzooError("The domain extractor has no dataset yet: call bind(name, train) first.")
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != self.channels:
@@ -127,5 +158,12 @@ class Domain(ganzoo.Extractor):
                 f"The domain extractor takes uint8 images (N, {self.channels}, H, W), not {given}."
             )
         with exact(images.device):
-            penultimate, logits = self.network(ganzoo.resize(images, self.size))
-            return {"pre128": penultimate / self.deviation, "logits": logits}
+            resized = ganzoo.resize(images, self.size)
+            penultimate, logits = self.network(resized.reshape(-1, 1, *self.size) if self.stacked else resized)
+            features = penultimate / self.deviation
+            if not self.stacked:
+                return {"pre128": features, "logits": logits}
+            red, green, blue = logits.log_softmax(dim=1).unflatten(0, (-1, 3)).unbind(dim=1)
+            # (N, 10, 10, 10): the class is 100 red + 10 green + blue
+            joint = red[:, :, None, None] + green[:, None, :, None] + blue[:, None, None, :]
+            return {"pre128": features.reshape(len(images), -1), "logits": joint.flatten(1)}

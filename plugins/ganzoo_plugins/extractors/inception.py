@@ -6,7 +6,6 @@ converted from TensorFlow's. torchmetrics' subclass of it adds the antialiased r
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import io
@@ -27,6 +26,7 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 
 import ganzoo
 from ganzoo_plugins.extractors._exact import exact
+from ganzoo_plugins.extractors._lock import alone
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SIZE = 95_628_359
@@ -57,10 +57,8 @@ def fetch(url: str, path: Path, size: int, sha256: str) -> None:
     What an interrupted download left in `path`.part is continued. Of several processes one downloads, the others wait.
     Raises OSError where the network fails, GanzooError where the bytes are not the expected ones.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(part.with_suffix(".lock")):
         if path.exists():
             return
         with part.open("ab") as file:
@@ -128,13 +126,21 @@ def _read_cached() -> tuple[bytes, str]:
 
 
 def _read_given(name: str) -> tuple[bytes, str]:
-    """A file the user named. Other weights than the published ones are the user's choice; the digest tells."""
+    """A file the user named. Other weights than the published ones are the user's choice; a note and a digest tell."""
     try:
-        return Path(name).expanduser().read_bytes(), name
+        data = Path(name).expanduser().read_bytes()
     except OSError as error:
         raise ganzoo.GanzooError(
             f"The Inception weights {name!r} cannot be read ({error.strerror}); name another file."
         ) from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        click.echo(
+            f"{name} is not the published file of Inception weights (sha256 {found[:12]}, not {SHA256[:12]}): scores "
+            "compare with none but those of this file.",
+            err=True,
+        )
+    return data, name
 
 
 def _network(data: bytes, name: str, antialias: bool) -> NoTrainInceptionV3:
@@ -172,6 +178,8 @@ class Inception(ganzoo.Extractor):
         self.digest = ""
         self.weights = weights
         self.antialias = antialias
+        kernel = "antialiased bilinear" if antialias else "bilinear as TensorFlow 1, antialias=False,"
+        self.preprocessing = f"{kernel} to 299x299, grey repeated to 3 channels, (x - 128) / 128"
         self.network: NoTrainInceptionV3 | None = None
         self.register_buffer("placed", torch.zeros(0), persistent=False)  # says which device we were moved to
 

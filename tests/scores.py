@@ -1,0 +1,40 @@
+"""How the tests show an evaluator its images: reals, held-out reals, fakes, in batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import ganzoo
+
+
+def draw(count: int, dimensions: int, seed: int, offset: float = 0.0) -> Tensor:
+    """float32 features whose dimensions depend on each other."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(dimensions, dimensions, generator=generator)
+    return torch.randn(count, dimensions, generator=generator) @ mixing + offset
+
+
+def show(
+    evaluator: ganzoo.Evaluator, features: Tensor, origin: ganzoo.Origin, labels: Tensor | None = None, batch: int = 64
+) -> None:
+    labels = torch.zeros(len(features), dtype=torch.int64) if labels is None else labels
+    for some, classes in zip(features.split(batch), labels.split(batch), strict=True):
+        evaluator.update(some, classes, origin)
+
+
+def scores(
+    evaluator: ganzoo.Evaluator,
+    reals: Tensor,
+    fakes: Tensor,
+    held_out: Tensor | None = None,
+    labels: Tensor | None = None,
+    batch: int = 64,
+) -> dict[str, float]:
+    """All scores of `fakes` (labels asked for: `labels`) against `reals`."""
+    evaluator.reset(reals[0].numel(), torch.device("cpu"))
+    show(evaluator, reals, "reals", batch=batch)
+    if held_out is not None:
+        show(evaluator, held_out, "held-out", batch=batch)
+    show(evaluator, fakes, "fakes", labels, batch)
+    return evaluator.compute()
