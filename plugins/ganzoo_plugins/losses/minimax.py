@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import click
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -14,15 +17,22 @@ class Minimax(ganzoo.SeparableLoss):
     Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and algorithm 1: the discriminator's cost is
     -E log D(real) - E log(1 - D(fake)), the generator's E log(1 - D(fake)), with D = sigmoid(logits). So its gradient
     fades where the discriminator is sure of the fakes. In logits -log D is softplus(-logits) and -log(1 - D) is
-    softplus(logits).
+    softplus(logits). One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only
+    reals are smoothed, and the generator's cost stays what it is.
     """
 
-    def __init__(self) -> None:  # no options
+    def __init__(
+        self,
+        *,
+        label_smoothing: Annotated[float, click.FloatRange(0, 0.5), "the target of reals is 1 minus this"] = 0.0,
+    ) -> None:
         super().__init__()
+        self.label_smoothing = label_smoothing
 
     def on_reals(self, logits: Tensor) -> Tensor:
-        """-E log D."""
-        return softplus(-logits).mean()
+        """Cross-entropy with the target 1 - label_smoothing; -E log D without it."""
+        # (1 - s) softplus(-x) + s softplus(x) = softplus(-x) + s x
+        return (softplus(-logits) + self.label_smoothing * logits).mean()
 
     def on_fakes(self, logits: Tensor) -> Tensor:
         """-E log(1 - D)."""

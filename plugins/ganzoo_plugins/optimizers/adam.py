@@ -10,27 +10,36 @@ import torch
 from torch import nn
 
 import ganzoo
+from ganzoo_plugins.optimizers._clipping import clip_weights
 
 
 class Adam(ganzoo.Optimizer):
-    """Adam of Kingma & Ba 2015 in one fused kernel, with GAN defaults; weight decay as in AdamW.
+    """Adam of Kingma & Ba 2015 in one fused kernel, with GAN defaults; weight decay as in AdamW, clipping as in WGAN.
 
     arXiv:1412.6980, algorithm 1; the decay is decoupled from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
     Defaults of Radford et al. 2015 (arXiv:1511.06434), section 4. As in the paper, `eps` is added to the corrected root
-    of the second moment; Keras adds it to the uncorrected one.
+    of the second moment; Keras adds it to the uncorrected one. `clip` is the weight clipping of Arjovsky et al. 2017
+    (arXiv:1701.07875), meant for the discriminator.
     """
 
     def __init__(
         self,
         *,
-        lr: Annotated[float, click.FloatRange(min=0), "learning rate, constant over the run"] = 2e-4,
+        lr: Annotated[float, click.FloatRange(min=0), "learning rate, at the beginning"] = 2e-4,
         beta1: Annotated[float, click.FloatRange(0, 1, max_open=True), "decay of the first moment"] = 0.5,
         beta2: Annotated[float, click.FloatRange(0, 1, max_open=True), "decay of the second moment"] = 0.999,
         eps: Annotated[float, click.FloatRange(min=0), "added to the root of the second moment"] = 1e-8,
         weight_decay: Annotated[float, click.FloatRange(min=0), "decoupled: times the learning rate"] = 0.0,
+        clip: Annotated[
+            float, click.FloatRange(min=0), "weights are clamped to -this..this after each step; 0: they are not"
+        ] = 0.0,
+        decay_images: Annotated[
+            int, click.IntRange(min=0), "real images over which the rate falls linearly to zero; 0: it does not"
+        ] = 0,
     ) -> None:
         super().__init__()
         self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
+        self.clip, self.decay_images = clip, decay_images
         # torch refuses a learning rate that is a tensor beside a beta that is a whole number
         self.betas = (float(beta1), float(beta2))
 
@@ -38,7 +47,7 @@ class Adam(ganzoo.Optimizer):
         """AdamW over `parameters`; without weight decay that is Adam."""
         parameters = list(parameters)
         device = parameters[0].device
-        return torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             parameters,
             # a tensor, so that a recorded step follows it; float32 is what the fused kernel reads
             lr=torch.tensor(self.lr, dtype=torch.float32, device=device),
@@ -48,7 +57,8 @@ class Adam(ganzoo.Optimizer):
             fused=True,
             capturable=device.type == "cuda",
         )
+        return clip_weights(optimizer, self.clip)
 
     def learning_rate(self, images_seen: int) -> float:
-        """The same at any time."""
-        return self.lr
+        """The same at any time, or on a straight line to zero."""
+        return self.lr * max(0.0, 1 - images_seen / self.decay_images) if self.decay_images else self.lr

@@ -1,0 +1,95 @@
+"""SNGAN: a discriminator whose layers have spectral norm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import click
+import torch
+from torch import Tensor, nn
+
+import ganzoo
+from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doublings, halvings, linear
+
+
+class SNGAN(ganzoo.Architecture):
+    """SNGAN of Miyato et al. 2018: residual networks, spectral norm in the discriminator, hinge loss.
+
+    Source: arXiv:1802.05957, section 4 and table 4; pfnet-research/sngan_projection,
+    configs/sn_cifar10_unconditional.yml with gen_models/resnet_32.py and dis_models/snresnet_32.py (175be17).
+
+    Generator: Dense to 4x4, three residual blocks that double, all of `2 width` channels, batch norm, 3x3 convolution,
+    tanh. Discriminator: residual blocks of `width` channels, two that halve and two that do not, sum over places, Dense
+    without a bias, every weight divided by its largest singular value. That is estimated by a power iteration which
+    moves on once in every forward of the discriminator, so also while the generator learns, as in the program. Between
+    16 and 64 pixels the number of doublings and halvings follows the size; 28 begins and ends at 7.
+
+    The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program gives the
+    generator batches of 128; here both players see 64.
+    """
+
+    value_range = (-1.0, 1.0)
+    recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
+        {
+            "dataset": "cifar10",
+            "losses": "hinge",
+            "turns": "D,D,D,D,D,G",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+            "batch_size": 64,
+            "sampling": "stream",
+            "length": "50000 steps",
+            "samples_every": "1000 steps",
+            "checkpoint_every": "5000 steps",
+            "grid": "8x8",
+        }
+    )
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # ours, for scikit-learn's 1,498 of 16x16
+        "digits": {
+            "architecture": "sngan:width=16",
+            "dataset": "digits",
+            "turns": "D,D,G",
+            "generator_optimizer": "adam:lr=5e-4,beta1=0,beta2=0.9",
+            "discriminator_optimizer": "adam:lr=5e-4,beta1=0,beta2=0.9",
+            "batch_size": 32,
+            "average_half_life": 6000,
+            "length": "80 epochs",
+            "samples_every": "8 epochs",
+            "checkpoint_every": "40 epochs",
+            "tick_every": "20 steps",
+            "grid": "4x8",
+        },
+    }
+
+    def __init__(
+        self,
+        *,
+        latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
+        width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
+    ) -> None:
+        self.latent_dim, self.width = latent_dim, width
+
+    def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
+        """(generator, discriminator) for any number of channels and sizes from 16 to 64 that are multiples of 4."""
+        generator = ResNetGenerator(self.latent_dim, 2 * self.width, images, doublings(images, "sngan"))
+        return generator, Discriminator(self.width, images)
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, latent_dim), standard normal."""
+        return torch.randn(count, self.latent_dim, generator=generator, device=generator.device)
+
+
+class Discriminator(nn.Module):
+    """Images (N, C, H, W) -> logits (N, 1)."""
+
+    def __init__(self, width: int, images: ganzoo.ImageSpec) -> None:
+        super().__init__()
+        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True)
+        self.dense = linear(width, 1, bias=False, spectral=True)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Labels are not looked at."""
+        logits: Tensor = self.dense(self.features(images).sum(dim=(2, 3)))
+        return logits

@@ -1,0 +1,25 @@
+"""Weight clipping: the way of the first WGAN to keep a discriminator from growing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def clip_weights(optimizer: torch.optim.Optimizer, limit: float) -> torch.optim.Optimizer:
+    """The optimiser, which from now on clamps all its parameters to -limit..limit after each step; 0: it does not.
+
+    Arjovsky et al. 2017 (arXiv:1701.07875), algorithm 1, line 7: batch norm's scales and all biases are clamped too.
+    """
+    if limit:
+        optimizer.register_step_post_hook(lambda stepped, arguments, keywords: _clamp(stepped, limit))
+    return optimizer
+
+
+@torch.no_grad()
+def _clamp(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    for group in optimizer.param_groups:
+        parameters: list[Any] = group["params"]
+        torch._foreach_clamp_min_(parameters, -limit)
+        torch._foreach_clamp_max_(parameters, limit)

@@ -1,0 +1,53 @@
+"""RMSprop with PyTorch's own kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import click
+import torch
+from torch import nn
+
+import ganzoo
+from ganzoo_plugins.optimizers._clipping import clip_weights
+
+
+class RMSprop(ganzoo.Optimizer):
+    """RMSprop as PyTorch computes it, with the numbers of the first WGAN; weights can be clipped.
+
+    Tieleman & Hinton 2012, lecture 6e: v = alpha v + (1 - alpha) g^2 from 0; p -= lr g / (sqrt(v) + eps). Arjovsky et
+    al. 2017 (arXiv:1701.07875), algorithm 1: a learning rate of 5e-5, and for the critic `clip=0.01`; their program
+    (martinarjovsky/WassersteinGAN) leaves the rest to PyTorch. Keras's differs in its defaults: see `keras-rmsprop`.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: Annotated[float, click.FloatRange(min=0), "learning rate, constant over the run"] = 5e-5,
+        alpha: Annotated[float, click.FloatRange(0, 1, max_open=True), "decay of the mean square"] = 0.99,
+        eps: Annotated[float, click.FloatRange(0, min_open=True), "added to the root of the mean square"] = 1e-8,
+        clip: Annotated[
+            float, click.FloatRange(min=0), "weights are clamped to -this..this after each step; 0: they are not"
+        ] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.lr, self.alpha, self.eps, self.clip = lr, alpha, eps, clip
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """torch's RMSprop over `parameters`."""
+        parameters = list(parameters)
+        device = parameters[0].device
+        optimizer = torch.optim.RMSprop(
+            parameters,
+            lr=torch.tensor(self.lr, dtype=torch.float32, device=device),
+            alpha=self.alpha,
+            eps=self.eps,
+            foreach=True,  # the other kernel would read the learning rate while a step is recorded, and never again
+            capturable=device.type == "cuda",
+        )
+        return clip_weights(optimizer, self.clip)
+
+    def learning_rate(self, images_seen: int) -> float:
+        """The same at any time."""
+        return self.lr

@@ -1,0 +1,460 @@
+"""The published architectures beside the origin ones: sizes, counts, first weights, spectral norm, recipes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ganzoo
+from ganzoo import Choice
+from ganzoo.assembly import assemble, plan
+from ganzoo.engine.game import play
+from ganzoo.zoo import Zoo
+from ganzoo_plugins.architectures.dcgan import DCGAN
+from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
+from ganzoo_plugins.architectures.sngan import SNGAN
+from ganzoo_plugins.architectures.wgan_gp import WGANGP
+from ganzoo_plugins.layers import resnet
+
+ZOO, CPU = Zoo(), torch.device("cpu")
+RESIDUAL = (WGANGP, SNGAN)
+ALL = (DCGAN, InfoGANNets, *RESIDUAL)
+NAMES = {DCGAN: "dcgan", InfoGANNets: "infogan-nets", WGANGP: "wgan-gp", SNGAN: "sngan"}
+SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
+    DCGAN: {"width": 4, "latent_dim": 8},
+    InfoGANNets: {"width": 4, "latent_dim": 8, "units": 8},
+    WGANGP: {"width": 4, "latent_dim": 8},
+    SNGAN: {"width": 4, "latent_dim": 8},
+}
+MNIST, CIFAR = ganzoo.ImageSpec(1, 28, 28), ganzoo.ImageSpec(3, 32, 32)
+FEW = torch.zeros(4, dtype=torch.int64)
+
+
+def small(architecture: type[ganzoo.Architecture], **more: Any) -> ganzoo.Architecture:
+    return architecture(**{**SMALL[architecture], **more})
+
+
+def draw(architecture: ganzoo.Architecture, count: int = 4, seed: int = 0) -> Tensor:
+    return architecture.latents(count, torch.Generator().manual_seed(seed))
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# --- numbers of the sources -----------------------------------------------------------------------------------
+
+# Newmu/dcgan_code, faces/train_uncond_dcgan.py: its lists gen_params and discrim_params, ngf = ndf = 128, 64 pixels
+DCGAN_GENERATOR = (
+    *(100 * 1024 * 16, 2 * 1024 * 16),
+    *(1024 * 512 * 25, 2 * 512),
+    *(512 * 256 * 25, 2 * 256),
+    *(256 * 128 * 25, 2 * 128, 128 * 3 * 25),
+)
+DCGAN_DISCRIMINATOR = (
+    *(3 * 128 * 25, 128 * 256 * 25, 2 * 256),
+    *(256 * 512 * 25, 2 * 512),
+    *(512 * 1024 * 25, 2 * 1024, 1024 * 16),
+)
+# google/compare_gan, src/gans/abstract_gan.py at 28 pixels
+INFOGAN_GENERATOR = (
+    *(64 * 1024 + 1024, 2 * 1024),
+    *(1024 * 128 * 49 + 128 * 49, 2 * 128 * 49),
+    *(128 * 64 * 16 + 64, 2 * 64, 64 * 16 + 1),
+)
+INFOGAN_DISCRIMINATOR = (
+    *(64 * 16 + 64, 64 * 128 * 16 + 128, 2 * 128),
+    *(128 * 49 * 1024 + 1024, 2 * 1024, 1024 + 1),
+)
+
+
+def residual_generator(width: int) -> list[int]:
+    """pfnet-research/sngan_projection, gen_models/resnet_32.py, and igul222's program: l1, three blocks, b5, c5."""
+    block = 2 * (9 * width * width + width) + 2 * 2 * width + width * width + width
+    return [128 * 16 * width + 16 * width, 3 * block, 2 * width, width * 3 * 9 + 3]
+
+
+def residual_features(width: int) -> list[int]:
+    """dis_models/snresnet_32.py: OptimizedBlock, a block that halves, two that do not."""
+    convolutions = 2 * (9 * width * width + width)
+    first = (3 * 9 * width + width) + (9 * width * width + width) + (3 * width + width)
+    return [first, convolutions + width * width + width, 2 * convolutions]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "images", "generator", "discriminator"),
+    [
+        (DCGAN(), ganzoo.ImageSpec(3, 64, 64), DCGAN_GENERATOR, DCGAN_DISCRIMINATOR),
+        (InfoGANNets(), MNIST, INFOGAN_GENERATOR, INFOGAN_DISCRIMINATOR),
+        (WGANGP(width=128), CIFAR, residual_generator(128), [*residual_features(128), 128 + 1]),
+        (SNGAN(), CIFAR, residual_generator(256), [*residual_features(128), 128]),
+    ],
+)
+def test_parameter_counts_are_those_of_the_sources(
+    architecture: ganzoo.Architecture, images: ganzoo.ImageSpec, generator: list[int], discriminator: list[int]
+) -> None:
+    assert [count(network) for network in architecture.networks(images)] == [sum(generator), sum(discriminator)]
+
+
+def test_without_batch_norm_the_discriminator_has_less() -> None:
+    _, discriminator = InfoGANNets(batch_norm=False).networks(MNIST)
+    assert count(discriminator) == sum(INFOGAN_DISCRIMINATOR) - 2 * 128 - 2 * 1024
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------
+
+SIZES = {
+    DCGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (45, 31), (64, 64), (100, 16), (128, 128)],
+    InfoGANNets: [(4, 12), (28, 28), (32, 32), (64, 64)],
+    WGANGP: [(16, 16), (20, 28), (28, 28), (32, 32), (36, 60), (48, 48), (64, 64), (16, 64)],
+    SNGAN: [(16, 16), (28, 28), (32, 32), (64, 64)],
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("architecture", "size"), [(part, size) for part in ALL for size in SIZES[part]])
+def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tuple[int, int], channels: int) -> None:
+    made = small(architecture)
+    generator, discriminator = made.networks(ganzoo.ImageSpec(channels, *size))
+    images = generator(draw(made), FEW)
+    low, high = made.value_range
+    assert images.shape == (4, channels, *size)
+    assert low <= images.min() < images.max() <= high
+    logits = discriminator(images, FEW)
+    assert len(logits) == logits.numel() == 4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "expected"),
+    [
+        (DCGAN, (7, 28), "from 8 to 128"),
+        (DCGAN, (64, 129), "from 8 to 128"),
+        (InfoGANNets, (30, 28), "multiples of 4"),
+        *((part, size, "from 16 to 64 that are multiples of 4") for part in RESIDUAL for size in [(12, 28), (28, 68)]),
+        *((part, (30, 28), "from 16 to 64 that are multiples of 4") for part in RESIDUAL),
+    ],
+)
+def test_a_size_that_cannot_be_served_is_refused(
+    architecture: type[ganzoo.Architecture], size: tuple[int, int], expected: str
+) -> None:
+    with pytest.raises(ganzoo.RefusedSpec, match=expected) as refusal:
+        small(architecture).networks(ganzoo.ImageSpec(1, *size))
+    assert str(refusal.value).startswith(NAMES[architecture])
+    assert f"not {size[0]}x{size[1]}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("side", range(16, 65, 4))
+def test_residual_networks_begin_and_end_small(side: int) -> None:
+    images = ganzoo.ImageSpec(1, side, side)
+    begin, end = side >> resnet.doublings(images, "x"), side >> resnet.halvings(images)
+    assert 4 <= begin <= 7 or begin % 2  # it cannot be halved again
+    assert 7 <= end <= 12 or end % 2
+    assert end << resnet.halvings(images) == side  # every mean over 2x2 finds both
+
+
+def test_the_published_size_is_built_as_published() -> None:
+    generator, discriminator = SNGAN(width=4).networks(CIFAR)
+    assert generator.base == (8, 4, 4)
+    assert discriminator.features(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 8, 8)
+    generator, _ = DCGAN(width=4).networks(ganzoo.ImageSpec(3, 64, 64))
+    assert generator.base == (32, 4, 4)
+
+
+# --- first weights and latents ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_one_seed_one_model(architecture: type[ganzoo.Architecture]) -> None:
+    def weights(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("architecture", [DCGAN, InfoGANNets])
+def test_first_weights_are_normal(architecture: type[ganzoo.Architecture]) -> None:
+    for network in architecture(width=32).networks(MNIST):  # type: ignore[call-arg]
+        for module in network.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module.weight.numel() > 10_000:
+                truncated = architecture is InfoGANNets and isinstance(module, nn.Conv2d)
+                # a normal cut at two deviations has 0.88 of its deviation left
+                assert module.weight.std().item() == pytest.approx(0.0176 if truncated else 0.02, rel=0.05)
+                assert (module.weight.abs().max() <= 0.04) == truncated
+                assert module.bias is None or not module.bias.any()
+
+
+def test_scales_of_dcgan_lie_around_one() -> None:
+    generator, _ = DCGAN(width=64).networks(MNIST)
+    assert generator.bn0.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert generator.bn0.weight.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_first_weights_of_residual_networks_are_glorot_uniform() -> None:
+    generator, critic = WGANGP(width=64).networks(CIFAR)
+    for network in (generator, critic):
+        for name, weight in network.named_parameters():
+            if weight.ndim < 2:
+                assert torch.equal(weight, torch.ones_like(weight) if "bn" in name and "weight" in name else 0 * weight)
+                continue
+            window = weight[0, 0].numel() if weight.ndim == 4 else 1
+            # he's gain between rectifiers, which is all 3x3 convolutions inside blocks
+            variance = (4 if "blocks" in name and window == 9 else 2) / (window * (weight.shape[0] + weight.shape[1]))
+            assert weight.abs().max() <= (3 * variance) ** 0.5
+            if weight.numel() > 1000:
+                assert weight.std().item() == pytest.approx(variance**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_latents_come_from_the_generator_given(architecture: type[ganzoo.Architecture]) -> None:
+    made = architecture()
+    before = torch.get_rng_state()
+    latents = draw(made, 1000)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(latents, draw(made, 1000))
+    assert not torch.equal(latents, draw(made, 1000, seed=1))
+    assert latents.shape == (1000, {DCGAN: 100, InfoGANNets: 64}.get(architecture, 128))
+    uniform = architecture in (DCGAN, InfoGANNets)
+    assert latents.std().item() == pytest.approx(3**-0.5 if uniform else 1, rel=0.02)
+    assert (latents.abs().max() <= 1) == uniform
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: type[ganzoo.Architecture]) -> None:
+    made = small(architecture)
+    latents = draw(made)
+    networks = made.networks(MNIST)
+    images = networks[0](latents, FEW)
+    for network, given in zip(networks, (latents, images.detach()), strict=True):
+        network(given, FEW)  # moving statistics and power iterations have moved
+        network.eval()
+        said = network(given, FEW)
+        assert torch.equal(said, network(given, FEW))
+        assert torch.allclose(said[:2], network(given[:2], FEW[:2]), atol=1e-6)
+        assert torch.equal(said, copy.deepcopy(network)(given, FEW))
+    for network, stranger, given in zip(networks, made.networks(MNIST), (latents, images), strict=True):
+        stranger.load_state_dict(network.state_dict())
+        assert torch.equal(stranger.eval()(given, FEW), network(given, FEW))
+
+
+@pytest.mark.parametrize("architecture", [DCGAN, InfoGANNets])
+def test_a_batch_of_one_is_no_error(architecture: type[ganzoo.Architecture]) -> None:
+    made = small(architecture)
+    generator, discriminator = made.networks(ganzoo.ImageSpec(1, 8, 8))
+    assert discriminator(generator(draw(made, 1), FEW[:1]), FEW[:1]).isfinite().all()
+
+
+# --- residual layers --------------------------------------------------------------------------------------------
+
+
+def spectral_layers(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+def test_every_layer_of_the_discriminator_has_spectral_norm_one() -> None:
+    torch.manual_seed(0)
+    generator, discriminator = SNGAN(width=8).networks(MNIST)
+    with torch.no_grad():
+        for layer in spectral_layers(discriminator):
+            layer.parametrizations.weight.original.mul_(7)
+        for _ in range(40):
+            discriminator(torch.zeros(1, 1, 28, 28), FEW[:1])
+    discriminator.eval()
+    layers = spectral_layers(discriminator)
+    assert len(layers) == 2 + 1 + 2 + 1 + 4 + 1  # convolutions and shortcuts by block, and the last
+    for layer in layers:
+        largest = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2)
+        assert largest.item() == pytest.approx(1, abs=1e-3)
+    assert not any(name.endswith("_u") for name, _ in generator.named_buffers())
+
+
+def test_the_power_iteration_moves_in_training_alone() -> None:
+    _, discriminator = small(SNGAN).networks(MNIST)
+    images = torch.zeros(2, 1, 28, 28)
+
+    def vectors() -> list[Tensor]:
+        return [buffer.clone() for buffer in discriminator.buffers()]
+
+    first = vectors()
+    discriminator(images, FEW[:2])
+    second = vectors()
+    assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    discriminator.eval()(images, FEW[:2])
+    assert all(torch.equal(a, b) for a, b in zip(second, vectors(), strict=True))
+    assert {name.rpartition(".")[2] for name in discriminator.state_dict()} == {"bias", "original", "_u", "_v"}
+
+
+def test_a_spectral_step_can_be_differentiated_twice_and_in_two_parts() -> None:
+    """Logits of reals and of fakes belong to different power iterations, and one gradient asks for both."""
+    _, discriminator = small(SNGAN).networks(MNIST)
+    reals, fakes = (torch.randn(2, 1, 28, 28, requires_grad=True) for _ in range(2))
+    cost = discriminator(reals, FEW[:2]).mean() - discriminator(fakes, FEW[:2]).mean()
+    (slopes,) = torch.autograd.grad(cost, reals, create_graph=True)
+    (cost + slopes.square().sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in discriminator.parameters())
+
+
+def test_spectral_norm_is_finite_in_bfloat16() -> None:
+    _, discriminator = small(SNGAN).networks(MNIST)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        logits = discriminator(torch.randn(2, 1, 28, 28), FEW[:2])
+    logits.float().sum().backward()
+    assert logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in discriminator.parameters())
+    assert all(buffer.dtype == torch.float32 for buffer in discriminator.buffers())
+
+
+def test_a_generator_block_is_the_published_one() -> None:
+    """Upsampling before the 1x1 shortcut, as published, and after it, as computed, are the same."""
+    block = resnet.GeneratorBlock(3, 5)
+    features = torch.randn(2, 3, 4, 4)
+    double = nn.Upsample(scale_factor=2, mode="nearest")
+    first = block.conv1(double(torch.relu(nn.functional.batch_norm(features, None, None, training=True))))
+    second = block.conv2(torch.relu(nn.functional.batch_norm(first, None, None, training=True)))
+    expected = second + block.shortcut(double(features))
+    torch.testing.assert_close(block(features, FEW[:2]), expected)
+
+
+@pytest.mark.parametrize("halve", [True, False])
+def test_a_discriminator_block_is_the_published_one(halve: bool) -> None:
+    block = resnet.DiscriminatorBlock(3, 5, halve=halve)
+    features = torch.randn(2, 3, 8, 8)
+    pool = nn.AvgPool2d(2) if halve else nn.Identity()
+    inner = block.conv2(torch.relu(block.conv1(torch.relu(features))))
+    torch.testing.assert_close(block(features), pool(inner) + pool(block.shortcut(features)))
+    same = resnet.DiscriminatorBlock(3, 3, halve=False)
+    assert isinstance(same.shortcut, nn.Identity)
+
+
+def test_conditional_batch_norm_looks_its_class_up() -> None:
+    norm = resnet.ConditionalBatchNorm2d(2, classes=3)
+    features, labels = torch.randn(4, 2, 5, 5), torch.tensor([0, 1, 2, 1])
+    plain = nn.functional.batch_norm(features, None, None, training=True)
+    torch.testing.assert_close(norm(features, labels), plain)
+    with torch.no_grad():
+        norm.scale.weight[1] = torch.tensor([2.0, 3.0])
+        norm.shift.weight[2] = torch.tensor([-1.0, 1.0])
+    changed = norm(features, labels)
+    torch.testing.assert_close(changed[0], plain[0])
+    torch.testing.assert_close(changed[1], plain[1] * torch.tensor([2.0, 3.0])[:, None, None])
+    torch.testing.assert_close(changed[2], plain[2] + torch.tensor([-1.0, 1.0])[:, None, None])
+
+
+def test_a_conditional_generator_draws_another_image_for_another_class() -> None:
+    generator = resnet.ResNetGenerator(8, 4, MNIST, 2, classes=2)
+    with torch.no_grad():
+        for block in generator.blocks:
+            block.bn1.shift.weight[1] += 1
+    latents = torch.randn(1, 8).expand(2, 8)
+    first, second = generator.eval()(latents, torch.tensor([0, 1]))
+    assert not torch.allclose(first, second)
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architecture", "variant", "expected"),
+    [
+        (
+            DCGAN,
+            None,
+            {
+                "losses": "nonsaturating",
+                "turns": "D,G",
+                "generator_optimizer": "adam:lr=2e-4,beta1=0.5,beta2=0.999",
+                "batch_size": 128,
+            },
+        ),
+        (
+            WGANGP,
+            None,
+            {
+                "losses": "wasserstein gradient-penalty:weight=10",
+                "turns": "D,D,D,D,D,G",
+                "generator_optimizer": "adam:lr=1e-4,beta1=0,beta2=0.9",
+                "discriminator_optimizer": "adam:lr=1e-4,beta1=0,beta2=0.9",
+                "batch_size": 64,
+                "length": "100000 steps",
+            },
+        ),
+        (
+            SNGAN,
+            None,
+            {
+                "losses": "hinge",
+                "turns": "D,D,D,D,D,G",
+                "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+                "batch_size": 64,
+                "length": "50000 steps",
+            },
+        ),
+        (InfoGANNets, "nonsaturating", {"losses": "nonsaturating", "turns": "D,G"}),
+        (
+            InfoGANNets,
+            "minimax",
+            {"losses": "minimax", "generator_optimizer": "adam:lr=5e-5,beta1=0,beta2=0.999", "batch_size": 64},
+        ),
+        (InfoGANNets, "least-squares", {"generator_optimizer": "adam:lr=2e-4,beta1=0.5,beta2=0.999"}),
+        (
+            InfoGANNets,
+            "wasserstein",
+            {
+                "turns": "D,D,D,D,D,G",
+                "generator_optimizer": "adam:lr=5e-5,beta1=0.5,beta2=0.999",
+                "discriminator_optimizer": "adam:lr=5e-5,beta1=0.5,beta2=0.999,clip=0.01",
+            },
+        ),
+        (
+            InfoGANNets,
+            "wgan-gp",
+            {"architecture": "infogan-nets:batch_norm=false", "losses": "wasserstein gradient-penalty:weight=10"},
+        ),
+        (InfoGANNets, "dragan", {"losses": "nonsaturating dragan:weight=10", "turns": "D,G"}),
+    ],
+)
+def test_recipes_hold_the_published_numbers(
+    architecture: type[ganzoo.Architecture], variant: str | None, expected: dict[str, Any]
+) -> None:
+    recipe = architecture.recipe.merged(architecture.recipes[variant] if variant else {})
+    for name, value in expected.items():
+        found = getattr(recipe, name)
+        assert (" ".join(map(str, found)) if isinstance(found, tuple) else str(found)) == str(value), name
+
+
+def test_every_row_of_the_table_is_twenty_epochs() -> None:
+    for changes in InfoGANNets.recipes.values():
+        assert str(InfoGANNets.recipe.merged(changes).length) == "20 epochs"
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_every_class_tells_its_source(architecture: type[ganzoo.Architecture]) -> None:
+    assert "Source:" in (inspect.getdoc(architecture) or "")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "variant"), [(part, variant) for part in ALL for variant in (None, *part.recipes)]
+)
+def test_every_recipe_plays_two_finite_steps(architecture: type[ganzoo.Architecture], variant: str | None) -> None:
+    """On the digits: the networks narrow, the batch small, everything else as the recipe has it."""
+    chosen = Choice(NAMES[architecture], SMALL[architecture])
+    recipe = plan(ZOO, chosen, Choice("digits"), variant, {"batch_size": 4, "subset": "first 64"})
+    table = assemble(recipe, ZOO, CPU)
+    game, feed = table.game, table.feed
+    before = [parameter.clone() for parameter in (*game.generator.parameters(), *game.discriminator.parameters())]
+    for step in range(2):
+        game.reseed(recipe.seed, step)
+        game.advance(feed.images_at(step))
+        play(game, feed.fill(step))
+    after = [*game.generator.parameters(), *game.discriminator.parameters()]
+    assert all(value.isfinite().all() for value in game.state().values())
+    moved = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
