@@ -14,7 +14,7 @@ CORE = sorted((ROOT / "ganzoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
 #: room -> the rooms of ganzoo it may import; a room may always import itself
-VERBS = {"train", "sample", "evaluate"}
+VERBS = {"train", "sample", "evaluate", "benchmark"}
 FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics"}
 MAY_IMPORT = {
     "contract": set(),
@@ -27,11 +27,13 @@ MAY_IMPORT = {
     "zoo": {"contract", "loading"},
     "run": {"contract", "checkpoint"},
     "observers": {"contract", "loading", "run"},
-    "assembly": {"contract", "engine", "zoo", "run"},
+    "assembly": {"contract", "checkpoint", "engine", "zoo", "run"},
     "scoring": {"contract", "engine", "zoo", "assembly", "statistics"},
     "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring"},
     **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
     "train": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
+    # its cells are trainings, its floors are calibrations
+    "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate"},
     "cli": FLOOR_1 | VERBS | {"zoo", "run", "assembly", "engine"},
     "__init__": {"contract"},
     "__main__": {"cli"},

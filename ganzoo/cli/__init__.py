@@ -20,6 +20,7 @@ _COMMANDS = {
     "resume": "train:resume",
     "sample": "sample:sample",
     "evaluate": "evaluate:evaluate",
+    "benchmark": "benchmark:benchmark",
     "list": "listing:list_parts",
     "show": "listing:show",
     "plugins": "listing:plugins",

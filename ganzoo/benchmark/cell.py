@@ -1,0 +1,104 @@
+"""One cell in a process of its own: `python -m ganzoo.benchmark.cell DIRECTORY PARENT`.
+
+It plays what DIRECTORY/cell.json asks for, from where it was left, and writes DIRECTORY/done.json at the end. When the
+process PARENT is gone, it ends by itself, with everything saved.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganzoo import checkpoint
+from ganzoo.assembly import assemble, find_device
+from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.hooks import Moment
+from ganzoo.contract.recipe import Recipe
+from ganzoo.engine.clock import Clock
+from ganzoo.run import Run
+from ganzoo.train import resume, start
+from ganzoo.zoo import Zoo, zoo
+
+
+def play(directory: Path, zoo: Zoo) -> None:
+    """Play the cell in `directory` to its end. Raises GanzooError where it fails."""
+    asked = json.loads((directory / "cell.json").read_text(encoding="utf-8"))
+    torch.set_num_threads(asked["threads"])
+    with _alone(directory):
+        if (directory / "done.json").exists():
+            return
+        moment = _played(directory / asked["run"], asked, zoo)
+        done = {"step": moment.step, "images": moment.images}
+        checkpoint.write_atomically(directory / "done.json", (json.dumps(done) + "\n").encode())
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait for the process that plays this cell already: one whose benchmark was killed may still be saving."""
+    with open(directory / "lock", "w", encoding="utf-8") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _played(path: Path, asked: dict[str, Any], zoo: Zoo) -> Moment:
+    """The end of the run in `path`: begun, gone on with, or found there."""
+    if not (path / "recipe.json").exists():
+        shutil.rmtree(path, ignore_errors=True)  # a run that was killed while it was made
+        return start(Recipe.from_dict(asked["recipe"]), path, zoo, find_device(asked["device"]), note=_say)[1]
+    # a run stays on its device unless another one is named
+    device = None if asked["device"] == "auto" else asked["device"]
+    return _end_of(path, zoo) or resume(path, zoo, device, note=_say)[1]
+
+
+def _end_of(path: Path, zoo: Zoo) -> Moment | None:
+    """The last moment of a run that has been played to its end; None for one with steps to play."""
+    run, saved = Run.open(path), checkpoint.load_latest(path / "checkpoints")
+    if saved is None:
+        return None
+    feed = assemble(run.recipe, zoo, torch.device("cpu")).feed
+    clock = Clock(run.recipe.length, feed.images_at, feed.epoch_images)
+    clock.step = saved.meta["step"]
+    return clock.moment if clock.done else None
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (into the log of the cell)
+
+
+def _end_with(parent: int) -> None:
+    """Stop this process like a signal from outside when `parent` is gone, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="ganzoo-parent").start()
+
+
+def main(directory: str, parent: str) -> int:
+    """The exit status."""
+    _end_with(int(parent))
+    try:
+        play(Path(directory), zoo())
+    except GanzooError as error:
+        _say(f"Error: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

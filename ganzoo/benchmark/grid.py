@@ -1,0 +1,127 @@
+"""The grid: which cells were asked for, each with the whole recipe of its run."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ganzoo.assembly import plan, short_name
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.recipe import Amount, Choice, Recipe
+from ganzoo.statistics import digest_of
+from ganzoo.zoo import Zoo
+
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One training of the grid."""
+
+    #: as they were asked for
+    architecture: str
+    dataset: str
+    #: complete, with its seed and its evaluators
+    recipe: Recipe
+    #: of its directory: short names, the seed, and a digest of the recipe and of the code that plays it
+    name: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """What its seeds have in common."""
+        return self.architecture, self.dataset
+
+    @property
+    def data(self) -> Choice:
+        """The dataset of its recipe."""
+        assert self.recipe.dataset is not None  # noqa: S101  (a cell's recipe is complete)
+        return self.recipe.dataset
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds that `0,1,2` or `0..4` stands for; both ends of a range belong to it."""
+    seeds: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\.\.(\d{1,9}))?\s*", word)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"--seeds {text!r}: {word.strip()!r} is no seed and no range; write 0,1,2 or 0..4.")
+        if int(match[2] or match[1]) - int(match[1]) + len(seeds) >= MOST_SEEDS:
+            raise UsageError(f"--seeds {text!r} are more than {MOST_SEEDS} seeds; 3 to 5 are usual.")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise UsageError(f"--seeds {text!r} gives the seed {twice[0]} twice.")
+    return tuple(sorted(seeds))
+
+
+def expand(zoo: Zoo, kind: str, choices: Sequence[Choice]) -> list[Choice]:
+    """`choices` with every name that has wildcards replaced by all it matches; each part once."""
+    found: dict[str, Choice] = {}
+    for choice in choices:
+        names = [choice.name]
+        if not choice.is_location and set(choice.name) & set("*?["):
+            names = fnmatch.filter(zoo.names(kind), choice.name)
+            if not names:
+                known = ", ".join(zoo.names(kind))
+                hint = did_you_mean(re.sub(r"[*?\[\]]", "", choice.name), zoo.names(kind))
+                raise UsageError(f"{choice.name!r} matches none of the {kind}.{hint} There are: {known}.")
+        for expanded in (Choice(name, choice.options) for name in names):
+            found.setdefault(str(zoo.resolve(kind, expanded)), expanded)
+    return list(found.values())
+
+
+def plan_cells(
+    zoo: Zoo,
+    architectures: Sequence[Choice],
+    datasets: Sequence[Choice],
+    evaluators: Sequence[Choice],
+    seeds: Sequence[int],
+    named: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> list[Cell]:
+    """Every cell of the grid, one seed after the other: so there is a first table early, and then its spread.
+
+    `named` is a recipe file or a variant that every architecture has; `changes` are fields of the recipes.
+    Raises UsageError for a name, option or value that no cell could mean.
+    """
+    fields = {**(changes or {}), "evaluators": tuple(expand(zoo, "evaluators", evaluators))}
+    prescribed = Protocol.named(fields.get("protocol", "default")).length
+    if prescribed and "length" not in fields:
+        fields["length"] = Amount.parse(prescribed)
+    bases = []
+    for dataset in expand(zoo, "datasets", datasets):
+        for architecture in expand(zoo, "architectures", architectures):
+            base = plan(zoo, architecture, dataset, named, fields)
+            if "score_every" not in fields:
+                base = base.merged({"score_every": _quarter(base.length)})
+            bases.append((str(architecture), str(dataset), base))
+    return [seated(zoo, *words, base.merged({"seed": seed})) for seed in seeds for *words, base in bases]
+
+
+def _quarter(length: Amount) -> Amount:
+    """Four scores a run, where it is long enough: a last one, and others that may be better."""
+    return Amount(-(-length.count // 4), length.unit)
+
+
+def seated(zoo: Zoo, architecture: str, dataset: str, recipe: Recipe) -> Cell:
+    """The cell of a complete recipe."""
+    digest = digest_of({"recipe": recipe.to_dict(), "parts": _provenance(zoo, recipe)})
+    words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
+    return Cell(architecture, dataset, recipe, "-".join(words).lower())
+
+
+def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:
+    """Where the parts that make the numbers come from: other code is another cell."""
+    chosen = {
+        "architectures": (recipe.architecture,),
+        "datasets": (recipe.dataset,),
+        "losses": recipe.losses,
+        "augmentations": recipe.augmentations,
+        "optimizers": (recipe.generator_optimizer, recipe.discriminator_optimizer),
+        "evaluators": recipe.evaluators,
+    }
+    return [zoo.provenance(kind, choice) for kind, choices in chosen.items() for choice in choices if choice]

@@ -1,0 +1,249 @@
+"""ganzoo benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ganzoo.cli.common import (
+    Part,
+    data_dir_option,
+    device_named,
+    device_option,
+    inception_weights_option,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.protocol import PROTOCOLS
+from ganzoo.contract.recipe import PRECISIONS, Amount, Choice
+
+if TYPE_CHECKING:
+    from ganzoo.benchmark.grid import Cell
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
+    return click.option(flag, kind, multiple=True, type=Part(kind), metavar="SPEC", help=what)
+
+
+def _length(epochs: str | None, images: str | None, steps: str | None) -> Amount | None:
+    given = [(text, unit) for text, unit in ((epochs, "epochs"), (images, "images"), (steps, "steps")) if text]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
+    return Amount.parse(*given[0]) if given else None
+
+
+@click.command()
+@_part_option("-a", "architectures", "An architecture; several are compared.")
+@_part_option("-d", "datasets", "A dataset; each is trained on by each architecture.")
+@_part_option("-e", "evaluators", "What the generators are scored by.  [default: fid-domain]")
+@click.option("--seeds", default="0,1,2", show_default=True, metavar="0,1,2|0..4", help="A training for each.")
+@click.option("--epochs", metavar="N", help="Length of every run in epochs.  [default: of the protocol, or the recipe]")
+@click.option("--images", metavar="N", help="Length of every run in images.")
+@click.option("--steps", metavar="N", help="Length of every run in steps.")
+@click.option("--recipe", metavar="FILE.toml|NAME", help="For every architecture: a file, or the name of a variant.")
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
+@click.option("--samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
+@click.option("--score-every", metavar="N", help="Interval of scores.  [default: a quarter of the length]")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
+@device_option()
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time; they share the processors."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the runs and the table go.  [default: benchmark; with --verify, `verify` beside the table]",
+)
+@click.option("--retry-failed", is_flag=True, help="Play failed cells again, from their beginning.")
+@click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of its time, and stop.")
+@click.option(
+    "--verify",
+    "table",
+    type=click.Path(path_type=Path),
+    metavar="TABLE.json",
+    help="Play the cells of this table again, and say which rows hold.",
+)
+@inception_weights_option
+@data_dir_option
+@json_option
+def benchmark(
+    architectures: tuple[Choice, ...],
+    datasets: tuple[Choice, ...],
+    evaluators: tuple[Choice, ...],
+    seeds: str,
+    epochs: str | None,
+    images: str | None,
+    steps: str | None,
+    recipe: str | None,
+    device: str,
+    jobs: int,
+    out: Path | None,
+    retry_failed: bool,
+    dry_run: bool,
+    table: Path | None,
+    as_json: bool,
+    samples: int | None,
+    **changes: Any,
+) -> None:
+    """Train every architecture on every dataset with every seed, and put the scores into one table.
+
+    \b
+      ganzoo benchmark -a dcgan-tutorial -a mlp-vanilla -d digits --seeds 0..4 --epochs 20
+      ganzoo benchmark -a 'dcgan*' -d mnist -d fashion-mnist -e fid-domain -e precision-recall --jobs 2
+      ganzoo benchmark -a dcgan-tutorial:width=32 -d mnist --protocol lucic2018 --dry-run
+      ganzoo benchmark --verify benchmark/table.json
+
+    A SPEC is NAME[:key=value,...], may have wildcards, or is a location. Each cell is a run of its own in DIR/runs, in
+    a process of its own. A cell that fails is counted, with its reason, and stops no other one. The same command again
+    plays what is missing, and goes on with what was interrupted. The table is written to DIR/table.json, .csv, .md and
+    .png after every cell: mean and standard deviation over the seeds, of the last generator and of the best.
+
+    --verify: a row holds if it was measured alike and its new mean lies in the old bootstrap interval widened by half
+    the new one, or within 2 pooled standard deviations; with a single seed, within 25 % of the old value.
+    """
+    fields = {name: value for name, value in changes.items() if value is not None}
+    fields |= {"score_samples": samples} if samples else {}
+    fields |= {"length": length} if (length := _length(epochs, images, steps)) else {}
+    if table is not None:
+        if architectures or datasets or evaluators or fields or recipe or dry_run:
+            raise UsageError("--verify takes the grid from its table; leave out what else says what to train.")
+        _verify(table, out or table.parent / "verify", device, jobs, retry_failed, as_json)
+        return
+    if not architectures or not datasets:
+        raise UsageError("A grid needs at least one architecture (-a) and one dataset (-d).")
+    cells = _planned(architectures, datasets, evaluators, seeds, recipe, fields)
+    if dry_run:
+        _show_plan(cells, out or Path("benchmark"), device, jobs, as_json)
+        return
+    rows = _played(cells, out or Path("benchmark"), device, jobs, retry_failed)
+    print_json(rows) if as_json else _show(rows)
+    note(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
+    if not any(row["seeds"] for row in rows):
+        raise GanzooError("No cell has finished; the reasons stand above.")
+
+
+def _planned(
+    architectures: Sequence[Choice],
+    datasets: Sequence[Choice],
+    evaluators: Sequence[Choice],
+    seeds: str,
+    recipe: str | None,
+    fields: dict[str, Any],
+) -> list[Cell]:
+    from ganzoo.benchmark.grid import parse_seeds, plan_cells
+    from ganzoo.evaluate import DEFAULT_EVALUATORS
+    from ganzoo.zoo import zoo
+
+    numbers = parse_seeds(seeds)
+    return plan_cells(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
+
+
+def _played(cells: list[Cell], out: Path, device: str, jobs: int, retry_failed: bool) -> list[dict[str, Any]]:
+    from ganzoo.benchmark.play import benchmark as play
+    from ganzoo.cli.benchmark_live import GridConsole
+    from ganzoo.zoo import zoo
+
+    device_named(device)  # a device that is not there is refused here, and not by every cell
+    with GridConsole(cells, out) as console:
+        return play(zoo(), cells, out, device, jobs, retry_failed, console.watch, console.say)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from ganzoo.benchmark.sections import COLUMNS, sections_of
+
+    for section in sections_of(rows):
+        print_table(COLUMNS, section.cells, section.title)
+        click.echo("\n".join(section.notes) + "\n")
+
+
+def _show_plan(cells: list[Cell], out: Path, device: str, jobs: int, as_json: bool) -> None:
+    from ganzoo.benchmark.estimate import estimated
+    from ganzoo.benchmark.folder import Folder
+    from ganzoo.zoo import zoo
+
+    pairs = estimated(zoo(), cells, Folder(out), device_named(device))
+    total = sum((pair.seconds or 0.0) * pair.missing for pair in pairs) / jobs
+    facts = [
+        {
+            "architecture": pair.cells[0].architecture,
+            "dataset": pair.cells[0].dataset,
+            "cells": [cell.name for cell in pair.cells],
+            "done": pair.done,
+            "failed": pair.failed,
+            "missing": pair.missing,
+            "recipe": pair.cells[0].recipe.to_dict(),
+            "seconds": pair.seconds,
+            "source": pair.source,
+        }
+        for pair in pairs
+    ]
+    if as_json:
+        print_json({"out": str(out), "pairs": facts, "seconds": total})
+        return
+    columns = [
+        "architecture",
+        "dataset",
+        "seeds",
+        "done",
+        "failed",
+        "missing",
+        "length",
+        "batch",
+        "precision",
+        "a cell",
+    ]
+    rows = []
+    for pair in pairs:
+        chosen = pair.cells[0].recipe
+        seeds = ",".join(str(cell.recipe.seed) for cell in pair.cells)
+        counts = [str(count) for count in (pair.done, pair.failed, pair.missing)]
+        each = pair.source if pair.seconds is None else f"{_duration(pair.seconds)} ({pair.source})"
+        numbers = [str(chosen.length), str(chosen.batch_size), chosen.precision]
+        rows.append([*pair.cells[0].pair, seeds, *counts, *numbers, each])
+    print_table(columns, rows)
+    missing = sum(pair.missing for pair in pairs)
+    note(f"{missing} of {len(cells)} cells to play in {out}, about {_duration(total)} with {jobs} at a time.")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _verify(table: Path, out: Path, device: str, jobs: int, retry_failed: bool, as_json: bool) -> None:
+    from ganzoo.benchmark import verify
+    from ganzoo.zoo import zoo
+
+    old = verify.read_table(table)
+    cells = verify.cells_of(zoo(), old, table)
+    found = verify.verdicts(old, _played(cells, out, device, jobs, retry_failed))
+    if as_json:
+        print_json(found)
+    else:
+        columns = ["architecture", "dataset", "score", "then", "now", "seeds", "holds", "why"]
+        rows = [
+            [
+                *(one[name] for name in ("architecture", "dataset", "score")),
+                f"{one['then']:.4g}",
+                "-" if one["now"] is None else f"{one['now']:.4g}",
+                f"{one['seeds']} of {one['seeds_then']}",
+                "yes" if one["holds"] else "no",
+                one["why"],
+            ]
+            for one in found
+        ]
+        print_table(columns, rows)
+        note(verify.RULE)
+    fallen = sum(not one["holds"] for one in found)
+    if fallen:
+        raise GanzooError(f"{fallen} of {len(found)} rows do not hold.")
