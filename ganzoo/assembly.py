@@ -11,11 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
+from ganzoo.checkpoint import tensors_from_bytes
 from ganzoo.contract.components import Architecture, Dataset
 from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you_mean
 from ganzoo.contract.images import ImageSpec
@@ -255,9 +254,9 @@ def open_trained(
     images = ImageSpec(**facts["images"])
     network, _ = architecture.networks(images)
     try:
-        tensors = safetensors.torch.load(file.read_bytes())
+        tensors, _ = tensors_from_bytes(file.read_bytes())
         network.load_state_dict(tensors)
-    except (RuntimeError, safetensors.SafetensorError) as error:
+    except (RuntimeError, ValueError) as error:
         raise GanzooError(f"{file} does not fit {run.recipe.architecture}: {str(error).splitlines()[0]}") from None
     network = network.to(device).eval().requires_grad_(False)
     return Trained(run, architecture, network, images, facts["class_names"], int(file.stem), device)

@@ -60,13 +60,37 @@ def sync_directory(path: Path) -> None:
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Tensors as safetensors, whatever device and memory layout they have here."""
+    """Tensors as safetensors, whatever device and memory layout they have here, with a digest of it all inside."""
     # a copy of each: safetensors refuses tied weights and views
     plain = {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
-    return safetensors.torch.save(plain, dict(metadata) if metadata else None)
+    facts = dict(metadata or {})
+    return safetensors.torch.save(plain, {**facts, "sha256": _digest(plain, facts)})
+
+
+def tensors_from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What `tensors_to_bytes` was given. Raises ValueError where any bit of it is not as it was."""
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = dict(header["__metadata__"])
+        found = metadata.pop("sha256")
+    except (safetensors.SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"it is not a whole file of tensors ({type(error).__name__}: {error})") from None
+    if found != _digest(tensors, metadata):
+        raise ValueError("it does not match its own digest")
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    sha = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        sha.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        sha.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def save(
@@ -109,7 +133,9 @@ def save(
 
 def refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
     """Raise GanzooError where a tensor is not finite."""
-    infinite = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    floats = [key for key, value in tensors.items() if value.is_floating_point()]
+    finite = torch.stack([tensors[key].isfinite().all() for key in floats]).tolist() if floats else []
+    infinite = [key for key, good in zip(floats, finite, strict=True) if not good]
     if infinite:
         raise GanzooError(
             f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "
@@ -171,7 +197,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if strange := {file.name for file in path.iterdir()} - {*_FILES, "MANIFEST.json"}:
             raise BadCheckpoint(f"{path} holds what was not saved there: {', '.join(sorted(strange))}.")
         contents = {file: _checked(path / file, manifest["files"][file]) for file in _FILES}
-        tensors = safetensors.torch.load(contents["state.safetensors"])
+        tensors, _ = tensors_from_bytes(contents["state.safetensors"])
         meta = json.loads(contents["meta.json"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise BadCheckpoint(f"{path} is not a whole checkpoint: {type(error).__name__} {error}.") from None
@@ -205,13 +231,13 @@ class Saved(NamedTuple):
     notes: list[str]
 
 
-def load_latest(folder: Path) -> Saved | None:
-    """The newest good checkpoint below `folder`; None where there is none at all.
+def load_latest(folder: Path, images: int | None = None) -> Saved | None:
+    """The newest good checkpoint below `folder`, or that of at most `images` images; None where there is none at all.
 
     Raises GanzooError where there are some and none is good.
     """
     notes: list[str] = []
-    for name in reversed(_names(folder)):
+    for name in reversed([name for name in _names(folder) if images is None or int(name) <= images]):
         try:
             return Saved(*load(folder / name), notes)
         except BadCheckpoint as error:

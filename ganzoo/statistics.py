@@ -15,12 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from ganzoo.checkpoint import tensors_to_bytes, write_atomically
+from ganzoo.checkpoint import tensors_from_bytes, tensors_to_bytes, write_atomically
 from ganzoo.contract.images import cache_dir
 
 
@@ -37,30 +35,19 @@ def path_of(facts: Mapping[str, Any]) -> Path:
 def load(facts: Mapping[str, Any], device: torch.device) -> dict[str, Tensor] | None:
     """The statistics of these facts on `device`; None where there are none, or none that are whole."""
     try:
-        with safetensors.safe_open(path_of(facts), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError):
+        tensors, metadata = tensors_from_bytes(path_of(facts).read_bytes())
+    except (OSError, ValueError):
         return None
-    if metadata != _metadata(facts, tensors):
+    if metadata != {"facts": json.dumps(facts, sort_keys=True)}:
         return None
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def save(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Keep the statistics of these facts; one that cannot be kept is computed again next time."""
+    """Keep the statistics of these facts; what cannot be kept is computed again next time."""
     path = path_of(facts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, tensors_to_bytes(tensors, _metadata(facts, tensors)))
+        write_atomically(path, tensors_to_bytes(tensors, {"facts": json.dumps(facts, sort_keys=True)}))
     except OSError:
         return  # a read-only or full cache folder must not cost a score
-
-
-def _metadata(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        sha.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        sha.update(value.numpy().tobytes())
-    return {"facts": json.dumps(facts, sort_keys=True), "sha256": sha.hexdigest()}
