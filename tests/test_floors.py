@@ -14,23 +14,30 @@ CORE = sorted((ROOT / "ganzoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
 #: room -> the rooms of ganzoo it may import; a room may always import itself
-VERBS = {"train", "sample", "evaluate", "benchmark"}
-FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics"}
+VERBS = {"train", "sample", "evaluate", "benchmark", "calibrate"}
+FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics", "watch", "writer"}
 MAY_IMPORT = {
     "contract": set(),
     "checkpoint": {"contract"},
     "pictures": {"checkpoint"},
     "signals": {"contract"},
     "statistics": {"contract", "checkpoint"},
+    "watch": set(),
+    "writer": set(),
     "engine": {"contract"},
+    "damage": {"contract", "engine"},
     "loading": {"contract"},
-    "zoo": {"contract", "loading"},
+    "promises": {"contract", "loading"},
+    "zoo": {"contract", "loading", "promises"},
     "run": {"contract", "checkpoint"},
     "observers": {"contract", "loading", "run"},
     "assembly": {"contract", "checkpoint", "engine", "zoo", "run"},
     "scoring": {"contract", "engine", "zoo", "assembly", "statistics"},
+    "rehearsal": {"contract", "engine", "loading", "promises", "zoo", "assembly"},
     "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring"},
     **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
+    "calibrate": {"contract", "checkpoint", "statistics", "damage", "zoo", "assembly", "scoring"},
+    "replay": FLOOR_1 | {"engine", "zoo", "run", "assembly", "diagnosis"},
     "train": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
     # its cells are trainings, its floors are calibrations
     "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate"},
