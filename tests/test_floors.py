@@ -15,11 +15,12 @@ PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
 #: room -> the rooms of ganzoo it may import; a room may always import itself
 VERBS = {"train", "sample", "evaluate", "benchmark", "calibrate"}
-FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics", "watch", "writer"}
+FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics", "watch", "writer", "importing"}
 MAY_IMPORT = {
     "contract": set(),
     "checkpoint": {"contract"},
     "pictures": {"checkpoint"},
+    "importing": {"contract", "checkpoint"},
     "signals": {"contract"},
     "statistics": {"contract", "checkpoint"},
     "watch": set(),

@@ -26,6 +26,7 @@ _COMMANDS = {
     "plugins": "listing:plugins",
     "data": "data:data",
     "demo": "demo:demo",
+    "import-checkpoint": "import_checkpoint:import_checkpoint",
     "doctor": "doctor:doctor",
 }
 

@@ -1,0 +1,31 @@
+"""ganzoo import-checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ganzoo.cli.common import json_option, note, print_json
+
+
+@click.command("import-checkpoint")
+@click.argument("foreign", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.safetensors")
+@json_option
+def import_checkpoint(foreign: Path, out: Path, as_json: bool) -> None:
+    """Write the tensors of FOREIGN, a .pt or .pth file of another program, to OUT.safetensors, and print its sha256.
+
+    The file is read in a process of its own that has limits, loads no plugin and runs nothing the file asks for. It is
+    the only command that reads files of this kind: all others take safetensors alone.
+    """
+    from ganzoo.importing import import_checkpoint as take_over
+
+    imported = take_over(foreign, out)
+    if as_json:
+        print_json({**asdict(imported), "path": str(imported.path)})
+        return
+    click.echo(f"{imported.sha256}  {imported.path}")
+    rest = f"; {imported.left_out} values that are no tensors were left out" if imported.left_out else ""
+    note(f"{imported.tensors} tensors, {imported.bytes / 1e6:.1f} MB{rest}.")
