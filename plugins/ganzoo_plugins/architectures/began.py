@@ -51,8 +51,9 @@ class BEGAN(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # ours: scikit-learn's 1,498 images of 16x16
+        # ours, for scikit-learn's 1,498 of 16x16
         "digits": {
+            "architecture": "began:width=16",
             "dataset": "digits",
             "generator_optimizer": "adam:lr=3e-4,beta1=0.9,beta2=0.999",
             "discriminator_optimizer": "adam:lr=3e-4,beta1=0.9,beta2=0.999",

@@ -56,8 +56,9 @@ class R3GAN(ganzoo.Architecture):
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mnist": {"dataset": "mnist", "length": "25 epochs"},
-        # scikit-learn's 1,498 images of 16x16
+        # for scikit-learn's 1,498 of 16x16
         "digits": {
+            "architecture": "r3gan:width=16",
             "dataset": "digits",
             "generator_optimizer": "adam:lr=5e-4,beta1=0.0,beta2=0.99",
             "discriminator_optimizer": "adam:lr=5e-4,beta1=0.0,beta2=0.99",

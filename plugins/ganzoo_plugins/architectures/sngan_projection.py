@@ -19,14 +19,13 @@ class SNGANProjection(ganzoo.Architecture):
     Source: Miyato and Koyama 2018, "cGANs with Projection Discriminator" (arXiv:1802.05637), in the networks and with
     the numbers for CIFAR-10 of pfnet-research/sngan_projection (configs/sn_cifar10.yml at 3ff93ef).
 
-    Generator: residual blocks that double, scale and shift of their batch norms looked up by class. Discriminator:
-    residual blocks under spectral norm, features f summed over places; the logit is w . f + v_class . f, equation 3 of
-    the paper, with w and the table of v under spectral norm too. A single class is served as well: then v is one more
-    row of w.
+    The networks of `sngan`, of `2 width` channels in the generator and `width` in the discriminator. Generator: scale
+    and shift of the batch norms within the blocks are looked up by class. Discriminator: features f summed over places;
+    the logit is w . f + v_class . f, equation 3 of the paper, with w and the table of v under spectral norm as well. A
+    single class is served too: then v is one more row of w.
 
-    Departures: `width` 64 where the papers have 256 in the generator and 128 in the discriminator; the program falls
-    to a learning rate of 0 over 50,000 steps, here it is constant; it draws 128 fakes for the generator's turn and
-    classes of its own for them, here there are 64, of the classes of the reals.
+    The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program draws 128 fakes
+    for the generator's turn, of classes drawn for them; here there are 64, of the classes of the reals.
     """
 
     value_range = (-1.0, 1.0)
@@ -36,8 +35,8 @@ class SNGANProjection(ganzoo.Architecture):
             "dataset": "cifar10",
             "losses": "hinge",
             "turns": "D,D,D,D,D,G",
-            "generator_optimizer": "adam:lr=2e-4,beta1=0.0,beta2=0.9",
-            "discriminator_optimizer": "adam:lr=2e-4,beta1=0.0,beta2=0.9",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
             "batch_size": 64,
             "sampling": "stream",
             "length": "50000 steps",
@@ -47,17 +46,18 @@ class SNGANProjection(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # the published widths
-        "cifar10": {"architecture": "sngan-projection:width=256,discriminator_width=128"},
-        # ours: scikit-learn's 1,498 images of 16x16
+        # ours, for scikit-learn's 1,498 of 16x16
         "digits": {
-            "architecture": "sngan-projection:width=32,discriminator_width=32",
+            "architecture": "sngan-projection:width=16",
             "dataset": "digits",
             "turns": "D,D,G",
-            "average_half_life": 5000,
-            "length": "100 epochs",
-            "samples_every": "10 epochs",
-            "checkpoint_every": "50 epochs",
+            "generator_optimizer": "adam:lr=5e-4,beta1=0,beta2=0.9",
+            "discriminator_optimizer": "adam:lr=5e-4,beta1=0,beta2=0.9",
+            "batch_size": 32,
+            "average_half_life": 6000,
+            "length": "80 epochs",
+            "samples_every": "8 epochs",
+            "checkpoint_every": "40 epochs",
             "tick_every": "20 steps",
         },
     }
@@ -66,16 +66,15 @@ class SNGANProjection(ganzoo.Architecture):
         self,
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
-        width: Annotated[int, click.IntRange(min=1), "channels of the generator"] = 64,
-        discriminator_width: Annotated[int, click.IntRange(min=1), "channels of the discriminator"] = 64,
+        width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
     ) -> None:
-        self.latent_dim, self.width, self.discriminator_width = latent_dim, width, discriminator_width
+        self.latent_dim, self.width = latent_dim, width
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for sizes from 16 to 64 that are multiples of 4, and any number of classes."""
         doubled = doublings(images, "sngan-projection")
-        generator = ResNetGenerator(self.latent_dim, self.width, images, doubled, classes=images.classes)
-        return generator, Discriminator(self.discriminator_width, images)
+        generator = ResNetGenerator(self.latent_dim, 2 * self.width, images, doubled, classes=images.classes)
+        return generator, Discriminator(self.width, images)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent_dim), standard normal."""

@@ -1,0 +1,471 @@
+"""R3GAN, the conditional ones, and the game with an autoencoder: sizes, formulas, what the class does, recipes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import ganzoo
+from ganzoo import Choice
+from ganzoo.assembly import Table, assemble, plan
+from ganzoo.cli import cli
+from ganzoo.engine.game import play
+from ganzoo.zoo import Zoo
+from ganzoo_plugins.architectures import began, cgan, r3gan
+from ganzoo_plugins.architectures.began import BEGAN
+from ganzoo_plugins.architectures.cgan import CGAN
+from ganzoo_plugins.architectures.r3gan import R3GAN
+from ganzoo_plugins.architectures.sngan_projection import SNGANProjection
+from ganzoo_plugins.layers.pyramid import base_size
+from ganzoo_plugins.losses import boundary_equilibrium
+from ganzoo_plugins.losses.boundary_equilibrium import BoundaryEquilibrium
+
+ZOO, CPU = Zoo(), torch.device("cpu")
+CONDITIONAL = (CGAN, SNGANProjection)
+ALL = (R3GAN, BEGAN, *CONDITIONAL)
+NAMES = {R3GAN: "r3gan", BEGAN: "began", CGAN: "cgan", SNGANProjection: "sngan-projection"}
+SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
+    R3GAN: {"width": 8, "latent_dim": 8},
+    BEGAN: {"width": 4, "latent_dim": 8, "embedding": 6},
+    CGAN: {"latent_dim": 8},
+    SNGANProjection: {"width": 4, "latent_dim": 8},
+}
+MNIST = ganzoo.ImageSpec(1, 28, 28, 10)
+FEW = torch.tensor([0, 1, 1, 9])
+
+
+def small(architecture: type[ganzoo.Architecture], **more: Any) -> ganzoo.Architecture:
+    return architecture(**{**SMALL[architecture], **more})
+
+
+def draw(architecture: ganzoo.Architecture, count: int = 4, seed: int = 0) -> Tensor:
+    return architecture.latents(count, torch.Generator().manual_seed(seed))
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# --- sizes and counts -------------------------------------------------------------------------------------------
+
+SIZES = {
+    R3GAN: [(4, 4), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
+    BEGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
+    CGAN: [(5, 7), (28, 28), (64, 64)],
+    SNGANProjection: [(16, 16), (28, 28), (32, 32), (64, 64)],
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("architecture", "size"), [(part, size) for part in ALL for size in SIZES[part]])
+def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tuple[int, int], channels: int) -> None:
+    made = small(architecture)
+    generator, discriminator = made.networks(ganzoo.ImageSpec(channels, *size, classes=10))
+    low, high = made.value_range
+    for latents in (draw(made), 1000 * draw(made)):
+        images = generator(latents, FEW)
+        assert images.shape == (4, channels, *size)
+        assert low <= images.min() < images.max() <= high
+        logits = discriminator(images, FEW)
+        assert len(logits) == logits.numel() == 4
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest", "expected"),
+    [
+        ((28, 28), 4, (7, 7, 2)),
+        ((32, 32), 4, (4, 4, 3)),
+        ((64, 64), 4, (4, 4, 4)),
+        ((16, 24), 4, (4, 6, 2)),
+        ((28, 28), 7, (7, 7, 2)),
+        ((32, 32), 7, (8, 8, 2)),
+        ((20, 20), 7, (10, 10, 1)),
+    ],
+)
+def test_the_base_of_a_size(size: tuple[int, int], smallest: int, expected: tuple[int, int, int]) -> None:
+    assert base_size(ganzoo.ImageSpec(1, *size), "x", smallest) == expected
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "expected"),
+    [
+        (R3GAN, (30, 30), "4 to 7 pixels"),
+        (R3GAN, (3, 3), "4 to 7 pixels"),
+        (R3GAN, (28, 26), "4 to 7 pixels"),
+        (BEGAN, (30, 30), "7 to 13 pixels"),
+        (SNGANProjection, (30, 28), "multiples of 4"),
+    ],
+)
+def test_a_size_that_cannot_be_served_is_refused(
+    architecture: type[ganzoo.Architecture], size: tuple[int, int], expected: str
+) -> None:
+    with pytest.raises(ganzoo.RefusedSpec, match=expected) as refusal:
+        small(architecture).networks(ganzoo.ImageSpec(1, *size))
+    assert str(refusal.value).startswith(NAMES[architecture])
+    assert f"not {size[0]}x{size[1]}" in str(refusal.value)
+
+
+def test_a_width_that_makes_no_whole_groups_is_refused() -> None:
+    with pytest.raises(ganzoo.UsageError, match="multiple of 8"):
+        R3GAN(width=12)
+
+
+#: by hand: a block of R3GAN at width 32 is a 1x1 to 64, a 3x3 of 64 in groups of 16, both with biases, a 1x1 to 32
+R3GAN_BLOCK = (32 * 64 + 64) + (64 * 16 * 9 + 64) + 64 * 32
+#: 2014, section 4.1; tables in place of linear maps of one-hot codes
+CGAN_GENERATOR = (8 * 200 + 200) + 10 * 1000 + (1200 * 1200 + 1200) + (1200 * 784 + 784)
+CGAN_DISCRIMINATOR = (784 * 240 * 5 + 240 * 5) + 10 * 50 * 5 + (290 * 240 * 4 + 240 * 4) + (240 + 1)
+BEGAN_PAIRS = 3 * 2 * (32 * 32 * 9 + 32)
+BEGAN_DECODER = (64 * 32 * 49 + 32 * 49) + BEGAN_PAIRS + (32 * 9 + 1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "images", "generator", "discriminator"),
+    [
+        (
+            R3GAN(),
+            ganzoo.ImageSpec(3, 28, 28),
+            32 * 49 + 64 * 32 + 6 * R3GAN_BLOCK + 32 * 3,
+            3 * 32 + 6 * R3GAN_BLOCK + 32 * 49 + 32,
+        ),
+        (R3GAN(), MNIST, 84_288, 82_272),
+        (small(CGAN), MNIST, CGAN_GENERATOR, CGAN_DISCRIMINATOR),
+        (BEGAN(), MNIST, BEGAN_DECODER, 717_665),
+    ],
+)
+def test_parameter_counts(
+    architecture: ganzoo.Architecture, images: ganzoo.ImageSpec, generator: int, discriminator: int
+) -> None:
+    assert [count(network) for network in architecture.networks(images)] == [generator, discriminator]
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_one_seed_one_model_and_latents_of_the_generator_given(architecture: type[ganzoo.Architecture]) -> None:
+    def weights(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    before = torch.get_rng_state()
+    latents = draw(architecture(), 1000)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(latents, draw(architecture(), 1000))
+    low, high, deviation = {CGAN: (0, 1, 12**-0.5), BEGAN: (-1, 1, 3**-0.5)}.get(architecture, (-9, 9, 1.0))
+    assert low <= latents.min() < latents.max() <= high
+    assert latents.std().item() == pytest.approx(deviation, rel=0.02)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: type[ganzoo.Architecture]) -> None:
+    made = small(architecture)
+    networks = made.networks(MNIST)
+    latents = draw(made)
+    for network, given in zip(networks, (latents, networks[0](latents, FEW).detach()), strict=True):
+        network.eval()
+        said = network(given, FEW)
+        assert torch.equal(said, network(given, FEW))
+        assert torch.allclose(said[:2], network(given[:2], FEW[:2]), atol=1e-5)
+        assert torch.equal(said, copy.deepcopy(network)(given, FEW))
+
+
+# --- R3GAN ------------------------------------------------------------------------------------------------------
+
+
+def test_r3gan_starts_with_empty_branches() -> None:
+    torch.manual_seed(0)
+    for network in R3GAN(width=64).networks(ganzoo.ImageSpec(3, 32, 32)):
+        blocks = [module for module in network.modules() if isinstance(module, r3gan.Block)]
+        assert len(blocks) == 8  # two at each of 4, 8, 16 and 32 pixels
+        features = torch.randn(2, 64, 8, 8)
+        gain = math.sqrt(2 / 1.04) * 8**-0.25
+        for block in blocks:
+            assert torch.equal(block(features), features)
+            assert block.conv1.weight.std().item() == pytest.approx(gain / 64**0.5, rel=0.05)
+            assert block.conv2.weight.std().item() == pytest.approx(gain / (16 * 9) ** 0.5, rel=0.05)
+            assert block.conv2.groups == 8
+            assert not block.conv1.bias.any()
+
+
+def test_a_block_of_r3gan_adds_its_branch() -> None:
+    block = r3gan.Block(8, gain=1.0)
+    nn.init.normal_(block.conv3.weight)
+    features = torch.randn(2, 8, 4, 4)
+    inner = F.leaky_relu(block.conv2(F.leaky_relu(block.conv1(features), 0.2)), 0.2)
+    torch.testing.assert_close(block(features), features + block.conv3(inner))
+
+
+def test_r3gan_has_no_normalisation() -> None:
+    """The features of an image do not depend on its companions, nor on how strong they all are."""
+    for network in small(R3GAN).networks(MNIST):
+        assert not list(network.buffers())
+        assert not any("Norm" in type(module).__name__ for module in network.modules())
+
+
+# --- BEGAN ------------------------------------------------------------------------------------------------------
+
+
+def test_logits_of_began_are_minus_the_error_of_reconstruction() -> None:
+    _, discriminator = small(BEGAN).networks(MNIST)
+    images = torch.rand(4, 1, 28, 28) * 2 - 1
+    reconstructed = discriminator.autoencoder(images)
+    assert reconstructed.shape == images.shape
+    logits = discriminator(images, FEW)
+    assert logits.shape == (4,)
+    for index in range(4):
+        error = (images[index] - reconstructed[index]).abs().sum() / 784
+        assert logits[index].item() == pytest.approx(-error.item(), rel=1e-5)
+    assert (logits < 0).all()
+    perfect = began.Discriminator(nn.Identity())
+    assert torch.equal(perfect(images, FEW), torch.zeros(4))  # nothing looks more real
+
+
+def test_the_autoencoder_has_a_narrow_middle() -> None:
+    _, discriminator = small(BEGAN).networks(ganzoo.ImageSpec(3, 32, 32))
+    middle = discriminator.autoencoder[0](torch.rand(4, 3, 32, 32))
+    assert middle.shape == (4, 6)
+    widths = [layer.out_channels for layer in discriminator.autoencoder[0] if isinstance(layer, nn.Conv2d)]
+    assert widths == [4, 4, 4, 4, 8, 8, 8, 12, 12]  # one more of 4 at each smaller size
+
+
+class Said:
+    """A round whose logits are given."""
+
+    def __init__(self, reals: Tensor, fakes: Tensor) -> None:
+        self.real_logits, self.fake_logits = reals, fakes
+
+
+def test_k_moves_as_the_formula_says() -> None:
+    loss, k = BoundaryEquilibrium(gamma=0.5, rate=0.1), 0.0
+    for real_error, fake_error in [(0.8, 0.1), (0.6, 0.2), (0.4, 0.5), (0.2, 0.3)]:
+        reals = torch.tensor([-real_error - 0.1, -real_error + 0.1], requires_grad=True)
+        fakes = torch.tensor([-fake_error, -fake_error], requires_grad=True)
+        cost = loss.discriminator(Said(reals, fakes))
+        assert cost.item() == pytest.approx(real_error - k * fake_error, abs=1e-6)
+        # the gradient is taken after k has moved, and belongs to the k of the cost
+        slopes = torch.autograd.grad(cost, [reals, fakes])
+        torch.testing.assert_close(slopes[0], torch.full((2,), -0.5))
+        torch.testing.assert_close(slopes[1], torch.full((2,), k / 2))
+        k = min(1.0, max(0.0, k + 0.1 * (0.5 * real_error - fake_error)))
+        assert loss.k.item() == pytest.approx(k, abs=1e-6)
+        before = loss.k.clone()
+        assert loss.generator(Said(reals, fakes)).item() == pytest.approx(fake_error, abs=1e-6)
+        assert torch.equal(loss.k, before)
+
+
+@pytest.mark.parametrize(("errors", "end"), [((10.0, 0.0), 1.0), ((0.0, 10.0), 0.0)])
+def test_k_stays_between_zero_and_one(errors: tuple[float, float], end: float) -> None:
+    loss = BoundaryEquilibrium(rate=0.3)
+    loss.k.fill_(0.5)
+    memory = loss.k.data_ptr()
+    loss.discriminator(Said(*(torch.tensor([-error], requires_grad=True) for error in errors)))
+    assert loss.k.item() == end
+    assert loss.k.data_ptr() == memory  # in place: a recorded step goes on reading it
+    assert not loss.k.requires_grad
+
+
+def test_k_is_moved_by_all_ranks_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank with errors 0.8 and 0.1 beside another with 0.4 and 0.5."""
+
+    class TwoRanks:
+        @staticmethod
+        def is_initialized() -> bool:
+            return True
+
+        @staticmethod
+        def get_world_size() -> int:
+            return 2
+
+        @staticmethod
+        def all_reduce(imbalance: Tensor) -> None:
+            assert imbalance.item() == pytest.approx(0.5 * 0.8 - 0.1, abs=1e-6)
+            imbalance += 0.5 * 0.4 - 0.5
+
+    monkeypatch.setattr(boundary_equilibrium, "dist", TwoRanks)
+    loss = BoundaryEquilibrium(gamma=0.5, rate=1.0)
+    loss.k.fill_(0.5)
+    loss.discriminator(Said(torch.tensor([-0.8]), torch.tensor([-0.1])))
+    assert loss.k.item() == pytest.approx(0.5 + (0.5 * 0.6 - 0.3), abs=1e-6)
+
+
+def seated(name: str, variant: str | None = None, **changes: Any) -> Table:
+    recipe = plan(ZOO, Choice.parse(name), Choice.parse("digits:size=16"), variant, {"batch_size": 8, **changes})
+    return assemble(recipe, ZOO, CPU)
+
+
+def steps(table: Table, first: int, last: int) -> None:
+    for step in range(first, last):
+        table.game.reseed(0, step)
+        table.game.advance(step * 8)
+        play(table.game, table.feed.fill(step))
+
+
+def test_began_goes_on_where_it_stood_with_its_k() -> None:
+    whole, halves = seated("began:width=4"), seated("began:width=4")
+    steps(whole, 0, 2)
+    saved = {name: value.clone() for name, value in whole.game.state().items()}
+    assert saved["loss0/k"] > 0
+    halves.game.restore(saved)
+    for table in (whole, halves):
+        steps(table, 2, 4)
+    ended = halves.game.state()
+    assert all(torch.equal(value, ended[name]) for name, value in whole.game.state().items())
+    assert ended["loss0/k"] != saved["loss0/k"]
+
+
+# --- conditional ones -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", CONDITIONAL)
+def test_both_networks_listen_to_the_class(architecture: type[ganzoo.Architecture]) -> None:
+    assert architecture.conditional
+    table = seated(
+        {CGAN: "cgan", SNGANProjection: "sngan-projection:width=4"}[architecture], turns="D,G", batch_size=64
+    )
+    steps(table, 0, 2)  # conditional batch norm starts the same for all classes
+    generator, discriminator = table.game.generator.eval(), table.game.discriminator.eval()
+    latents = draw(table.architecture, 1).expand(10, -1)
+    labels = torch.arange(10)
+    with torch.no_grad():
+        images = generator(latents, labels)
+        logits = discriminator(images[:1].expand(10, -1, -1, -1), labels).flatten()
+    assert len(images.flatten(1).unique(dim=0)) == 10
+    assert len(logits.unique()) == 10
+    assert torch.equal(generator(latents[:1], labels[7:8]), generator(latents[:1], labels[7:8]))
+
+
+@pytest.mark.parametrize("architecture", CONDITIONAL)
+def test_one_class_is_no_condition(architecture: type[ganzoo.Architecture]) -> None:
+    made = small(architecture)
+    generator, discriminator = made.networks(ganzoo.ImageSpec(1, 16, 16))
+    zeros = torch.zeros(4, dtype=torch.int64)
+    logits = discriminator(generator(draw(made), zeros), zeros)
+    assert logits.isfinite().all()
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("architecture", [R3GAN, BEGAN])
+def test_the_others_do_not_look_at_labels(architecture: type[ganzoo.Architecture]) -> None:
+    assert not architecture.conditional
+    made = small(architecture)
+    generator, discriminator = made.networks(MNIST)
+    images = generator(draw(made), FEW)
+    assert torch.equal(images, generator(draw(made), 9 - FEW))
+    assert torch.equal(discriminator(images, FEW), discriminator(images, 9 - FEW))
+
+
+def test_the_projection_is_equation_3() -> None:
+    torch.manual_seed(0)
+    _, discriminator = SNGANProjection(width=4).networks(MNIST)
+    images = torch.rand(4, 1, 28, 28) * 2 - 1
+    for _ in range(100):
+        discriminator(images, FEW)  # the power iteration settles
+    discriminator.eval()
+    features = discriminator.features(images).sum(dim=(2, 3))  # (4, width)
+    row, table = (layer.parametrizations.weight.original for layer in (discriminator.linear, discriminator.projection))
+    row, table = (weight / torch.linalg.matrix_norm(weight, ord=2) for weight in (row, table))
+    expected = [features[index] @ row[0] + features[index] @ table[label] for index, label in enumerate(FEW)]
+    torch.testing.assert_close(discriminator(images, FEW).flatten(), torch.stack(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_maxout_takes_the_largest_piece() -> None:
+    values = torch.tensor([[1.0, 5.0, 2.0, -3.0, -1.0, -2.0]])
+    assert cgan.maxout(values, 3).tolist() == [[5.0, -1.0]]
+    assert cgan.maxout(values, 2).tolist() == [[5.0, 2.0, -1.0]]
+
+
+@pytest.mark.parametrize("name", ["cgan", "sngan-projection"])
+def test_a_class_can_be_asked_for(name: str, tmp_path: Path) -> None:
+    def command(*arguments: str) -> None:
+        result = CliRunner().invoke(cli, arguments, prog_name="ganzoo")
+        assert result.exit_code == 0, result.output
+
+    run = str(tmp_path / "run")
+    command("train", name, "digits", "--recipe", "digits", "--steps", "3", "--batch-size", "8", "--out", run, "-q")
+    drawn = {}
+    for label in ("3", "7", "again 7"):
+        out = tmp_path / f"{label}.npy"
+        command("sample", run, "--class", label[-1], "-n", "6", "-o", str(out))
+        drawn[label] = np.load(out)
+    assert drawn["7"].shape == (6, 1, 16, 16)
+    assert np.array_equal(drawn["7"], drawn["again 7"])
+    assert not np.array_equal(drawn["7"], drawn["3"])
+    command("sample", run, "-o", str(tmp_path / "grid.png"))
+    assert (tmp_path / "grid.png").exists()
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", [None, "digits"])
+@pytest.mark.parametrize("name", NAMES.values())
+def test_every_one_trains_by_its_own_recipe(name: str, variant: str | None) -> None:
+    """Two finite steps; then every parameter of both networks has a gradient from its player's cost."""
+    narrow = {"r3gan": ":width=8", "began": ":width=4", "sngan-projection": ":width=4", "cgan": ""}[name]
+    table = seated(name + narrow, variant)
+    before = {key: value.clone() for key, value in table.game.state().items()}
+    steps(table, 0, 2)
+    for key, value in table.game.state().items():
+        assert value.isfinite().all(), key
+        if key.startswith(("generator/", "discriminator/")) and key.endswith(("weight", "original")):
+            assert not torch.equal(value, before[key]), key
+    (batch,) = table.feed.fill(2)[:1]
+    for player, network in (("D", table.game.discriminator), ("G", table.game.generator)):
+        turn = next(turn for turn in table.game.turns if table.game.players[player] in turn.players)
+        cost = table.game.players[player].cost(table.game.round(turn, batch))
+        for parameter, gradient in zip(
+            network.parameters(), torch.autograd.grad(cost, list(network.parameters())), strict=True
+        ):
+            assert gradient.isfinite().all()
+            assert gradient.any(), (player, parameter.shape)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        (
+            R3GAN,
+            {
+                "losses": "relativistic r1:gamma=0.1 r2:gamma=0.1",
+                "turns": "D,G",
+                "generator_optimizer": "adam:lr=2e-4,beta1=0.0,beta2=0.99",
+            },
+        ),
+        (CGAN, {"losses": "nonsaturating", "batch_size": "100"}),
+        (
+            BEGAN,
+            {"losses": "boundary-equilibrium:gamma=0.5,rate=1e-3", "turns": "D+G", "batch_size": "16"},
+        ),
+        (
+            SNGANProjection,
+            {
+                "losses": "hinge",
+                "turns": "D,D,D,D,D,G",
+                "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+                "batch_size": "64",
+                "length": "50000 steps",
+            },
+        ),
+    ],
+)
+def test_recipes_hold_the_published_numbers(
+    architecture: type[ganzoo.Architecture], expected: Mapping[str, str]
+) -> None:
+    for field, value in expected.items():
+        given = getattr(architecture.recipe, field)
+        assert (" ".join(map(str, given)) if isinstance(given, tuple) else str(given)) == value
+    assert "Source:" in (inspect.getdoc(architecture) or "")
+    assert R3GAN.recipe.average_half_life > 0
