@@ -29,6 +29,8 @@ from ganzoo.contract.hooks import KINDS
 #: seconds an import may take unremarked: of a part that was named, and of a module that every listing imports
 SLOW_IMPORT = 10.0
 SLOW_LISTING = 1.0
+#: what a plugin's code may raise without ending the program; not Ctrl-C, nor what other signals raise
+RAISED = (Exception, SystemExit, GeneratorExit)
 _OWN = str(Path(__file__).parent)
 
 Note = Callable[[str], None]
@@ -146,8 +148,8 @@ def unchanged(owner: str, note: Note, draws: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def importing(owner: str, note: Note, patience: float = SLOW_IMPORT) -> Iterator[None]:
-    """`unchanged` for the time of an import, which is also to be quick and silent."""
+def importing(owner: str, note: Note, patience: float | None = None) -> Iterator[None]:
+    """`unchanged` for the time of an import, which is also to be silent and over in `patience` seconds."""
     heard = io.StringIO()
     started = time.perf_counter()
     try:
@@ -157,7 +159,7 @@ def importing(owner: str, note: Note, patience: float = SLOW_IMPORT) -> Iterator
         seconds = time.perf_counter() - started
         if text := heard.getvalue().strip():
             note(f"Warning: {owner} prints when it is imported: {text.splitlines()[0][:80]!r}.")
-        if seconds > patience:
+        if seconds > (patience or SLOW_IMPORT):
             note(f"Warning: {owner} took {seconds:.1f} s to import; let it import libraries where they are used.")
 
 
@@ -171,9 +173,7 @@ def load_target(target: str, owner: str, note: Note) -> Any:
     try:
         with importing(owner, note):
             return functools.reduce(getattr, attribute.split("."), import_module(module))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit too: an import does not end the program
+    except RAISED as error:
         raise GanzooError(f"{owner} cannot be loaded: {cause(error, source(target))}") from error
 
 
@@ -197,7 +197,7 @@ def load_location(location: str, note: Note) -> Any:
                 spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[name]
-            if isinstance(error, KeyboardInterrupt):
+            if not isinstance(error, RAISED):
                 raise
             raise GanzooError(f"{text} cannot be loaded: {cause(error, path)}") from error
     loaded = getattr(sys.modules[name], attribute, None)

@@ -9,7 +9,7 @@ import pluggy
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
 from ganzoo.contract.hooks import RunHooks
-from ganzoo.loading import Note, cause, file_of, place, say, unchanged
+from ganzoo.loading import RAISED, Note, cause, file_of, place, say, unchanged
 from ganzoo.run import Run
 
 
@@ -51,7 +51,7 @@ class Observers:
         try:
             with unchanged(f"Observer {name}", self.note):
                 getattr(door, hook)(**facts)
-        except (Exception, SystemExit) as error:
+        except RAISED as error:
             words = str(error) if isinstance(error, GanzooError) else cause(error, file_of(type(observer)))
             raise GanzooError(f"Observer {name} failed in {hook}: {words}") from error
 

@@ -22,10 +22,12 @@ from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
 from ganzoo.contract.options import resolve
 from ganzoo.contract.recipe import Choice
 from ganzoo.loading import (
+    RAISED,
     SLOW_LISTING,
     Note,
     cause,
     checked_class,
+    file_of,
     importing,
     load_location,
     load_target,
@@ -77,6 +79,8 @@ class Zoo:
                 self._offer(plugin, Component(point.group.removeprefix("ganzoo."), point.name, point.value))
             elif not plugin.disabled:
                 self._offer_module(plugin, point)
+        if plugin.disabled:
+            plugin.errors.clear()  # whoever disabled it knows
 
     def _offer_module(self, plugin: Plugin, point: EntryPoint) -> None:
         """A module with `ganzoo_components`: imported now, in a try and behind a door of its own."""
@@ -93,9 +97,7 @@ class Zoo:
                 offers = [component for answer in manager.hook.ganzoo_components() for component in answer]
             for component in offers:
                 self._offer(plugin, component)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit too: an import does not end the program
+        except RAISED as error:
             plugin.errors.append(f"module {point.value}: {cause(error, file)}")
 
     @staticmethod
@@ -148,12 +150,16 @@ class Zoo:
         known = f" Known: {', '.join(names)}." if not hint and len(names) <= 12 else ""
         return f"There is no {_SINGULAR[kind]} {name!r}.{hint}{known} See `ganzoo list {kind}`.{extra}"
 
-    def title(self, kind: str, choice: Choice) -> str:
-        """What a sentence about a part begins with: `Loss ganzoo-margin/margin 0.1.0`, `Loss ./mine.py:Margin`."""
+    def full_name(self, kind: str, choice: Choice) -> str:
+        """A part with its distribution and version, `ganzoo-margin/margin 0.1.0`, or its location."""
         if choice.is_location:
-            return f"{KINDS[kind]} {choice.name}"
+            return choice.name
         component = self.find(kind, choice.name)
-        return f"{KINDS[kind]} {component.id} {component.version}"
+        return f"{component.id} {component.version}"
+
+    def title(self, kind: str, choice: Choice) -> str:
+        """What a sentence about a part begins with: `Loss ganzoo-margin/margin 0.1.0`."""
+        return f"{KINDS[kind]} {self.full_name(kind, choice)}"
 
     def load(self, kind: str, choice: Choice) -> type[Any]:
         """The class of a part, imported now. Raises GanzooError naming the part and the cause where it cannot be."""
@@ -213,13 +219,18 @@ class Zoo:
         owner = self.title(kind, choice)
         try:
             with unchanged(owner, self.note, draws=True):
-                return loaded(**options, **reserved)
-        except (GanzooError, MemoryError, KeyboardInterrupt):
+                part = loaded(**options, **reserved)
+        except (GanzooError, MemoryError):
             raise
         except ValueError as error:
             raise UsageError(f"{KINDS[kind]} {choice}: {error}") from error
-        except BaseException as error:
-            raise GanzooError(f"{owner} cannot be made: {cause(error)}") from error
+        except RAISED as error:
+            raise GanzooError(f"{owner} cannot be made: {cause(error, file_of(loaded))}") from error
+        if kind == "datasets":
+            from ganzoo.promises import Owner, look_at_dataset
+
+            look_at_dataset(part, Owner(owner, file_of(loaded)))
+        return part
 
     def provenance(self, kind: str, choice: Choice) -> dict[str, str]:
         """Where a part comes from: its id and version, or the file and its sha256."""

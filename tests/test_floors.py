@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "writer": set(),
     "engine": {"contract"},
     "damage": {"contract", "engine"},
+    "scale": {"damage"},
     "loading": {"contract"},
     "promises": {"contract", "loading"},
     "zoo": {"contract", "loading", "promises"},
@@ -42,7 +43,8 @@ MAY_IMPORT = {
     "train": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
     # its cells are trainings, its floors are calibrations
     "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate"},
-    "cli": FLOOR_1 | VERBS | {"zoo", "run", "assembly", "engine"},
+    "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},
+    "cli": FLOOR_1 | VERBS | {"zoo", "run", "assembly", "engine", "testing", "damage", "scale"},
     "__init__": {"contract"},
     "__main__": {"cli"},
 }
