@@ -54,18 +54,13 @@ def calibrate(
     They are `samples` images (None: as the protocol says, or all there are) of the split that the reals are not from.
     `other` names the dataset of the last condition but one. Raises GanzooError where a score would mean nothing.
     """
-    scale = _Scale(zoo, dataset, evaluators, device, protocol, samples)
+    scale = _Scale(zoo, dataset, evaluators, device, protocol, samples, note)
     if samples is not None and samples > len(scale.pool):
         raise UsageError(
             f"--samples {samples}: {dataset} has only {len(scale.pool)} images in its {scale.split} split, which "
             f"stand for the fakes; ask for at most so many."
         )
-    rows: list[Row] = []
-    for condition in _conditions(zoo, dataset, scale, other, note):
-        found = scale.rows(condition)
-        note(f"{label(condition.damage, condition.strength)}: " + _said(found))
-        rows += found
-    return rows
+    return [row for condition in _conditions(zoo, dataset, scale, other) for row in scale.rows(condition)]
 
 
 def floor(
@@ -84,10 +79,6 @@ def floor(
     return {row["score"]: row["value"] for row in scale.rows(scale.undamaged())}
 
 
-def _said(rows: Sequence[Row]) -> str:
-    return ", ".join(f"{row['score']} {row['value']:.4g}" for row in rows) or "too few images"
-
-
 class _Scale:
     """Evaluators, and the real images that are shown to them as fakes."""
 
@@ -99,13 +90,16 @@ class _Scale:
         device: torch.device,
         protocol: Protocol,
         samples: int | None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self.note = note
         self.split = "test" if protocol.split == "train" else "train"
         self.pool: Dataset = zoo.build("datasets", dataset, split=self.split)
         self.count = min(samples or protocol.samples, len(self.pool))
         self._build = lambda chosen: Scorer(zoo, dataset, chosen, device, protocol, self.count)
-        self._scorers = {tuple(map(str, evaluators)): self._build(evaluators)}
-        self.scorer = next(iter(self._scorers.values()))
+        self.scorer = self._build(evaluators)
+        #: by the evaluators they have: those that are asked again when the others are known
+        self._scorers = {tuple(map(str, evaluators)): self.scorer}
         members = [(group, member) for group in self.scorer.groups for member in group.members]
         self.members = sorted(members, key=lambda pair: list(evaluators).index(pair[1].choice))
 
@@ -123,13 +117,7 @@ class _Scale:
             lines = {line["score"]: line for line in self._lines(missing, condition)}
             for member in missing:
                 name = str(member.choice)
-                known[name] = {
-                    score: {
-                        **{k: lines[score][k] for k in ("value", "better")},
-                        "digest": lines[score]["card"]["digest"],
-                    }
-                    for score in member.evaluator.scores
-                }
+                known[name] = {score: _told(lines[score]) for score in member.evaluator.scores}
                 _save(keys[name], known[name])
         where = {"damage": condition.damage, "strength": condition.strength}
         return [
@@ -139,6 +127,7 @@ class _Scale:
         ]
 
     def _lines(self, members: Sequence[Any], condition: Condition) -> list[dict[str, Any]]:
+        self.note(f"Scoring {len(condition)} real images: {label(condition.damage, condition.strength)}.")
         names = tuple(str(member.choice) for member in members)
         if names not in self._scorers:
             self._scorers[names] = self._build([member.choice for member in members])
@@ -158,15 +147,18 @@ class _Scale:
         }
 
 
+def _told(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a score."""
+    return {"value": line["value"], "better": line["better"], "digest": line["card"]["digest"]}
+
+
 # --- the conditions ---------------------------------------------------------------------------------------------------
 
 
-def _conditions(
-    zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None, note: Callable[[str], None]
-) -> Iterator[Condition]:
+def _conditions(zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None) -> Iterator[Condition]:
     undamaged = scale.undamaged()
     images, labels = undamaged.source
-    foreign = _foreign(zoo, dataset, scale, other, note)  # a refusal comes before any work
+    foreign = _foreign(zoo, dataset, scale, other)  # a refusal comes before any work
     yield undamaged
     for deviation in NOISES:
         yield Condition("noise", deviation, undamaged.source, lambda images, sd=deviation: add_noise(images, sd))
@@ -183,9 +175,7 @@ def _conditions(
     yield Condition("uniform noise", 255, undamaged.source, uniform_noise)
 
 
-def _foreign(
-    zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None, note: Callable[[str], None]
-) -> Condition | None:
+def _foreign(zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None) -> Condition | None:
     """Images of another dataset; None where none was named and the usual one is not here, or not of this shape."""
     choice = other
     if choice is None:
@@ -199,7 +189,7 @@ def _foreign(
     except GanzooError:
         if other is not None:
             raise
-        note(f"{choice} is not here: the scale has uniform noise at its end.")
+        scale.note(f"{choice} is not here: the scale has uniform noise at its end.")
         return None
     ours, theirs = scale.pool.spec, found.spec
     if str(ours) != str(theirs):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +17,7 @@ from ganzoo.cli.common import (
     device_option,
     inception_weights_option,
     json_option,
+    note,
     print_json,
     print_table,
 )
@@ -43,6 +46,9 @@ from ganzoo.contract.recipe import Choice
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
+@click.option("--calibrate", "dataset", type=Part("datasets"), metavar="DATASET", help="The scale, instead of a RUN.")
+@click.option("--other", type=Part("datasets"), metavar="DATASET", help="The other dataset at the end of the scale.")
+@click.option("-o", "out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Its picture.")
 @inception_weights_option
 @changed_code_option
 @device_option()
@@ -55,16 +61,20 @@ def evaluate(
     protocol: str,
     seed: int,
     at: int | str | None,
+    dataset: Choice | None,
+    other: Choice | None,
+    out: Path | None,
     changed_code: bool,
     device: str,
     as_json: bool,
 ) -> None:
-    """Score the generator of RUN against the real images of its dataset.
+    """Score the generator of RUN against the real images of its dataset; or show the scale of the scores.
 
     \b
       ganzoo evaluate runs/a                     Frechet distance in features of the dataset's own classifier, offline
       ganzoo evaluate runs/a -e fid              Inception FID (its weights are fetched once)
       ganzoo evaluate runs/a --at best           the best generator of a run that was scored while it was trained
+      ganzoo evaluate --calibrate mnist          what real images score, damaged in known steps; kept, and drawn
 
     Each score is appended to RUN/scores.jsonl with a card that says how it was measured. Only numbers whose cards have
     the same digest are to be compared.
@@ -72,12 +82,17 @@ def evaluate(
     from ganzoo.evaluate import evaluate as score
     from ganzoo.zoo import zoo
 
+    if dataset is not None:
+        if run is not None or at is not None:
+            raise UsageError("--calibrate scores real images: leave RUN and --at out, or --calibrate.")
+        return _calibrate(dataset, evaluators, samples, protocol, other, out, device, as_json)
+    if other is not None or out is not None:
+        raise UsageError("--other and -o belong to --calibrate DATASET.")
     if run is None:
-        raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed.")
+        raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed; or --calibrate a DATASET.")
     lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code)
     if as_json:
-        print_json(lines)
-        return
+        return print_json(lines)
     rows = [
         [
             line["score"],
@@ -91,3 +106,54 @@ def evaluate(
         for line in lines
     ]
     print_table(["score", "value", "better", "fakes", "reals", "images seen", "card"], rows)
+
+
+def _calibrate(
+    dataset: Choice,
+    evaluators: Sequence[Choice],
+    samples: int | None,
+    protocol: str,
+    other: Choice | None,
+    out: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print the scale of the evaluators on a dataset, draw it, and say where."""
+    from ganzoo import scale
+    from ganzoo.calibrate import calibrate
+    from ganzoo.checkpoint import write_atomically
+    from ganzoo.contract.images import cache_dir
+    from ganzoo.contract.protocol import Protocol
+    from ganzoo.evaluate import DEFAULT_EVALUATORS
+    from ganzoo.zoo import zoo
+
+    if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
+        raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
+    chosen = tuple(evaluators) or DEFAULT_EVALUATORS
+    rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, note)
+    path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"
+    write_atomically(path, scale.png(rows, title))
+    print_json(rows) if as_json else _print_scale(rows)
+    note(f"The picture of it: {path}")
+
+
+def _print_scale(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each condition, a column for each score."""
+    from ganzoo.damage import label
+
+    better = {row["score"]: row["better"] for row in rows}
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        line = lines.setdefault(label(row["damage"], row["strength"]), {"images": str(row["images"])})
+        line[row["score"]] = f"{row['value']:.4g}"
+    columns = [f"{score} ({which})" for score, which in better.items()]
+    print_table(
+        ["real images", "count", *columns],
+        [[name, line["images"], *(line.get(score, "") for score in better)] for name, line in lines.items()],
+    )
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text).strip(".-")
