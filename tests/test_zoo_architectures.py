@@ -27,7 +27,7 @@ RESIDUAL = (WGANGP, SNGAN)
 ALL = (DCGAN, InfoGANNets, *RESIDUAL)
 NAMES = {DCGAN: "dcgan", InfoGANNets: "infogan-nets", WGANGP: "wgan-gp", SNGAN: "sngan"}
 SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
-    DCGAN: {"width": 4, "latent_dim": 8},
+    DCGAN: {"width": 8, "latent_dim": 8},
     InfoGANNets: {"width": 16, "latent_dim": 8, "units": 64},
     WGANGP: {"width": 4, "latent_dim": 8},
     SNGAN: {"width": 4, "latent_dim": 8},
@@ -105,6 +105,8 @@ def test_parameter_counts_are_those_of_the_sources(
 def test_without_batch_norm_the_discriminator_has_less() -> None:
     _, discriminator = InfoGANNets(batch_norm=False).networks(MNIST)
     assert count(discriminator) == sum(INFOGAN_DISCRIMINATOR) - 2 * 128 - 2 * 1024
+    _, discriminator = DCGAN(batch_norm=False).networks(ganzoo.ImageSpec(3, 64, 64))
+    assert count(discriminator) == sum(DCGAN_DISCRIMINATOR) - 2 * (256 + 512 + 1024)
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------
@@ -374,6 +376,18 @@ def test_a_conditional_generator_draws_another_image_for_another_class() -> None
                 "batch_size": 128,
             },
         ),
+        (
+            DCGAN,
+            "wgan",
+            {
+                "turns": "D,D,D,D,D,G",
+                "generator_optimizer": "rmsprop:lr=5e-5",
+                "discriminator_optimizer": "rmsprop:lr=5e-5,clip=0.01",
+                "batch_size": 64,
+            },
+        ),
+        (DCGAN, "wgan-gp", {"losses": "wasserstein gradient-penalty:weight=10", "turns": "D,D,D,D,D,G"}),
+        (DCGAN, "r3gan", {"losses": "relativistic r1:gamma=0.1 r2:gamma=0.1", "turns": "D,G"}),
         (
             WGANGP,
             None,

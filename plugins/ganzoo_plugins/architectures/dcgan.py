@@ -31,6 +31,11 @@ class DCGAN(ganzoo.Architecture):
     and rounded up on the way down and met again on the way up, 28 - 14 - 7 - 4; channels stop at `8 width`. Departures:
     samples are drawn with the moving statistics of batch norm, the program draws them with those of the sampled batch;
     its weight decay of 1e-5, which the paper does not have, is left out; the data sets of the paper are not among ours.
+
+    The variants `wgan`, `wgan-gp` and `r3gan` play other games with these networks. The first is algorithm 1 of
+    Arjovsky et al. 2017 (arXiv:1701.07875), who did so. The others are the recipes of Gulrajani et al. 2017
+    (arXiv:1704.00028) and, at toy scale, of Huang et al. 2024 (arXiv:2501.05441); both penalise gradients image by
+    image, so the discriminator has no batch norm.
     """
 
     value_range = (-1.0, 1.0)
@@ -50,6 +55,29 @@ class DCGAN(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "wgan": {
+            "losses": "wasserstein",
+            "turns": "D,D,D,D,D,G",
+            "generator_optimizer": "rmsprop:lr=5e-5",
+            "discriminator_optimizer": "rmsprop:lr=5e-5,clip=0.01",
+            "batch_size": 64,
+        },
+        "wgan-gp": {
+            "architecture": "dcgan:batch_norm=false",
+            "losses": ["wasserstein", "gradient-penalty:weight=10"],
+            "turns": "D,D,D,D,D,G",
+            "generator_optimizer": "adam:lr=1e-4,beta1=0,beta2=0.9",
+            "discriminator_optimizer": "adam:lr=1e-4,beta1=0,beta2=0.9",
+            "batch_size": 64,
+        },
+        "r3gan": {
+            "architecture": "dcgan:batch_norm=false",
+            "losses": ["relativistic", "r1:gamma=0.1", "r2:gamma=0.1"],
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.99",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.99",
+            "batch_size": 64,
+            "average_half_life": 20_000,
+        },
         # ours: the published numbers are made for large sets, this is for scikit-learn's 1,498 of 16x16
         "digits": {
             "architecture": "dcgan:width=32",
@@ -69,8 +97,9 @@ class DCGAN(ganzoo.Architecture):
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 100,
         width: Annotated[int, click.IntRange(min=1), "channels of the narrowest layer"] = 128,
+        batch_norm: Annotated[bool, "in the discriminator; the generator always has it"] = True,
     ) -> None:
-        self.latent_dim, self.width = latent_dim, width
+        self.latent_dim, self.width, self.batch_norm = latent_dim, width, batch_norm
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for any number of channels and sides from 8 to 128."""
@@ -83,7 +112,7 @@ class DCGAN(ganzoo.Architecture):
         widths = [self.width * min(8, 2**level) for level in range(len(sizes) - 1)]
         return (
             Generator(self.latent_dim, widths[::-1], sizes[::-1], images.channels),
-            Discriminator(widths, sizes[-1], images.channels),
+            Discriminator(widths, sizes[-1], images.channels, self.batch_norm),
         )
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
@@ -123,13 +152,13 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, C, H, W) -> logits (N, 1); `smallest` is the size after all strides."""
 
-    def __init__(self, widths: list[int], smallest: tuple[int, int], channels: int) -> None:
+    def __init__(self, widths: list[int], smallest: tuple[int, int], channels: int, batch_norm: bool) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             _initialised(nn.Conv2d(inputs, output, 5, 2, padding=2, bias=False))
             for inputs, output in zip([channels, *widths[:-1]], widths, strict=True)
         )
-        self.bns = nn.ModuleList(_batch_norm(width) for width in widths[1:])
+        self.bns = nn.ModuleList(_batch_norm(width) if batch_norm else nn.Identity() for width in widths[1:])
         self.dense = _initialised(nn.Linear(widths[-1] * smallest[0] * smallest[1], 1, bias=False))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
