@@ -15,6 +15,7 @@ import ganzoo
 from ganzoo import Choice
 from ganzoo.assembly import assemble, plan
 from ganzoo.engine.game import play
+from ganzoo.engine.graph import StepGraph
 from ganzoo.zoo import Zoo
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
@@ -473,3 +474,39 @@ def test_every_recipe_plays_two_finite_steps(architecture: type[ganzoo.Architect
     for network, weights in zip(players, before, strict=True):
         pairs = zip(weights, network.parameters(), strict=True)
         assert any(not torch.equal(old, new) for old, new in pairs if new.ndim > 1)
+
+
+def after_six_steps(name: str, variant: str, device: torch.device, capture: bool) -> tuple[dict[str, Tensor], str]:
+    """The state of a game, and why its steps were not recorded."""
+    recipe = plan(ZOO, Choice(name, {"width": 8}), Choice("digits"), variant, {"batch_size": 8, "subset": "first 64"})
+    table = assemble(recipe, ZOO, device)
+    game, feed = table.game, table.feed
+    graph = StepGraph(device, game.random, capture)
+    for step in range(6):
+        game.reseed(recipe.seed, step)
+        game.advance(feed.images_at(step))
+        batches = feed.fill(step)
+        graph(len(batches[0].reals), lambda batches=batches: play(game, batches))  # type: ignore[misc]
+    return {key: value.detach().cpu().clone() for key, value in game.state().items()}, graph.reason
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("sngan", "digits"),
+        ("wgan-gp", "digits"),
+        ("infogan-nets", "dragan"),
+        ("infogan-nets", "wasserstein"),
+        ("dcgan", "wgan"),
+    ],
+)
+def test_recorded_steps_are_eager_steps(name: str, variant: str) -> None:
+    """Power iterations, perturbations of reals, weight clipping and rmsprop, all inside a CUDA graph."""
+    device = torch.device("cuda")
+    recorded, reason = after_six_steps(name, variant, device, capture=True)
+    assert not reason
+    eager, _ = after_six_steps(name, variant, device, capture=False)
+    for key, value in eager.items():
+        torch.testing.assert_close(recorded[key], value, rtol=1e-3, atol=1e-5, msg=key)
