@@ -39,7 +39,7 @@ def play(directory: Path, zoo: Zoo) -> None:
     with _alone(directory):
         if (directory / "done.json").exists():
             return
-        moment = _played(directory / asked["run"], asked, zoo)
+        moment = _played((directory / asked["run"]).resolve(), asked, zoo)
         done = {"step": moment.step, "images": moment.images}
         checkpoint.write_atomically(directory / "done.json", (json.dumps(done) + "\n").encode())
 

@@ -41,7 +41,8 @@ def estimated(zoo: Zoo, cells: Sequence[Cell], folder: Folder, device: torch.dev
     for members in pairs.values():
         states = [folder.state(cell) for cell in members]
         seconds, source = _seconds(zoo, members, folder, device)
-        found.append(Pair(members, *(states.count(state) for state in ("done", "failed", "missing")), seconds, source))
+        done, failed, missing = (states.count(state) for state in ("done", "failed", "missing"))
+        found.append(Pair(members, done, failed, missing, seconds, source))
     return found
 
 

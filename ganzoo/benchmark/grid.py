@@ -25,6 +25,7 @@ class Cell:
     #: as they were asked for
     architecture: str
     dataset: str
+    evaluators: tuple[str, ...]
     #: complete, with its seed and its evaluators
     recipe: Recipe
     #: of its directory: short names, the seed, and a digest of the recipe and of the code that plays it
@@ -88,7 +89,8 @@ def plan_cells(
     `named` is a recipe file or a variant that every architecture has; `changes` are fields of the recipes.
     Raises UsageError for a name, option or value that no cell could mean.
     """
-    fields = {**(changes or {}), "evaluators": tuple(expand(zoo, "evaluators", evaluators))}
+    scored = tuple(expand(zoo, "evaluators", evaluators))
+    fields = {**(changes or {}), "evaluators": scored}
     prescribed = Protocol.named(fields.get("protocol", "default")).length
     if prescribed and "length" not in fields:
         fields["length"] = Amount.parse(prescribed)
@@ -99,7 +101,8 @@ def plan_cells(
             if "score_every" not in fields:
                 base = base.merged({"score_every": _quarter(base.length)})
             bases.append((str(architecture), str(dataset), base))
-    return [seated(zoo, *words, base.merged({"seed": seed})) for seed in seeds for *words, base in bases]
+    words = tuple(map(str, scored))
+    return [seated(zoo, one, other, words, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases]
 
 
 def _quarter(length: Amount) -> Amount:
@@ -107,11 +110,11 @@ def _quarter(length: Amount) -> Amount:
     return Amount(-(-length.count // 4), length.unit)
 
 
-def seated(zoo: Zoo, architecture: str, dataset: str, recipe: Recipe) -> Cell:
-    """The cell of a complete recipe."""
+def seated(zoo: Zoo, architecture: str, dataset: str, evaluators: tuple[str, ...], recipe: Recipe) -> Cell:
+    """The cell of a complete recipe, and the words it was asked for by."""
     digest = digest_of({"recipe": recipe.to_dict(), "parts": _provenance(zoo, recipe)})
     words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
-    return Cell(architecture, dataset, recipe, "-".join(words).lower())
+    return Cell(architecture, dataset, evaluators, recipe, "-".join(words).lower())
 
 
 def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:

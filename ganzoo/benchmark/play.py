@@ -84,7 +84,7 @@ class _Grid:
         self.zoo, self.cells, self.folder, self.device, self.jobs = zoo, cells, folder, device, jobs
         self.watch, self.note = watch, note
         self.states: dict[str, str] = {cell.name: folder.state(cell) for cell in cells}
-        self.floors: dict[str, dict[str, Any]] = {}
+        self.floors: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self.rows: list[dict[str, Any]] = []
 
     @property

@@ -44,7 +44,7 @@ def rows_of(zoo: Zoo, cells: Sequence[Cell], folder: Folder, floors: Mapping[str
             ways = _apart(results, score)
             note = f"Measured in {len(ways)} ways, which cannot be averaged." if len(ways) > 1 else ""
             for alike in ways:
-                row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
+                row: Row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
                 row |= {"better": better, **_numbers(score, alike), "failures": len(failed)}
                 row |= {"reasons": dict(sorted(failed.items())), "note": note}
                 row |= {name: values.get(score) for name, values in floors.get(dataset, NO_FLOOR).items()}
@@ -55,7 +55,8 @@ def rows_of(zoo: Zoo, cells: Sequence[Cell], folder: Folder, floors: Mapping[str
 
 def _promised(zoo: Zoo, cell: Cell) -> list[tuple[str, str, str]]:
     """(evaluator, score, which way is better) of all that a cell is scored by."""
-    built = [(str(choice), zoo.build("evaluators", choice)) for choice in cell.recipe.evaluators]
+    chosen = zip(cell.evaluators, cell.recipe.evaluators, strict=True)
+    built = [(text, zoo.build("evaluators", choice)) for text, choice in chosen]
     return [(text, name, score.better) for text, one in built for name, score in one.scores.items()]
 
 

@@ -47,7 +47,8 @@ def cells_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[Ce
         try:
             recipe = Recipe.from_dict(row["recipe"])
             for seed in row["finished"]:
-                cell = seated(zoo, row["architecture"], row["dataset"], recipe.merged({"seed": seed}))
+                words = tuple(map(str, recipe.evaluators))
+                cell = seated(zoo, row["architecture"], row["dataset"], words, recipe.merged({"seed": seed}))
                 cells.setdefault(cell.name, cell)
         except (UsageError, TypeError, AttributeError) as error:
             raise UsageError(

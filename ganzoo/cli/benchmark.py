@@ -127,6 +127,8 @@ def benchmark(
     rows = _played(cells, out or Path("benchmark"), device, jobs, retry_failed)
     print_json(rows) if as_json else _show(rows)
     note(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
+    if any(row["failures"] for row in rows):
+        note("Some cells failed and are counted as such; --retry-failed plays them again, from their beginning.")
     if not any(row["seeds"] for row in rows):
         raise GanzooError("No cell has finished; the reasons stand above.")
 
