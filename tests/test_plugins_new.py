@@ -154,11 +154,13 @@ class Fresh:
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     fresh = Fresh(tmp_path_factory.mktemp("fresh") / "venv")
-    done = subprocess.run([fresh.python, "-c", "import hatchling"], capture_output=True)
-    if done.returncode:
-        done = subprocess.run([fresh.python, "-m", "pip", "install", "--quiet", "hatchling>=1.26"], capture_output=True)
-    if done.returncode:
-        pytest.skip("hatchling, with which plugins are built, is neither here nor to be had")
+    # what builds them: hatchling, and what it asks for to build an editable one
+    builders = subprocess.run([fresh.python, "-c", "import editables, hatchling"], capture_output=True)
+    if builders.returncode:
+        command = [fresh.python, "-m", "pip", "install", "--quiet", "hatchling>=1.26", "editables"]
+        builders = subprocess.run(command, capture_output=True)
+    if builders.returncode:
+        pytest.skip("hatchling and editables, with which plugins are built, are neither here nor to be had")
     plugins = fresh.folder / "plugins"
     for kind in GROUPS:
         fresh.ganzoo("plugins", "new", f"my-{kind}", plugins / kind, "--kind", kind)
