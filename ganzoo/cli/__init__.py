@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -19,16 +21,25 @@ _COMMANDS = {
     "train": "train:train",
     "resume": "train:resume",
     "sample": "sample:sample",
+    "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "benchmark": "benchmark:benchmark",
     "list": "listing:list_parts",
     "show": "listing:show",
-    "plugins": "listing:plugins",
+    "plugins": "plugins:plugins",
     "data": "data:data",
     "demo": "demo:demo",
     "import-checkpoint": "import_checkpoint:import_checkpoint",
     "doctor": "doctor:doctor",
 }
+
+
+class _Terminated(BaseException):
+    """SIGTERM outside a training, which has a way of its own to end."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
 
 
 class _Failure(click.ClickException):
@@ -58,6 +69,8 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         debug = bool(os.environ.get("GANZOO_DEBUG"))
         try:
             return super().invoke(ctx)
@@ -65,6 +78,8 @@ class _Commands(click.Group):
             if debug:
                 raise
             raise _Failure(str(error), error.exit_code) from error
+        except _Terminated:
+            raise _Failure("Stopped by SIGTERM.", 143) from None
         except KeyboardInterrupt:
             raise _Failure("Stopped by Ctrl-C.", 130) from None
         except MemoryError as error:

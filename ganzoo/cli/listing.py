@@ -1,4 +1,4 @@
-"""ganzoo list, ganzoo show, ganzoo plugins."""
+"""ganzoo list, ganzoo show."""
 
 from __future__ import annotations
 
@@ -103,33 +103,3 @@ def _print_facts(facts: dict[str, Any]) -> None:
         click.echo(f"--recipe {variant}: {', '.join(f'{key}={value}' for key, value in changes.items())}")
     if "note" in facts:
         note(facts["note"])
-
-
-@click.command()
-@json_option
-def plugins(as_json: bool) -> None:
-    """List the installed distributions that add parts: what each adds, and what failed and why."""
-    from ganzoo.zoo import faults, zoo
-
-    found = sorted(zoo().plugins.values(), key=lambda plugin: plugin.distribution)
-    if as_json:
-        print_json(
-            [
-                {
-                    "distribution": p.distribution,
-                    "version": p.version,
-                    "disabled": p.disabled,
-                    "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in p.components],
-                    "errors": faults(p),
-                }
-                for p in found
-            ]
-        )
-        return
-    rows = []
-    for plugin in found:
-        kinds = {kind: [c.name for c in plugin.components if c.kind == kind] for kind in KINDS}
-        adds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
-        state = "disabled" if plugin.disabled else "; ".join(faults(plugin)) or "ok"
-        rows.append([plugin.distribution, plugin.version, adds, state])
-    print_table(["distribution", "version", "adds", "state"], rows)

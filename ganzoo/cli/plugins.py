@@ -1,0 +1,126 @@
+"""ganzoo plugins: the installed distributions, a check of one part, the files of a new one."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from ganzoo.cli.common import Part, json_option, note, print_json, print_table
+from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.recipe import Choice
+
+_WIDTH = 36
+
+
+class _Plugins(click.Group):
+    """Lists the plugins where no command is named; imports a command when it is."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["check", "new"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "check":
+            return check
+        if cmd_name == "new":
+            from ganzoo.cli.plugins_new import new
+
+            return new
+        return None
+
+
+@click.group("plugins", cls=_Plugins, invoke_without_command=True)
+@json_option
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> None:
+    """List the installed distributions that add parts: what each adds, and what failed and why.
+
+    \b
+      ganzoo plugins
+      ganzoo plugins check ./my_gan.py:MyGAN
+      ganzoo plugins new my-gan --kind architecture
+    """
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+def _list(as_json: bool) -> None:
+    from ganzoo.zoo import faults, zoo
+
+    found = sorted(zoo().plugins.values(), key=lambda plugin: plugin.distribution)
+    if as_json:
+        print_json(
+            [
+                {
+                    "distribution": p.distribution,
+                    "version": p.version,
+                    "disabled": p.disabled,
+                    "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in p.components],
+                    "errors": faults(p),
+                }
+                for p in found
+            ]
+        )
+        return
+    rows = []
+    for plugin in found:
+        kinds = {kind: [c.name for c in plugin.components if c.kind == kind] for kind in KINDS}
+        adds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
+        state = "disabled" if plugin.disabled else "; ".join(faults(plugin)) or "ok"
+        rows.append([plugin.distribution, plugin.version, adds, state])
+    print_table(["distribution", "version", "adds", "state"], rows)
+
+
+@click.command("check")
+@click.argument("part", metavar="NAME_OR_FILE[:CLASS][:OPTIONS]", type=Part("architectures"))
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> None:
+    """Run the conformance kit on a part: a line a check, with the reason where it failed or was skipped.
+
+    \b
+      ganzoo plugins check dcgan:width=8
+      ganzoo plugins check ./my_gan.py:MyGAN
+      ganzoo plugins check ./my_gan.py          # every part in the file
+
+    It works offline, on small synthetic images, for a minute at most where networks are small. Exit status 1 if any
+    check fails.
+    """
+    started = time.perf_counter()
+    outcomes = []
+    for choice, its_kind in _parts(part, kind):
+        outcomes += _examine(choice, its_kind, as_json)
+    if as_json:
+        print_json(outcomes)
+    counts = {state: sum(o["state"] == state for o in outcomes) for state in ("ok", "failed", "skipped")}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    note(f"{told}, in {time.perf_counter() - started:.1f} s.")
+    ctx.exit(1 if counts["failed"] else 0)
+
+
+def _parts(part: Choice, kind: str | None) -> list[tuple[Choice, str]]:
+    """The parts meant, each with its kind; of a file without a class, all it defines."""
+    from ganzoo.testing.finding import find_kind, parts_of_file
+
+    if part.name.endswith(".py"):
+        return parts_of_file(part.name)
+    return [(part, kind or find_kind(part))]
+
+
+def _examine(choice: Choice, kind: str, as_json: bool) -> list[dict[str, object]]:
+    from ganzoo.testing.catalogue import CHECKS
+    from ganzoo.testing.kit import Part as Examined
+    from ganzoo.testing.kit import examine
+
+    examined = Examined.of(choice, kind)
+    if not as_json:
+        click.echo(f"{choice} ({kind})")
+    outcomes = []
+    for one in CHECKS[kind]:
+        outcome = examine(examined, one)
+        outcomes.append({"part": str(choice), "kind": kind, **vars(outcome)})
+        if not as_json:
+            reason = f"  {outcome.reason}" if outcome.reason else ""
+            click.echo(f"  {outcome.state:<8}{outcome.check:<{_WIDTH}}{outcome.seconds:>6.2f} s{reason}")
+    return outcomes

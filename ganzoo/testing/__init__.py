@@ -1,0 +1,49 @@
+"""ganzoo.testing: the conformance kit. It says of a part which promises of the contract it does not keep.
+
+On the command line, `ganzoo plugins check NAME_OR_FILE`; in the tests of a plugin, one line:
+
+    test_my_gan = ganzoo.testing.conformance(MyGAN)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["checks", "conformance"]
+
+
+def checks() -> dict[str, dict[str, str]]:
+    """What the kit checks: by kind, the name of each check and what it checks, in a line."""
+    from ganzoo.testing.catalogue import CHECKS
+
+    return {
+        kind: {check.__name__: (check.__doc__ or "").partition("\n")[0] for check in members}
+        for kind, members in CHECKS.items()
+    }
+
+
+def conformance(part: type[Any] | str, /, kind: str = "", **options: Any) -> Any:
+    """A pytest function that runs every check on a part: a class, a name or a location, with options.
+
+    `test_my_gan = ganzoo.testing.conformance(MyGAN, width=8)`. `kind` is needed only for a name that two kinds use.
+    """
+    import pytest
+
+    from ganzoo.testing.catalogue import CHECKS
+    from ganzoo.testing.kit import Check, Failed, Part, Skipped
+    from ganzoo.testing.process import secluded
+
+    examined = Part.of(part, kind, options)
+
+    @pytest.mark.parametrize("check", CHECKS[examined.kind], ids=lambda check: check.__name__)
+    def test(check: Check) -> None:
+        __tracebackhide__ = True
+        try:
+            with secluded():
+                check(examined)
+        except Skipped as skipped:
+            pytest.skip(str(skipped))
+        except Failed as failed:
+            pytest.fail(str(failed), pytrace=False)
+
+    return test

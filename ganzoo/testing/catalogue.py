@@ -1,0 +1,28 @@
+"""The checks of each kind, in the order they are run."""
+
+from __future__ import annotations
+
+from ganzoo.testing import (
+    architectures,
+    augmentations,
+    datasets,
+    evaluators,
+    extractors,
+    games,
+    losses,
+    observers,
+    optimizers,
+)
+from ganzoo.testing.common import COMMON
+from ganzoo.testing.kit import Check
+
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "architectures": (*COMMON, *architectures.CHECKS, *games.CHECKS),
+    "datasets": (*COMMON, *datasets.CHECKS),
+    "losses": (*COMMON, *losses.CHECKS),
+    "optimizers": (*COMMON, *optimizers.CHECKS),
+    "augmentations": (*COMMON, *augmentations.CHECKS),
+    "extractors": (*COMMON, *extractors.CHECKS),
+    "evaluators": (*COMMON, *evaluators.CHECKS),
+    "observers": (*COMMON, *observers.CHECKS),
+}

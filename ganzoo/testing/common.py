@@ -1,0 +1,96 @@
+"""Checks of every kind of part."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+import uuid
+from typing import Any
+
+import torch
+
+from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.options import options_of, resolve
+from ganzoo.engine import seeds
+from ganzoo.testing.kit import Failed, Part, require
+from ganzoo.testing.process import changes, put_back, random_state
+
+
+def says_what_it_is(part: Part) -> None:
+    """The class has a docstring whose first line, at most 120 characters, says what it is."""
+    first = (part.component.__doc__ or "").strip().partition("\n")[0]
+    require(first, f"{part.component.__name__} has no docstring: its first line is what `ganzoo list` shows.")
+    require(len(first) <= 120, f"The first line of its docstring has {len(first)} characters: `ganzoo list` has 120.")
+
+
+def options_survive_json(part: Part) -> None:
+    """Options are keyword-only, typed, with defaults that keep their own bounds, and go through JSON and back."""
+    reserved = {"split": "train"} if part.kind == "datasets" else {}
+    owner = part.component.__name__
+    try:
+        for option in options_of(part.component).values():
+            if option.default is not None or not option.optional:
+                kept = option.convert(option.default, owner)
+                require(
+                    kept == option.default, f"The default {option.default!r} of {option.name!r} is read as {kept!r}."
+                )
+        given = resolve(part.component, {**part.options, **reserved}, owner)
+    except (TypeError, NameError) as error:
+        raise Failed(f"The constructor breaks the contract: {error}") from error
+    again = resolve(part.component, json.loads(json.dumps(given)), owner)
+    require(again == given, f"Through JSON, {given} becomes {again}.")
+
+
+def leaves_the_process_as_it_was(part: Part) -> None:
+    """Importing and making it change no default dtype, threads, seed, signal handler or the like, and print nothing."""
+    with put_back():
+        _make(part)  # what the libraries it imports do the first time is not its doing
+    found = [f"importing it changes {what}" for what in changes(lambda: _import_again(part.component))]
+    if not found:
+        found = [f"making it changes {what}" for what in changes(lambda: _make(part))]
+    require(not found, f"{'; '.join(found)}.")
+    ends = []
+    for seed in range(2):
+        seeds.reseed(seed, "making")
+        _make(part)
+        ends.append(random_state())
+    for name, first, second in zip(("torch", "numpy", "random"), *ends, strict=True):
+        require(first != second, f"Making it seeds the global generator of {name}.")
+
+
+def _import_again(component: type[Any]) -> None:
+    """Run the module of a component once more, under a name of its own."""
+    before = random_state()
+    path = inspect.getsourcefile(component)
+    package = component.__module__.rpartition(".")[0]
+    name = f"{package}.conformance_{uuid.uuid4().hex}".lstrip(".")  # in its package, for relative imports
+    spec = importlib.util.spec_from_file_location(name, path) if path else None
+    if spec is None or spec.loader is None:
+        return
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception:
+        return  # what can be imported only once, because it registers something, say
+    finally:
+        del sys.modules[name]
+    require(random_state() == before, "Importing it draws from a global generator, or seeds it.")
+
+
+def _make(part: Part) -> None:
+    """Make a part, and what it builds."""
+    try:
+        made = part.build()
+        if part.kind == "architectures":
+            made.networks(part.spec)
+            made.latents(2, torch.Generator())
+        elif part.kind == "optimizers":
+            made.build([torch.nn.Parameter(torch.ones(2))])
+    except GanzooError:
+        return  # its files are missing, which is for other checks to say
+
+
+COMMON = (says_what_it_is, options_survive_json, leaves_the_process_as_it_was)

@@ -1,0 +1,168 @@
+"""Checks of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from ganzoo.contract.components import Dataset
+from ganzoo.contract.errors import GanzooError
+from ganzoo.testing.kit import Part, require, sentence
+from ganzoo.testing.process import random_state
+
+#: images of a split that are looked at one by one
+_SOME = 64
+#: images of a split that are compared with the other split's
+_MANY = 20_000
+
+
+def _some(dataset: Dataset, count: int = _SOME) -> Tensor:
+    """Up to `count` indices (n,), spread over the whole dataset."""
+    return torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().long()
+
+
+def _equal(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
+    return torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def images_are_of_their_spec(part: Part) -> None:
+    """`read` gives uint8 images (n, C, H, W) on the CPU, of the shape `spec` says."""
+    dataset = part.on_disk()
+    for count in (1, _SOME):
+        indices = _some(dataset, count)
+        images, _ = dataset.read(indices)
+        spec = dataset.spec
+        expected = (len(indices), spec.channels, spec.height, spec.width)
+        require(images.dtype == torch.uint8, f"Images are {images.dtype}, not uint8.")
+        require(images.shape == expected, f"Images have shape {tuple(images.shape)}; spec says {expected}.")
+        require(images.device.type == "cpu", f"Images lie on {images.device}, not on the CPU.")
+
+
+def labels_are_of_their_classes(part: Part) -> None:
+    """Labels are int64 (n,) from 0 to `spec.classes` - 1, and there is a name for each class or for none."""
+    dataset = part.on_disk()
+    indices, classes = _some(dataset), dataset.spec.classes
+    _, labels = dataset.read(indices)
+    require(labels.dtype == torch.int64, f"Labels are {labels.dtype}, not int64.")
+    require(labels.shape == indices.shape, f"{len(indices)} images have labels of shape {tuple(labels.shape)}.")
+    inside = int(labels.min()) >= 0 and int(labels.max()) < classes
+    require(inside, f"Labels go from {labels.min()} to {labels.max()}; spec has {classes} classes.")
+    named = len(dataset.class_names)
+    require(named in (0, classes), f"There are {named} names for {classes} classes.")
+
+
+def splits_are_alike(part: Part) -> None:
+    """Both splits, train and test, hold images, of the same spec and with the same class names."""
+    train, test = part.on_disk(split="train"), part.on_disk(split="test")
+    require(len(train) and len(test), f"The splits hold {len(train)} and {len(test)} images.")
+    require(train.spec == test.spec, f"The training images are {train.spec}, the test images {test.spec}.")
+    require(tuple(train.class_names) == tuple(test.class_names), "The splits have different class names.")
+
+
+def splits_share_no_image(part: Part) -> None:
+    """No image, by its content, is both in the training and in the test split (1 in 100 is put up with)."""
+    hashes = []
+    for split in ("train", "test"):
+        dataset = part.on_disk(split=split)
+        found = set()
+        for indices in _some(dataset, _MANY).split(1000):
+            images = dataset.read(indices)[0].contiguous().numpy()
+            found |= {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
+        hashes.append(found)
+    shared, fewest = len(hashes[0] & hashes[1]), min(map(len, hashes))
+    require(shared <= fewest / 100, f"{shared} of {fewest} different images are in both splits.")
+
+
+def reads_the_same_every_time(part: Part) -> None:
+    """The same indices give the same images and labels, from the same object and from another one."""
+    first, second = part.on_disk(), part.on_disk()
+    indices = _some(first)
+    images = first.read(indices)
+    require(_equal(images, first.read(indices)), "The second reading gives something else.")
+    require(len(first) == len(second), f"One object holds {len(first)} images, the next one {len(second)}.")
+    require(_equal(images, second.read(indices)), "A second object gives something else.")
+
+
+def reads_in_any_order(part: Part) -> None:
+    """An image does not depend on which others are read with it, in which order, or how often."""
+    dataset = part.on_disk()
+    indices = _some(dataset, 16)
+    images, labels = dataset.read(indices)
+    backwards = dataset.read(indices.flip(0))
+    require(_equal((images.flip(0), labels.flip(0)), backwards), "Read in another order, the images are others.")
+    twice = dataset.read(indices[[0, 0, -1]])
+    require(_equal((images[[0, 0, -1]], labels[[0, 0, -1]]), twice), "Read twice in one go, an image is another one.")
+
+
+def reads_copies(part: Part) -> None:
+    """What is done to images that were read does not change the dataset, nor does reading change the indices."""
+    dataset = part.on_disk()
+    indices = _some(dataset, 4)
+    given = indices.clone()
+    images, labels = dataset.read(indices)
+    kept = images.clone(), labels.clone()
+    images.zero_()
+    labels.zero_()
+    require(torch.equal(indices, given), "Reading changes the indices it is given.")
+    require(_equal(kept, dataset.read(given)), "What is done to images that were read changes the dataset.")
+
+
+def reads_in_any_thread(part: Part) -> None:
+    """Another thread reads the same: images that do not fit into memory are read ahead in one."""
+    dataset = part.on_disk()
+    indices = _some(dataset, 16)
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(dataset.read, indices).result()
+    require(_equal(dataset.read(indices), elsewhere), "Another thread reads other images.")
+
+
+def random_state_is_left_alone(part: Part) -> None:
+    """Making it and reading from it draw from no global generator: no training must depend on that."""
+    part.on_disk()  # what is prepared once, the first time, is not the point
+    before = random_state()
+    dataset = part.on_disk()
+    dataset.read(_some(dataset))
+    require(random_state() == before, "It draws from a global generator; use a torch.Generator of its own.")
+
+
+def verify_tells_what_it_checked(part: Part) -> None:
+    """`verify` finds nothing wrong and says in a few words what it checked."""
+    told = part.on_disk().verify()
+    require(isinstance(told, str) and told.strip(), f"verify gives {told!r}, not words on what was checked.")
+
+
+def missing_data_is_explained(part: Part) -> str:
+    """With no data on disk and no network it works all the same, or raises a GanzooError that says what to do."""
+    with tempfile.TemporaryDirectory() as nothing:
+        os.environ.update(GANZOO_DATA=nothing, GANZOO_CACHE=nothing)
+        for name in ("GANZOO_OFFLINE", "GANZOO_MIRROR"):
+            os.environ.pop(name, None)
+        kept, time.sleep = time.sleep, lambda seconds: None  # tries again at once: it will not get better
+        try:
+            part.build()
+        except GanzooError as error:
+            return f"it says: {sentence(error)}"
+        finally:
+            time.sleep = kept
+    return "it needs no files"
+
+
+CHECKS = (
+    images_are_of_their_spec,
+    labels_are_of_their_classes,
+    splits_are_alike,
+    splits_share_no_image,
+    reads_the_same_every_time,
+    reads_in_any_order,
+    reads_copies,
+    reads_in_any_thread,
+    random_state_is_left_alone,
+    verify_tells_what_it_checked,
+    missing_data_is_explained,
+)

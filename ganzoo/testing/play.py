@@ -1,0 +1,139 @@
+"""Games for a part to be played with: an architecture in its own recipe, any other part in the kit's small one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo import checkpoint
+from ganzoo.contract.components import Architecture, Optimizer
+from ganzoo.contract.recipe import Recipe
+from ganzoo.engine.feed import Batch, Feed
+from ganzoo.engine.game import Game, play
+from ganzoo.engine.graph import StepGraph
+from ganzoo.testing.kit import Failed, Part, Skipped, labels_for, reals_for, require, same
+from ganzoo.testing.tiny import SPEC, Descent, Linear, Pictures, Plain
+from ganzoo.zoo import zoo
+
+BATCH = 8
+
+
+@dataclasses.dataclass
+class Seated:
+    """A part at the table."""
+
+    recipe: Recipe
+    game: Game
+    feed: Feed
+
+    def play(self, first: int, last: int, graph: StepGraph | None = None) -> None:
+        """Steps `first` to `last`, as a training plays them."""
+        for step in range(first, last):
+            self.game.reseed(self.recipe.seed, step)
+            batches = self.feed.fill(step)
+            self.game.advance(self.feed.images_at(step))
+            if graph is None:
+                play(self.game, batches)
+            else:
+                graph(BATCH, lambda batches=batches: play(self.game, batches))  # type: ignore[misc]
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of every tensor the next step depends on."""
+        return {name: value.detach().clone() for name, value in self.game.state().items()}
+
+    def batch(self) -> Batch:
+        """A minibatch with every class in it."""
+        images = self.game.images
+        return Batch(reals_for(self.game.architecture, images, BATCH), labels_for(images, BATCH))
+
+
+def seat(part: Part, *, precision: str = "fp32", device: str = "cpu", own: bool = True) -> Seated:
+    """A game of the part on small batches of synthetic images.
+
+    An architecture is played by its recipe, or, if not `own`, with the kit's loss and optimiser. A loss or an
+    augmentation is played beside the kit's loss, on the kit's architecture.
+    """
+    architecture: Architecture = part.build() if part.kind == "architectures" else Linear()
+    recipe = _recipe(part, own)
+    recipe = recipe.merged({"batch_size": BATCH, "sampling": "stream", "subset": "all", "precision": precision})
+    spec = part.spec if part.kind == "architectures" else SPEC
+    losses, augmentations, (generator, discriminator) = _parts(part, recipe, own)
+    place = torch.device(device)
+    game = Game(architecture, spec, losses, augmentations, generator, discriminator, recipe, place)
+    feed = Feed(Pictures(spec), recipe, game.minibatches, architecture.value_range, place)
+    return Seated(recipe, game, feed)
+
+
+def _recipe(part: Part, own: bool) -> Recipe:
+    recipe: Recipe = part.component.recipe if part.kind == "architectures" and own else Recipe(average_half_life=100)
+    return recipe
+
+
+def _parts(part: Part, recipe: Recipe, own: bool) -> tuple[list[Any], list[Any], tuple[Optimizer, Optimizer]]:
+    if part.kind != "architectures" or not own:
+        losses = [Plain()] + [part.build() for _ in range(part.kind == "losses")]
+        optimizers = [part.build() if part.kind == "optimizers" else Descent() for _ in range(2)]
+        return losses, [part.build()] if part.kind == "augmentations" else [], (optimizers[0], optimizers[1])
+    generator = zoo().build("optimizers", recipe.generator_optimizer)
+    other = recipe.discriminator_optimizer
+    return (
+        [zoo().build("losses", choice) for choice in recipe.losses],
+        [zoo().build("augmentations", choice) for choice in recipe.augmentations],
+        (generator, zoo().build("optimizers", other) if other else generator),
+    )
+
+
+def resumes_bit_for_bit(part: Part) -> None:
+    """Two steps, a checkpoint taken up by a new game, and two more are four steps, bit for bit."""
+    whole, first, second = seat(part), seat(part), seat(part)
+    start = whole.state()
+    whole.play(0, 4)
+    first.play(0, 2)
+    second.game.restore(_through_a_file(first.state()))
+    second.play(2, 4)
+    expected, found = whole.state(), second.state()
+    require(not same(start, expected), "Four steps change nothing: nobody moves.")
+    different = [name for name in expected if not torch.equal(expected[name], found[name])]
+    require(
+        not different,
+        f"{len(different)} of {len(expected)} tensors are different after a resume, {different[:1]} first: what is "
+        "drawn or counted outside tensors and the global generators is lost in a crash.",
+    )
+
+
+def _through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    import safetensors.torch
+
+    return safetensors.torch.load(checkpoint.tensors_to_bytes(state))
+
+
+def captured_is_eager(part: Part) -> None:
+    """On a GPU: steps recorded as a CUDA graph and replayed compute what eager steps compute."""
+    if not torch.cuda.is_available():
+        raise Skipped("there is no CUDA device here")
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        eager, captured = seat(part, device="cuda"), seat(part, device="cuda")
+        graph = StepGraph(captured.game.device, captured.game.random)
+        eager.play(0, 8)
+        captured.play(0, 8, graph)
+        torch.cuda.synchronize()
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+    if not graph.captured:
+        raise Failed(f"The step could not be recorded: {graph.reason}.")
+    expected, found = eager.state(), captured.state()
+    # kernels of different streams may add in another order; a step that went astray differs by far more
+    different = [name for name in expected if not _near(expected[name], found[name])]
+    require(not different, f"{different[:1]} and {len(different)} tensors in all differ from those of eager steps.")
+
+
+def _near(first: Tensor, second: Tensor) -> bool:
+    if not first.is_floating_point():
+        return torch.equal(first, second)
+    scale = float(first.abs().max()) if first.numel() else 0.0
+    return torch.allclose(first, second, rtol=1e-2, atol=1e-3 * scale + 1e-6)
