@@ -67,7 +67,8 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
         for name, value in tensors.items()
     }
     facts = dict(metadata or {})
-    return safetensors.torch.save(plain, {**facts, "sha256": _digest(plain, facts)})
+    # one entry only: safetensors writes several in no certain order, and a run's files are to be the same every time
+    return safetensors.torch.save(plain, {"ganzoo": json.dumps({**facts, "sha256": _digest(plain, facts)})})
 
 
 def tensors_from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -75,7 +76,7 @@ def tensors_from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = dict(header["__metadata__"])
+        metadata = dict(json.loads(header["__metadata__"]["ganzoo"]))
         found = metadata.pop("sha256")
     except (safetensors.SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"it is not a whole file of tensors ({type(error).__name__}: {error})") from None
@@ -131,12 +132,20 @@ def save(
     return final
 
 
-def refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise GanzooError where a tensor is not finite."""
+def is_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity."""
+    return not _infinite(tensors)
+
+
+def _infinite(tensors: Mapping[str, Tensor]) -> list[str]:
     floats = [key for key, value in tensors.items() if value.is_floating_point()]
     finite = torch.stack([tensors[key].isfinite().all() for key in floats]).tolist() if floats else []
-    infinite = [key for key, good in zip(floats, finite, strict=True) if not good]
-    if infinite:
+    return [key for key, good in zip(floats, finite, strict=True) if not good]
+
+
+def refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise GanzooError where a tensor is not finite."""
+    if infinite := _infinite(tensors):
         raise GanzooError(
             f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "
             f"one is kept. Train anew with a lower learning rate, or with a penalty such as r1."
@@ -175,6 +184,12 @@ def _prune(folder: Path, newest: str, keep: int, spared: Collection[str]) -> Non
         shutil.rmtree(doomed, ignore_errors=True)
     for leftover in [*folder.glob(".tmp-*"), *folder.glob(".del-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint below `folder`, good or not."""
+    names = _names(folder)
+    return folder / names[-1] if names else None
 
 
 def _names(folder: Path) -> list[str]:

@@ -3,7 +3,8 @@
 recipe.json       what is computed; only its length moves, when a run is made longer
 environment.json  versions, device, and the distribution of each part; written before the first step
 lock              the process that writes here now
-stats.jsonl       one line a tick          scores.jsonl   one line an evaluation
+stats.jsonl       one line a tick          scores.jsonl   one line a score
+diagnosis.json    only where the training diverged: the first bad step and what was bad in it
 samples/          grids of fixed latents, named by images seen
 generators/       the generator (its moving average, if the recipe has one), safetensors
 checkpoints/      the whole state, the last two
@@ -69,7 +70,7 @@ class Run:
 
     def discard(self) -> None:
         """Remove a run that has come to nothing: the files it is made of, and the directory if that leaves it empty."""
-        for name in ("recipe.json", "environment.json", "stats.jsonl"):
+        for name in ("recipe.json", "environment.json", "stats.jsonl", "scores.jsonl"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("samples", "generators", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -208,6 +209,23 @@ class Run:
         """`folder/000500000.suffix`: the name is the images seen."""
         (self.path / folder).mkdir(exist_ok=True)
         return self.path / folder / f"{moment.images:09d}{suffix}"
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest checkpoint, good or not."""
+        return checkpoint.newest(self.path / "checkpoints")
+
+    @property
+    def diagnosis(self) -> dict[str, Any] | None:
+        """What diagnosis.json says of a training that diverged."""
+        try:
+            found: dict[str, Any] = dict(json.loads((self.path / "diagnosis.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found
+
+    def write_diagnosis(self, facts: Mapping[str, Any]) -> None:
+        """Write down how the training diverged."""
+        self._write_json("diagnosis.json", facts)
 
     def newest(self, folder: str, suffix: str) -> Path | None:
         """The file of `folder` with the most images seen."""

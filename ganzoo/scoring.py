@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,47 +13,15 @@ from torch import Tensor, nn
 
 from ganzoo import statistics
 from ganzoo.assembly import short_name
-from ganzoo.contract.components import Architecture, Dataset, Evaluator, Extractor, Origin
+from ganzoo.contract.components import Architecture, Dataset, Extractor
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Choice
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
+from ganzoo.feature_pass import Group, Images, Member, Reals, until, versions
 from ganzoo.zoo import Zoo
-
-Images = Iterable[tuple[Tensor, Tensor]]
-_BATCH = 500
-_VERSIONS = ("torch-ganzoo", "torch", "torchmetrics", "torchvision")
-
-
-@dataclass
-class _Member:
-    """One evaluator at work, and what of its measure is the same for every generator."""
-
-    choice: Choice
-    evaluator: Evaluator
-    provenance: Mapping[str, Any]
-    #: what the statistics of the reals are, once they have been taken in
-    known: dict[str, Tensor] | None = None
-
-
-class _Reals:
-    """One split of the dataset: its images, and what tells them from all others."""
-
-    def __init__(self, zoo: Zoo, choice: Choice, split: str) -> None:
-        self.dataset: Dataset = zoo.build("datasets", choice, split=split)
-        self.split = split
-        sha = hashlib.sha256()
-        for images, labels in self:
-            sha.update(images.contiguous().numpy().tobytes())
-            sha.update(labels.contiguous().numpy().tobytes())
-        self.facts = {"dataset": str(choice), "split": split, "sha256": sha.hexdigest(), "images": len(self.dataset)}
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self.dataset)
-        for start in range(0, count, _BATCH):
-            yield self.dataset.read(torch.arange(start, min(start + _BATCH, count)))
 
 
 class Scorer:
@@ -79,15 +44,15 @@ class Scorer:
         #: number of fakes to be scored
         self.samples = samples or protocol.samples
         with seeds.aside(seed, "evaluate"):  # evaluators may draw, and a training must not see it
-            self.reals = _Reals(zoo, dataset, protocol.split)
+            self.reals = Reals(zoo, dataset, protocol.split)
             members = [
-                _Member(choice, zoo.build("evaluators", choice), _provenance(zoo, "evaluators", choice))
+                Member(choice, zoo.build("evaluators", choice), _provenance(zoo, "evaluators", choice))
                 for choice in evaluators
             ]
             _refuse_twins(members)
-            self.held_out: _Reals | None = None
+            self.held_out: Reals | None = None
             if any(member.evaluator.held_out for member in members):
-                self.held_out = _Reals(zoo, dataset, "test" if protocol.split == "train" else "train")
+                self.held_out = Reals(zoo, dataset, "test" if protocol.split == "train" else "train")
             self.train = self._train_split(zoo, dataset)
             for member in members:
                 self._refuse_few(member, self.samples)
@@ -108,7 +73,7 @@ class Scorer:
         train: Dataset = zoo.build("datasets", dataset, split="train")
         return train
 
-    def _refuse_few(self, member: _Member, fakes: int) -> None:
+    def _refuse_few(self, member: Member, fakes: int) -> None:
         counts = {"generated": fakes, f"real ({self.reals.split})": len(self.reals.dataset)}
         if member.evaluator.held_out and self.held_out is not None:
             counts[f"real ({self.held_out.split})"] = len(self.held_out.dataset)
@@ -119,25 +84,27 @@ class Scorer:
                     f"there are {count} {what} ones: ask for more samples, or for an evaluator that needs fewer."
                 )
 
-    def _group(self, zoo: Zoo, dataset: Choice, name: str, members: list[_Member]) -> _Group:
+    def _group(self, zoo: Zoo, dataset: Choice, name: str, members: list[Member]) -> Group:
         choice = Choice.parse(name)
         # the protocol says how an extractor sees images, unless the evaluator itself does
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
         extractor.bind(short_name(dataset), self.train)
-        return _Group(choice, _provenance(zoo, "extractors", choice), extractor, members, self.device)
+        return Group(choice, _provenance(zoo, "extractors", choice), extractor, members, self.device)
 
-    def score(self, fakes: Images, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def score(
+        self, fakes: Images, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
+    ) -> list[dict[str, Any]]:
         """A line for each score of these fakes: uint8 images (n, C, H, W) and the labels (n,) asked for, in batches.
 
         `subject` says what was scored, and goes into the cards. The random state of the process is left as it was.
-        Raises GanzooError where a score would mean nothing.
+        Raises GanzooError where a score would mean nothing, and Abandoned once `stopped` says so.
         """
         started = time.perf_counter()
         with seeds.aside(self.seed, "evaluate"):
             for group in self.groups:
-                group.take_in_reals(self.reals, self.held_out)
-            count = self._take_in_fakes(fakes)
+                group.take_in_reals(self.reals, self.held_out, stopped)
+            count = self._take_in_fakes(until(stopped, fakes))
             found = []
             for group in self.groups:
                 for member in group.members:
@@ -163,7 +130,7 @@ class Scorer:
         return count
 
     def _card(
-        self, group: _Group, member: _Member, score: str, fakes: int, subject: Mapping[str, Any], seconds: float
+        self, group: Group, member: Member, score: str, fakes: int, subject: Mapping[str, Any], seconds: float
     ) -> dict[str, Any]:
         """How a number was measured; the digest of `measure` tells whether two numbers can be compared."""
         spec = self.reals.dataset.spec
@@ -181,84 +148,10 @@ class Scorer:
             "measure": measure,
             "digest": statistics.digest_of(measure)[:16],
             "subject": {**subject, "seed": self.seed},
-            "versions": {name: version(name) for name in _VERSIONS},
+            "versions": versions(),
             "seconds": seconds,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-
-
-class _Group:
-    """The evaluators that share an extractor."""
-
-    def __init__(
-        self,
-        choice: Choice,
-        provenance: Mapping[str, Any],
-        extractor: Extractor,
-        members: list[_Member],
-        device: torch.device,
-    ) -> None:
-        self.choice, self.provenance, self.extractor, self.members = choice, provenance, extractor, members
-        self.device = device
-        for member in members:
-            if member.evaluator.layer not in extractor.layers:
-                raise UsageError(
-                    f"Evaluator {member.choice}: its extractor {choice} has no layer {member.evaluator.layer!r}; it "
-                    f"has {', '.join(extractor.layers)}."
-                )
-
-    def facts(self, layer: str) -> dict[str, Any]:
-        """What the features are."""
-        seen = {"digest": self.extractor.digest, "preprocessing": self.extractor.preprocessing}
-        return {"name": str(self.choice), **self.provenance, "layer": layer, **seen}
-
-    def take_in_reals(self, reals: _Reals, held_out: _Reals | None) -> None:
-        """Put every evaluator where it has seen all reals: from what is known of them, or by showing them."""
-        unknown = []
-        for member in self.members:
-            evaluator = member.evaluator
-            evaluator.reset(self.extractor.layers[evaluator.layer], self.device)
-            if member.known is None:
-                member.known = statistics.load(self._key(member, reals, held_out), self.device)
-            if member.known is None:
-                unknown.append(member)
-            else:
-                evaluator.restore(member.known)
-        if not unknown:
-            return
-        for images, labels in reals:
-            self.take_in(images, labels, "reals", unknown)
-        looking = [member for member in unknown if member.evaluator.held_out]
-        if looking and held_out is not None:
-            for images, labels in held_out:
-                self.take_in(images, labels, "held-out", looking)
-        for member in unknown:
-            member.known = member.evaluator.statistics()
-            if member.known is not None:
-                statistics.save(self._key(member, reals, held_out), member.known)
-
-    def _key(self, member: _Member, reals: _Reals, held_out: _Reals | None) -> dict[str, Any]:
-        """All that the statistics of the reals depend on."""
-        return {
-            "evaluator": dict(member.provenance),
-            "extractor": self.facts(member.evaluator.layer),
-            "reals": reals.facts,
-            "held_out": held_out.facts if held_out is not None and member.evaluator.held_out else None,
-            "versions": {name: version(name) for name in _VERSIONS},
-        }
-
-    def take_in(self, images: Tensor, labels: Tensor, origin: Origin, members: Sequence[_Member]) -> None:
-        """Show some images of one origin to `members`. Raises GanzooError where a feature is not finite."""
-        features = self.extractor(images.to(self.device))
-        for layer in {member.evaluator.layer for member in members}:
-            if not bool(features[layer].isfinite().all()):
-                kind = "generated" if origin == "fakes" else "real"
-                raise GanzooError(
-                    f"The {kind} images have features that are not finite ({self.choice}, {layer}): check the "
-                    f"{'generator' if origin == 'fakes' else 'data'} and the extractor's weights."
-                )
-        for member in members:
-            member.evaluator.update(features[member.evaluator.layer], labels.to(self.device), origin)
 
 
 def fakes_of(
@@ -277,7 +170,7 @@ def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
     return {**zoo.provenance(kind, choice), "options": zoo.options(kind, choice)}
 
 
-def _refuse_twins(members: Sequence[_Member]) -> None:
+def _refuse_twins(members: Sequence[Member]) -> None:
     """Two evaluators that give a score of one name would be told apart by nobody."""
     owners: dict[str, Choice] = {}
     for member in members:
@@ -287,7 +180,7 @@ def _refuse_twins(members: Sequence[_Member]) -> None:
             owners[name] = member.choice
 
 
-def _computed(member: _Member) -> dict[str, float]:
+def _computed(member: Member) -> dict[str, float]:
     """The scores of an evaluator, held to what it promises. Raises GanzooError for one that is not."""
     found = member.evaluator.compute()
     promised = member.evaluator.scores

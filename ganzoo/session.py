@@ -5,23 +5,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 
 from ganzoo import checkpoint, pictures
 from ganzoo.assembly import Table, class_names, short_name
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Amount
+from ganzoo.diagnosis import first_bad_step
 from ganzoo.engine import ranks
 from ganzoo.engine.clock import Clock
 from ganzoo.engine.game import play
 from ganzoo.engine.graph import StepGraph
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
+from ganzoo.feature_pass import Abandoned
 from ganzoo.observers import Observers
 from ganzoo.run import Run
 from ganzoo.scoring import Scorer, fakes_of
 from ganzoo.signals import Signals
+from ganzoo.watch import Watch
+from ganzoo.writer import Writer
+
+#: steps between two looks at whether all numbers are finite still
+_LOOK_EVERY = 50
 
 
 class Session:
@@ -53,6 +62,11 @@ class Session:
         self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(columns)
         self.step = StepGraph(table.device, game.random, capture)
         self._said_eager = False
+        self._stop = Signals()
+        self._writer = Writer()
+        self._watch = Watch(table.dataset.read(torch.arange(min(256, len(table.dataset))))[0])
+        #: the state when all numbers were last seen to be finite
+        self._good = self._snapshot()
 
     def restore(self, saved: checkpoint.Saved | None) -> None:
         """Take up a checkpoint, or begin where the run has none yet; either way, forget what lies beyond."""
@@ -65,6 +79,7 @@ class Session:
             self._ticked = (saved.meta["ticked_images"], saved.meta["ticked_seconds"])
         if self.run.writes:
             self._cut_back()
+        self._good = self._snapshot()
 
     def _cut_back(self) -> None:
         """Leave the files as an uninterrupted run would have them now."""
@@ -80,14 +95,30 @@ class Session:
     def _score_every(self) -> tuple[Amount, ...]:
         return (self.table.recipe.score_every,) if self.table.recipe.evaluators else ()
 
+    @property
+    def owes_score(self) -> bool:
+        """Whether a score is due at this moment that is not written down: it was broken off."""
+        if self.scorer is None or not self.clock.step or not self._score_due:
+            return False
+        return not any(
+            line.get("training") and line["step"] == self.clock.step for line in self.run.lines("scores.jsonl")
+        )
+
+    @property
+    def _score_due(self) -> bool:
+        return self.clock.done or any(map(self.clock.crossed, self._score_every))
+
     def play(self, stop: Signals) -> None:
         """The loop: steps until the clock has run out, chores between them."""
+        self._stop = stop
         clock, game, feed, recipe = self.clock, self.table.game, self.table.feed, self.table.recipe
         chores = [(recipe.tick_every, self.tick), (recipe.samples_every, self.save_samples)]
         chores += [(interval, self.score) for interval in self._score_every]
+        self._since = time.perf_counter() - self.seconds
         if clock.step == 0:
             self.save_samples()
-        self._since = time.perf_counter() - self.seconds
+        if self.owes_score and not clock.done:
+            self.score()
         while not clock.done and not ranks.any_rank(bool(stop.number)):
             game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
             batches = feed.fill(clock.step)  # which images: a pure function of the step
@@ -95,12 +126,19 @@ class Session:
             self.step(tuple(len(batch.labels) for batch in batches), lambda batches=batches: play(game, batches))  # type: ignore[misc]
             clock.step += 1
             self.run.begun = True
+            if clock.step % _LOOK_EVERY == 0:
+                self._look()
             for interval, chore in chores:
                 if clock.crossed(interval):
                     chore()
             if clock.crossed(recipe.checkpoint_every) and not clock.done:
                 self.save_checkpoint()
         self._end()
+        self._writer.settle()
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._writer.close()
 
     def _end(self) -> None:
         """The last checkpoint; before it, where the run has come to its end, the last lines and pictures.
@@ -114,24 +152,20 @@ class Session:
                 self.tick(partial=True)
             if not self.clock.crossed(self.table.recipe.samples_every):
                 self.save_samples()
-            if self.scorer is not None and not any(map(self.clock.crossed, self._score_every)):
-                self.score(partial=True)
+            if self.owes_score:
+                self.score(partial=not any(map(self.clock.crossed, self._score_every)))
         self._commit(*state)
 
     # --- chores ---
 
     def tick(self, partial: bool = False) -> None:
         """Means since the last tick into stats.jsonl, then to the observers. Raises GanzooError for one not finite."""
+        self._writer.settle()
         scalars = self.table.game.meter.read()
         if not scalars:
             return
-        bad = [name for name, value in scalars.items() if not math.isfinite(value)]
-        if bad:
-            raise GanzooError(
-                f"The training has diverged: {bad[0]} is {scalars[bad[0]]} at step {self.clock.step}. The last good "
-                f"checkpoint is kept; train anew with a lower learning rate, or with a penalty, "
-                f"--loss nonsaturating --loss r1."
-            )
+        if ranks.any_rank(not all(map(math.isfinite, scalars.values()))):
+            self._diverged()
         if self.step.reason and self.table.device.type == "cuda" and not self._said_eager:
             self._said_eager = True
             self.note(f"Steps are played eagerly: {self.step.reason}.")
@@ -152,11 +186,13 @@ class Session:
         if self.run.writes:
             self.run.append("stats.jsonl", line)
             self.observers.tell("on_tick", run=self.run, moment=moment, scalars=line)
+            self._warn(self._watch.tick(scalars))
 
     def save_samples(self) -> None:
         """A grid of the fixed latents, named by images seen."""
         if not self.run.writes:
             return
+        self._writer.settle()
         table, moment = self.table, self.clock.moment
         images = draw_all(table.game.average.network, table.architecture, self.fixed_latents, self.fixed_labels)
         names = class_names(table.dataset)
@@ -167,6 +203,8 @@ class Session:
         path = self.run.file("samples", moment, ".png")
         pictures.save_png(pictures.grid(images, self.columns, title, [names[label] for label in rows]), path)
         self.observers.tell("on_samples", run=self.run, moment=moment, path=path)
+        if moment.step:  # before the first step all fakes are alike
+            self._warn(self._watch.grid(images))
 
     def score(self, partial: bool = False) -> None:
         """Score the generator as it stands, write it down, and keep the checkpoint of this moment if it is the best."""
@@ -183,10 +221,14 @@ class Session:
         )
         when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": True}
         when |= {"partial": True} if partial else {}
-        lines = [{**line, **when} for line in self.scorer.score(fakes, subject)]
+        try:
+            lines = [{**line, **when} for line in self.scorer.score(fakes, subject, lambda: bool(self._stop.number))]
+        except Abandoned:
+            return  # a signal: the score is made when the run is resumed
+        finally:
+            self.scoring_seconds += time.perf_counter() - started
         for line in lines:
             self.run.append("scores.jsonl", line)
-        self.scoring_seconds += time.perf_counter() - started
         self.observers.tell("on_score", run=self.run, moment=moment, scores=lines)
         if not self.clock.done:
             self.save_checkpoint()  # what was scored lies on disk: it can be scored again, and gone back to
@@ -206,20 +248,62 @@ class Session:
             "ticked_images": self._ticked[0],
             "ticked_seconds": self._ticked[1],
         }
-        return {name: value.detach().clone() for name, value in self.table.game.state().items()}, meta
+        state = {name: value.detach().to("cpu", copy=True) for name, value in self.table.game.state().items()}
+        return state, meta
 
     def _commit(self, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Have a state written beside the training."""
         if not self.run.writes or self._saved_step == meta["step"]:
             return
-        game, moment = self.table.game, self.clock.moment
-        checkpoint.refuse_infinite(state)  # nor is anybody to draw from such a generator
-        # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
-        self.run.sync("stats.jsonl")
-        self.run.sync("scores.jsonl")
-        generator = checkpoint.tensors_to_bytes(game.average.network.state_dict(), {"images": str(moment.images)})
-        checkpoint.write_atomically(self.run.file("generators", moment, ".safetensors"), generator)
-        best = self.run.best()
-        spared = {f"{best['images']:09d}"} if best else set()
-        path = checkpoint.save(self.run.path / "checkpoints", f"{moment.images:09d}", state, meta, spared=spared)
+        self._writer.settle()
+        if not checkpoint.is_finite(state):  # nor is anybody to draw from such a generator
+            self._diverged()
+        game, moment, run = self.table.game, self.clock.moment, self.run
         self._saved_step = moment.step
-        self.observers.tell("on_checkpoint", run=self.run, moment=moment, path=path)
+        network = {
+            name: value.detach().to("cpu", copy=True) for name, value in game.average.network.state_dict().items()
+        }
+        best = run.best()
+        spared = {f"{best['images']:09d}"} if best else set()
+
+        def write() -> Path:
+            # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
+            run.sync("stats.jsonl")
+            run.sync("scores.jsonl")
+            generator = checkpoint.tensors_to_bytes(network, {"images": str(moment.images)})
+            checkpoint.write_atomically(run.file("generators", moment, ".safetensors"), generator)
+            return checkpoint.save(run.path / "checkpoints", f"{moment.images:09d}", state, meta, spared=spared)
+
+        self._writer.submit(write, lambda path: self.observers.tell("on_checkpoint", run=run, moment=moment, path=path))
+
+    # --- when something goes wrong ---
+
+    def _warn(self, text: str | None) -> None:
+        if text:
+            self.note(f"Warning at step {self.clock.step}: {text}")
+
+    def _look(self) -> None:
+        """See whether all numbers are finite still, and keep the state if they are."""
+        if ranks.any_rank(not bool(self.table.game.meter.sums.isfinite().all())):
+            self._diverged()
+        self._good = self._snapshot()
+
+    def _diverged(self) -> NoReturn:
+        """Find the first bad step by playing again from the last good state, write it down, and end the run."""
+        state, meta = self._good
+        last = self.clock.step
+        found = first_bad_step(self.table.game, self.table.feed, self.table.recipe.seed, state, meta["step"], last)
+        step = found["step"]
+        command = f"ganzoo replay {self.run.path} --step {step}"
+        newest = self.run.newest_checkpoint()
+        facts = {**found, "noticed_at_step": last}
+        facts |= {"last_good_checkpoint": str(newest) if newest else None, "replay": command}
+        if self.run.writes:
+            self.run.write_diagnosis(facts)
+        bad = found["first_bad"]
+        what = f"{bad['kind']} of {bad['name']} ({bad['what']}) is {bad['value']}" if bad else "a number is not finite"
+        raise GanzooError(
+            f"The training has diverged: {what} in step {step}. The last good checkpoint is kept; "
+            f"{self.run.path / 'diagnosis.json'} says more, and `{command}` plays that step again. Train anew with a "
+            f"lower learning rate, or with a penalty, --loss nonsaturating --loss r1."
+        )

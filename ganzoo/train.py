@@ -39,7 +39,7 @@ def train(
     `watching` are observers beside the recipe's own, by name; `capture` lets CUDA steps be recorded and replayed.
     Raises Interrupted, with everything saved, on a signal.
     """
-    observers = Observers({})
+    observers, session = Observers({}), None
     error: BaseException | None = None
     try:
         if run.writes:  # only the process that writes has anything to show
@@ -50,7 +50,7 @@ def train(
             session.restore(saved)
             session.observers.tell("on_run_start", run=run)
             session.play(stop)
-            if stop.number and not session.clock.done:
+            if stop.number and (not session.clock.done or session.owes_score):
                 raise Interrupted(
                     stop.number,
                     f"Stopped by {signal.Signals(stop.number).name} after step {session.clock.step}; everything is "
@@ -64,10 +64,18 @@ def train(
         raise
     finally:
         try:
+            if session is not None:
+                session.close()
             observers.tell_end(run, error)
         finally:
             run.close()
     return session.clock.moment
+
+
+def _owes_score(run: Run, step: int) -> bool:
+    """Whether the score of the run's end was broken off."""
+    made = any(line.get("training") and line["step"] == step for line in run.lines("scores.jsonl"))
+    return bool(run.recipe.evaluators) and not made
 
 
 def _scorer(run: Run, table: Table, zoo: Zoo) -> Scorer | None:
@@ -119,7 +127,7 @@ def resume(
         saved = checkpoint.load_latest(path / "checkpoints")
         clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         clock.step = saved.meta["step"] if saved else 0
-        if clock.done:
+        if clock.done and not _owes_score(run, clock.step):
             played = clock.length
             raise UsageError(
                 f"{path} has already played its {played}; to play on, name a larger total, for example "

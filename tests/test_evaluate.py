@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 
-from ganzoo import Choice, GanzooError, UsageError, scoring
+from ganzoo import Choice, GanzooError, UsageError, feature_pass, scoring
 from ganzoo.assembly import plan
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluate import evaluate
@@ -164,7 +164,7 @@ def test_evaluators_of_one_extractor_share_its_passes_and_the_reals_are_seen_onc
 def test_statistics_of_other_versions_are_not_used(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     passes_of(run, BRIGHTNESS)
-    monkeypatch.setattr(scoring, "version", lambda name: "another")
+    monkeypatch.setattr(feature_pass, "version", lambda name: "another")
     assert passes_of(run, BRIGHTNESS) == 6
 
 

@@ -14,7 +14,7 @@ CORE = sorted((ROOT / "ganzoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
 #: room -> the rooms of ganzoo it may import; a room may always import itself
-VERBS = {"train", "sample", "evaluate", "benchmark", "calibrate"}
+VERBS = {"train", "sample", "evaluate", "benchmark", "calibrate", "replay"}
 FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics", "watch", "writer", "importing"}
 MAY_IMPORT = {
     "contract": set(),
@@ -34,9 +34,11 @@ MAY_IMPORT = {
     "run": {"contract", "checkpoint"},
     "observers": {"contract", "loading", "run"},
     "assembly": {"contract", "checkpoint", "engine", "zoo", "run"},
-    "scoring": {"contract", "engine", "zoo", "assembly", "statistics"},
+    "feature_pass": {"contract", "zoo", "statistics"},
+    "scoring": {"contract", "engine", "zoo", "assembly", "statistics", "feature_pass"},
+    "diagnosis": {"contract", "engine"},
     "rehearsal": {"contract", "engine", "loading", "promises", "zoo", "assembly"},
-    "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring"},
+    "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring", "feature_pass", "diagnosis"},
     **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
     "calibrate": {"contract", "checkpoint", "statistics", "damage", "zoo", "assembly", "scoring"},
     "replay": FLOOR_1 | {"engine", "zoo", "run", "assembly", "diagnosis"},

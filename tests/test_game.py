@@ -580,7 +580,7 @@ def test_a_step_is_a_function_of_seed_and_step():
 
 # --- everything with everything ---
 
-PENALTIES = ("r1", "r2", "gradient-penalty")
+PENALTIES = ("r1", "r2", "gradient-penalty", "dragan")
 TURNS = ("D,G", "D+G", "D,D,G", "D,GD", "D.reals,D.fakes,G")
 
 

@@ -84,6 +84,13 @@ class Tiny(ganzoo.Architecture):
         return self.drawn[-1]
 
 
+class Constant(Tiny):
+    """Latents that are all the same: every fake is alike."""
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.zeros(count, LATENTS, device=generator.device)
+
+
 class TinyConditional(Tiny):
     """Two layers a side, and the class."""
 

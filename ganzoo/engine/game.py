@@ -243,6 +243,8 @@ class Game:
         for key, player in self.players.items():
             if any(name.startswith(f"player{key}/") for name in tensors):
                 player.create_state()
+            else:
+                player.optimizer.state.clear()  # saved before its first step
         mine = self.state()
         _refuse_misfit(mine, tensors)
         for name, value in mine.items():

@@ -1,0 +1,63 @@
+"""ganzoo replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ganzoo.cli.common import (
+    changed_code_option,
+    data_dir_option,
+    device_option,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    run_argument,
+)
+
+
+@click.command()
+@run_argument
+@click.option("--step", type=click.IntRange(1), required=True, metavar="N", help="Which step, from 1.")
+@click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward gives NaN.")
+@changed_code_option
+@device_option(None)
+@data_dir_option
+@json_option
+def replay(run: Path, step: int, anomaly: bool, changed_code: bool, device: str | None, as_json: bool) -> None:
+    """Play one step of RUN again, exactly as it was, and look at every cost, gradient and weight.
+
+    \b
+      ganzoo replay runs/a --step 1234
+      ganzoo replay runs/a --step 1234 --anomaly     after a run has diverged; see RUN/diagnosis.json
+
+    It is played from the newest checkpoint before that step, or from the beginning. Nothing is written to RUN.
+    """
+    from ganzoo.replay import replay as play_again
+    from ganzoo.zoo import zoo
+
+    found = play_again(run, zoo(), step, device, anomaly, changed_code)
+    if as_json:
+        print_json(found)
+        return
+    for name, (then, now) in found["not_as_it_was"].items():
+        note(f"Not the same {name} ({then} then, {now} now): not the same bit for bit.")
+    note(f"Step {step} of {run}, {found['images']} images seen, played from step {found['played_from']}.")
+    if "anomaly" in found:
+        click.echo(found["anomaly"])
+        return
+    print_table(
+        ["loss", "player", "cost"], [[cost["name"], cost["what"], str(cost["value"])] for cost in found["costs"]]
+    )
+    rows = [[name, str(found["gradients"][name]), str(found["weights"][name])] for name in found["weights"]]
+    print_table(["parameter", "norm of its gradient", "norm of its weights, afterwards"], rows)
+    bad = found["first_bad"]
+    click.echo(
+        f"First not finite: {bad['kind']} of {bad['name']} ({bad['what']})" if bad else "All numbers are finite."
+    )
+    if found["same"] is not None:
+        click.echo(
+            f"The state is {'that' if found['same'] else 'NOT that'} of the checkpoint of this step, bit for bit."
+        )
