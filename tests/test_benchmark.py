@@ -150,7 +150,7 @@ def test_numbers_of_unlike_cards_are_never_averaged(copy: Path) -> None:
     for line in lines:
         line["card"]["digest"] = "ffff" if line["score"] == "brightness" else line["card"]["digest"]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = [row for row in table.rows_of(ZOO, cells(), folder, {}) if row["architecture"] == TINY]
+    found = [row for row in table.rows_of(cells(), folder, {}) if row["architecture"] == TINY]
     assert [(row["score"], row["seeds"], row["finished"]) for row in found][:2] in (
         [("brightness", 1, [0]), ("brightness", 1, [1])],
         [("brightness", 1, [1]), ("brightness", 1, [0])],
@@ -264,6 +264,15 @@ def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
     assert (again[killed]["seeds"], again[crashing]["failures"], again[quitting]["failures"]) == (1, 1, 1)
     (once_more, *_) = rows([grid[1]], out, retry_failed=True)
     assert (once_more["seeds"], once_more["failures"]) == (1, 0)
+
+
+def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> None:
+    scored = [Choice.parse(f"{BRIGHTNESS}:layer=nothing")]
+    grid = plan_cells(ZOO, [Choice(TINY)], [Choice.parse(DIGITS)], scored, [0, 1], None, {"length": "4 steps"})
+    found = rows(grid, tmp_path)
+    assert [row["failures"] for row in found] == [2, 2, 2]
+    assert "has no layer 'nothing'" in found[0]["reasons"]["1"]
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_result_that_is_not_one_is_missing(copy: Path) -> None:
@@ -481,6 +490,7 @@ def test_a_dry_run_plays_nothing(played: Path, tmp_path: Path) -> None:
         (["-a", "mlp-vanilla", "-d", "digits", "--seeds", "0,,1"], "'' is no seed"),
         (["-a", "mlp-vanilla", "-d", "digits", "--epochs", "1", "--steps", "1"], "both set the length"),
         (["-a", "mlp-vanilla", "-d", "digits", "--recipe", "nothing"], "has no recipe 'nothing'"),
+        (["-a", "mlp-vanilla", "-d", "digits", "-e", BRIGHTNESS, "-e", f"{BRIGHTNESS}:held_out=true"], "both give"),
         (["--verify", "none.json"], "cannot be read"),
         (["--verify", "none.json", "-a", "mlp-vanilla"], "leave out"),
     ],

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,18 +60,19 @@ def _played(path: Path, asked: dict[str, Any], zoo: Zoo) -> Moment:
         return start(Recipe.from_dict(asked["recipe"]), path, zoo, find_device(asked["device"]), note=_say)[1]
     # a run stays on its device unless another one is named
     device = None if asked["device"] == "auto" else asked["device"]
-    return _end_of(path, zoo) or resume(path, zoo, device, note=_say)[1]
+    return _end_of(path, asked["scores"], zoo) or resume(path, zoo, device, note=_say)[1]
 
 
-def _end_of(path: Path, zoo: Zoo) -> Moment | None:
-    """The last moment of a run that has been played to its end; None for one with steps to play."""
+def _end_of(path: Path, scores: Sequence[str], zoo: Zoo) -> Moment | None:
+    """The last moment of a run that has been played and scored to its end; None for one that has not."""
     run, saved = Run.open(path), checkpoint.load_latest(path / "checkpoints")
     if saved is None:
         return None
     feed = assemble(run.recipe, zoo, torch.device("cpu")).feed
     clock = Clock(run.recipe.length, feed.images_at, feed.epoch_images)
     clock.step = saved.meta["step"]
-    return clock.moment if clock.done else None
+    lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] == clock.step]
+    return clock.moment if clock.done and {line["score"] for line in lines} >= set(scores) else None
 
 
 def _say(text: str) -> None:

@@ -88,6 +88,7 @@ class Folder:
             threads = _read(desk / "cell.json").get("threads", threads)
         asked = {
             "recipe": cell.recipe.to_dict(),
+            "scores": [promise.score for promise in cell.promises],
             "run": os.path.relpath(self.run(cell), desk),
             "device": device,
             "threads": threads,
@@ -125,7 +126,8 @@ class Folder:
         lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] <= done["step"]]
         last = {line["score"]: line for line in lines if line["step"] == done["step"]}
         stats = [line for line in run.lines("stats.jsonl") if line["step"] <= done["step"]]
-        if not stats or not last or not all(math.isfinite(line["value"]) for line in last.values()):
+        whole = last.keys() >= {promise.score for promise in cell.promises}
+        if not stats or not whole or not all(math.isfinite(line["value"]) for line in last.values()):
             return None
         kept = run.best() or {"step": done["step"]}
         best = {line["score"]: line for line in lines if line["step"] == kept["step"]}

@@ -6,7 +6,7 @@ import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ganzoo.assembly import plan, short_name
 from ganzoo.contract.errors import UsageError, did_you_mean
@@ -18,6 +18,14 @@ from ganzoo.zoo import Zoo
 MOST_SEEDS = 1000
 
 
+class Promise(NamedTuple):
+    """One score, the evaluator that gives it as it was asked for, and which way is better."""
+
+    evaluator: str
+    score: str
+    better: str
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One training of the grid."""
@@ -25,7 +33,8 @@ class Cell:
     #: as they were asked for
     architecture: str
     dataset: str
-    evaluators: tuple[str, ...]
+    #: the scores it is to give
+    promises: tuple[Promise, ...]
     #: complete, with its seed and its evaluators
     recipe: Recipe
     #: of its directory: short names, the seed, and a digest of the recipe and of the code that plays it
@@ -101,8 +110,18 @@ def plan_cells(
             if "score_every" not in fields:
                 base = base.merged({"score_every": _quarter(base.length)})
             bases.append((str(architecture), str(dataset), base))
-    words = tuple(map(str, scored))
-    return [seated(zoo, one, other, words, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases]
+    given = promised(zoo, list(zip(map(str, scored), scored, strict=True)))
+    names = [promise.score for promise in given]
+    if twins := [name for name in names if names.count(name) > 1]:
+        owners = " and ".join(promise.evaluator for promise in given if promise.score == twins[0])
+        raise UsageError(f"{owners} both give the score {twins[0]!r}: name one of them.")
+    return [seated(zoo, one, other, given, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases]
+
+
+def promised(zoo: Zoo, evaluators: Sequence[tuple[str, Choice]]) -> tuple[Promise, ...]:
+    """All scores of these evaluators, each with its words."""
+    built = [(words, zoo.build("evaluators", choice)) for words, choice in evaluators]
+    return tuple(Promise(words, name, score.better) for words, one in built for name, score in one.scores.items())
 
 
 def _quarter(length: Amount) -> Amount:
@@ -110,11 +129,11 @@ def _quarter(length: Amount) -> Amount:
     return Amount(-(-length.count // 4), length.unit)
 
 
-def seated(zoo: Zoo, architecture: str, dataset: str, evaluators: tuple[str, ...], recipe: Recipe) -> Cell:
-    """The cell of a complete recipe, and the words it was asked for by."""
+def seated(zoo: Zoo, architecture: str, dataset: str, promises: tuple[Promise, ...], recipe: Recipe) -> Cell:
+    """The cell of a complete recipe."""
     digest = digest_of({"recipe": recipe.to_dict(), "parts": _provenance(zoo, recipe)})
     words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
-    return Cell(architecture, dataset, evaluators, recipe, "-".join(words).lower())
+    return Cell(architecture, dataset, promises, recipe, "-".join(words).lower())
 
 
 def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:

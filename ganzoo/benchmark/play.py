@@ -19,6 +19,8 @@ from ganzoo.benchmark import floors, table
 from ganzoo.benchmark.folder import Folder
 from ganzoo.benchmark.grid import Cell
 from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.protocol import Protocol
+from ganzoo.scoring import Scorer
 from ganzoo.signals import Interrupted, Signals
 from ganzoo.zoo import Zoo
 
@@ -93,13 +95,14 @@ class _Grid:
         return [cell for cell in self.cells if self.states[cell.name] == "missing"]
 
     def refuse_misfits(self) -> None:
-        """Fail the cells whose parts do not fit together, before anything is trained."""
-        found: dict[tuple[str, str], str] = {}
+        """Fail the cells whose parts do not fit together, or cannot be scored, before anything is trained."""
+        found: dict[Any, str] = {}
         for cell in self.missing:
-            if cell.pair not in found:
-                found[cell.pair] = misfit(self.zoo, cell)
-            if found[cell.pair]:
-                self._settle(cell, found[cell.pair])
+            for key, check in ((cell.pair, misfit), (cell.dataset, unscorable)):
+                if key not in found:
+                    found[key] = check(self.zoo, cell)
+            if reason := found[cell.pair] or found[cell.dataset]:
+                self._settle(cell, reason)
 
     def measure_floors(self) -> None:
         """What the real images of the other split score: no generator is expected to do better."""
@@ -109,7 +112,7 @@ class _Grid:
 
     def write(self) -> None:
         """The table as it stands."""
-        self.rows = table.rows_of(self.zoo, self.cells, self.folder, self.floors)
+        self.rows = table.rows_of(self.cells, self.folder, self.floors)
         table.write(self.rows, self.folder.path)
 
     def play(self) -> None:
@@ -201,6 +204,16 @@ def misfit(zoo: Zoo, cell: Cell) -> str:
     """Why the parts of a cell do not fit together; empty where they do."""
     try:
         assemble(cell.recipe, zoo, torch.device("cpu"))
+    except GanzooError as error:
+        return str(error)
+    return ""
+
+
+def unscorable(zoo: Zoo, cell: Cell) -> str:
+    """Why generators of a cell's dataset cannot be scored; empty where they can."""
+    recipe, protocol = cell.recipe, Protocol.named(cell.recipe.protocol)
+    try:
+        Scorer(zoo, cell.data, recipe.evaluators, torch.device("cpu"), protocol, recipe.score_samples or None)
     except GanzooError as error:
         return str(error)
     return ""

@@ -18,7 +18,6 @@ from ganzoo.benchmark import figure, sections
 from ganzoo.benchmark.folder import Folder, Result
 from ganzoo.benchmark.grid import Cell
 from ganzoo.checkpoint import write_atomically
-from ganzoo.zoo import Zoo
 
 _DRAWS = 10_000
 #: what is known of a dataset whose floor was not measured
@@ -26,7 +25,7 @@ NO_FLOOR: Mapping[str, Mapping[str, Any]] = {"floor": {}, "calibration": {}}
 Row = dict[str, Any]
 
 
-def rows_of(zoo: Zoo, cells: Sequence[Cell], folder: Folder, floors: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def rows_of(cells: Sequence[Cell], folder: Folder, floors: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """The rows, by dataset, then score, then architecture, as they were asked for.
 
     `floors` by dataset: see `ganzoo.benchmark.floors`.
@@ -40,7 +39,7 @@ def rows_of(zoo: Zoo, cells: Sequence[Cell], folder: Folder, floors: Mapping[str
         results = [result for cell in members if (result := folder.result(cell))]
         results.sort(key=lambda result: result.seed)
         failed = {str(cell.recipe.seed): folder.reason(cell) for cell in members if folder.state(cell) == "failed"}
-        for rank, (evaluator, score, better) in enumerate(_promised(zoo, members[0])):
+        for rank, (evaluator, score, better) in enumerate(members[0].promises):
             ways = _apart(results, score)
             note = f"Measured in {len(ways)} ways, which cannot be averaged." if len(ways) > 1 else ""
             for alike in ways:
@@ -51,13 +50,6 @@ def rows_of(zoo: Zoo, cells: Sequence[Cell], folder: Folder, floors: Mapping[str
                 row |= _circumstances(members[0], score, alike)
                 found.append(((datasets.index(dataset), rank), row))
     return [row for _, row in sorted(found, key=lambda item: item[0])]  # stable: architectures as asked for
-
-
-def _promised(zoo: Zoo, cell: Cell) -> list[tuple[str, str, str]]:
-    """(evaluator, score, which way is better) of all that a cell is scored by."""
-    chosen = zip(cell.evaluators, cell.recipe.evaluators, strict=True)
-    built = [(text, zoo.build("evaluators", choice)) for text, choice in chosen]
-    return [(text, name, score.better) for text, one in built for name, score in one.scores.items()]
 
 
 def _apart(results: Sequence[Result], score: str) -> list[list[Result]]:

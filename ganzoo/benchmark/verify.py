@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ganzoo.benchmark.grid import Cell, seated
+from ganzoo.benchmark.grid import Cell, promised, seated
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
 from ganzoo.statistics import digest_of
@@ -46,9 +46,9 @@ def cells_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[Ce
     for row in rows:
         try:
             recipe = Recipe.from_dict(row["recipe"])
+            promises = promised(zoo, [(str(choice), choice) for choice in recipe.evaluators])
             for seed in row["finished"]:
-                words = tuple(map(str, recipe.evaluators))
-                cell = seated(zoo, row["architecture"], row["dataset"], words, recipe.merged({"seed": seed}))
+                cell = seated(zoo, row["architecture"], row["dataset"], promises, recipe.merged({"seed": seed}))
                 cells.setdefault(cell.name, cell)
         except (UsageError, TypeError, AttributeError) as error:
             raise UsageError(
