@@ -73,7 +73,7 @@ def _signature(function: Any) -> str:
         star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**", parameter.KEYWORD_ONLY: "/"}
         text = star.get(parameter.kind, "").replace("/", "keyword ") + parameter.name
         text += f": {parameter.annotation}" if parameter.annotation is not parameter.empty else ""
-        words.append(text + (f" = {parameter.default!r}" if parameter.default is not parameter.empty else ""))
+        words.append(text + (f" = {_default(parameter.default)}" if parameter.default is not parameter.empty else ""))
     answer = signature.return_annotation
     return f"({', '.join(words)})" + (f" -> {answer}" if answer is not signature.empty else "")
 
@@ -81,6 +81,8 @@ def _signature(function: Any) -> str:
 def _default(value: Any) -> str:
     if isinstance(value, ganzoo.Recipe):
         return "Recipe(...)"
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(value)})"  # its own order is another one in every process
     return "none" if value in (inspect.Parameter.empty, dataclasses.MISSING) else repr(value)
 
 
