@@ -208,10 +208,23 @@ def test_a_block_of_r3gan_adds_its_branch() -> None:
     torch.testing.assert_close(block(features), features + block.conv3(inner))
 
 
+def test_resampling_is_bilinear_with_zeros_beyond_the_border() -> None:
+    features = torch.randn(2, 3, 6, 8)
+    halved, doubled = r3gan.Halving(3)(features), r3gan.Doubling(3)(features)
+    # inside these are torch's own, which repeat the last pixel at the border
+    inside = (..., slice(1, -1), slice(1, -1))
+    bilinear = F.interpolate(features, scale_factor=2, mode="bilinear")
+    antialiased = F.interpolate(features, scale_factor=0.5, mode="bilinear", antialias=True)
+    torch.testing.assert_close(doubled[inside], bilinear[inside])
+    torch.testing.assert_close(halved[inside], antialiased[inside])
+    flat = torch.ones(1, 3, 6, 8)
+    assert r3gan.Doubling(3)(flat)[0, 0, 0, 0].item() == (3 / 4) ** 2
+    assert r3gan.Halving(3)(flat)[0, 0, 0, 0].item() == (7 / 8) ** 2
+
+
 def test_r3gan_has_no_normalisation() -> None:
-    """The features of an image do not depend on its companions, nor on how strong they all are."""
     for network in small(R3GAN).networks(MNIST):
-        assert not list(network.buffers())
+        assert not network.state_dict().keys() - dict(network.named_parameters()).keys()
         assert not any("Norm" in type(module).__name__ for module in network.modules())
 
 

@@ -34,9 +34,9 @@ class R3GAN(ganzoo.Architecture):
     needed to start.
 
     Departures: `width` 32 where the paper has 768 or 1,024; tanh ends the generator, so that its images stay in range;
-    no labels and no augmentation; doubling repeats pixels at the border where the paper's filter sees zeros. The
-    published schedules (gamma 0.05 to 0.005, learning rate 2e-4 to 5e-5, beta2 0.9 to 0.99 for CIFAR-10, over 10
-    million images and more) have no room here: gamma and beta2 are constant.
+    no labels and no augmentation. The published schedules (for CIFAR-10 gamma falls from 0.05 to 0.005, the learning
+    rate from 2e-4 to 5e-5, and beta2 rises from 0.9 to 0.99, over tens of millions of images) have no room here: all
+    are constant, and gamma, batch, half-life and length are ours.
     """
 
     value_range = (-1.0, 1.0)
@@ -105,17 +105,13 @@ class Generator(nn.Module):
         super().__init__()
         self.basis = nn.Parameter(torch.randn(width, *base))
         self.linear = _scaled(nn.Linear(latent_dim, width, bias=False))
-        self.stages = nn.ModuleList(_stage(width, blocks, stages) for _ in range(stages))
+        self.layers = _blocks(width, stages, blocks, between=Doubling)
         self.aggregate = _scaled(nn.Conv2d(width, channels, 1, bias=False))
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
         features = self.basis * self.linear(latents)[:, :, None, None]  # (N, width, h, w)
-        for index, stage in enumerate(self.stages):
-            if index:
-                features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
-            features = stage(features)
-        return torch.tanh(self.aggregate(features))
+        return torch.tanh(self.aggregate(self.layers(features)))
 
 
 class Discriminator(nn.Module):
@@ -124,21 +120,13 @@ class Discriminator(nn.Module):
     def __init__(self, width: int, base: tuple[int, int], stages: int, blocks: int, channels: int) -> None:
         super().__init__()
         self.extract = _scaled(nn.Conv2d(channels, width, 1, bias=False))
-        self.stages = nn.ModuleList(_stage(width, blocks, stages) for _ in range(stages))
+        self.layers = _blocks(width, stages, blocks, between=Halving)
         self.basis = _scaled(nn.Conv2d(width, width, base, groups=width, bias=False))
         self.linear = _scaled(nn.Linear(width, 1, bias=False))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = self.extract(images)
-        for index, stage in enumerate(self.stages):
-            if index:
-                # antialiased: weights 1 3 3 1, those of the generator's doubling
-                features = F.interpolate(
-                    features, scale_factor=0.5, mode="bilinear", align_corners=False, antialias=True
-                )
-            features = stage(features)
-        logits: Tensor = self.linear(self.basis(features).flatten(1))
+        logits: Tensor = self.linear(self.basis(self.layers(self.extract(images))).flatten(1))
         return logits
 
 
@@ -159,10 +147,49 @@ class Block(nn.Module):
         return features + self.conv3(branch)
 
 
-def _stage(width: int, blocks: int, stages: int) -> nn.Sequential:
+class Doubling(nn.Module):
+    """(N, C, H, W) -> (N, C, 2 H, 2 W), bilinear: weights 3/4 and 1/4 along each axis, zeros beyond the border."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("kernel", 4 * _bilinear(channels), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Each channel by itself."""
+        # not torch's bilinear kernels: they are slower, and on CUDA their sums have no fixed order
+        return F.conv_transpose2d(features, self.kernel, stride=2, padding=1, groups=len(self.kernel))
+
+
+class Halving(nn.Module):
+    """(N, C, 2 H, 2 W) -> (N, C, H, W), bilinear: weights 1/8, 3/8, 3/8, 1/8 along each axis, zeros beyond."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("kernel", _bilinear(channels), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Each channel by itself."""
+        return F.conv2d(features, self.kernel, stride=2, padding=1, groups=len(self.kernel))
+
+
+def _bilinear(channels: int) -> Tensor:
+    """(channels, 1, 4, 4), of sum 1."""
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    return torch.outer(line, line).repeat(channels, 1, 1, 1)
+
+
+def _blocks(width: int, stages: int, blocks: int, between: type[Doubling] | type[Halving]) -> nn.Sequential:
     # Fixup (Zhang et al. 2019, arXiv:1901.09321): L branches of m layers are scaled by L^(-1 / (2m - 2)), here m = 3
-    gain = math.sqrt(2 / (1 + _SLOPE**2)) * (blocks * stages) ** -0.25
-    return nn.Sequential(*(Block(width, gain) for _ in range(blocks)))
+    gain = math.sqrt(2 / (1 + _SLOPE**2)) * (stages * blocks) ** -0.25
+    layers: list[nn.Module] = []
+    for stage in range(stages):
+        layers += [between(width)] if stage else []
+        layers += [Block(width, gain) for _ in range(blocks)]
+    return nn.Sequential(*layers)
 
 
 def _scaled(layer: _Layer, gain: float = 1.0) -> _Layer:
