@@ -18,7 +18,7 @@ from ganzoo.contract.hooks import Moment, RunHooks
 from ganzoo.contract.recipe import Recipe
 from ganzoo.observers import Observers
 from ganzoo.run import Run
-from ganzoo.testing.kit import Failed, Part, require
+from ganzoo.testing.kit import Failed, Part, Skipped, require
 from ganzoo.testing.process import random_state
 
 _HOOKS = tuple(name for name in vars(RunHooks) if name.startswith("on_"))
@@ -54,13 +54,21 @@ def _facts(run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def _watch(part: Part, run: Run, facts: dict[str, dict[str, Any]], error: BaseException | None = None) -> None:
+def _watch_once(part: Part, run: Run, facts: dict[str, dict[str, Any]]) -> None:
+    """As `_watch`; Skipped where it does not get through, which another check says."""
+    try:
+        _watch(part, run, facts)
+    except GanzooError as error:
+        raise Skipped("it does not get through a run") from error
+
+
+def _watch(part: Part, run: Run, facts: dict[str, dict[str, Any]]) -> None:
     """A run from its start to its end, as an observer is told of it."""
     observers = Observers({part.component.__name__: part.build()})
     observers.tell("on_run_start", run=run)
     for hook, told in facts.items():
         observers.tell(hook, run=run, moment=_MOMENT, **told)
-    observers.tell_end(run, error)
+    observers.tell_end(run, None)
 
 
 def hooks_are_known(part: Part) -> None:
@@ -85,7 +93,7 @@ def run_is_watched_to_its_end(part: Part) -> None:
 def run_may_be_resumed(part: Part) -> None:
     """A new object takes up a run that another one has watched before."""
     with _run() as run:
-        _watch(part, run, _facts(run))
+        _watch_once(part, run, _facts(run))
         _watch(part, run, _facts(run))
 
 
@@ -111,7 +119,7 @@ def facts_are_left_alone(part: Part) -> None:
     with _run() as run:
         facts = _facts(run)
         kept, recipe = copy.deepcopy(facts), run.recipe
-        _watch(part, run, facts)
+        _watch_once(part, run, facts)
         changed = [hook for hook, told in facts.items() if told != kept[hook]]
         require(not changed, f"It changes what it is told in {', '.join(changed)}.")
         require(run.recipe is recipe and run.writes, "It changes the run it is told of.")
@@ -121,7 +129,7 @@ def files_of_the_run_are_left_alone(part: Part) -> None:
     """It may add files, and changes or removes none of the run's own."""
     with _run() as run:
         before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-        _watch(part, run, _facts(run))
+        _watch_once(part, run, _facts(run))
         changed = [path for path, data in before.items() if not path.is_file() or path.read_bytes() != data]
         names = ", ".join(str(path.relative_to(run.path)) for path in changed)
         require(not changed, f"It changes {names}.")
@@ -131,7 +139,7 @@ def random_state_is_left_alone(part: Part) -> None:
     """Nothing it does draws from a global generator: whoever watches a training must not change it."""
     with _run() as run:
         before = random_state()
-        _watch(part, run, _facts(run))
+        _watch_once(part, run, _facts(run))
         require(random_state() == before, "It draws from a global generator.")
 
 

@@ -1,0 +1,91 @@
+"""Faulty augmentations."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor
+
+import ganzoo
+
+
+class Good(ganzoo.Augmentation):
+    """Contrast."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * (0.5 + torch.rand(len(images), 1, 1, 1, device=images.device))
+
+
+class Turning(Good):
+    """Turned pictures, which are of another shape unless they are square."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).transpose(2, 3)
+
+
+class Nothing(Good):
+    """No change at all."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+
+class Rounding(Good):
+    """Fewer grey levels, without a gradient."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).mul(8).round() / 8
+
+
+class Urandom(Good):
+    """Draws from the operating system."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * (0.5 + random.SystemRandom().random())
+
+
+class InPlace(Good):
+    """Darkens the images it was given as well."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        images.data.mul_(0.9)
+        return super().forward(images)
+
+
+class OnTheHost(Good):
+    """Draws on the CPU, wherever the images are."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * (0.5 + torch.rand(len(images), 1, 1, 1))
+
+
+class Growing(Good):
+    """Grows with a count of its own."""
+
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(images) * (1 + 0.1 * self.calls)
+
+
+class HostNoise(Good):
+    """A number drawn on the host in every step, which a recorded step never draws again."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * (0.5 + random.random())
+
+
+MUTANTS = {
+    "shape_is_kept": Turning,
+    "images_are_changed": Nothing,
+    "gradient_goes_through": Rounding,
+    "one_seed_one_change": Urandom,
+    "images_are_left_alone": InPlace,
+    "runs_on_any_device": OnTheHost,
+    "resumes_bit_for_bit": Growing,
+    "captured_is_eager": HostNoise,
+}
+#: what is drawn from nowhere cannot be drawn again after a crash
+ALSO = {"one_seed_one_change": {"resumes_bit_for_bit"}}

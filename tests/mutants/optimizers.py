@@ -1,0 +1,145 @@
+"""Faulty optimisers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import ganzoo
+
+
+def adam(parameters: Iterable[nn.Parameter], **options: Any) -> torch.optim.Optimizer:
+    parameters = list(parameters)
+    device = parameters[0].device
+    lr = torch.tensor(1e-3, device=device)
+    return torch.optim.Adam(parameters, lr=lr, foreach=False, capturable=device.type == "cuda", **options)
+
+
+class Good(ganzoo.Optimizer):
+    """Adam."""
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return adam(parameters)
+
+    def learning_rate(self, images_seen: int) -> float:
+        return 1e-3
+
+
+class Stranger(Good):
+    """Holds a parameter that nobody gave it."""
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = adam(parameters)
+        held = optimizer.param_groups[0]["params"]
+        held.append(nn.Parameter(torch.zeros(1, device=held[0].device)))
+        return optimizer
+
+
+class Signs(torch.optim.Optimizer):
+    """Steps of one length against the sign of the gradient."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        parameters = list(parameters)
+        self.lr = torch.tensor(1e-3, device=parameters[0].device)
+        super().__init__(parameters, {"lr": self.lr})
+
+    def length(self) -> Tensor | float:
+        return self.lr
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        length = self.length()
+        for parameter in self.param_groups[0]["params"]:
+            parameter -= length * parameter.grad.sign()
+
+
+class Deaf(Good):
+    """Steps of a length of its own, whatever is written."""
+
+    class _Deaf(Signs):
+        def length(self) -> float:
+            return 1e-2
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self._Deaf(parameters)
+
+
+class Backing(Good):
+    """A decay that goes below zero."""
+
+    def learning_rate(self, images_seen: int) -> float:
+        return 1e-3 * (1 - images_seen / 1e6)
+
+
+class Uphill(Good):
+    """The wrong sign."""
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return adam(parameters, maximize=True)
+
+
+class Elsewhere(Good):
+    """Keeps something under no parameter's name."""
+
+    class _Elsewhere(Signs):
+        def step(self, closure: Any = None) -> None:
+            self.state["steps"]["count"] = torch.ones(())
+            super().step()
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self._Elsewhere(parameters)
+
+
+class Shared(Good):
+    """One optimiser for all players, which moves them all together."""
+
+    optimizer: torch.optim.Optimizer | None = None
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = adam(parameters)
+        else:
+            lr = self.optimizer.param_groups[0]["lr"]
+            self.optimizer.add_param_group({"params": list(parameters), "lr": lr.clone()})
+        return self.optimizer
+
+
+class Counting(Good):
+    """Steps that shrink with a count of its own."""
+
+    class _Counting(Signs):
+        count = 0
+
+        def length(self) -> Tensor | float:
+            self.count += 1
+            return self.lr / self.count**0.5
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self._Counting(parameters)
+
+
+class HostNoise(Good):
+    """A length drawn on the host in every step, which a recorded step never draws again."""
+
+    class _HostNoise(Signs):
+        def length(self) -> Tensor | float:
+            return self.lr * (1 + 0.3 * random.random())
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self._HostNoise(parameters)
+
+
+MUTANTS = {
+    "holds_the_parameters_it_was_given": Stranger,
+    "learning_rate_is_a_tensor_it_follows": Deaf,
+    "learning_rate_is_always_finite": Backing,
+    "goes_downhill": Uphill,
+    "state_is_tensors_by_parameter": Elsewhere,
+    "serves_two_players": Shared,
+    "resumes_bit_for_bit": Counting,
+    "captured_is_eager": HostNoise,
+}
