@@ -116,10 +116,24 @@ def test_rows_say_what_the_runs_found(played: Path) -> None:
     assert row["card"]["measure"]["fakes"] == 20
     assert "seed" not in row["recipe"]
     assert 0 < row["floor"] < 0.05
-    for word in ("Not told apart", "20 fakes against the 1,498 train images", "Floor", "tiny.py:Tiny:width=4"):
+    for word in (
+        "Not told apart",
+        "20 fakes against the 1,498 train images",
+        "Floor, 20 real images",
+        "tiny.py:Tiny:width=4",
+    ):
         assert word in (played / "table.md").read_text()
     assert len((played / "table.csv").read_text().splitlines()) == 1 + 6
     assert (played / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_scale_stands_beside_the_scores(copy: Path) -> None:
+    (row, *_) = rows(cells(), copy, scale=True)
+    assert row["calibration"][0] == {"damage": "none", "strength": 0, "value": row["floor"], "images": 20}
+    assert {step["damage"] for step in row["calibration"]} >= {"noise", "blur", "memorised"}
+    assert "Scale, the same images damaged: undamaged" in (copy / "table.md").read_text()
+    (row, *_) = rows(cells(), copy)
+    assert row["calibration"] is None
 
 
 def test_best_is_one_generator(played: Path) -> None:

@@ -40,11 +40,11 @@ MAY_IMPORT = {
     "rehearsal": {"contract", "engine", "loading", "promises", "zoo", "assembly"},
     "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring", "feature_pass", "diagnosis"},
     **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
-    "calibrate": {"contract", "checkpoint", "statistics", "damage", "zoo", "assembly", "scoring"},
+    "calibrate": {"contract", "checkpoint", "statistics", "damage", "zoo", "assembly", "feature_pass", "scoring"},
     "replay": FLOOR_1 | {"engine", "zoo", "run", "assembly", "diagnosis"},
     "train": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
     # its cells are trainings, its floors are calibrations
-    "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate"},
+    "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
     "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},
     "cli": FLOOR_1 | VERBS | {"zoo", "run", "assembly", "engine", "testing", "damage", "scale"},
     "__init__": {"contract"},

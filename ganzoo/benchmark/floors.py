@@ -1,24 +1,38 @@
-"""Floors: what real images score, from the calibration of each dataset."""
+"""Floors and scales: what real images score on a dataset, as they are and damaged. Each is measured once and kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ganzoo import calibrate
 from ganzoo.assembly import find_device
 from ganzoo.benchmark.grid import Cell
+from ganzoo.calibrate import calibrate, floor
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.protocol import Protocol
 from ganzoo.zoo import Zoo
 
+#: by score: its floor and of how many images, and its scale where that was asked for
+Known = Mapping[str, Mapping[str, Any]]
+NOTHING: Known = {"floor": {}, "floor_images": {}, "calibration": {}}
 
-def measured(zoo: Zoo, cell: Cell, device: str, note: Callable[[str], None]) -> Mapping[str, Mapping[str, Any]]:
-    """By score: its floor on the dataset of a cell, and its calibration if that was made; empty where it cannot be."""
+
+def measured(zoo: Zoo, cell: Cell, device: str, scale: bool, note: Callable[[str], None]) -> Known:
+    """What is known of the scores of a cell on its dataset; nothing where real images cannot be scored."""
     recipe, protocol = cell.recipe, Protocol.named(cell.recipe.protocol)
-    asked = zoo, cell.data, recipe.evaluators, find_device(device), protocol, recipe.score_samples or None
+    asked = zoo, cell.data, recipe.evaluators, find_device(device), protocol
+    samples = recipe.score_samples or None
     try:
-        return {"floor": calibrate.floor(*asked), "calibration": {}}
+        others = len(zoo.build("datasets", cell.data, split="test" if protocol.split == "train" else "train"))
+        floors = floor(*asked, samples)
+        fitting = samples if samples and samples <= others else None  # None: as many as there are
+        rows = calibrate(*asked, fitting, note=note) if scale else []
     except GanzooError as error:
-        note(f"No floor of {cell.dataset}: {error}")
-        return {"floor": {}, "calibration": {}}
+        note(f"{cell.dataset} has no floor or no scale: {error}")
+        return NOTHING
+    kept = ("damage", "strength", "value", "images")
+    scales: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        scales.setdefault(row["score"], []).append({name: row[name] for name in kept})
+    count = min(samples or protocol.samples, others)
+    return {"floor": floors, "floor_images": dict.fromkeys(floors, count), "calibration": scales}

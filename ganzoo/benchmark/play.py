@@ -50,12 +50,14 @@ def benchmark(
     device: str = "auto",
     jobs: int = 1,
     retry_failed: bool = False,
+    scale: bool = False,
     watch: Watch = lambda states: None,
     note: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Play the cells that have not finished in `out`, and give the rows of the table, which are written there as well.
 
-    A cell that fails is counted and does not stop the others. Raises Interrupted, with everything saved, on a signal.
+    With `scale` the rows also hold what real images score that are damaged in known steps. A cell that fails is counted
+    and does not stop the others. Raises Interrupted, with everything saved, on a signal.
     """
     folder = Folder(out)
     with folder.taken():
@@ -64,7 +66,7 @@ def benchmark(
                 folder.forget(cell)
         grid = _Grid(zoo, cells, folder, device, jobs, watch, note)
         grid.refuse_misfits()
-        grid.measure_floors()
+        grid.measure_floors(scale)
         grid.write()
         grid.play()
         return grid.rows
@@ -86,7 +88,7 @@ class _Grid:
         self.zoo, self.cells, self.folder, self.device, self.jobs = zoo, cells, folder, device, jobs
         self.watch, self.note = watch, note
         self.states: dict[str, str] = {cell.name: folder.state(cell) for cell in cells}
-        self.floors: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+        self.known: dict[str, floors.Known] = {}
         self.rows: list[dict[str, Any]] = []
 
     @property
@@ -104,15 +106,15 @@ class _Grid:
             if reason := found[cell.pair] or found[cell.dataset]:
                 self._settle(cell, reason)
 
-    def measure_floors(self) -> None:
+    def measure_floors(self, scale: bool) -> None:
         """What the real images of the other split score: no generator is expected to do better."""
         for cell in self.cells:
-            if cell.dataset not in self.floors and self.states[cell.name] != "failed":
-                self.floors[cell.dataset] = floors.measured(self.zoo, cell, self.device, self.note)
+            if cell.dataset not in self.known and self.states[cell.name] != "failed":
+                self.known[cell.dataset] = floors.measured(self.zoo, cell, self.device, scale, self.note)
 
     def write(self) -> None:
         """The table as it stands."""
-        self.rows = table.rows_of(self.cells, self.folder, self.floors)
+        self.rows = table.rows_of(self.cells, self.folder, self.known)
         table.write(self.rows, self.folder.path)
 
     def play(self) -> None:

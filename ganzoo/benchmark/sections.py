@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ganzoo.contract.recipe import Choice
+from ganzoo.damage import label
 
 #: means nearer than this factor are not told apart (ten extractor seeds agreed on no finer ranking)
 FACTOR = 1.25
@@ -55,7 +56,11 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
     if first["card"]:
         section.notes.append(_measure(first["card"]))
     if first["floor"] is not None:
-        section.notes.append(f"Floor, the real images of the other split: {number(first['floor'])}.")
+        count = first["floor_images"]
+        section.notes.append(f"Floor, {count:,} real images of the other split: {number(first['floor'])}.")
+    if first["calibration"]:
+        steps = [f"{label(one['damage'], one['strength'])} {number(one['value'])}" for one in first["calibration"]]
+        section.notes.append(f"Scale, the same images damaged: {'; '.join(steps)}.")
     for names in alike(ranked):
         section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {', '.join(names)}.")
     if any(row["seeds"] == 1 for row in ranked):
@@ -74,7 +79,7 @@ def _measure(card: Mapping[str, Any]) -> str:
     extractor, reals = measure["extractor"], measure["reals"]
     return (
         f"{measure['fakes']:,} fakes against the {reals['images']:,} {reals['split']} images, {measure['shape']}; "
-        f"{extractor['name']} {extractor['digest'][:12]}, {extractor['layer']}; protocol {card['protocol']}, "
+        f"{shown(extractor['name'])} {extractor['digest'][:12]}, {extractor['layer']}; protocol {card['protocol']}, "
         f"card {card['digest']}."
     )
 

@@ -15,20 +15,19 @@ from typing import Any
 import numpy
 
 from ganzoo.benchmark import figure, sections
+from ganzoo.benchmark.floors import NOTHING, Known
 from ganzoo.benchmark.folder import Folder, Result
 from ganzoo.benchmark.grid import Cell
 from ganzoo.checkpoint import write_atomically
 
 _DRAWS = 10_000
-#: what is known of a dataset whose floor was not measured
-NO_FLOOR: Mapping[str, Mapping[str, Any]] = {"floor": {}, "calibration": {}}
 Row = dict[str, Any]
 
 
-def rows_of(cells: Sequence[Cell], folder: Folder, floors: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def rows_of(cells: Sequence[Cell], folder: Folder, known: Mapping[str, Known]) -> list[Row]:
     """The rows, by dataset, then score, then architecture, as they were asked for.
 
-    `floors` by dataset: see `ganzoo.benchmark.floors`.
+    `known` by dataset: what real images score.
     """
     pairs: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -46,7 +45,7 @@ def rows_of(cells: Sequence[Cell], folder: Folder, floors: Mapping[str, Mapping[
                 row: Row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
                 row |= {"better": better, **_numbers(score, alike), "failures": len(failed)}
                 row |= {"reasons": dict(sorted(failed.items())), "note": note}
-                row |= {name: values.get(score) for name, values in floors.get(dataset, NO_FLOOR).items()}
+                row |= {name: values.get(score) for name, values in known.get(dataset, NOTHING).items()}
                 row |= _circumstances(members[0], score, alike)
                 found.append(((datasets.index(dataset), rank), row))
     return [row for _, row in sorted(found, key=lambda item: item[0])]  # stable: architectures as asked for

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ganzoo.benchmark.grid import Cell
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+#: columns that fit a terminal; the files have all of them
+_NARROW = 6
 
 
 def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
@@ -63,6 +65,7 @@ def _length(epochs: str | None, images: str | None, steps: str | None) -> Amount
     metavar="DIR",
     help="Where the runs and the table go.  [default: benchmark; with --verify, `verify` beside the table]",
 )
+@click.option("--calibrate", "scale", is_flag=True, help="Put the scale of each score beside it: damaged real images.")
 @click.option("--retry-failed", is_flag=True, help="Play failed cells again, from their beginning.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of its time, and stop.")
 @click.option(
@@ -87,6 +90,7 @@ def benchmark(
     device: str,
     jobs: int,
     out: Path | None,
+    scale: bool,
     retry_failed: bool,
     dry_run: bool,
     table: Path | None,
@@ -113,10 +117,11 @@ def benchmark(
     fields = {name: value for name, value in changes.items() if value is not None}
     fields |= {"score_samples": samples} if samples else {}
     fields |= {"length": length} if (length := _length(epochs, images, steps)) else {}
+    how = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale}
     if table is not None:
         if architectures or datasets or evaluators or fields or recipe or dry_run:
             raise UsageError("--verify takes the grid from its table; leave out what else says what to train.")
-        _verify(table, out or table.parent / "verify", device, jobs, retry_failed, as_json)
+        _verify(table, out or table.parent / "verify", device, as_json, **how)
         return
     if not architectures or not datasets:
         raise UsageError("A grid needs at least one architecture (-a) and one dataset (-d).")
@@ -124,7 +129,7 @@ def benchmark(
     if dry_run:
         _show_plan(cells, out or Path("benchmark"), device, jobs, as_json)
         return
-    rows = _played(cells, out or Path("benchmark"), device, jobs, retry_failed)
+    rows = _played(cells, out or Path("benchmark"), device, **how)
     print_json(rows) if as_json else _show(rows)
     note(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
     if any(row["failures"] for row in rows):
@@ -149,21 +154,21 @@ def _planned(
     return plan_cells(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
 
 
-def _played(cells: list[Cell], out: Path, device: str, jobs: int, retry_failed: bool) -> list[dict[str, Any]]:
+def _played(cells: list[Cell], out: Path, device: str, **how: Any) -> list[dict[str, Any]]:
     from ganzoo.benchmark.play import benchmark as play
     from ganzoo.cli.benchmark_live import GridConsole
     from ganzoo.zoo import zoo
 
     device_named(device)  # a device that is not there is refused here, and not by every cell
     with GridConsole(cells, out) as console:
-        return play(zoo(), cells, out, device, jobs, retry_failed, console.watch, console.say)
+        return play(zoo(), cells, out, device, watch=console.watch, note=console.say, **how)
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from ganzoo.benchmark.sections import COLUMNS, sections_of
 
     for section in sections_of(rows):
-        print_table(COLUMNS, section.cells, section.title)
+        print_table(COLUMNS[:_NARROW], [cells[:_NARROW] for cells in section.cells], section.title)
         click.echo("\n".join(section.notes) + "\n")
 
 
@@ -222,13 +227,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _verify(table: Path, out: Path, device: str, jobs: int, retry_failed: bool, as_json: bool) -> None:
+def _verify(table: Path, out: Path, device: str, as_json: bool, **how: Any) -> None:
     from ganzoo.benchmark import verify
     from ganzoo.zoo import zoo
 
     old = verify.read_table(table)
     cells = verify.cells_of(zoo(), old, table)
-    found = verify.verdicts(old, _played(cells, out, device, jobs, retry_failed))
+    found = verify.verdicts(old, _played(cells, out, device, **how))
     if as_json:
         print_json(found)
     else:
