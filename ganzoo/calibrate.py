@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -26,11 +25,11 @@ from ganzoo.contract.images import cache_dir
 from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Choice
 from ganzoo.damage import BLURS, NOISES, Condition, add_noise, blur, choose, label, missing_counts, uniform_noise
+from ganzoo.feature_pass import Group, Member, versions
 from ganzoo.scoring import Scorer
 from ganzoo.statistics import digest_of
 from ganzoo.zoo import Zoo
 
-_VERSIONS = ("torch-ganzoo", "torch", "torchmetrics", "torchvision")
 #: training images that a generator which knows nothing else repeats
 MEMORISED = 100
 #: what stands for "something else altogether" where no dataset is named
@@ -96,7 +95,9 @@ class _Scale:
         self.split = "test" if protocol.split == "train" else "train"
         self.pool: Dataset = zoo.build("datasets", dataset, split=self.split)
         self.count = min(samples or protocol.samples, len(self.pool))
-        self._build = lambda chosen: Scorer(zoo, dataset, chosen, device, protocol, self.count)
+        self._build: Callable[[Sequence[Choice]], Scorer] = lambda chosen: Scorer(
+            zoo, dataset, chosen, device, protocol, self.count
+        )
         self.scorer = self._build(evaluators)
         #: by the evaluators they have: those that are asked again when the others are known
         self._scorers = {tuple(map(str, evaluators)): self.scorer}
@@ -112,13 +113,14 @@ class _Scale:
         members = [pair for pair in self.members if len(condition) >= pair[1].evaluator.minimum]
         keys = {str(member.choice): self._key(group, member, condition) for group, member in members}
         known = {name: _load(key) for name, key in keys.items()}
-        missing = [member for _, member in members if known[str(member.choice)] is None]
+        missing = [member for _, member in members if not known[str(member.choice)]]
         if missing:
             lines = {line["score"]: line for line in self._lines(missing, condition)}
             for member in missing:
                 name = str(member.choice)
-                known[name] = {score: _told(lines[score]) for score in member.evaluator.scores}
-                _save(keys[name], known[name])
+                found = {score: _told(lines[score]) for score in member.evaluator.scores}
+                _save(keys[name], found)
+                known[name] = found
         where = {"damage": condition.damage, "strength": condition.strength}
         return [
             {**where, "score": score, **found, "images": len(condition)}
@@ -126,7 +128,7 @@ class _Scale:
             for score, found in (scores or {}).items()
         ]
 
-    def _lines(self, members: Sequence[Any], condition: Condition) -> list[dict[str, Any]]:
+    def _lines(self, members: Sequence[Member], condition: Condition) -> list[dict[str, Any]]:
         self.note(f"Scoring {len(condition)} real images: {label(condition.damage, condition.strength)}.")
         names = tuple(str(member.choice) for member in members)
         if names not in self._scorers:
@@ -134,7 +136,7 @@ class _Scale:
         subject = {"weights": "none: real images", "damage": condition.damage, "strength": condition.strength}
         return self._scorers[names].score(condition.batches(), subject)
 
-    def _key(self, group: Any, member: Any, condition: Condition) -> dict[str, Any]:
+    def _key(self, group: Group, member: Member, condition: Condition) -> dict[str, Any]:
         """All that an entry depends on."""
         held_out = self.scorer.held_out if member.evaluator.held_out else None
         return {
@@ -143,7 +145,7 @@ class _Scale:
             "extractor": group.facts(member.evaluator.layer),
             "reals": self.scorer.reals.facts,
             "held_out": held_out.facts if held_out else None,
-            "versions": {name: version(name) for name in _VERSIONS},
+            "versions": versions(),
         }
 
 

@@ -44,7 +44,7 @@ class Condition:
     def batches(self) -> Iterator[Pair]:
         """The damaged images and their labels; the same every time."""
         images, labels = self.apply(self.source[0]), self.source[1]
-        return zip(images.split(_BATCH), labels.split(_BATCH), strict=True)
+        return zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
 
     def facts(self) -> dict[str, Any]:
         """What tells it from all others."""
@@ -94,7 +94,7 @@ def blur(images: Tensor, deviation: float) -> Tensor:
     channels = images.shape[1]
     column, row = weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)
     parts = []
-    for batch in images.split(_BATCH):
+    for batch in torch.split(images, _BATCH):
         wide = pad(batch.float(), (radius, radius, radius, radius), mode="replicate")
         for kernel in (column, row):
             wide = conv2d(wide, kernel.expand(channels, -1, -1, -1), groups=channels)

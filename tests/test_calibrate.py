@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ganzoo import Choice, calibrate, damage, scale
+from ganzoo import Choice, Score, calibrate, damage, scale
 from ganzoo.cli import cli
-from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.protocol import PROTOCOLS, Protocol
 from ganzoo.scoring import Scorer
 from ganzoo.zoo import Zoo
 
@@ -211,7 +212,7 @@ def test_other_versions_and_other_numbers_are_measured_anew(cache, monkeypatch):
     before = passes()
     calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 151)
     assert passes() == before + 1
-    monkeypatch.setattr(calibrate, "version", lambda name: "another")
+    monkeypatch.setattr(calibrate, "versions", lambda: {"torch": "another"})
     calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
     assert passes() == before + 2
 
@@ -253,8 +254,7 @@ def test_the_command_prints_a_table_and_draws_it(tmp_path):
     assert Path(drawn[1]).read_bytes() == picture.read_bytes()
 
 
-def test_the_picture_takes_all_kinds_of_values():
-    rows = measured("memorisation", "inception-score-domain", dataset=Choice("digits"))
+def test_the_picture_takes_all_kinds_of_values(rows):
     odd = [{**row, "value": 0.0 if row["damage"] == "none" else row["value"]} for row in rows]
     for some in (rows, odd, rows[:1]):
         assert scale.png(some, "title").startswith(b"\x89PNG")
@@ -322,3 +322,48 @@ def test_data_prepare_makes_the_domain_extractor_ready(photographs, cache):
     assert json.loads(result.stdout)[0]["domain extractor"].startswith("ready, digest ")
     assert len(list(kept.glob("*.safetensors"))) == 1
     assert "Training" not in ganzoo(*labelled).stderr
+
+
+# --- the document -----------------------------------------------------------------------------------------------------
+
+
+def reach(score: Score) -> str:
+    """The bounds of a score in the words of the document."""
+    if math.isinf(score.low):
+        return "any"
+    return f"from {score.low:g}" if math.isinf(score.high) else f"{score.low:g} to {score.high:g}"
+
+
+def line_of(name: str) -> str:
+    """What the document's table says of an evaluator."""
+    evaluator = ZOO.build("evaluators", Choice(name))
+    scores = "; ".join(f"`{score}` {facts.better}, {reach(facts)}" for score, facts in evaluator.scores.items())
+    cells = [f"`{name}`", f"{evaluator.extractor}, {evaluator.layer}", scores, str(evaluator.minimum), evaluator.cost]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_document_says_of_every_evaluator_what_it_is():
+    text = DOCUMENT.read_text()
+    for name in ZOO.names("evaluators"):
+        if ZOO.find("evaluators", name).distribution == "torch-ganzoo":
+            assert line_of(name) in text, line_of(name)
+            assert len(re.findall(rf"^\| `{name}` \|", text, re.MULTILINE)) == 2, "what it is, and what it sees"
+
+
+def test_the_document_names_every_protocol_and_every_damage():
+    text = DOCUMENT.read_text()
+    for name in PROTOCOLS:
+        assert f"| `{name}` |" in text
+    for condition in [("none", 0), ("noise", 5), ("blur", 0.5), ("missing classes", 5), ("memorised", 100)]:
+        assert f"| {damage.label(*condition)} |" in text
+
+
+def test_the_scales_of_the_document_grow_with_every_damage():
+    """The document's table of fid-domain, as it was measured on the real archives."""
+    table = re.search(r"\| real images \| MNIST \| Fashion-MNIST \|\n\| --- .*\n((?:\|.*\n)+)", DOCUMENT.read_text())
+    assert table is not None
+    cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+    for column in (1, 2):
+        values = {row[0]: float(row[column]) for row in cells}
+        for sort in ("noise", "blur", "missing", "repeated", "images of", "uniform"):
+            assert rising([values["undamaged"], *(value for name, value in values.items() if sort in name)])
