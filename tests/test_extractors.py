@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import io
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import random_inception as random_inception_weights
 import torch
 from scores import scores
 from torch import Tensor, nn
@@ -22,6 +25,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 import ganzoo
 from ganzoo_plugins.datasets.digits import Digits
+from ganzoo_plugins.datasets.stacked_mnist import StackedMNIST
+from ganzoo_plugins.datasets.torchvision_sets import MNIST
 from ganzoo_plugins.evaluators.frechet import FID
 from ganzoo_plugins.extractors import inception
 from ganzoo_plugins.extractors._classifier import load_weights, save_weights, weights_digest
@@ -197,8 +202,74 @@ def test_other_images_have_another_place_in_the_cache() -> None:
     assert _content(Colours(), (8, 8))[2] == _content(first, (8, 8))[2]
 
 
+def test_of_several_processes_one_trains(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_extractors import Colours, Domain\n"
+        "extractor = Domain(); extractor.bind('colours', Colours(seed=5)); print(extractor.digest)"
+    )
+    environment = os.environ | {"GANZOO_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[1],
+        )
+        for _ in range(2)
+    ]
+    said = [worker.communicate(timeout=120) for worker in workers]
+    digests = {digest for digest, _ in said}
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == 64
+    assert sum(note.count("Training the domain extractor") for _, note in said) == 1, said
+
+
+def stacked_digits(count: int) -> tuple[Tensor, Tensor]:
+    """Three real MNIST digits an image, as the dataset of that name stacks them: red first."""
+    test = StackedMNIST(split="test")
+    return test.read(torch.arange(count))
+
+
+def test_stacked_digits_are_read_channel_by_channel(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GANZOO_DATA", str(shared_data))
+    stacked, single = Domain(), Domain()
+    stacked.bind("stacked-mnist", StackedMNIST(split="test"))
+    single.bind("mnist", MNIST(split="test"))
+    assert capsys.readouterr().err == ""  # nothing is trained
+    assert stacked.layers == {"pre128": 384, "logits": 1000}
+    assert stacked.digest != single.digest
+    assert "each channel by itself" in stacked.preprocessing
+    images, labels = stacked_digits(2000)
+    features = torch.cat([stacked(batch)["logits"] for batch in images.split(500)])
+    assert float((features.argmax(1) == labels).double().mean()) >= 0.98
+    assert torch.allclose(features.exp().sum(1), torch.ones(2000), atol=1e-4)
+    red = single(images[:5, :1])["pre128"]
+    torch.testing.assert_close(stacked(images[:5])["pre128"][:, :128], red)
+    blue = single(images[:5, 2:])["logits"].log_softmax(1)
+    joint = stacked(images[:5])["logits"].reshape(5, 10, 10, 10)
+    torch.testing.assert_close(joint.logsumexp((1, 2)), blue, atol=1e-4, rtol=1e-4)
+    single.bind("mnist", MNIST(split="test"))
+    stacked.bind("mnist", MNIST(split="test"))  # bound again, it is another
+    assert torch.equal(stacked(images[:5, :1])["pre128"], red)
+    assert stacked.digest == single.digest
+
+
+def test_says_what_happens_to_images(digits: Domain, colours: Domain) -> None:
+    assert "resize" in digits.preprocessing
+    assert digits.preprocessing.endswith("at 16x16")
+    assert colours.preprocessing.endswith("at 8x8")
+    original, antialiased = Inception(), Inception(antialias=True)
+    assert original.preprocessing.startswith("bilinear as TensorFlow 1, antialias=False, to 299x299, grey repeated")
+    assert antialiased.preprocessing.startswith("antialiased bilinear to 299x299, grey repeated")
+
+
 def test_an_unlabelled_dataset_is_refused(digits: Domain) -> None:
-    with pytest.raises(ganzoo.GanzooError, match=r"learns from labels, and 'plain' has none: .* such as fid\.$"):
+    with pytest.raises(ganzoo.GanzooError, match=r"learns from labels, and 'plain' has none: use sliced-.* fid\.$"):
         Domain().bind("plain", Colours(classes=1))
 
 
@@ -221,25 +292,9 @@ def test_unbound_it_says_so(extractor: ganzoo.Extractor) -> None:
         extractor(torch.zeros(2, 1, 16, 16, dtype=torch.uint8))
 
 
-class RandomInception(FeatureExtractorInceptionV3):
-    """torch-fidelity's network with random weights instead of any file's."""
-
-    def load_state_dict(self, *given: object) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-
-
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.save(RandomInception("random", ["2048"], empty).state_dict(), path)
-    return path
+    return random_inception_weights.write(tmp_path_factory.mktemp("inception") / "random.pth")
 
 
 @pytest.fixture(scope="module")
@@ -298,12 +353,18 @@ def test_antialias_is_the_default_of_torchmetrics(weights_file: Path, random_inc
 
 
 def test_weights_named_in_the_environment(
-    monkeypatch: pytest.MonkeyPatch, weights_file: Path, random_inception: Inception, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    weights_file: Path,
+    random_inception: Inception,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("GANZOO_INCEPTION_WEIGHTS", str(weights_file))
     extractor = Inception()
     extractor.bind("digits", Digits())
     assert extractor.digest == random_inception.digest
+    (note,) = capsys.readouterr().err.splitlines()
+    assert f"{weights_file} is not the published file of Inception weights" in note
 
     weights = torch.load(weights_file, weights_only=True)
     weights["fc.bias"][0] += 1

@@ -49,9 +49,9 @@ class Precomputed(nn.Module):
 class Sample:
     """The rows it is shown, and of more than `limit` rows so many of them, spread evenly over all, in their order.
 
-    Which ones depends on their places alone, not on how they were batched. A place is kept for the fraction of place x
-    golden ratio: as even as taking every n-th, and blind to any rhythm of the classes in a dataset. At most twice the
-    limit is ever held.
+    Which ones depends on their places alone, not on how they were batched: those with the smallest fractions of place
+    x golden ratio. That is about as even as taking every n-th, and no rhythm in which the classes of a dataset come
+    round is taken for one of them. At most twice the limit is held, and one batch.
     """
 
     def __init__(self, limit: int | None = None) -> None:

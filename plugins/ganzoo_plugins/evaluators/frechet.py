@@ -23,9 +23,9 @@ class _Frechet(ganzoo.Evaluator):
 
     torchmetrics solves for the eigenvalues of C C', which is not symmetric, and does so for every score. The square
     root of the covariance of the reals is kept instead: equal to its value within 1e-6, and four times as fast at 2048
-    dimensions. With fewer images than dimensions the covariances are of deficient rank (the distance stands, to some
-    1e-7) and the value is biased upwards, as it is by about D/N always: compare only values of the same number of
-    images.
+    dimensions. With fewer images than dimensions the covariances are of deficient rank: the distance stands
+    (torchmetrics then adds up rounding, some 1e-5 of the value), and is biased upwards, as it is by about D/N always.
+    Compare only values of the same number of images.
     """
 
     score: ClassVar[str]
@@ -58,8 +58,8 @@ class _Frechet(ganzoo.Evaluator):
             count = metric.real_features_num_samples
             require_enough("A Fréchet distance", self.minimum, real=int(count))
             assert self.origin is not None  # noqa: S101  (it has seen reals)
-            self.reals = moments(metric.real_features_sum, metric.real_features_cov_sum, count)
-            self.reals |= {"root": root(self.reals["covariance"]), "count": count.clone(), "origin": self.origin}
+            self.reals = moments(metric.real_features_sum, metric.real_features_cov_sum, count.clone())
+            self.reals |= {"root": root(self.reals["covariance"]), "origin": self.origin}
         return self.reals
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:

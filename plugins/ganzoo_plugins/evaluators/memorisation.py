@@ -23,7 +23,7 @@ THRESHOLD = 0.1
 
 def _gaussian(features: Tensor) -> dict[str, Tensor]:
     features = features.double()
-    return {"mean": features.mean(dim=0), "covariance": features.T.cov()}
+    return {"count": torch.tensor(len(features)), "mean": features.mean(dim=0), "covariance": features.T.cov()}
 
 
 def rank_score(ours: Tensor, theirs: Tensor) -> float:
