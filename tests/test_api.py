@@ -59,7 +59,7 @@ def _members(owner: str, value: type) -> Iterator[tuple[str, str]]:
             yield f"{owner}()", _signature(member)
         elif not name.startswith("_") and isinstance(member, property):
             yield f"{owner}.{name}", "property"
-        elif not name.startswith("_") and inspect.isfunction(function):
+        elif (not name.startswith("_") or name == "__len__") and inspect.isfunction(function):
             abstract = "abstract " if getattr(member, "__isabstractmethod__", False) else ""
             kind = "" if function is member else f"{type(member).__name__} "
             yield f"{owner}.{name}", f"{abstract}{kind}{_signature(function)}"
