@@ -116,10 +116,10 @@ def writes_within(root: Path) -> Iterator[None]:
 def root() -> Iterator[Path]:
     """One folder for all examples of a test, in memory where that can be had."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GANZOO_CACHE", f"{name}/cache")
-            yield Path(name).resolve()
+    folder = tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+    with folder as name, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANZOO_CACHE", f"{name}/cache")
+        yield Path(name).resolve()
 
 
 def fresh(root: Path) -> Path:
