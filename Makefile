@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu lint format extractors clean
+.PHONY: demo test test-slow torture test-gpu lint format extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ test: $(VENV)/.installed  ## the tests, without the ones that take minutes
 
 test-slow: $(VENV)/.installed  ## the ones that take minutes
 	$(BIN)/python -m pytest -m slow
+
+torture: $(VENV)/.installed  ## kill -9 a thousand times
+	GANZOO_KILLS=1000 $(BIN)/python -m pytest tests/test_kill.py -s
 
 test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,8 @@ from torch import nn
 
 from ganzoo.checkpoint import tensors_from_bytes
 from ganzoo.contract.components import Architecture, Dataset
-from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you_mean
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.images import ImageSpec
-from ganzoo.contract.options import options_of
 from ganzoo.contract.recipe import Choice, Recipe
 from ganzoo.engine import ranks, seeds
 from ganzoo.engine.feed import Feed
@@ -267,48 +265,3 @@ def free_directory(recipe: Recipe, parent: Path) -> Path:
     base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
     names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
     return next(parent / name for name in names if not (parent / name).exists())
-
-
-def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str, Any]:
-    """All there is to say of one part, as plain data; an architecture's networks are built for `images`."""
-    loaded = zoo.load(kind, choice)
-    given = zoo.options(kind, choice)
-    origin = zoo.provenance(kind, choice)
-    facts: dict[str, Any] = {
-        "name": choice.name,
-        "kind": kind,
-        "from": f"{origin['id'].partition('/')[0]} {origin['version']}" if "id" in origin else origin["location"],
-        "description": inspect.getdoc(loaded) or "",
-        "source": inspect.getsourcefile(loaded),
-        "options": [
-            {"name": o.name, "type": o.describe(), "default": o.default, "value": given[o.name], "help": o.help}
-            for o in options_of(loaded).values()
-            if o.name in given
-        ],
-    }
-    if issubclass(loaded, Architecture):
-        facts["value_range"] = list(loaded.value_range)
-        facts["conditional"] = loaded.conditional
-        facts["recipe"] = loaded.recipe.to_toml()
-        facts["recipes"] = {name: {k: str(v) for k, v in changes.items()} for name, changes in loaded.recipes.items()}
-        try:
-            networks = zoo.build(kind, choice).networks(images)
-            facts["images"] = str(images)
-            facts["networks"] = [_network(*pair) for pair in zip(("generator", "discriminator"), networks, strict=True)]
-        except RefusedSpec as error:
-            facts["note"] = str(error)
-    return facts
-
-
-def _network(role: str, network: nn.Module) -> dict[str, Any]:
-    leaves = [(name, module) for name, module in network.named_modules() if not any(module.children())]
-    return {
-        "role": role,
-        # moving statistics count as parameters where the field counts them (Keras), and are not trained
-        "parameters": sum(t.numel() for t in network.state_dict().values() if t.is_floating_point()),
-        "trainable": sum(p.numel() for p in network.parameters()),
-        "layers": [
-            (name or type(module).__name__, type(module).__name__, sum(t.numel() for t in module.state_dict().values()))
-            for name, module in leaves
-        ],
-    }

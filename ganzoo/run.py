@@ -65,7 +65,9 @@ class Run:
             raise UsageError(
                 f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
             )
-        if path.is_dir() and any(child.name != "lock" for child in path.iterdir()):
+        # what a process leaves that was killed before its run was there is nobody's
+        ours = ("lock", "environment.json", ".environment.json.", ".recipe.json.")
+        if path.is_dir() and not all(child.name.startswith(ours) for child in path.iterdir()):
             raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
 
     def discard(self) -> None:
@@ -190,6 +192,10 @@ class Run:
         for halves in (".recipe.json.*", ".stats.jsonl.*", ".scores.jsonl.*", "samples/.*", "generators/.*"):
             for file in self.path.glob(halves):  # of writes that a crash broke off
                 file.unlink()
+
+    def scored_at(self, step: int) -> bool:
+        """Whether the training has scored the generator of this step."""
+        return any(line.get("training") and line["step"] == step for line in self.lines("scores.jsonl"))
 
     def best(self) -> dict[str, Any] | None:
         """The best line of scores.jsonl among those made while training, by the recipe's `best_by`; None without one.

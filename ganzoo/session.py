@@ -98,15 +98,8 @@ class Session:
     @property
     def owes_score(self) -> bool:
         """Whether a score is due at this moment that is not written down: it was broken off."""
-        if self.scorer is None or not self.clock.step or not self._score_due:
-            return False
-        return not any(
-            line.get("training") and line["step"] == self.clock.step for line in self.run.lines("scores.jsonl")
-        )
-
-    @property
-    def _score_due(self) -> bool:
-        return self.clock.done or any(map(self.clock.crossed, self._score_every))
+        due = self.clock.step and (self.clock.done or any(map(self.clock.crossed, self._score_every)))
+        return self.scorer is not None and bool(due) and not self.run.scored_at(self.clock.step)
 
     def play(self, stop: Signals) -> None:
         """The loop: steps until the clock has run out, chores between them."""
@@ -134,7 +127,6 @@ class Session:
             if clock.crossed(recipe.checkpoint_every) and not clock.done:
                 self.save_checkpoint()
         self._end()
-        self._writer.settle()
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -155,6 +147,7 @@ class Session:
             if self.owes_score:
                 self.score(partial=not any(map(self.clock.crossed, self._score_every)))
         self._commit(*state)
+        self._writer.settle()
 
     # --- chores ---
 

@@ -72,12 +72,6 @@ def train(
     return session.clock.moment
 
 
-def _owes_score(run: Run, step: int) -> bool:
-    """Whether the score of the run's end was broken off."""
-    made = any(line.get("training") and line["step"] == step for line in run.lines("scores.jsonl"))
-    return bool(run.recipe.evaluators) and not made
-
-
 def _scorer(run: Run, table: Table, zoo: Zoo) -> Scorer | None:
     """What scores the generator on the way; None where the recipe asks for no scores, or another rank writes them."""
     recipe = table.recipe
@@ -127,7 +121,8 @@ def resume(
         saved = checkpoint.load_latest(path / "checkpoints")
         clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         clock.step = saved.meta["step"] if saved else 0
-        if clock.done and not _owes_score(run, clock.step):
+        broken_off = bool(run.recipe.evaluators) and not run.scored_at(clock.step)  # by a signal, in the last score
+        if clock.done and not broken_off:
             played = clock.length
             raise UsageError(
                 f"{path} has already played its {played}; to play on, name a larger total, for example "
