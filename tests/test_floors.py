@@ -46,7 +46,8 @@ MAY_IMPORT = {
     # its cells are trainings, its floors are calibrations
     "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
     "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},
-    "cli": FLOOR_1 | VERBS | {"zoo", "run", "assembly", "engine", "testing", "damage", "scale"},
+    "describe": {"contract", "zoo"},
+    "cli": FLOOR_1 | VERBS | {"describe", "zoo", "run", "assembly", "engine", "testing", "damage", "scale"},
     "__init__": {"contract"},
     "__main__": {"cli"},
 }
