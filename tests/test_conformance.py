@@ -181,6 +181,17 @@ def test_plugins_still_lists_and_shows_its_commands() -> None:
     assert "new" in text
 
 
+def test_commands_wait_for_torch_only_when_they_check() -> None:
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom ganzoo.cli import cli\n"
+        "for words in (['--help'], ['check', '--help'], ['new', '--help'], ['check', 'hingee'], ['--json']):\n"
+        "    result = CliRunner().invoke(cli, ['plugins', *words])\n"
+        "    assert result.exit_code in (0, 2), result.output\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_the_class_decides_the_kind() -> None:
     for kind, good in GOOD.items():
         assert Part.of(good).kind == kind

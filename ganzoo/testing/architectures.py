@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import safetensors.torch
 import torch
@@ -178,6 +179,7 @@ def compiles_without_a_break(part: Part) -> None:
     for role, network, values, labels in _pair(part):
         torch._dynamo.reset()
         network.train()
+        silent, logging.root.manager.disable = logging.root.manager.disable, logging.CRITICAL  # it tells every guard
         try:
             torch.compile(network, backend="eager", fullgraph=True)(values, labels)
         except Exception as error:
@@ -185,6 +187,7 @@ def compiles_without_a_break(part: Part) -> None:
             told = f"The {role} cannot be recorded whole: {' '.join(lines[:2])[:200]}"
             raise Failed(told) from error
         finally:
+            logging.root.manager.disable = silent
             torch._dynamo.reset()
 
 

@@ -53,8 +53,9 @@ def _address(part: Part) -> str:
     """Where another process finds the class: `module:Class` or `file.py:Class`."""
     component = part.component
     module = sys.modules.get(component.__module__)
-    if "<locals>" in component.__qualname__:
-        raise Skipped("a class made inside a function cannot be found by another process")
+    found = functools.reduce(lambda at, name: getattr(at, name, None), component.__qualname__.split("."), module)
+    if found is not component:
+        raise Skipped("another process cannot find the class by its module and name, as in one made in a function")
     if component.__module__.startswith("ganzoo_location_") or getattr(module, "__spec__", None) is None:
         return f"{inspect.getsourcefile(component)}:{component.__qualname__}"
     return f"{component.__module__}:{component.__qualname__}"

@@ -51,14 +51,21 @@ def _out_of_bounds(good: type[Any]) -> type[Any]:
 
 
 def _meddling(good: type[Any]) -> type[Any]:
-    class Meddling(good):
+    class Set(good):
         """Takes one more thread for itself, of the whole process."""
 
-        def __new__(cls, *args: Any, **options: Any) -> Any:
+        def __new__(cls, *, split: str = "train") -> Any:
             torch.set_num_threads(torch.get_num_threads() + 1)
             return super().__new__(cls)
 
-    return Meddling
+    class Other(good):
+        """Takes one more thread for itself, of the whole process."""
+
+        def __new__(cls) -> Any:
+            torch.set_num_threads(torch.get_num_threads() + 1)
+            return super().__new__(cls)
+
+    return Set if good is datasets.Good else Other
 
 
 MUTANTS: dict[str, dict[str, type[Any]]] = {

@@ -89,7 +89,7 @@ class DropoutAlways(Good):
 
     class generator(Generator):
         def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-            return dropout(super().forward(latents, labels), 0.1)
+            return super().forward(dropout(latents, 0.1), labels)
 
 
 class CentredLogits(Good):
