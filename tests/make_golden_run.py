@@ -1,0 +1,53 @@
+"""Makes the golden run of this version: once for each release, and never again.
+
+    python tests/make_golden_run.py
+
+Every later version must open, resume and sample it (test_golden_run.py). It is of a part that has a name, as runs are:
+of a file in this folder it would know the path.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ganzoo import Choice
+from ganzoo.assembly import plan
+from ganzoo.sample import sample
+from ganzoo.train import start
+from ganzoo.zoo import Zoo
+
+GOLDEN = Path(__file__).parent / "golden"
+ARCHITECTURE = Choice("mlp-vanilla", {"width": 12, "latent_dim": 8})
+CHANGES = {
+    "losses": ("nonsaturating", "r1"),
+    "batch_size": 16,
+    "length": "8 steps",
+    "tick_every": "2 steps",
+    "samples_every": "4 steps",
+    "checkpoint_every": "4 steps",
+    "average_half_life": 64,
+    "grid": "2x3",
+}
+
+
+def make(out: Path) -> None:
+    """A run of 8 steps in `out`, and beside it what it draws."""
+    torch.set_num_threads(1)
+    zoo, cpu = Zoo(), torch.device("cpu")
+    start(plan(zoo, ARCHITECTURE, Choice("digits", {"size": 8}), None, CHANGES), out, zoo, cpu)
+    sample(out, zoo, cpu, out.parent / f"{out.name}.npy", seed=3)
+    environment = json.loads((out / "environment.json").read_text())
+    environment["platform"] = "Linux"  # nobody needs to know the kernel it was made on
+    (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    target = GOLDEN / f"checkpoint-{version('torch-ganzoo')}"
+    if target.exists():
+        sys.exit(f"{target} is there already; a released version is not made again.")
+    make(target)
