@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import faulty
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -178,6 +181,32 @@ def test_what_shows_without_being_named_is_listed(fault: Fault, shelf: Path) -> 
     told(fault, shelf, line)
     (plugin,) = [p for p in json.loads(call("plugins", "--json").stdout) if p["distribution"] == fault.distribution]
     assert any(fault.words[0] in error for error in plugin["errors"])
+
+
+def everybodys() -> dict[str, Any]:
+    """What belongs to the whole process."""
+    return {
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "threads": torch.get_num_threads(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
+        "random": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
+        "signals": (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)),
+        "directory": os.getcwd(),
+        "environment": {key: os.environ.get(key) for key in ("PATH", "GANZOO_DATA", "GANZOO_FOO")},
+    }
+
+
+@pytest.mark.parametrize("fault", [f for f in faulty.CHANGES if f.group == "losses"], ids=lambda fault: fault.name)
+def test_what_an_import_changes_is_really_put_back(fault: Fault, shelf: Path) -> None:
+    sys.modules.pop(fault.module, None)
+    notes: list[str] = []
+    zoo = ganzoo.zoo.Zoo(note=notes.append)
+    before = everybodys()
+    zoo.build("losses", Choice(f"{fault.distribution}/{fault.name}"))
+    assert everybodys() == before
+    assert [note for note in notes if f"Loss {fault.distribution}/{fault.name} 1.2.3 " in note]
 
 
 def test_there_are_at_least_25() -> None:
