@@ -75,7 +75,7 @@ def latents_come_from_their_generator(part: Part) -> None:
     require(first.dtype == torch.float32, f"Latents are {first.dtype}, not float32.")
     require(torch.equal(first, again), "One seed of the generator gives different latents.")
     require(not torch.equal(first, other), "Latents do not depend on the generator they are given.")
-    require(len(first.unique(dim=0)) == 16, "Some of 16 latents are the same.")
+    require(len(torch.unique(first, dim=0)) == 16, "Some of 16 latents are the same.")
     require(random_state() == before, "Drawing latents uses the global random state; use the generator given.")
 
 

@@ -71,7 +71,7 @@ def splits_share_no_image(part: Part) -> None:
     for split in ("train", "test"):
         dataset = part.on_disk(split=split)
         found = set()
-        for indices in _some(dataset, _MANY).split(1000):
+        for indices in torch.split(_some(dataset, _MANY), 1000):
             images = dataset.read(indices)[0].contiguous().numpy()
             found |= {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
         hashes.append(found)

@@ -104,7 +104,7 @@ def _take_in_reals(part: Part, evaluator: Evaluator, reals: Seen | None = None, 
 
 
 def _show(evaluator: Evaluator, seen: Seen, origin: Origin, batch: int = 64) -> None:
-    for features, labels in zip(seen[0].split(batch), seen[1].split(batch), strict=True):
+    for features, labels in zip(*(torch.split(tensor, batch) for tensor in seen), strict=True):
         evaluator.update(features.clone(), labels.clone(), origin)
 
 

@@ -66,7 +66,11 @@ class Part:
         """
         if isinstance(part, type):
             kinds = [kind] if kind else [_kind_of(part)]
-            return cls(kinds[0], part, resolve(part, options or {}, part.__name__))
+            try:
+                given = resolve(part, options or {}, part.__name__)
+            except (TypeError, NameError):
+                given = dict(options or {})  # a check says what is wrong with the constructor
+            return cls(kinds[0], part, given)
         choice = Choice.parse(part)
         choice = Choice(choice.name, {**choice.options, **(options or {})})
         kind = kind or find_kind(choice)

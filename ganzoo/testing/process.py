@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pickle
 import random
 import signal
 import socket
@@ -68,9 +69,9 @@ _FACTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 }
 
 
-def random_state() -> tuple[bytes, str, str]:
-    """The state of all global generators on the CPU, to be compared."""
-    return bytes(torch.get_rng_state().numpy()), repr(np.random.get_state()[1:]), repr(random.getstate())
+def random_state() -> tuple[bytes, bytes, bytes]:
+    """The state of all global generators on the CPU, torch's, numpy's and Python's, to be compared."""
+    return bytes(torch.get_rng_state().numpy()), pickle.dumps(np.random.get_state()), pickle.dumps(random.getstate())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import inspect
 import os
 import pickle
@@ -53,7 +54,9 @@ def _address(part: Part) -> str:
     """Where another process finds the class: `module:Class` or `file.py:Class`."""
     component = part.component
     module = sys.modules.get(component.__module__)
-    found = functools.reduce(lambda at, name: getattr(at, name, None), component.__qualname__.split("."), module)
+    found: Any = module
+    for name in component.__qualname__.split("."):
+        found = getattr(found, name, None)
     if found is not component:
         raise Skipped("another process cannot find the class by its module and name, as in one made in a function")
     if component.__module__.startswith("ganzoo_location_") or getattr(module, "__spec__", None) is None:
@@ -152,11 +155,8 @@ def _answer(path: list[str], address: str, kind: str, options: Mapping[str, Any]
 def _found(address: str) -> type[Any]:
     place, _, name = address.rpartition(":")
     if place.endswith(".py"):
-        found: type[Any] = zoo().load("architectures", Choice(address))
-        return found
-    import importlib
-
-    found = functools.reduce(getattr, name.split("."), importlib.import_module(place))
-    if not isinstance(found, type):
-        raise TypeError(f"{address} is no class")
-    return found
+        found: Any = zoo().load("architectures", Choice(address))
+    else:
+        found = functools.reduce(getattr, name.split("."), importlib.import_module(place))
+    component: type[Any] = found
+    return component
