@@ -20,7 +20,7 @@ TINY = Path(__file__).with_name("tiny.py")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "norm and dropout": (f"{TINY}:Tiny", {}),
     "conditional": (f"{TINY}:TinyConditional", {}),
-    "a loss with a memory": (f"{TINY}:Tiny", {"losses": (f"{TINY}:Remembering",)}),
+    "a loss with a memory": (f"{TINY}:Tiny", {"losses": ("nonsaturating", f"{TINY}:Remembering")}),
     "bf16, average, shared optimiser": (
         f"{TINY}:Tiny",
         {"precision": "bf16", "average_half_life": 10, "discriminator_optimizer": None},
