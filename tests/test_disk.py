@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -193,3 +194,45 @@ def test_what_is_no_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert "Permission denied" in refused("train", ARCHITECTURE, "digits:size=8", "--out", str(tmp_path / "new"))
+
+
+# --- the machine around it ---
+
+
+def test_a_clock_that_jumps_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Order is that of the images seen: what was saved last by the clock is not the newest because of it."""
+    now = [1e9]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    for step, jump in ((1, 0), (2, -86_400), (3, 86_400), (4, -200_000)):
+        now[0] += jump
+        path = checkpoint.save(tmp_path, str(step), state(step), {"step": step})
+        os.utime(path, (now[0], now[0]))
+    assert whole(tmp_path) == [3, 4]
+    found = checkpoint.load_latest(tmp_path)
+    assert found is not None
+    assert found.meta["step"] == 4
+
+
+def test_an_environment_full_of_traps_is_passed_by(tmp_path: Path) -> None:
+    """Job variables are no commands, a home is not needed, ASCII is enough, stdin may be closed."""
+    run = shutil.copytree(Path(__file__).parent / "golden" / "checkpoint-0.1.0", tmp_path / "run é")
+    trap = f"1; touch {tmp_path}/canary"
+    variables = (
+        "SLURM_JOB_ID",
+        "SLURM_ARRAY_TASK_ID",
+        "PBS_JOBID",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "GANZOO_TYPO",
+        "PAGER",
+    )
+    environment = {
+        **dict.fromkeys(variables, trap),
+        **{"PATH": os.environ["PATH"], "LC_ALL": "C", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "COLUMNS": "x"},
+        **{"http_proxy": "http://127.0.0.1:9", "GANZOO_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+    }
+    command = f"exec {shlex.quote(sys.executable)} -m ganzoo sample 'run é' <&-"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (run / "sample-0.png").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run é"]
