@@ -144,7 +144,8 @@ class Block(nn.Module):
         """The features and what the branch adds to them."""
         branch = F.leaky_relu(self.conv1(features), _SLOPE)
         branch = F.leaky_relu(self.conv2(branch), _SLOPE)
-        return features + self.conv3(branch)
+        total: Tensor = features + self.conv3(branch)
+        return total
 
 
 class Doubling(nn.Module):
