@@ -17,7 +17,8 @@ def moments(total: Tensor, products: Tensor, count: Tensor) -> dict[str, Tensor]
 def root(covariance: Tensor) -> Tensor:
     """The symmetric square root (D, D) of a covariance; eigenvalues that rounding took below 0 count as 0."""
     values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    square_root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return square_root
 
 
 def frechet_distance(reals: Mapping[str, Tensor], fakes: Mapping[str, Tensor]) -> float:

@@ -29,7 +29,7 @@ def squared_distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
     centre = others.mean(dim=0)
     others = others - centre
     norms = others.square().sum(dim=1)
-    for rows in points.split(max(1, BLOCK // len(others))):
+    for rows in torch.split(points, max(1, BLOCK // len(others))):
         rows = rows.double() - centre  # noqa: PLW2901
         own = rows.square().sum(dim=1, keepdim=True)
         distances = torch.addmm(norms, rows, others.T, alpha=-2).add_(own)

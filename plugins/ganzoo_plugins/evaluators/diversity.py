@@ -25,7 +25,7 @@ def mean_similarity(images: Tensor) -> float:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(images.device)
     half = len(images) // 2
     values = []
-    for left, right in zip(order[:half].split(100), order[half : 2 * half].split(100), strict=True):
+    for left, right in zip(torch.split(order[:half], 100), torch.split(order[half : 2 * half], 100), strict=True):
         one, other = (
             interpolate(images[indices], size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
             for indices in (left, right)

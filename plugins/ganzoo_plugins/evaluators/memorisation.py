@@ -37,7 +37,7 @@ def rank_score(ours: Tensor, theirs: Tensor) -> float:
 def cosine_distance(points: Tensor, others: Tensor) -> float:
     """Mean over `points` (N, D) of 1 - |cosine| to the nearest of `others` (M, D)."""
     points, others = (torch.nn.functional.normalize(rows.double(), dim=1) for rows in (points, others))
-    blocks = points.split(max(1, BLOCK // len(others)))
+    blocks = torch.split(points, max(1, BLOCK // len(others)))
     return float(torch.cat([1 - (rows @ others.T).abs().amax(dim=1) for rows in blocks]).mean())
 
 
