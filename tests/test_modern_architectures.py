@@ -443,7 +443,8 @@ def test_every_one_trains_by_its_own_recipe(name: str, variant: str | None) -> N
             network.parameters(), torch.autograd.grad(cost, list(network.parameters())), strict=True
         ):
             assert gradient.isfinite().all()
-            assert gradient.any(), (player, parameter.shape)
+            # a bias of the logit says nothing to a loss of differences between logits
+            assert gradient.any() or parameter.numel() == 1, (player, parameter.shape)
 
 
 @pytest.mark.parametrize(
