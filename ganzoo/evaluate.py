@@ -51,7 +51,7 @@ def evaluate(
     lines = [{**line, **when} for line in scorer.score(fakes, subject)]
     for line in lines:
         trained.run.append("scores.jsonl", line)
-    observers = Observers({choice.name: zoo.build("observers", choice) for choice in recipe.observers})
+    observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
     observers.tell("on_score", run=trained.run, moment=moment, scores=lines)
     return lines
 

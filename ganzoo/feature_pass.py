@@ -27,6 +27,11 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _VERSIONS}
 
 
+def full_name(provenance: Mapping[str, Any]) -> str:
+    """A part as its provenance has it: `torch-ganzoo/fid 0.1.0`, or its location."""
+    return f"{provenance['id']} {provenance['version']}" if "id" in provenance else str(provenance["location"])
+
+
 @dataclass
 class Member:
     """One evaluator at work, and what of its measure is the same for every generator."""
@@ -36,6 +41,11 @@ class Member:
     provenance: Mapping[str, Any]
     #: what the statistics of the reals are, once they have been taken in
     known: dict[str, Tensor] | None = None
+
+    @property
+    def name(self) -> str:
+        """The evaluator, with its distribution and version."""
+        return full_name(self.provenance)
 
 
 class Abandoned(GanzooError):
@@ -84,7 +94,7 @@ class Group:
         for member in members:
             if member.evaluator.layer not in extractor.layers:
                 raise UsageError(
-                    f"Evaluator {member.choice}: its extractor {choice} has no layer {member.evaluator.layer!r}; it "
+                    f"Evaluator {member.name}: its extractor {choice} has no layer {member.evaluator.layer!r}; it "
                     f"has {', '.join(extractor.layers)}."
                 )
 
@@ -131,11 +141,19 @@ class Group:
     def take_in(self, images: Tensor, labels: Tensor, origin: Origin, members: Sequence[Member]) -> None:
         """Show some images of one origin to `members`. Raises GanzooError where a feature is not finite."""
         features = self.extractor(images.to(self.device))
+        name = full_name(self.provenance)
         for layer in {member.evaluator.layer for member in members}:
+            found, promised = features.get(layer), self.extractor.layers[layer]
+            if found is None or len(found) != len(images) or found[:1].numel() != promised:
+                given = "nothing" if found is None else f"features {tuple(found.shape)}"
+                raise GanzooError(
+                    f"Extractor {name} gave {given} for the layer {layer!r} of {len(images)} images, and promised "
+                    f"{promised} numbers an image."
+                )
             if not bool(features[layer].isfinite().all()):
                 kind = "generated" if origin == "fakes" else "real"
                 raise GanzooError(
-                    f"The {kind} images have features that are not finite ({self.choice}, {layer}): check the "
+                    f"The {kind} images have features that are not finite ({name}, {layer}): check the "
                     f"{'generator' if origin == 'fakes' else 'data'} and the extractor's weights."
                 )
         for member in members:

@@ -80,7 +80,7 @@ class Scorer:
         for what, count in counts.items():
             if count < member.evaluator.minimum:
                 raise UsageError(
-                    f"Evaluator {member.choice} needs at least {member.evaluator.minimum} images of each kind, and "
+                    f"Evaluator {member.name} needs at least {member.evaluator.minimum} images of each kind, and "
                     f"there are {count} {what} ones: ask for more samples, or for an evaluator that needs fewer."
                 )
 
@@ -186,13 +186,12 @@ def _computed(member: Member) -> dict[str, float]:
     promised = member.evaluator.scores
     if found.keys() != promised.keys():
         raise GanzooError(
-            f"Evaluator {member.choice} gave the scores {', '.join(found) or 'none'}, and promised "
-            f"{', '.join(promised)}."
+            f"Evaluator {member.name} gave the scores {', '.join(found) or 'none'}, and promised {', '.join(promised)}."
         )
     for name, value in found.items():
         low, high = promised[name].low, promised[name].high
         if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
             raise GanzooError(
-                f"Evaluator {member.choice} gave {name} = {value!r}, which is no number between {low} and {high}."
+                f"Evaluator {member.name} gave {name} = {value!r}, which is no number between {low} and {high}."
             )
     return {name: float(value) for name, value in found.items()}

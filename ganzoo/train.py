@@ -18,6 +18,7 @@ from ganzoo.contract.recipe import Amount, Recipe
 from ganzoo.engine import ranks
 from ganzoo.engine.clock import Clock
 from ganzoo.observers import Observers
+from ganzoo.rehearsal import rehearse
 from ganzoo.run import Run
 from ganzoo.scoring import Scorer
 from ganzoo.session import Session
@@ -43,7 +44,9 @@ def train(
     error: BaseException | None = None
     try:
         if run.writes:  # only the process that writes has anything to show
-            named = {choice.name: zoo.build("observers", choice) for choice in run.recipe.observers}
+            named = {
+                zoo.full_name("observers", choice): zoo.build("observers", choice) for choice in run.recipe.observers
+            }
             observers = Observers({**named, **(watching or {})})
         with Signals().watched() as stop:
             session = Session(run, table, observers, note, capture, _scorer(run, table, zoo))
@@ -89,6 +92,7 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
     """A new run in `out`, played to its end. `more` goes to `train`."""
     Run.refuse_taken(out)  # before anything is fetched or built
     table = assemble(recipe, zoo, device)
+    rehearse(table, zoo)
     writes = ranks.rank() == 0
     run = Run.create(out, recipe, environment(table, zoo)) if writes else Run(out, recipe)
     try:
@@ -116,6 +120,7 @@ def resume(
         refuse_changed_code(reading, zoo)
     device = find_device(device_name or reading.environment["device"].partition(":")[0])
     table = assemble(reading.recipe, zoo, device)
+    rehearse(table, zoo)
     run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
     try:
         saved = checkpoint.load_latest(path / "checkpoints")

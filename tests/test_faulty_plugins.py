@@ -21,11 +21,9 @@ from faulty import Fault
 
 import ganzoo.loading
 import ganzoo.zoo
-from ganzoo import Choice, GanzooError
-from ganzoo.assembly import assemble, plan
+from ganzoo import Choice
 from ganzoo.cli import cli
 from ganzoo.contract.hooks import KINDS
-from ganzoo.rehearsal import rehearse
 
 SMALL = ("--steps", "2", "--batch-size", "4", "-q")
 TRAIN = ("train", "mlp-vanilla", "digits:size=8", *SMALL)
@@ -103,29 +101,12 @@ def meet(fault: Fault, trained: Path, out: Path) -> Result:
     return result
 
 
-def rehearsed(fault: Fault) -> str:
-    """What is said of a part that takes part in a game."""
-    part = Choice(f"{fault.distribution}/{fault.name}")
-    zoo = ganzoo.zoo.zoo()
-    architecture = part if fault.group == "architectures" else Choice("mlp-vanilla")
-    changes: dict[str, Any] = {"turns": "D,G", "batch_size": 4}
-    if fault.group in ("losses", "augmentations"):
-        changes[fault.group] = (part,)
-    if fault.group == "optimizers":
-        changes["generator_optimizer"] = part
-    table = assemble(plan(zoo, architecture, Choice("digits", {"size": 8}), None, changes), zoo, torch.device("cpu"))
-    with pytest.raises(GanzooError) as error:
-        rehearse(table, zoo)
-    return str(error.value)
-
-
 def told(fault: Fault, shelf: Path, text: str) -> None:
     """Distribution, version, part, cause, and file and line where there is one."""
     assert "Traceback" not in text
     assert fault.distribution in text
     assert f"{fault.distribution}/{fault.name}" in text or fault in (*faulty.MODULES, *faulty.CHANGES)
-    if fault.group not in ("observers", "evaluators", "extractors"):  # named by train and evaluate, as they were chosen
-        assert "1.2.3" in text
+    assert "1.2.3" in text
     for word in fault.words:
         assert word in text
     if fault.line():
@@ -137,16 +118,10 @@ def test_what_is_broken_is_named_when_it_is_met(fault: Fault, shelf: Path, train
     result = meet(fault, trained, tmp_path / "out")
     assert result.exit_code == fault.status, result.output
     told(fault, shelf, result.stderr)
+    if fault in faulty.PLAY:
+        assert not (tmp_path / "out").exists()
     if fault.status == 0:
         assert result.stdout == f"{tmp_path / 'out'}\n"
-
-
-@pytest.mark.parametrize("fault", faulty.RAISED, ids=lambda fault: fault.name)
-def test_an_error_is_blamed_on_the_part_it_arose_in(fault: Fault, shelf: Path, trained: Path, tmp_path: Path) -> None:
-    result = meet(fault, trained, tmp_path / "out")
-    assert result.exit_code == 1
-    assert result.exception is not None
-    told(fault, shelf, ganzoo.zoo.zoo().blame(result.exception) or result.stderr)
 
 
 def test_an_error_of_nobody_is_blamed_on_nobody(shelf: Path) -> None:
@@ -155,21 +130,10 @@ def test_an_error_of_nobody_is_blamed_on_nobody(shelf: Path) -> None:
     assert not ganzoo.zoo.zoo().blame(error.value)
 
 
-@pytest.mark.xfail(strict=True, reason="scoring does not hold an extractor to its layers yet")
-@pytest.mark.parametrize("fault", faulty.AWAITED, ids=lambda fault: fault.name)
-def test_what_scoring_is_to_name(fault: Fault, shelf: Path, trained: Path, tmp_path: Path) -> None:
-    told(fault, shelf, meet(fault, trained, tmp_path / "out").stderr)
-
-
 def test_what_an_observer_says_goes_to_stderr(shelf: Path, trained: Path, tmp_path: Path) -> None:
     result = meet(faulty.TALKS, trained, tmp_path / "out")
     assert result.stdout == f"{tmp_path / 'out'}\n"
     assert result.stderr == "said by a hook\n"
-
-
-@pytest.mark.parametrize("fault", faulty.PLAY, ids=lambda fault: fault.name)
-def test_what_breaks_the_game_is_named_before_the_first_step(fault: Fault, shelf: Path) -> None:
-    told(fault, shelf, rehearsed(fault))
 
 
 @pytest.mark.parametrize("fault", faulty.MODULES, ids=lambda fault: fault.name)

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
     "calibrate": {"contract", "checkpoint", "statistics", "damage", "zoo", "assembly", "feature_pass", "scoring"},
     "replay": FLOOR_1 | {"engine", "zoo", "run", "assembly", "diagnosis"},
-    "train": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
+    "train": FLOOR_1 | {"rehearsal", "engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
     # its cells are trainings, its floors are calibrations
     "benchmark": FLOOR_1 | {"engine", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
     "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},

@@ -93,9 +93,20 @@ class _Commands(click.Group):
                 f"{error.strerror or error}{': ' + str(error.filename) if error.filename else ''}.", 1
             ) from error
         except RuntimeError as error:
-            if debug or "out of memory" not in str(error).lower():
-                raise
-            raise _Failure(_out_of_memory(error), 1) from error
+            if "out of memory" in str(error).lower() and not debug:
+                raise _Failure(_out_of_memory(error), 1) from error
+            raise _blamed(error, debug) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise _blamed(error, debug) from error
+
+
+def _blamed(error: Exception, debug: bool) -> Exception:
+    """A sentence that names the plugin in whose code an error arose; the error itself if it is nobody's."""
+    loaded = sys.modules.get("ganzoo.zoo")
+    words = loaded.zoo().blame(error) if loaded and not debug else ""
+    return _Failure(f"{words}. GANZOO_DEBUG=1 shows where.", 1) if words else error
 
 
 def _out_of_memory(error: BaseException) -> str:
