@@ -18,34 +18,40 @@ from ganzoo_plugins.evaluators._features import Sample, require_enough, require_
 #: points of float32 features that lie nearer than sqrt(TIE) of their distance from the mean are one point; squared
 #: distances that differ by less than this share are equal
 TIE = 1e-9
-#: distances in memory at a time: 32 MiB
-BLOCK = 1 << 22
+#: distances in memory at a time: 64 MiB, which the C library maps and gives back; smaller ones would break up its heap
+BLOCK = 1 << 23
 LAYERS = {"domain": "pre128", "inception": "2048"}
 
 
-def squared_distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
-    """float64 (n, M) squared distances of the next n of `points` (N, D) to all of `others` (M, D), block by block."""
+def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some of `points` (N, D) at a time: which, and their float64 (n, M) squared distances to all `others` (M, D)."""
     others = others.double()
     centre = others.mean(dim=0)
     others = others - centre
     norms = others.square().sum(dim=1)
-    for rows in torch.split(points, max(1, BLOCK // len(others))):
-        rows = rows.double() - centre  # noqa: PLW2901
+    step = max(1, BLOCK // len(others))
+    for start in range(0, len(points), step):
+        rows = points[start : start + step].double() - centre
         own = rows.square().sum(dim=1, keepdim=True)
         distances = torch.addmm(norms, rows, others.T, alpha=-2).add_(own)
-        yield distances.masked_fill_(distances <= TIE * own, 0.0)
+        yield slice(start, start + step), distances.masked_fill_(distances <= TIE * own, 0.0)
 
 
 def squared_radii(points: Tensor, neighbours: int) -> Tensor:
     """(N,) squared distance of each point to its `neighbours`-th nearest other one; a twin is at distance 0."""
-    nearest = [block.topk(neighbours + 1, largest=False).values[:, -1] for block in squared_distances(points, points)]
-    return torch.cat(nearest)
+    radii = points.new_empty(len(points), dtype=torch.float64)
+    for where, block in squared_distances(points, points):
+        radii[where] = block.topk(neighbours + 1, largest=False).values[:, -1]
+    return radii
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) squared distance of each point to the nearest of `others`, and (N,) which one that is."""
-    found = [block.min(dim=1) for block in squared_distances(points, others)]
-    return torch.cat([values for values, _ in found]), torch.cat([indices for _, indices in found])
+    distances = points.new_empty(len(points), dtype=torch.float64)
+    indices = points.new_empty(len(points), dtype=torch.int64)
+    for where, block in squared_distances(points, others):
+        torch.min(block, dim=1, out=(distances[where], indices[where]))
+    return distances, indices
 
 
 class Neighbourhoods(ganzoo.Evaluator):

@@ -38,7 +38,7 @@ class DensityCoverage(Neighbourhoods):
         fakes = self.generated()
         reals, bounds = self.statistics()["reals"], self.statistics()["radii"] * (1 - TIE)
         inside = torch.zeros(len(reals), dtype=torch.long, device=reals.device)
-        for block in squared_distances(fakes, reals):
+        for _, block in squared_distances(fakes, reals):
             inside += (block < bounds).sum(dim=0)
         return {
             "density": float(inside.sum()) / (self.neighbours * len(fakes)),

@@ -37,8 +37,10 @@ def rank_score(ours: Tensor, theirs: Tensor) -> float:
 def cosine_distance(points: Tensor, others: Tensor) -> float:
     """Mean over `points` (N, D) of 1 - |cosine| to the nearest of `others` (M, D)."""
     points, others = (torch.nn.functional.normalize(rows.double(), dim=1) for rows in (points, others))
-    blocks = torch.split(points, max(1, BLOCK // len(others)))
-    return float(torch.cat([1 - (rows @ others.T).abs().amax(dim=1) for rows in blocks]).mean())
+    total = torch.zeros((), dtype=torch.float64, device=points.device)
+    for rows in torch.split(points, max(1, BLOCK // len(others))):
+        total += (1 - (rows @ others.T).abs_().amax(dim=1)).sum()
+    return float(total) / len(points)
 
 
 class Memorisation(ganzoo.Evaluator):

@@ -15,8 +15,10 @@ from ganzoo_plugins.evaluators._neighbours import TIE, Neighbourhoods, squared_d
 def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> float:
     """Share of `points` within the radius of at least one of `centres`; the border belongs to it."""
     bounds = radii * (1 + TIE)
-    within = [(block <= bounds).any(dim=1) for block in squared_distances(points, centres)]
-    return float(torch.cat(within).double().mean())
+    within = torch.zeros((), dtype=torch.int64, device=points.device)
+    for _, block in squared_distances(points, centres):
+        within += (block <= bounds).any(dim=1).sum()
+    return int(within) / len(points)
 
 
 class PrecisionRecall(Neighbourhoods):
