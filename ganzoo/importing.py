@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: the first release of torch whose weights_only has no known hole
-TORCH = (2, 10)
+TORCH = "2.10"
 #: what the process may take beside what the file's own size explains: bytes of memory, seconds of computing
 SPARE_BYTES = 256 << 20
 SPARE_SECONDS = 60
@@ -116,10 +116,8 @@ class _Refused(Exception):
 def _answer(foreign: Path, result: Path) -> dict[str, Any]:
     import torch
 
-    if torch.__version__ < TORCH:  # a torch that was forced upon us
-        return {
-            "refused": f"reading it safely needs torch {'.'.join(map(str, TORCH))}, and this is {torch.__version__}"
-        }
+    if torch.__version__ < TORCH:  # it compares as versions do; such a torch was forced upon us
+        return {"refused": f"reading it safely needs torch {TORCH}, and this is {torch.__version__}"}
     try:
         size = foreign.stat().st_size
         _limit_this_process(size)

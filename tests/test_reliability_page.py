@@ -1,0 +1,29 @@
+"""The page of faults names tests that exist, and says why where there is none."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PAGE = (TESTS.parent / "docs" / "reliability.md").read_text()
+ROWS = re.findall(r"^\| ([A-Z]\d+) \|(.*)\| ([^|]*) \|$", PAGE, re.MULTILINE)
+
+
+def test_every_fault_has_a_test_or_a_reason() -> None:
+    assert len(ROWS) > 40
+    for fault, _, covered in ROWS:
+        assert "::" in covered or re.match(r"none(?: yet)?: .{20}", covered), (fault, covered)
+    assert {f"C{number}" for number in range(1, 7)} | {f"F{number}" for number in range(1, 10)} <= {
+        row[0] for row in ROWS
+    }
+    assert {"D1", "D2", "D3", "D4", "P1"} <= {row[0] for row in ROWS}
+
+
+def test_every_test_that_is_named_exists() -> None:
+    for file, name in re.findall(r"`(\w+\.py)::(\w+)`", PAGE):
+        functions = [
+            node.name for node in ast.walk(ast.parse((TESTS / file).read_text())) if isinstance(node, ast.FunctionDef)
+        ]
+        assert name in functions, f"{file}::{name}"
