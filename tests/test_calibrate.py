@@ -110,6 +110,7 @@ def test_the_reals_of_the_protocol_are_never_the_fakes():
     test_reals = measured(BRIGHTNESS, protocol=Protocol.named("lucic2018"))
     counts = {row["score"]: row["value"] for row in test_reals if row["damage"] == "none"}
     assert (counts["reals"], counts["fakes"]) == (299, 1498)
+    assert calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT)["fakes"] == 299
     fewer = calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 120)
     assert (fewer["reals"], fewer["fakes"]) == (1498, 120)
 
