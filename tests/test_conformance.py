@@ -172,7 +172,7 @@ def test_check_of_nothing_says_so(name: str, words: str) -> None:
 def test_plugins_still_lists_and_shows_its_commands() -> None:
     status, text = run()
     assert status == 0
-    assert text.startswith("| distribution")
+    assert "| distribution" in text
     assert "torch-ganzoo" in text
     status, text = run("--json")
     assert "torch-ganzoo" in [plugin["distribution"] for plugin in json.loads(text)]
