@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import safetensors.torch
 import torch
@@ -157,8 +157,8 @@ def extractor_has_the_layer(part: Part) -> None:
         layers = zoo().build("extractors", choice).layers
     except GanzooError as error:
         raise Failed(f"Its extractor cannot be had: {error}") from error
-    bound = _extractor(evaluator.extractor)
-    layers = {**layers, **(bound.layers if bound else {})}
+    if (bound := _extractor(evaluator.extractor)) is not None:
+        layers = bound.layers
     require(evaluator.layer in layers, f"{choice} has no layer {evaluator.layer!r}; it has {', '.join(layers)}.")
 
 
@@ -274,8 +274,10 @@ def features_are_left_alone(part: Part) -> None:
     for origin in origins:
         evaluator.update(features, labels, origin)
     evaluator.compute()
-    alike = torch.equal(features, kept[0]) and torch.equal(labels, kept[1])
-    require(alike, "It changes the features or labels it is given in place.")
+    require(
+        torch.equal(features, kept[0]) and torch.equal(labels, kept[1]),
+        "It changes the features or labels it is given in place.",
+    )
 
 
 def random_state_is_left_alone(part: Part) -> None:
@@ -286,7 +288,7 @@ def random_state_is_left_alone(part: Part) -> None:
     require(random_state() == before, "It draws from a global generator; use a torch.Generator of its own.")
 
 
-CHECKS: tuple[Callable[[Part], None], ...] = (
+CHECKS = (
     scores_are_as_declared,
     extractor_has_the_layer,
     bad_images_score_worse,
