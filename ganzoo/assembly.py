@@ -236,7 +236,7 @@ def open_trained(
     run = Run.open(path)
     if at == "best":
         best = run.best()
-        if best is None:
+        if best is None or "images" not in best:
             raise UsageError(f"{path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
         at = int(best["images"])
     file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"

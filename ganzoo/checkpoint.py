@@ -7,6 +7,7 @@ The manifest holds size and sha256 of the other files and of itself. A directory
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,9 @@ from torch import Tensor
 from ganzoo.contract.errors import GanzooError
 
 FORMAT = 1
+#: bytes of a manifest, and of the header of a file of tensors, beyond which it is not looked at: a header of tens of MB
+#: costs seconds and a thousand times its size
+_MANIFEST_MOST, _HEADER_MOST = 1 << 16, 1 << 22
 _FILES = ("state.safetensors", "meta.json")
 
 
@@ -59,6 +63,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, so that no power cut takes them back."""
+    missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in missing:
+        sync_directory(directory.parent)
+
+
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Tensors as safetensors, whatever device and memory layout they have here, with a digest of it all inside."""
     # a copy of each: safetensors refuses tied weights and views
@@ -71,11 +83,21 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
     return safetensors.torch.save(plain, {"ganzoo": json.dumps({**facts, "sha256": _digest(plain, facts)})})
 
 
+def parse_json(data: bytes) -> Any:
+    """What a JSON text says. Raises ValueError where it is none, or nested too deep to be one of ours."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def tensors_from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What `tensors_to_bytes` was given. Raises ValueError where any bit of it is not as it was."""
+    if (length := int.from_bytes(data[:8], "little")) > _HEADER_MOST:
+        raise ValueError(f"it has a header of {length} bytes, more than {_HEADER_MOST}")
     try:
         tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = parse_json(data[8 : 8 + length])
         metadata = dict(json.loads(header["__metadata__"]["ganzoo"]))
         found = metadata.pop("sha256")
     except (safetensors.SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -108,7 +130,7 @@ def save(
     Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
     """
     refuse_infinite(tensors)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     contents = {"state.safetensors": tensors_to_bytes(tensors), "meta.json": _json({"format": FORMAT, **meta})}
     _refuse_full_disk(folder, sum(map(len, contents.values())))
     final = folder / name
@@ -182,7 +204,11 @@ def _prune(folder: Path, newest: str, keep: int, spared: Collection[str]) -> Non
         doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
         os.rename(folder / old, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-    for leftover in [*folder.glob(".tmp-*"), *folder.glob(".del-*")]:
+    for leftover in folder.glob(".tmp-*"):
+        # out of the way at once: it may be another writer's, who is about to rename it
+        with contextlib.suppress(OSError):
+            os.rename(leftover, folder / f".del-{uuid.uuid4().hex}")
+    for leftover in folder.glob(".del-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -193,15 +219,17 @@ def newest(folder: Path) -> Path | None:
 
 
 def _names(folder: Path) -> list[str]:
-    found = [path.name for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    return sorted(found, key=int)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((name for name in names if name.isascii() and name.isdecimal()), key=int)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, meta) of one checkpoint. Raises BadCheckpoint where any bit is not as it was written."""
     try:
+        if not (path / "MANIFEST.json").is_file() or (path / "MANIFEST.json").stat().st_size > _MANIFEST_MOST:
+            raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one of no end.")
         written = (path / "MANIFEST.json").read_bytes()
-        manifest = json.loads(written)
+        manifest = parse_json(written)
         body = {key: value for key, value in manifest.items() if key != "self"}
         if written != _sealed(body):
             raise BadCheckpoint(f"{path}/MANIFEST.json does not match its own digest.")
@@ -213,7 +241,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise BadCheckpoint(f"{path} holds what was not saved there: {', '.join(sorted(strange))}.")
         contents = {file: _checked(path / file, manifest["files"][file]) for file in _FILES}
         tensors, _ = tensors_from_bytes(contents["state.safetensors"])
-        meta = json.loads(contents["meta.json"])
+        meta = dict(parse_json(contents["meta.json"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise BadCheckpoint(f"{path} is not a whole checkpoint: {type(error).__name__} {error}.") from None
     return tensors, meta
@@ -254,7 +282,10 @@ def load_latest(folder: Path, images: int | None = None) -> Saved | None:
     notes: list[str] = []
     for name in reversed([name for name in _names(folder) if images is None or int(name) <= images]):
         try:
-            return Saved(*load(folder / name), notes)
+            tensors, meta = load(folder / name)
+            if not isinstance(meta.get("step"), int) or meta["step"] < 0:
+                raise BadCheckpoint(f"{folder / name}/meta.json does not say of which step it is.")
+            return Saved(tensors, meta, notes)
         except BadCheckpoint as error:
             notes.append(f"passed over a damaged checkpoint: {error}")
     if notes:

@@ -12,11 +12,13 @@ checkpoints/      the whole state, the last two
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +28,7 @@ from typing import Any
 from ganzoo import checkpoint
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import Moment
-from ganzoo.contract.recipe import Amount, Recipe
+from ganzoo.contract.recipe import Amount, Choice, Recipe
 
 
 class Run:
@@ -38,6 +40,7 @@ class Run:
         self.writes = writes
         self.begun = False  # whether this process has played a step of it
         self._mine = ""  # what the lock says while it is this run's
+        self.taken_over = False  # whether a process that is gone had left its lock here
 
     # --- making and opening -------------------------------------------------------------------------------------
 
@@ -47,13 +50,13 @@ class Run:
         cls.refuse_taken(path)
         run = cls(path, recipe, writes=True)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            checkpoint.make_directory(path)
             run._lock()
             run._write_json("environment.json", environment)
             run._write_json("recipe.json", recipe.to_dict())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
             run.close()
-            raise GanzooError(f"Cannot write a run to {path}: {error.strerror or error}.") from None
+            raise GanzooError(f"Cannot write a run to {path}: {getattr(error, 'strerror', None) or error}.") from None
         return run
 
     @staticmethod
@@ -87,11 +90,12 @@ class Run:
                 f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
             )
         try:
-            recipe = Recipe.from_dict(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
+            recipe = Recipe.from_dict(checkpoint.parse_json((path / "recipe.json").read_bytes()))
             if recipe.architecture is None or recipe.dataset is None:
                 raise ValueError("it names no architecture or no dataset")
         except (ValueError, TypeError, AttributeError, UsageError) as error:
             raise GanzooError(f"{path / 'recipe.json'} is damaged: {str(error).rstrip('.')}.") from None
+        _refuse_code_within(path, recipe)
         run = cls(path, recipe, writes)
         if writes:
             run._lock()
@@ -108,10 +112,9 @@ class Run:
         """What environment.json says."""
         path = self.path / "environment.json"
         try:
-            facts: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")).items())
-            for name in ("device", "images", "class_names", "versions"):
-                facts[name]
-        except (OSError, ValueError, AttributeError, KeyError) as error:
+            facts: dict[str, Any] = dict(checkpoint.parse_json(path.read_bytes()).items())
+            _check_environment(facts)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise GanzooError(f"{path} is damaged or missing: {error}.") from None
         return facts
 
@@ -119,12 +122,14 @@ class Run:
 
     def _lock(self) -> None:
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
+        mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
         path = self.path / "lock"
         text = json.dumps({**mine, "token": uuid.uuid4().hex})
         with _alone(self.path):
             if path.exists():
                 self._refuse_living_owner(path)
                 path.unlink(missing_ok=True)
+                self.taken_over = True
             try:
                 with open(path, "x", encoding="utf-8") as file:
                     file.write(text)
@@ -134,16 +139,22 @@ class Run:
 
     def _refuse_living_owner(self, path: Path) -> None:
         try:
-            owner = json.loads(path.read_text(encoding="utf-8"))
+            owner = checkpoint.parse_json(path.read_bytes())
             pid, host, start = int(owner["pid"]), owner["host"], owner["start"]
         except (OSError, ValueError, KeyError, TypeError):
             return  # half-written by a process that died
+        since = f", since {owner['since']}" if owner.get("since") else ""
         if host != socket.gethostname():
             raise GanzooError(
-                f"{self.path} is written by process {pid} on {host}; if that one is gone, remove {path} and try again."
+                f"{self.path} is written by process {pid} on {host}{since}; if that one is gone, remove {path} and try "
+                f"again."
             )
-        if _process_start(pid) == start and start is not None:
-            raise GanzooError(f"{self.path} is being written by process {pid} on this machine; stop that one first.")
+        # process numbers and starts are counted anew in every boot
+        if owner.get("boot") in (None, _boot()) and start is not None and _process_start(pid) == start:
+            here = f" ({host}{since})" if since else ""
+            raise GanzooError(
+                f"{self.path} is being written by process {pid} on this machine{here}; stop that one first."
+            )
 
     def close(self) -> None:
         """Let others write here, unless one of them does already."""
@@ -163,10 +174,11 @@ class Run:
             file.write(json.dumps(line).encode() + b"\n")
 
     def sync(self, name: str) -> None:
-        """Make what was appended to `name` survive a power cut."""
+        """Make what was appended to `name` survive a power cut, and `name` itself."""
         if (self.path / name).exists():
             with open(self.path / name, "rb") as file:
                 os.fsync(file.fileno())
+            checkpoint.sync_directory(self.path)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The JSON lines of `name`; a torn one, left by a crash, is passed over."""
@@ -187,7 +199,7 @@ class Run:
                 checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
-                if file.stem.isdigit() and int(file.stem) > moment.images:
+                if file.stem.isdecimal() and int(file.stem) > moment.images:
                     file.unlink()
         for halves in (".recipe.json.*", ".stats.jsonl.*", ".scores.jsonl.*", "samples/.*", "generators/.*"):
             for file in self.path.glob(halves):  # of writes that a crash broke off
@@ -202,7 +214,7 @@ class Run:
 
         Only numbers measured alike are compared: those like the last one.
         """
-        lines = [line for line in self.lines("scores.jsonl") if line.get("training")]
+        lines = [line for line in self.lines("scores.jsonl") if line.get("training") and _is_score(line)]
         name = self.recipe.best_by or (lines[0]["score"] if lines else "")
         lines = [line for line in lines if line["score"] == name]
         alike = [line for line in lines if line["card"]["digest"] == lines[-1]["card"]["digest"]]
@@ -213,7 +225,7 @@ class Run:
 
     def file(self, folder: str, moment: Moment, suffix: str) -> Path:
         """`folder/000500000.suffix`: the name is the images seen."""
-        (self.path / folder).mkdir(exist_ok=True)
+        checkpoint.make_directory(self.path / folder)
         return self.path / folder / f"{moment.images:09d}{suffix}"
 
     def newest_checkpoint(self) -> Path | None:
@@ -224,7 +236,7 @@ class Run:
     def diagnosis(self) -> dict[str, Any] | None:
         """What diagnosis.json says of a training that diverged."""
         try:
-            found: dict[str, Any] = dict(json.loads((self.path / "diagnosis.json").read_text(encoding="utf-8")))
+            found: dict[str, Any] = dict(checkpoint.parse_json((self.path / "diagnosis.json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
         return found
@@ -235,7 +247,7 @@ class Run:
 
     def newest(self, folder: str, suffix: str) -> Path | None:
         """The file of `folder` with the most images seen."""
-        files = [file for file in (self.path / folder).glob(f"*{suffix}") if file.stem.isdigit()]
+        files = [file for file in (self.path / folder).glob(f"*{suffix}") if file.stem.isdecimal()]
         return max(files, key=lambda file: int(file.stem), default=None)
 
     def _write_json(self, name: str, value: Any) -> None:
@@ -245,9 +257,45 @@ class Run:
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):
-            yield json.loads(line)
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError, AttributeError):
+            found = checkpoint.parse_json(line)
+            needed = found.get("step", 0 if path.name == "scores.jsonl" else None)
+            if isinstance(needed, int):
+                yield found
+
+
+def _is_score(line: Mapping[str, Any]) -> bool:
+    kinds = {"score": str, "value": int | float, "better": str, "card": dict}
+    whole = all(isinstance(line.get(name), kind) for name, kind in kinds.items())
+    return whole and "digest" in line["card"] and isinstance(line.get("images", 0), int)
+
+
+def _check_environment(facts: Mapping[str, Any]) -> None:
+    """Raise an error that says what is wrong where a run's facts are none."""
+    for name, kind in {"device": str, "images": dict, "class_names": list, "versions": dict}.items():
+        if not isinstance(facts[name], kind):
+            raise TypeError(f"{name} is {facts[name]!r:.40}")
+    numbers = [facts["images"][name] for name in ("channels", "height", "width", "classes")]
+    if not all(isinstance(number, int) and 0 < number <= 1 << 16 for number in numbers) or len(facts["images"]) > 4:
+        raise ValueError(f"images is {facts['images']!r:.80}")
+    for name, parts in facts.get("parts", {}).items():
+        if not all(isinstance(part, dict) and isinstance(part.get("location", ""), str) for part in parts):
+            raise TypeError(f"parts has {name}: {parts!r:.40}")
+
+
+def _refuse_code_within(path: Path, recipe: Recipe) -> None:
+    """A run that brings its own code is not one of ours: nothing of it is executed."""
+    found = [getattr(recipe, field.name) for field in dataclasses.fields(recipe)]
+    choices = [choice for value in found for choice in (value if isinstance(value, tuple) else [value])]
+    for choice in choices:
+        if isinstance(choice, Choice) and choice.is_location:
+            file = Path(choice.name.rpartition(":")[0]).expanduser()
+            if file.resolve().is_relative_to(path.resolve()):
+                raise GanzooError(
+                    f"{path / 'recipe.json'} names code that lies in the run itself, {file.name}: read it, and if you "
+                    f"trust it, move it elsewhere and name its new place there."
+                )
 
 
 @contextmanager
@@ -260,6 +308,14 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(directory)
+
+
+def _boot() -> str | None:
+    """A token that tells one life of this machine from the next; None where it has none to show."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def _process_start(pid: int) -> str | None:

@@ -79,8 +79,11 @@ def training_gif(run: Run, out: Path) -> Path:
     _refuse_suffix(out, (".gif",))
     frames = []
     for file in files:
-        with Image.open(file) as picture:
-            frames.append(picture.convert("RGB"))
+        try:
+            with Image.open(file, formats=("PNG",)) as picture:  # others, EPS for one, start programs to be read
+                frames.append(picture.convert("RGB"))
+        except Exception as error:  # decoders differ, and none promises what it raises
+            raise GanzooError(f"{file} is not a grid of this training ({type(error).__name__}): delete it.") from None
     pictures.save_gif(frames, out, seconds=max(0.08, min(0.4, 10 / len(frames))))
     return out
 

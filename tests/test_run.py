@@ -17,7 +17,8 @@ from ganzoo import Amount, GanzooError, Moment, Recipe, UsageError
 from ganzoo.run import Run, _process_start
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
-ENVIRONMENT = {"device": "cpu", "images": {"channels": 1}, "class_names": ["0", "1"], "versions": {"torch": "2"}}
+IMAGES = {"channels": 1, "height": 8, "width": 8, "classes": 2}
+ENVIRONMENT = {"device": "cpu", "images": IMAGES, "class_names": ["0", "1"], "versions": {"torch": "2"}}
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import io
 import os
-import pickle
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -153,8 +152,12 @@ def _network(data: bytes, name: str, antialias: bool) -> NoTrainInceptionV3:
         copy.seek(0)
         with torch.random.fork_rng(devices=[]):  # it draws weights at random before it loads these
             return NoTrainInceptionV3("inception", list(LAYERS), copy, antialias=antialias)  # type: ignore[arg-type]
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, ValueError) as error:
+    except Exception as error:  # of a file that is none, torch's reader may raise anything
         reason = str(error).strip().partition("\n")[0]
+        if not isinstance(
+            error, RuntimeError
+        ):  # of an UnpicklingError torch goes on to advise that the safety be switched off
+            reason = "it is not a file of plain tensors"
         raise ganzoo.GanzooError(
             f"{name} does not hold the weights of the FID Inception-v3 ({reason}); name another file."
         ) from None
