@@ -55,9 +55,9 @@ class SNGANProjection(ganzoo.Architecture):
             "discriminator_optimizer": "adam:lr=5e-4,beta1=0,beta2=0.9",
             "batch_size": 32,
             "average_half_life": 6000,
-            "length": "80 epochs",
-            "samples_every": "8 epochs",
-            "checkpoint_every": "40 epochs",
+            "length": "160 epochs",
+            "samples_every": "16 epochs",
+            "checkpoint_every": "80 epochs",
             "tick_every": "20 steps",
         },
     }
