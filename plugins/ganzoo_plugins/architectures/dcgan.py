@@ -30,7 +30,9 @@ class DCGAN(ganzoo.Architecture):
     At 64 pixels these are the published networks. Other sizes have as many strides as lead to 4: each side is halved
     and rounded up on the way down and met again on the way up, 28 - 14 - 7 - 4; channels stop at `8 width`. Departures:
     samples are drawn with the moving statistics of batch norm, the program draws them with those of the sampled batch;
-    its weight decay of 1e-5, which the paper does not have, is left out; the data sets of the paper are not among ours.
+    each minibatch moves both players, where the program gives it to one of them, in turns, so that its 25 epochs are
+    half as many steps of each; its weight decay of 1e-5, which the paper does not have, is left out; the paper's
+    models are of bedrooms, faces and ImageNet, the dataset here is ours.
 
     The variants `wgan`, `wgan-gp` and `r3gan` play other games with these networks. The first is algorithm 1 of
     Arjovsky et al. 2017 (arXiv:1701.07875), who did so. The others are the recipes of Gulrajani et al. 2017

@@ -30,8 +30,9 @@ class InfoGANNets(ganzoo.Architecture):
 
     The variants are rows of its table, with the defaults of the program: where its search began, not what it found,
     which it does not tell. `wasserstein` clips its weights, `wgan-gp` has no batch norm in the discriminator. The
-    program lets both players look at the same latents, counts 50,000 images an epoch, squares (`least-squares`) and
-    differentiates (`dragan`) the sigmoid of the logits; here latents are new, epochs are whole, and it is the logits.
+    program lets both players look at the same latents (save for `wgan-gp`), counts 50,000 images an epoch, squares
+    (`least-squares`) and differentiates (`dragan`) the sigmoid of the logits; here latents are new, epochs are whole,
+    and it is the logits. Its table also has BEGAN, which is `began` here, and a VAE.
     """
 
     value_range = (0.0, 1.0)

@@ -17,7 +17,7 @@ class WGANGP(ganzoo.Architecture):
     """WGAN-GP of Gulrajani et al. 2017: residual networks, five critic steps, no batch norm in the critic.
 
     Source: arXiv:1704.00028, algorithm 1 and the CIFAR-10 ResNet of its appendix; igul222/improved_wgan_training,
-    gan_cifar_resnet.py (9a4b20b), without its classifier.
+    gan_cifar_resnet.py (9a4b20b), without its labels and its classifier.
 
     Generator: Dense to 4x4, three residual blocks that double, batch norm, 3x3 convolution, tanh. Critic: residual
     blocks, two that halve and two that do not, no normalisation, mean over places, Dense. `width` is the channels of
@@ -25,8 +25,9 @@ class WGANGP(ganzoo.Architecture):
     Between 16 and 64 pixels the number of doublings and halvings follows the size; 28 begins and ends at 7.
 
     The recipe has the learning rate of algorithm 1; the program's for CIFAR-10 is twice that and falls to zero, as in
-    the variant `cifar10`. Departures: the program adds noise below one grey level to the reals and gives the generator
-    batches of 128; here both players see 64.
+    the variant `cifar10`. Departures: the program adds noise below one grey level to the reals, gives the generator
+    batches of 128 and draws samples with the batch's own statistics in batch norm; here both players see 64, and
+    samples are drawn with the moving statistics.
     """
 
     value_range = (-1.0, 1.0)
