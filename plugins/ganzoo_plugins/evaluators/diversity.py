@@ -14,7 +14,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 import ganzoo
 from ganzoo_plugins.evaluators._features import Sample, require_enough, require_finite
 
-#: height and width the images are compared at: three scales of it hold the 11x11 window, and so do not those of 28x28
+#: height and width the images are compared at: three scales of it hold the 11x11 window, those of 28x28 do not
 SIZE = 64
 #: the exponents of the first three of the five scales of Wang et al. 2003, brought to sum to one
 BETAS = tuple(beta / (0.0448 + 0.2856 + 0.3001) for beta in (0.0448, 0.2856, 0.3001))

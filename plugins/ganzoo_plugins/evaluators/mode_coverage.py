@@ -19,7 +19,7 @@ class ModeCoverage(ganzoo.Evaluator):
     classifier sees among the fakes, of all. `modes-missing`: the share of classes with none. `modes-kl`: KL(fakes ||
     reals) in nats between the histograms of predicted classes. The reals are predicted too, so that what the
     classifier mistakes is no missing mode, and half an image is added to each of their classes, so that a class no
-    real is seen as does not make it infinite. Published values are against the uniform histogram, of 26,000 fakes.
+    real is seen as does not make it infinite. Published values are against the uniform histogram, of some 26,000 fakes.
     With K classes and N fakes a perfect generator has about (K - 1) / 2N: 0.05 for 1,000 classes and 10,000 fakes;
     compare under the same N.
     """
