@@ -66,6 +66,14 @@ def test_inception_score_runs_from_one_to_the_number_of_classes() -> None:
         assert scores(InceptionScoreDomain(), reals, blind)["inception-score-domain"] == pytest.approx(1, abs=1e-12)
 
 
+def test_all_parts_of_the_inception_score_are_of_one_size() -> None:
+    classes = torch.randint(10, (101,), generator=torch.Generator().manual_seed(0))
+    found, expected = (
+        scores(InceptionScoreDomain(), torch.zeros(2, 10), sure(classes[:count], 10)) for count in (101, 100)
+    )
+    assert found == expected
+
+
 def test_inception_score_is_that_of_torch_fidelity() -> None:
     logits = 3 * torch.randn(400, 12, generator=torch.Generator().manual_seed(0))
     ours = scores(InceptionScore(splits=1), torch.zeros(2, 12), logits)["inception-score"]

@@ -58,8 +58,10 @@ class _Score(ganzoo.Evaluator):
     def compute(self) -> dict[str, float]:
         """From 1 (all alike, or the classifier unsure of all) to the number of classes."""
         require_enough(f"An inception score of splits={self.splits}", self.minimum, generated=len(self.fakes))
+        # parts of one size: torchmetrics would leave what remains to the last, which may be two images
+        fakes = self.fakes.rows()[: len(self.fakes) // self.splits * self.splits]
         # a class that no image can be of would make 0 x infinity
-        logits = self.fakes.rows().double().log_softmax(dim=1).clamp(min=SMALLEST)
+        logits = fakes.double().log_softmax(dim=1).clamp(min=SMALLEST)
         with warnings.catch_warnings(), fixed_draws():
             warnings.simplefilter("ignore", UserWarning)  # that it keeps all features; that one split has no deviation
             metric = Metric(Precomputed(self.dimensions), splits=self.splits).to(self.device)
