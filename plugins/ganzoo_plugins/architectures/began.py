@@ -19,7 +19,7 @@ class BEGAN(ganzoo.Architecture):
     """BEGAN: an autoencoder that learns to reconstruct reals judges fakes by how well it reconstructs them.
 
     Source: Berthelot, Schumm and Metz 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Networks"
-    (arXiv:1703.10717), with what the paper leaves open from carpedm20/BEGAN-tensorflow.
+    (arXiv:1703.10717), with what the paper leaves open from carpedm20/BEGAN-tensorflow (1c234f5).
 
     Encoder: two 3x3 convolutions with ELU at each size, `width` channels and `width` more at each smaller size, halved
     by strides of 2, down to 7 to 13 pixels; a linear map to `embedding` numbers. Decoder: a linear map back, two 3x3

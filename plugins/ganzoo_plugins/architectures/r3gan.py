@@ -33,7 +33,7 @@ class R3GAN(ganzoo.Architecture):
     starts at zero and the others are scaled by blocks^-1/4, all of a network counted, so that no normalisation is
     needed to start.
 
-    Departures: `width` 32 where the paper has 768 or 1,024; tanh ends the generator, so that its images stay in range;
+    Departures: `width` 32 where the paper has 768 and more; tanh ends the generator, so that its images stay in range;
     no labels and no augmentation. The published schedules (for CIFAR-10 gamma falls from 0.05 to 0.005, the learning
     rate from 2e-4 to 5e-5, and beta2 rises from 0.9 to 0.99, over tens of millions of images) have no room here: all
     are constant, and gamma, batch, half-life and length are ours.

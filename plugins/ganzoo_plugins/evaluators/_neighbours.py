@@ -1,7 +1,7 @@
 """Distances between many points in bounded memory, and the nearest of them.
 
 Squared distances are products in float64 of points around their mean. Where the points are one and the same, their
-rounding would decide; so what is below TIE of the squared norm is 0.
+rounding would decide; so what is below TIE of the squared norm is 0, and so is what float32 features cannot tell apart.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from ganzoo_plugins.evaluators._features import Sample, require_enough, require_
 #: points of float32 features that lie nearer than sqrt(TIE) of their distance from the mean are one point; squared
 #: distances that differ by less than this share are equal
 TIE = 1e-9
+#: the square of a few units in the last place of float32, as a share of the squared norm: two passes over one image,
+#: in batches of other sizes or on another device, differ by as much
+SAME = 1e-13
 #: distances in memory at a time: 64 MiB, which the C library maps and gives back; smaller ones would break up its heap
 BLOCK = 1 << 23
 LAYERS = {"domain": "pre128", "inception": "2048"}
@@ -31,10 +34,12 @@ def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, T
     norms = others.square().sum(dim=1)
     step = max(1, BLOCK // len(others))
     for start in range(0, len(points), step):
-        rows = points[start : start + step].double() - centre
+        rows = points[start : start + step].double()
+        blur = SAME * rows.square().sum(dim=1, keepdim=True)
+        rows = rows - centre
         own = rows.square().sum(dim=1, keepdim=True)
         distances = torch.addmm(norms, rows, others.T, alpha=-2).add_(own)
-        yield slice(start, start + step), distances.masked_fill_(distances <= TIE * own, 0.0)
+        yield slice(start, start + step), distances.masked_fill_(distances <= torch.maximum(TIE * own, blur), 0.0)
 
 
 def squared_radii(points: Tensor, neighbours: int) -> Tensor:
