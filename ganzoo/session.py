@@ -77,6 +77,7 @@ class Session:
             self.clock.step, self.seconds = saved.meta["step"], saved.meta["seconds"]
             self.scoring_seconds = saved.meta.get("scoring_seconds", 0.0)
             self._ticked = (saved.meta["ticked_images"], saved.meta["ticked_seconds"])
+            self._since = time.perf_counter() - self.seconds
         if self.run.writes:
             self._cut_back()
         self._good = self._snapshot()
@@ -249,7 +250,9 @@ class Session:
         if not self.run.writes or self._saved_step == meta["step"]:
             return
         self._writer.settle()
-        if not checkpoint.is_finite(state):  # nor is anybody to draw from such a generator
+        if ranks.world_size() > 1:
+            checkpoint.refuse_infinite(state)  # the others are not here to play those steps again
+        elif not checkpoint.is_finite(state):  # nor is anybody to draw from such a generator
             self._diverged()
         game, moment, run = self.table.game, self.clock.moment, self.run
         self._saved_step = moment.step

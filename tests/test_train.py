@@ -178,6 +178,7 @@ def test_the_speed_is_that_since_the_last_line_also_after_a_resume(tmp_path):
     assert [line["step"] for line in lines] == [3, 6, 9]
     for before, line in zip([{"images": 0, "seconds": 0.0}, *lines], lines, strict=False):
         images, seconds = line["images"] - before["images"], line["seconds"] - before["seconds"]
+        assert seconds > 0
         # both times are rounded to a millisecond, the speed to a tenth
         assert images / (seconds + 0.0011) - 0.1 <= line["images_per_second"]
         assert line["images_per_second"] <= images / max(seconds - 0.0011, 1e-9) + 0.1
