@@ -21,6 +21,7 @@ from ganzoo.contract.recipe import Choice, Recipe
 from ganzoo.engine import ranks, seeds
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
+from ganzoo.engine.layout import memory_format
 from ganzoo.run import Run
 from ganzoo.zoo import Zoo
 
@@ -150,8 +151,11 @@ def assemble(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
     return Table(recipe, architecture, dataset, game, feed, device)
 
 
-def environment(table: Table, zoo: Zoo) -> dict[str, Any]:
-    """What else the numbers depend on: versions, machine, and where each part comes from."""
+def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
+    """What else the numbers depend on: versions, machine, and where each part comes from.
+
+    `capture` says whether CUDA steps are recorded and replayed.
+    """
     recipe, device, dataset = table.recipe, table.device, table.dataset
     parts = {}
     for name, kind in _KIND_OF.items():
@@ -163,7 +167,10 @@ def environment(table: Table, zoo: Zoo) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "memory_format": str(memory_format(recipe.precision, device)).removeprefix("torch."),
+        "capture": capture and device.type == "cuda",
         "world_size": ranks.world_size(),
         "platform": platform.platform(),
         "images": asdict(dataset.spec),
@@ -172,14 +179,25 @@ def environment(table: Table, zoo: Zoo) -> dict[str, Any]:
     }
 
 
-def changed_environment(run: Run, table: Table, zoo: Zoo) -> dict[str, tuple[Any, Any]]:
+#: what the bits of a run depend on beside its recipe
+_BITS = (
+    "versions",
+    "device",
+    "device_name",
+    "instructions",
+    "threads",
+    "memory_format",
+    "capture",
+    "world_size",
+    "parts",
+)
+
+
+def changed_environment(run: Run, table: Table, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
     """What the bits of a resumed run depend on and is not as it was: name to (then, now)."""
-    then, now = run.environment, environment(table, zoo)
-    return {
-        name: (then.get(name), now[name])
-        for name in ("versions", "device", "device_name", "threads", "world_size", "parts")
-        if then.get(name) != now[name]
-    }
+    then, now = run.environment, environment(table, zoo, capture)
+    # a run of an earlier version knew less of its environment
+    return {name: (then[name], now[name]) for name in _BITS if name in then and then[name] != now[name]}
 
 
 def refuse_changed_code(run: Run, zoo: Zoo, fields: Sequence[str] = tuple(_KIND_OF)) -> None:

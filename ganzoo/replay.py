@@ -39,6 +39,7 @@ def replay(
     table = assemble(run.recipe, zoo, device)
     game, feed = table.game, table.feed
     clock = Clock(run.recipe.length, feed.images_at, feed.epoch_images)
+    capture = run.environment.get("capture", True)  # a recorded step and a played one are the same bit for bit
     newest = checkpoint.load_latest(path / "checkpoints")
     reached = max([newest.meta["step"] if newest else 0, *(line["step"] for line in run.lines("stats.jsonl"))])
     reached = max(reached, (run.diagnosis or {}).get("step", 0))
@@ -68,7 +69,7 @@ def replay(
         **found,
         "state": state,
         "same": _same(path, f"{clock.images:09d}", state),
-        "not_as_it_was": {name: list(pair) for name, pair in changed_environment(run, table, zoo).items()},
+        "not_as_it_was": {name: list(pair) for name, pair in changed_environment(run, table, zoo, capture).items()},
     }
 
 

@@ -129,9 +129,9 @@ class Session:
                 self.save_checkpoint()
         self._end()
 
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self._writer.close()
+    def close(self, seconds: float | None = None) -> None:
+        """Wait for what is being written; at most so many seconds, if given."""
+        self._writer.close(seconds)
 
     def _end(self) -> None:
         """The last checkpoint; before it, where the run has come to its end, the last lines and pictures.

@@ -68,7 +68,8 @@ def train(
     finally:
         try:
             if session is not None:
-                session.close()
+                # told twice to end: at once, and half a checkpoint is none
+                session.close(1 if isinstance(error, KeyboardInterrupt) else None)
             observers.tell_end(run, error)
         finally:
             run.close()
@@ -94,7 +95,8 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
     table = assemble(recipe, zoo, device)
     rehearse(table, zoo)
     writes = ranks.rank() == 0
-    run = Run.create(out, recipe, environment(table, zoo)) if writes else Run(out, recipe)
+    facts = environment(table, zoo, more.get("capture", True))
+    run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
     try:
         return run, train(run, table, zoo, **more)
     except GanzooError as error:
@@ -138,7 +140,9 @@ def resume(
     except BaseException:
         run.close()
         raise
-    for name, (then, now) in changed_environment(run, table, zoo).items():
+    if run.taken_over:
+        more.get("note", print)(f"The process that wrote {path} before is gone without having ended it; going on.")
+    for name, (then, now) in changed_environment(run, table, zoo, more.get("capture", True)).items():
         more.get("note", print)(
             f"Resumed with another {name} ({then} then, {now} now): no longer the same bit for bit."
         )

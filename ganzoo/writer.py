@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from typing import Any
 
 
 class Writer:
-    """One thread that writes, and one job at a time: what fails there is raised here, at the next call."""
+    """A thread that writes, and one job at a time: what fails there is raised here, at the next call."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._pending: tuple[Future[Any], Callable[[Any], None]] | None = None
+        self._last: Future[Any] | None = None
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Start `job` once the one before has ended; its result goes to `done`, in this thread, by `settle`."""
         self.settle()
-        self._pending = self._pool.submit(job), done
+        future: Future[Any] = Future()
+
+        def write() -> None:
+            try:
+                future.set_result(job())
+            except BaseException as error:  # whatever it is, it is raised by `settle`
+                future.set_exception(error)
+
+        # a daemon: a process that was told twice to end waits for no disk that hangs
+        threading.Thread(target=write, name="writer", daemon=True).start()
+        self._last, self._pending = future, (future, done)
 
     def settle(self) -> None:
         """Wait for what is being written, and hand its result on. Raises what the job raised."""
@@ -25,6 +36,7 @@ class Writer:
             (future, done), self._pending = self._pending, None
             done(future.result())
 
-    def close(self) -> None:
-        """Wait for what is being written, whatever becomes of it."""
-        self._pool.shutdown(wait=True)
+    def close(self, seconds: float | None = None) -> None:
+        """Wait for what is being written, whatever becomes of it; at most so many seconds, if given."""
+        if self._last is not None:
+            wait([self._last], seconds)

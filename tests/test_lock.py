@@ -1,0 +1,159 @@
+"""One run, one writer: who comes second is told at once by whom, where and since when; who is dead holds nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kills
+import pytest
+
+from ganzoo import GanzooError, Recipe
+from ganzoo.run import Run
+
+RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A run that nobody writes."""
+    run = Run.create(tmp_path / "run", RECIPE, {})
+    run.close()
+    return run.path
+
+
+def living(path: Path) -> int:
+    """A process that writes the run."""
+
+    def hold() -> None:
+        Run.open(path, writes=True)
+        (path.parent / "held").touch()
+        time.sleep(600)
+
+    pid = kills.forked(hold)
+    while not (path.parent / "held").exists():
+        time.sleep(0.01)
+    return pid
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    kills.wait(pid)
+
+
+def test_the_second_is_told_by_whom_where_and_since_when(path):
+    pid = living(path)
+    try:
+        since = time.perf_counter()
+        with pytest.raises(GanzooError) as refused:
+            Run.open(path, writes=True)
+        assert time.perf_counter() - since < 1
+    finally:
+        kill(pid)
+    today = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}"
+    words = rf"being written by process {pid} on this machine \({re.escape(socket.gethostname())}, since {today}\)"
+    assert re.search(words, str(refused.value))
+    taken = Run.open(path, writes=True)  # it was killed: its lock is there, and holds nobody off
+    assert taken.taken_over
+    taken.close()
+    again = Run.open(path, writes=True)
+    assert not again.taken_over
+    again.close()
+
+
+def lock(path: Path, **changes: Any) -> None:
+    """The lock of this process, which lives, with changes."""
+    (path / "lock").unlink(missing_ok=True)
+    mine = Run.open(path, writes=True)
+    owner = json.loads((path / "lock").read_text())
+    mine.close()
+    (path / "lock").write_text(json.dumps({key: v for key, v in (owner | changes).items() if v is not None}))
+
+
+def test_the_same_number_and_start_in_another_boot_is_nobody(path):
+    lock(path)
+    with pytest.raises(GanzooError, match=f"being written by process {os.getpid()}"):
+        Run.open(path, writes=True)
+    lock(path, boot=None, since=None)  # as an earlier version wrote it
+    with pytest.raises(GanzooError, match=f"being written by process {os.getpid()} on this machine; stop that one"):
+        Run.open(path, writes=True)
+    lock(path, boot="another")
+    Run.open(path, writes=True).close()
+
+
+def test_another_machine_is_named_with_the_time(path):
+    lock(path, host="elsewhere", boot="another", since="2026-01-02 03:04:05 +0000")
+    with pytest.raises(GanzooError, match=r"process \d+ on elsewhere, since 2026-01-02 03:04:05 \+0000; if that one"):
+        Run.open(path, writes=True)
+    assert (path / "lock").exists()
+
+
+@pytest.mark.parametrize("seconds", [-86_400, 86_400])
+def test_a_clock_that_jumps_changes_nothing(path, monkeypatch, seconds):
+    now: Callable[[], float] = time.time
+    pid = living(path)
+    try:
+        monkeypatch.setattr(time, "time", lambda: now() + seconds)
+        with pytest.raises(GanzooError, match=f"being written by process {pid}"):
+            Run.open(path, writes=True)
+    finally:
+        kill(pid)
+    Run.open(path, writes=True).close()
+
+
+def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
+    notes: list[str] = []
+    out = tmp_path / "run"
+
+    def stop_in_the_midst() -> None:
+        save = kills.checkpoint.save
+
+        def die(*args: Any, **more: Any) -> Any:
+            save(*args, **more)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        kills.checkpoint.save = die
+        kills.play(out)
+
+    assert kills.wait(kills.forked(stop_in_the_midst)) == -signal.SIGKILL
+
+    def go_on() -> None:
+        kills.resume(out, kills.ZOO, note=notes.append)
+        assert any("is gone without having ended it" in note for note in notes)
+
+    assert kills.wait(kills.forked(go_on)) == 0
+    assert not (out / "lock").exists()
+
+
+def test_two_that_write_one_run_without_a_lock_spoil_nothing(tmp_path):
+    """As on a file system whose locks are empty words: what they leave is whole, and can be resumed to the same end."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    assert kills.wait(kills.forked(lambda: kills.play(whole))) == 0
+
+    def play_without_lock() -> None:
+        Run._lock = lambda self: None
+        kills.play(out)
+
+    def begin() -> None:
+        kills.start(kills.recipe().merged({"length": "2 steps"}), out, kills.ZOO, kills.CPU, note=lambda text: None)
+        recipe = out / "recipe.json"
+        recipe.write_bytes((whole / "recipe.json").read_bytes())
+
+    assert kills.wait(kills.forked(begin)) == 0
+    both = [kills.forked(play_without_lock) for _ in range(2)]
+    ends = [kills.wait(pid) for pid in both]
+    assert set(ends) <= {0, 1}  # at worst one is told that it is not alone
+    found = kills.checkpoint.load_latest(out / "checkpoints")
+    assert found is not None
+    assert found.notes == []
+    expected = kills.left(whole)["state"]
+    step = found.meta["step"]
+    assert step == kills.STEPS
+    assert {name: value.tolist() for name, value in found.tensors.items()} == expected
