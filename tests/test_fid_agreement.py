@@ -111,7 +111,7 @@ def test_fid_is_that_of_torch_fidelity_and_torchmetrics(weights: Path) -> None:
 @pytest.mark.slow
 def test_fid_is_that_of_torch_fidelity_and_torchmetrics_of_many_images(weights: Path) -> None:
     others, exact = errors(weights, MANY)
-    assert max(exact.values()) < 1e-6, exact
+    assert max(exact.values()) < 2e-6, exact
     assert max(others.values()) < 1e-6, others
 
 
