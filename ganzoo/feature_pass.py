@@ -27,6 +27,11 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _VERSIONS}
 
 
+def last_part(name: str) -> str:
+    """A part's name without its distribution or folder: the same on every machine."""
+    return name.rpartition("/")[2]
+
+
 def full_name(provenance: Mapping[str, Any]) -> str:
     """A part as its provenance has it: `torch-ganzoo/fid 0.1.0`, or its location."""
     return f"{provenance['id']} {provenance['version']}" if "id" in provenance else str(provenance["location"])
@@ -66,11 +71,13 @@ class Reals:
     def __init__(self, zoo: Zoo, choice: Choice, split: str) -> None:
         self.dataset: Dataset = zoo.build("datasets", choice, split=split)
         self.split = split
-        sha = hashlib.sha256()
+        sha = hashlib.sha256(str(self.dataset.spec).encode())
         for images, labels in self:
             sha.update(images.contiguous().numpy().tobytes())
             sha.update(labels.contiguous().numpy().tobytes())
-        self.facts = {"dataset": str(choice), "split": split, "sha256": sha.hexdigest(), "images": len(self.dataset)}
+        # without its options: the sha256 tells one set from another, however it was asked for and wherever it lies
+        name = last_part(choice.name)
+        self.facts = {"dataset": name, "split": split, "sha256": sha.hexdigest(), "images": len(self.dataset)}
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count = len(self.dataset)
@@ -101,7 +108,8 @@ class Group:
     def facts(self, layer: str) -> dict[str, Any]:
         """What the features are."""
         seen = {"digest": self.extractor.digest, "preprocessing": self.extractor.preprocessing}
-        return {"name": str(self.choice), **self.provenance, "layer": layer, **seen}
+        name = str(Choice(last_part(self.choice.name), self.choice.options))
+        return {"name": name, **self.provenance, "layer": layer, **seen}
 
     def take_in_reals(self, reals: Reals, held_out: Reals | None, stopped: Callable[[], bool]) -> None:
         """Put every evaluator where it has seen all reals: from what is known of them, or by showing them."""

@@ -20,7 +20,7 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Choice
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
-from ganzoo.feature_pass import Group, Images, Member, Reals, until, versions
+from ganzoo.feature_pass import Group, Images, Member, Reals, last_part, until, versions
 from ganzoo.zoo import Zoo
 
 
@@ -139,6 +139,7 @@ class Scorer:
             "evaluator": dict(member.provenance),
             "extractor": group.facts(member.evaluator.layer),
             "reals": self.reals.facts,
+            **({"held_out": self.held_out.facts} if self.held_out and member.evaluator.held_out else {}),
             "fakes": fakes,
             "shape": str(spec),
             "precision": "fp32",
@@ -167,7 +168,11 @@ def fakes_of(
 
 
 def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
-    return {**zoo.provenance(kind, choice), "options": zoo.options(kind, choice)}
+    """Where a part comes from and how it is set; of a file its name and its sha256, wherever it lies."""
+    found = zoo.provenance(kind, choice)
+    if "location" in found:
+        found["location"] = last_part(found["location"])
+    return {**found, "options": zoo.options(kind, choice)}
 
 
 def _refuse_twins(members: Sequence[Member]) -> None:

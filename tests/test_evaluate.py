@@ -55,19 +55,19 @@ def test_a_score_has_a_card_that_says_how_it_was_made(run):
     assert (reals["value"], fakes["value"]) == (1498, 600)
     card = brightness["card"]
     measure = card["measure"]
-    assert measure["evaluator"]["location"] == BRIGHTNESS
+    assert measure["evaluator"]["location"] == "tiny.py:Brightness"
     assert len(measure["evaluator"]["sha256"]) == 64
     assert measure["evaluator"]["options"] == {"layer": "pixels", "fails": "", "held_out": False}
     assert measure["extractor"] | {"sha256": ""} == {
-        "name": f"{tiny.__file__}:Pixels",
-        "location": f"{tiny.__file__}:Pixels",
+        "name": "tiny.py:Pixels",
+        "location": "tiny.py:Pixels",
         "sha256": "",
         "options": {},
         "layer": "pixels",
         "digest": "pixels-1",
         "preprocessing": "none",
     }
-    reals_of = {"dataset": "digits:size=8", "split": "train", "sha256": "", "images": 1498}
+    reals_of = {"dataset": "digits", "split": "train", "sha256": "", "images": 1498}
     assert measure["reals"] | {"sha256": ""} == reals_of
     assert len(measure["reals"]["sha256"]) == 64
     assert (measure["fakes"], measure["shape"], measure["precision"]) == (600, "1x8x8", "fp32")
@@ -91,6 +91,23 @@ def test_cards_tell_what_can_be_compared(run):
     assert len(set(digest.values())) == 3
     other = score(run, f"{BRIGHTNESS}:held_out=yes")[0]["card"]
     assert other["digest"] not in digest.values()
+    assert other["measure"]["held_out"]["split"] == "test"
+
+
+def test_what_is_measured_alike_has_one_digest_however_it_is_named(run, tmp_path):
+    elsewhere = tmp_path / "tiny.py"
+    elsewhere.write_bytes(Path(tiny.__file__).read_bytes())
+    first, second = (
+        scoring.Scorer(ZOO, dataset, [Choice(f"{file}:Brightness")], CPU, Protocol.named("default"), 20)
+        for dataset, file in (
+            (Choice("digits", {"size": "8"}), tiny.__file__),
+            (Choice("torch-ganzoo/digits", {"size": 8}), elsewhere),
+        )
+    )
+    fakes = [(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.zeros(20, dtype=torch.int64))]
+    digests = {scorer.score(fakes, {})[0]["card"]["digest"] for scorer in (first, second)}
+    digests.add(score(run, samples=20)[0]["card"]["digest"])
+    assert len(digests) == 1
 
 
 def test_scores_are_appended_to_the_run_and_nothing_else_is_touched(run):
