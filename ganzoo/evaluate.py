@@ -43,7 +43,16 @@ def evaluate(
     chosen = tuple(evaluators) or recipe.evaluators or DEFAULT_EVALUATORS
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
-    scorer = Scorer(zoo, recipe.dataset, chosen, device, Protocol.named(protocol), samples, seed)
+    scorer = Scorer(
+        zoo,
+        recipe.dataset,
+        chosen,
+        device,
+        Protocol.named(protocol),
+        samples,
+        seed,
+        conditional=trained.architecture.conditional,
+    )
     subject = {"weights": trained.weights, "images_seen": trained.images_seen, "training_seed": recipe.seed}
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
     moment = _moment(trained)

@@ -39,7 +39,9 @@ class Scorer:
         protocol: Protocol,
         samples: int | None = None,
         seed: int = 0,
+        conditional: bool = True,
     ) -> None:
+        """`conditional` says whether the fakes are of the classes they are labelled with."""
         self.protocol, self.device, self.seed = protocol, device, seed
         #: number of fakes to be scored
         self.samples = samples or protocol.samples
@@ -55,6 +57,7 @@ class Scorer:
                 self.held_out = Reals(zoo, dataset, "test" if protocol.split == "train" else "train")
             self.train = self._train_split(zoo, dataset)
             for member in members:
+                self._refuse_meaningless(member, conditional)
                 self._refuse_few(member, self.samples)
             self.groups = [
                 self._group(zoo, dataset, name, [m for m in members if m.evaluator.extractor == name])
@@ -72,6 +75,17 @@ class Scorer:
                 return reals.dataset
         train: Dataset = zoo.build("datasets", dataset, split="train")
         return train
+
+    def _refuse_meaningless(self, member: Member, conditional: bool) -> None:
+        if member.evaluator.split not in ("", self.protocol.split):
+            raise UsageError(
+                f"Evaluator {member.name} compares with the {member.evaluator.split} images, and protocol "
+                f"{self.protocol.name} with the {self.protocol.split} images: choose another protocol, or leave it out."
+            )
+        if member.evaluator.conditional and not conditional:
+            raise UsageError(
+                f"Evaluator {member.name} asks for classes, and this architecture is not conditional: leave it out."
+            )
 
     def _refuse_few(self, member: Member, fakes: int) -> None:
         counts = {"generated": fakes, f"real ({self.reals.split})": len(self.reals.dataset)}

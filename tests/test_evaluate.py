@@ -222,6 +222,11 @@ def test_the_domain_score_is_the_default(run):
         ({"evaluators": f"{BRIGHTNESS}:fails=error"}, "There is no telling"),
         ({"evaluators": f"{BRIGHTNESS}:fails=nan"}, "gave brightness = nan, which is no number between 0 and 1"),
         ({"protocol": "lucic"}, "There is no protocol 'lucic'. Did you mean 'lucic2018'"),
+        ({"evaluators": "class-accuracy"}, "asks for classes, and this architecture is not conditional"),
+        (
+            {"evaluators": "memorisation", "protocol": "lucic2018"},
+            "compares with the train images, and protocol lucic2018 with the test images",
+        ),
         ({"at": "best"}, "has no best generator: it was not scored while it was trained"),
         ({"evaluators": "fid-domane"}, "There is no evaluator 'fid-domane'. Did you mean 'fid-domain'"),
         ({"evaluators": "fid-domain:layer=3"}, "Evaluator fid-domain has no option 'layer'"),

@@ -211,6 +211,10 @@ class Evaluator(ABC):
     minimum: int = 2
     #: whether it also looks at the reals of the other split
     held_out: bool = False
+    #: the split whose images it must be shown as reals; empty: the protocol's, whichever that is
+    split: str = ""
+    #: whether it means something only for generators that draw the class they are asked for
+    conditional: bool = False
     #: what `compute` costs, in words
     cost: str = ""
 

@@ -20,7 +20,7 @@ from ganzoo_plugins.evaluators._features import Sample, require_enough, require_
 TIE = 1e-9
 #: the square of a few units in the last place of float32, as a share of the squared norm: two passes over one image,
 #: in batches of other sizes or on another device, differ by as much
-SAME = 1e-13
+SAME = 1e-12
 #: distances in memory at a time: 64 MiB, which the C library maps and gives back; smaller ones would break up its heap
 BLOCK = 1 << 23
 LAYERS = {"domain": "pre128", "inception": "2048"}

@@ -15,7 +15,7 @@ class ClassAccuracy(ganzoo.Evaluator):
     """Share of fakes that are of the class they were asked for, in the eyes of the domain classifier; higher is better.
 
     As Odena et al. 2017 (arXiv:1610.09585) count what an AC-GAN's images are good for, with Inception's classes. For
-    conditional architectures: one that does not look at labels scores about 1 / classes, whatever its images are. Real
+    conditional architectures, and others are refused: they would score 1 / classes, whatever their images are. Real
     images score the classifier's own accuracy, 0.995 on MNIST, and no more can be meant. It says nothing of diversity.
     """
 
@@ -23,6 +23,7 @@ class ClassAccuracy(ganzoo.Evaluator):
     layer = "logits"
     scores = {"class-accuracy": ganzoo.Score("higher", high=1.0)}
     cost = "nothing beside the logits"
+    conditional = True
 
     def reset(self, dimensions: int, device: torch.device) -> None:
         """Forget everything; features will be logits (N, dimensions)."""

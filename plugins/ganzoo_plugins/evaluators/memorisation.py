@@ -47,8 +47,8 @@ class Memorisation(ganzoo.Evaluator):
     """Whether the fakes are copies of training images: authenticity, copies, distance gap, MiFID on domain features.
 
     Distances are those of `pre128` to the nearest training image: pixels would take a copy shifted by one pixel for
-    new. The reals are taken for the training images, and the held-out reals are new images to compare with: it is for
-    protocols that score against the training split, and would look at the wrong images under lucic2018.
+    new. The reals are the training images, so protocols that score against others (lucic2018) are refused, and the
+    held-out reals are new images to compare with.
 
     `authenticity`: share of fakes farther from their nearest training image than that is from the next one (Alaa et
     al. 2022, arXiv:2102.08921); 0.68 for new MNIST images. `copies`: share nearer than the nearest 1 % of held-out
@@ -74,6 +74,7 @@ class Memorisation(ganzoo.Evaluator):
     #: a quantile of 1 % needs a hundred
     minimum = 100
     held_out = True
+    split = "train"
     cost = (
         "distances of fakes to all training images: ten seconds for 10,000 to 60,000, and a minute where those are new"
     )
