@@ -83,7 +83,15 @@ def _scorer(run: Run, table: Table, zoo: Zoo) -> Scorer | None:
         return None
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     protocol = Protocol.named(recipe.protocol)
-    scorer = Scorer(zoo, recipe.dataset, recipe.evaluators, table.device, protocol, recipe.score_samples or None)
+    scorer = Scorer(
+        zoo,
+        recipe.dataset,
+        recipe.evaluators,
+        table.device,
+        protocol,
+        recipe.score_samples or None,
+        conditional=table.architecture.conditional,
+    )
     if recipe.best_by and recipe.best_by not in scorer.names:
         raise UsageError(f"--best-by {recipe.best_by!r} is not a score of this run; it has: {', '.join(scorer.names)}.")
     return scorer
