@@ -113,7 +113,7 @@ class Session:
             self.save_samples()
         if self.owes_score and not clock.done:
             self.score()
-        while not clock.done and not ranks.any_rank(bool(stop.number)):
+        while not clock.done and not stop.heard(ranks.highest):
             game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
             batches = feed.fill(clock.step)  # which images: a pure function of the step
             game.advance(clock.images)  # learning rates and other schedules, in place

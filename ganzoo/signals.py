@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ganzoo.contract.errors import GanzooError
@@ -28,6 +28,15 @@ class Signals:
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+
+    def heard(self, highest: Callable[[int], int]) -> bool:
+        """Whether one has come to any process of the training: `highest` is of all their numbers.
+
+        All of them hear it at the same step, and end as the one that was told.
+        """
+        if number := highest(self.number):
+            self.number = number
+        return bool(number)
 
     @contextmanager
     def watched(self) -> Iterator[Signals]:

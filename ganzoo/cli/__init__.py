@@ -34,6 +34,10 @@ _COMMANDS = {
 }
 
 
+#: what torch says where there is no memory: on a device, and on the CPU
+_NO_MEMORY = ("out of memory", "can't allocate memory")
+
+
 class _Terminated(BaseException):
     """SIGTERM outside a training, which has a way of its own to end."""
 
@@ -93,7 +97,7 @@ class _Commands(click.Group):
                 f"{error.strerror or error}{': ' + str(error.filename) if error.filename else ''}.", 1
             ) from error
         except RuntimeError as error:
-            if "out of memory" in str(error).lower() and not debug:
+            if any(words in str(error).lower() for words in _NO_MEMORY) and not debug:
                 raise _Failure(_out_of_memory(error), 1) from error
             raise _blamed(error, debug) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
