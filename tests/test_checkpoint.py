@@ -142,6 +142,15 @@ def test_what_is_not_finite_is_no_checkpoint(folder, value, dtype):
     assert names(folder) == ["000000001", "000000002"]
 
 
+def test_what_is_large_is_finite(folder):
+    """The sum of it is not."""
+    save(folder, "000000003", {"weight": torch.full((9,), 3e38)}, {})
+    assert names(folder) == ["000000002", "000000003"]
+    cancelling = {"weight": torch.tensor([float("inf"), 1.0, -float("inf")])}
+    with pytest.raises(GanzooError, match="diverged: weight holds NaN or infinity"):
+        save(folder, "000000004", cancelling, {})
+
+
 def test_a_full_disk_is_noticed_before_anything_is_written(folder, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 900, 100))
