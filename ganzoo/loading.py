@@ -279,6 +279,11 @@ def cause(error: BaseException, home: Path | None = None) -> str:
     return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
 
 
+def words(error: BaseException) -> str:
+    """A sentence of ours as it is, anything else as its cause."""
+    return str(error) if isinstance(error, GanzooError) else cause(error)
+
+
 def file_of(loaded: Any) -> Path | None:
     """The file of a class or function; None where it has none."""
     try:

@@ -239,6 +239,16 @@ class Killed(Crashing):
     def fault(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
+class Faulting(Crashing):
+    """Dies of itself."""
+    def fault(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+class Broken(Crashing):
+    """Raises where it is built."""
+    def networks(self, images):
+        return {}["nothing"]
+
 class Refusing(Crashing):
     """Serves nothing."""
     def networks(self, images):
@@ -249,22 +259,25 @@ class Refusing(Crashing):
 def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
     (tmp_path / "parts.py").write_text(PARTS)
     (tmp_path / "broken").touch()
-    crashing, quitting, killed, refusing = (
-        f"{tmp_path}/parts.py:{name}" for name in ("Crashing", "Quitting", "Killed", "Refusing")
-    )
+    names = ("Crashing", "Quitting", "Killed", "Refusing", "Faulting", "Broken")
+    crashing, quitting, killed, refusing, faulting, broken = (f"{tmp_path}/parts.py:{name}" for name in names)
     out, said = tmp_path / "grid", list[str]()
-    grid = cells(refusing, crashing, quitting, killed, TINY, seeds=[0])
+    grid = cells(refusing, crashing, quitting, killed, faulting, broken, TINY, seeds=[0])
     found = {row["architecture"]: row for row in rows(grid, out, jobs=2, note=said.append) if row["score"] == "fakes"}
     assert {name: (row["seeds"], row["failures"]) for name, row in found.items()} == {
         refusing: (0, 1),
         crashing: (0, 1),
         quitting: (0, 1),
         killed: (0, 0),  # not to blame
+        faulting: (0, 1),
+        broken: (0, 1),
         TINY: (1, 0),
     }
     assert found[refusing]["reasons"] == {"0": "Refusing cannot serve images of 1x8x8."}
-    assert found[crashing]["reasons"]["0"].endswith("layer")
+    assert "no such" in found[crashing]["reasons"]["0"]
     assert "without the scores" in found[quitting]["reasons"]["0"]
+    assert found[faulting]["reasons"] == {"0": "Its process was ended by SIGSEGV."}
+    assert found[broken]["reasons"]["0"].startswith("KeyError: 'nothing'")
     assert found[crashing]["mean"] is None
     assert found[TINY]["mean"] == 20
     folder = Folder(out)
@@ -537,6 +550,10 @@ def test_a_table_is_verified(copy: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert [verdict["holds"] for verdict in json.loads(result.stdout)] == [True] * 6
     assert [verdict["now"] for verdict in json.loads(result.stdout)] == [row["mean"] for row in rows_of_it]
+
+    result = ganzoo("--verify", copy / "table.json", "--out", copy)
+    assert result.exit_code == 2
+    assert "would not be played again" in result.stderr
 
     rows_of_it[0]["mean"] += 10
     rows_of_it[0]["interval"] = [value + 10 for value in rows_of_it[0]["interval"]]

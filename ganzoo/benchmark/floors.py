@@ -8,8 +8,8 @@ from typing import Any
 from ganzoo.assembly import find_device
 from ganzoo.benchmark.grid import Cell
 from ganzoo.calibrate import calibrate, floor
-from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.protocol import Protocol
+from ganzoo.loading import RAISED, words
 from ganzoo.zoo import Zoo
 
 #: by score: its floor and of how many images, and its scale where that was asked for
@@ -27,8 +27,8 @@ def measured(zoo: Zoo, cell: Cell, device: str, scale: bool, note: Callable[[str
         floors = floor(*asked, samples)
         fitting = samples if samples and samples <= others else None  # None: as many as there are
         rows = calibrate(*asked, fitting, note=note) if scale else []
-    except GanzooError as error:
-        note(f"{cell.dataset} has no floor or no scale: {error}")
+    except RAISED as error:
+        note(f"{cell.dataset} has no floor or no scale: {words(error)}")
         return NOTHING
     kept = ("damage", "strength", "value", "images")
     scales: dict[str, list[dict[str, Any]]] = {}

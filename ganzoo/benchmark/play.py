@@ -18,16 +18,16 @@ from ganzoo.assembly import assemble
 from ganzoo.benchmark import floors, table
 from ganzoo.benchmark.folder import Folder
 from ganzoo.benchmark.grid import Cell
-from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.protocol import Protocol
+from ganzoo.loading import RAISED, words
 from ganzoo.scoring import Scorer
 from ganzoo.signals import Interrupted, Signals
 from ganzoo.zoo import Zoo
 
 #: seconds between two looks at the processes
 _PAUSE = 0.1
-#: exit statuses of a cell that was stopped from outside: it is not to blame
-_STOPPED = (130, 143)
+#: exit statuses of a cell that was stopped from outside: it is not to blame, as it is for a segmentation fault
+_STOPPED = (130, 143, -signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
 
 @dataclass
@@ -168,8 +168,7 @@ class _Grid:
             if status is None:
                 continue
             del running[name]
-            stopped = status < 0 or status in _STOPPED
-            self._settle(cell, "" if stopped else self._last_word(cell, job, status), status)
+            self._settle(cell, "" if status in _STOPPED else self._last_word(cell, job, status), status)
             self.write()
 
     def _settle(self, cell: Cell, reason: str, status: int | None = None) -> None:
@@ -182,6 +181,8 @@ class _Grid:
         self.note(f"{cell.name}: {_outcome(self.folder, cell, state)}")
 
     def _last_word(self, cell: Cell, job: Job, status: int) -> str:
+        if status < 0:
+            return f"Its process was ended by {signal.Signals(-status).name}."
         with open(self.folder.log(cell), encoding="utf-8", errors="replace") as file:
             file.seek(job.said)
             said = [line.strip() for line in file.read().splitlines() if line.strip()]
@@ -206,8 +207,8 @@ def misfit(zoo: Zoo, cell: Cell) -> str:
     """Why the parts of a cell do not fit together; empty where they do."""
     try:
         assemble(cell.recipe, zoo, torch.device("cpu"))
-    except GanzooError as error:
-        return str(error)
+    except RAISED as error:
+        return words(error)
     return ""
 
 
@@ -216,8 +217,8 @@ def unscorable(zoo: Zoo, cell: Cell) -> str:
     recipe, protocol = cell.recipe, Protocol.named(cell.recipe.protocol)
     try:
         Scorer(zoo, cell.data, recipe.evaluators, torch.device("cpu"), protocol, recipe.score_samples or None)
-    except GanzooError as error:
-        return str(error)
+    except RAISED as error:
+        return words(error)
     return ""
 
 

@@ -231,6 +231,8 @@ def _verify(table: Path, out: Path, device: str, as_json: bool, **how: Any) -> N
     from ganzoo.benchmark import verify
     from ganzoo.zoo import zoo
 
+    if out.resolve() == table.resolve().parent:
+        raise UsageError(f"--out {out} holds the cells of the table, which would not be played again: name another.")
     old = verify.read_table(table)
     cells = verify.cells_of(zoo(), old, table)
     found = verify.verdicts(old, _played(cells, out, device, **how))
