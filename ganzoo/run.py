@@ -164,14 +164,14 @@ class Run:
 
     # --- what happened ------------------------------------------------------------------------------------------
 
-    def append(self, name: str, line: Mapping[str, Any]) -> None:
-        """Append one JSON line to `name` (stats.jsonl, scores.jsonl)."""
+    def append(self, name: str, *lines: Mapping[str, Any]) -> None:
+        """Append JSON lines to `name` (stats.jsonl, scores.jsonl), in one write: all of them or, mostly, none."""
         with open(self.path / name, "a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read() != b"\n":  # a crash left a torn line
                     file.write(b"\n")
-            file.write(json.dumps(line).encode() + b"\n")
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def sync(self, name: str) -> None:
         """Make what was appended to `name` survive a power cut, and `name` itself."""

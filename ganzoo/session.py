@@ -221,8 +221,7 @@ class Session:
             return  # a signal: the score is made when the run is resumed
         finally:
             self.scoring_seconds += time.perf_counter() - started
-        for line in lines:
-            self.run.append("scores.jsonl", line)
+        self.run.append("scores.jsonl", *lines)
         self.observers.tell("on_score", run=self.run, moment=moment, scores=lines)
         if not self.clock.done:
             self.save_checkpoint()  # what was scored lies on disk: it can be scored again, and gone back to

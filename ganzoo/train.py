@@ -136,7 +136,12 @@ def resume(
         saved = checkpoint.load_latest(path / "checkpoints")
         clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         clock.step = saved.meta["step"] if saved else 0
-        broken_off = bool(run.recipe.evaluators) and not run.scored_at(clock.step)  # by a signal, in the last score
+        if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
+            raise GanzooError(  # one may be older than the first checkpoint; to begin anew would remove them all
+                f"{path} has generators and no checkpoint to go on from: put its folder checkpoints back."
+            )
+        at_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
+        broken_off = at_end and not run.scored_at(clock.step)  # by a signal, in the last score
         if clock.done and not broken_off:
             played = clock.length
             raise UsageError(

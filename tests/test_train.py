@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -419,6 +420,25 @@ def test_a_run_is_resumed_by_one_process_only(tmp_path):
     writer.close()
     assert files(out) == before
     play_on(out, 8)
+
+
+def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
+    out = play(tmp_path / "a", 8, checkpoint_every="4 steps")
+    shutil.rmtree(out / "checkpoints")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(GanzooError, match="has generators and no checkpoint to go on from"):
+        play_on(out, 12)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
+    scored = {"evaluators": f"{tiny.__file__}:Brightness", "score_every": "5 steps", "score_samples": 20}
+    out = play(tmp_path / "a", 4, **scored)
+    with pytest.raises(UsageError, match="has already played its 3 steps"):
+        play_on(out, 3)
+    with (out / "scores.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n7\n")
+    play_on(out, 5)
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
