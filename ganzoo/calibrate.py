@@ -195,6 +195,8 @@ def _foreign(zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None) -> 
         return None
     ours, theirs = scale.pool.spec, found.spec
     if str(ours) != str(theirs):
+        if other is None:
+            return None
         raise UsageError(f"--other {choice} has images of {theirs}, and {dataset} of {ours}: name one of that shape.")
     return Condition("other dataset", str(choice), choose(found, scale.count))
 
@@ -211,8 +213,9 @@ class _offline:
             os.environ["GANZOO_OFFLINE"] = "1"
 
     def __exit__(self, *error: object) -> None:
-        if self.wanted and self.before is None:
-            del os.environ["GANZOO_OFFLINE"]
+        os.environ.pop("GANZOO_OFFLINE", None)
+        if self.before is not None:
+            os.environ["GANZOO_OFFLINE"] = self.before
 
 
 # --- what is known already --------------------------------------------------------------------------------------------

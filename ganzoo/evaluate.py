@@ -26,7 +26,7 @@ def evaluate(
     device: torch.device,
     evaluators: Sequence[Choice] = (),
     samples: int | None = None,
-    protocol: str = "default",
+    protocol: str | None = None,
     seed: int = 0,
     at: int | str | None = None,
     changed_code: bool = False,
@@ -34,7 +34,8 @@ def evaluate(
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
-    scores.jsonl and returned. Without `evaluators` it is those of the run's recipe, or the domain's Fréchet distance.
+    scores.jsonl and returned. What is not given is as in the run's recipe: evaluators (the domain's Fréchet distance
+    where it has none), protocol and number of fakes.
     Raises GanzooError where a score would mean nothing; the run itself is never touched.
     """
     trained = open_trained(path, zoo, device, at, changed_code)
@@ -43,6 +44,8 @@ def evaluate(
     chosen = tuple(evaluators) or recipe.evaluators or DEFAULT_EVALUATORS
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
+    if protocol is None:
+        protocol, samples = recipe.protocol, samples or recipe.score_samples or None
     scorer = Scorer(
         zoo,
         recipe.dataset,

@@ -13,15 +13,11 @@ checkpoints/      the whole state, the last two
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
-import socket
-import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,7 @@ from ganzoo import checkpoint
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import Moment
 from ganzoo.contract.recipe import Amount, Choice, Recipe
+from ganzoo.lock import Lock, alone
 
 
 class Run:
@@ -39,8 +36,12 @@ class Run:
         self.recipe = recipe
         self.writes = writes
         self.begun = False  # whether this process has played a step of it
-        self._mine = ""  # what the lock says while it is this run's
-        self.taken_over = False  # whether a process that is gone had left its lock here
+        self._lock: Lock | None = None
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether a process that is gone had left its lock here."""
+        return self._lock is not None and self._lock.taken_over
 
     # --- making and opening -------------------------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ class Run:
         run = cls(path, recipe, writes=True)
         try:
             checkpoint.make_directory(path)
-            run._lock()
+            run._lock = Lock(path)
             run._write_json("environment.json", environment)
             run._write_json("recipe.json", recipe.to_dict())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
@@ -69,8 +70,11 @@ class Run:
                 f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
             )
         # what a process leaves that was killed before its run was there is nobody's
-        ours = ("lock", "environment.json", ".environment.json.", ".recipe.json.")
-        if path.is_dir() and not all(child.name.startswith(ours) for child in path.iterdir()):
+        halves = (".environment.json.", ".recipe.json.")
+        names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        if strange := [name for name in names if name != "lock" and not name.startswith(halves)]:
+            if strange == ["environment.json"] and "lock" in names:
+                return
             raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
 
     def discard(self) -> None:
@@ -98,7 +102,7 @@ class Run:
         _refuse_code_within(path, recipe)
         run = cls(path, recipe, writes)
         if writes:
-            run._lock()
+            run._lock = Lock(path)
         return run
 
     def lengthen(self, length: Amount) -> None:
@@ -118,55 +122,16 @@ class Run:
             raise GanzooError(f"{path} is damaged or missing: {error}.") from None
         return facts
 
-    # --- one run, one writer ------------------------------------------------------------------------------------
-
-    def _lock(self) -> None:
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
-        mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
-        path = self.path / "lock"
-        text = json.dumps({**mine, "token": uuid.uuid4().hex})
-        with _alone(self.path):
-            if path.exists():
-                self._refuse_living_owner(path)
-                path.unlink(missing_ok=True)
-                self.taken_over = True
-            try:
-                with open(path, "x", encoding="utf-8") as file:
-                    file.write(text)
-            except FileExistsError:
-                raise GanzooError(f"{self.path} is being taken by another process; try again.") from None
-        self._mine = text
-
-    def _refuse_living_owner(self, path: Path) -> None:
-        try:
-            owner = checkpoint.parse_json(path.read_bytes())
-            pid, host, start = int(owner["pid"]), owner["host"], owner["start"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # half-written by a process that died
-        since = f", since {owner['since']}" if owner.get("since") else ""
-        if host != socket.gethostname():
-            raise GanzooError(
-                f"{self.path} is written by process {pid} on {host}{since}; if that one is gone, remove {path} and try "
-                f"again."
-            )
-        # process numbers and starts are counted anew in every boot
-        if owner.get("boot") in (None, _boot()) and start is not None and _process_start(pid) == start:
-            here = f" ({host}{since})" if since else ""
-            raise GanzooError(
-                f"{self.path} is being written by process {pid} on this machine{here}; stop that one first."
-            )
-
     def close(self) -> None:
         """Let others write here, unless one of them does already."""
-        path = self.path / "lock"
-        if self._mine and path.is_file() and path.read_text(encoding="utf-8") == self._mine:
-            path.unlink()
+        if self._lock is not None:
+            self._lock.release()
 
     # --- what happened ------------------------------------------------------------------------------------------
 
     def append(self, name: str, *lines: Mapping[str, Any]) -> None:
         """Append JSON lines to `name` (stats.jsonl, scores.jsonl), in one write: all of them or, mostly, none."""
-        with open(self.path / name, "a+b") as file:
+        with alone(self.path), open(self.path / name, "a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read() != b"\n":  # a crash left a torn line
@@ -187,16 +152,8 @@ class Run:
     def cut_back(self, moment: Moment) -> None:
         """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted."""
         for name in ("stats.jsonl", "scores.jsonl"):
-            path = self.path / name
-            lines = list(_json_lines(path))
-            kept = [
-                line
-                for line in lines
-                if (name == "scores.jsonl" and not line.get("training"))  # scored by hand: not to be taken back
-                or (line["step"] <= moment.step and not line.get("partial"))
-            ]
-            if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
-                checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            with alone(self.path):  # somebody may be scoring by hand
+                self._cut_back_lines(name, moment)
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
                 if file.stem.isdecimal() and int(file.stem) > moment.images:
@@ -205,16 +162,31 @@ class Run:
             for file in self.path.glob(halves):  # of writes that a crash broke off
                 file.unlink()
 
-    def scored_at(self, step: int) -> bool:
-        """Whether the training has scored the generator of this step."""
-        return any(line.get("training") and line["step"] == step for line in self.lines("scores.jsonl"))
+    def _cut_back_lines(self, name: str, moment: Moment) -> None:
+        path = self.path / name
+        lines = list(_json_lines(path))
+        kept = [
+            line
+            for line in lines
+            if (name == "scores.jsonl" and not line.get("training"))  # scored by hand: not to be taken back
+            or (line["step"] <= moment.step and not line.get("partial"))
+        ]
+        if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
+            checkpoint.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
-    def best(self) -> dict[str, Any] | None:
+    def scored_at(self, step: int) -> set[str]:
+        """The scores that the training has given the generator of this step."""
+        lines = [line for line in self.lines("scores.jsonl") if line.get("training") and line["step"] == step]
+        return {line["score"] for line in lines if "score" in line}
+
+    def best(self, partial: bool = True) -> dict[str, Any] | None:
         """The best line of scores.jsonl among those made while training, by the recipe's `best_by`; None without one.
 
-        Only numbers measured alike are compared: those like the last one.
+        Only numbers measured alike are compared: those like the last one. Without `partial`, the score of the end,
+        which a longer run would take back, is left out.
         """
         lines = [line for line in self.lines("scores.jsonl") if line.get("training") and _is_score(line)]
+        lines = [line for line in lines if partial or not line.get("partial")]
         name = self.recipe.best_by or (lines[0]["score"] if lines else "")
         lines = [line for line in lines if line["score"] == name]
         alike = [line for line in lines if line["card"]["digest"] == lines[-1]["card"]["digest"]]
@@ -296,37 +268,3 @@ def _refuse_code_within(path: Path, recipe: Recipe) -> None:
                     f"{path / 'recipe.json'} names code that lies in the run itself, {file.name}: read it, and if you "
                     f"trust it, move it elsewhere and name its new place there."
                 )
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Be the only process that looks at a lock in `path` and takes it, where the file system can tell."""
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)
-
-
-def _boot() -> str | None:
-    """A token that tells one life of this machine from the next; None where it has none to show."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-
-
-def _process_start(pid: int) -> str | None:
-    """A token that tells one life of a process number from the next; None where no such process lives."""
-    try:
-        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else facts[18]  # dead, and not yet waited for by its parent
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return None
-    return "alive"  # no /proc here: a living process of that number counts as the owner

@@ -115,9 +115,10 @@ class Scorer:
         Raises GanzooError where a score would mean nothing, and Abandoned once `stopped` says so.
         """
         started = time.perf_counter()
-        with seeds.aside(self.seed, "evaluate"):
+        with seeds.aside(0, "reals"):  # what is kept of them must not depend on the seed of the latents
             for group in self.groups:
                 group.take_in_reals(self.reals, self.held_out, stopped)
+        with seeds.aside(self.seed, "evaluate"):
             count = self._take_in_fakes(until(stopped, fakes))
             found = []
             for group in self.groups:

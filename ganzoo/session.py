@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,7 +100,8 @@ class Session:
     def owes_score(self) -> bool:
         """Whether a score is due at this moment that is not written down: it was broken off."""
         due = self.clock.step and (self.clock.done or any(map(self.clock.crossed, self._score_every)))
-        return self.scorer is not None and bool(due) and not self.run.scored_at(self.clock.step)
+        names = set(self.scorer.names) if self.scorer is not None else set()
+        return bool(due) and not names <= self.run.scored_at(self.clock.step)
 
     def play(self, stop: Signals) -> None:
         """The loop: steps until the clock has run out, chores between them."""
@@ -221,7 +222,8 @@ class Session:
             return  # a signal: the score is made when the run is resumed
         finally:
             self.scoring_seconds += time.perf_counter() - started
-        self.run.append("scores.jsonl", *lines)
+        made = self.run.scored_at(moment.step)  # where a full disk or a power cut left half of them
+        self.run.append("scores.jsonl", *(line for line in lines if line["score"] not in made))
         self.observers.tell("on_score", run=self.run, moment=moment, scores=lines)
         if not self.clock.done:
             self.save_checkpoint()  # what was scored lies on disk: it can be scored again, and gone back to
@@ -241,8 +243,7 @@ class Session:
             "ticked_images": self._ticked[0],
             "ticked_seconds": self._ticked[1],
         }
-        state = {name: value.detach().to("cpu", copy=True) for name, value in self.table.game.state().items()}
-        return state, meta
+        return _on_host(self.table.game.state()), meta
 
     def _commit(self, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Have a state written beside the training."""
@@ -255,11 +256,9 @@ class Session:
             self._diverged()
         game, moment, run = self.table.game, self.clock.moment, self.run
         self._saved_step = moment.step
-        network = {
-            name: value.detach().to("cpu", copy=True) for name, value in game.average.network.state_dict().items()
-        }
-        best = run.best()
-        spared = {f"{best['images']:09d}"} if best else set()
+        network = _on_host(game.average.network.state_dict())
+        # a longer run takes back the score of its end, and then another one is the best
+        spared = {f"{best['images']:09d}" for best in (run.best(), run.best(partial=False)) if best}
 
         def write() -> Path:
             # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
@@ -285,6 +284,7 @@ class Session:
 
     def _diverged(self) -> NoReturn:
         """Find the first bad step by playing again from the last good state, write it down, and end the run."""
+        self._writer.settle()
         state, meta = self._good
         last = self.clock.step
         found = first_bad_step(self.table.game, self.table.feed, self.table.recipe.seed, state, meta["step"], last)
@@ -302,3 +302,8 @@ class Session:
             f"{self.run.path / 'diagnosis.json'} says more, and `{command}` plays that step again. Train anew with a "
             f"lower learning rate, or with a penalty, --loss nonsaturating --loss r1."
         )
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that no step changes."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}

@@ -15,11 +15,12 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
+import click
 import pluggy
 
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
-from ganzoo.contract.options import resolve
+from ganzoo.contract.options import options_of, resolve
 from ganzoo.contract.recipe import Choice
 from ganzoo.loading import (
     RAISED,
@@ -198,7 +199,11 @@ class Zoo:
         if choice.is_location:
             path, _, attribute = name.rpartition(":")
             name = f"{Path(path).expanduser().resolve()}:{attribute}"
-        return Choice(name, self.options(kind, choice))
+        options = self.options(kind, choice)
+        for option in options_of(self.load(kind, choice)).values():
+            if isinstance(option.type, click.Path) and options.get(option.name):
+                options[option.name] = str(Path(options[option.name]).expanduser().resolve())
+        return Choice(name, options)
 
     def options(self, kind: str, choice: Choice) -> dict[str, Any]:
         """All options of a chosen part. Raises UsageError for one it does not have or a value it does not take."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ganzoo.cli import cli
+from ganzoo.cli import _COMMANDS, cli
 from ganzoo.contract.recipe import Recipe
 
 TINY = ["-o", "width=4", "--batch-size", "8", "--steps", "4", "--tick-every", "2", "--samples-every", "2", "-q"]
@@ -38,9 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "resume", "sample", "evaluate", "list", "show", "plugins", "data", "demo", "doctor"]
-)
+@pytest.mark.parametrize("command", list(_COMMANDS))
 def test_every_command_has_help(command: str) -> None:
     result = ganzoo(command, "--help")
     assert result.exit_code == 0

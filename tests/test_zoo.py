@@ -347,7 +347,9 @@ def test_a_constructor_that_breaks_the_contract_is_named(shelf, signature):
     body = f"    def __init__(self, {signature}): super().__init__()\n    def forward(self, images): return images\n"
     module = shelf.module(head + body)
     shelf.install("extra", {"ganzoo.augmentations": {"odd": f"{module}:Odd"}})
-    with pytest.raises(GanzooError, match=r"^Augmentation extra/odd 1\.0 breaks the contract: .*(weight|Missing).*line 3"):
+    with pytest.raises(
+        GanzooError, match=r"^Augmentation extra/odd 1\.0 breaks the contract: .*(weight|Missing).*line 3"
+    ):
         shelf.zoo().options("augmentations", Choice("odd"))
 
 

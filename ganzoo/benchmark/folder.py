@@ -122,7 +122,10 @@ class Folder:
         done = _read(self.desk(cell) / "done.json")
         if "step" not in done or not (self.run(cell) / "recipe.json").is_file():
             return None
-        run = Run.open(self.run(cell))
+        try:
+            run = Run.open(self.run(cell))
+        except GanzooError:
+            return None  # damaged: the cell will say so by itself
         lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] <= done["step"]]
         last = {line["score"]: line for line in lines if line["step"] == done["step"]}
         stats = [line for line in run.lines("stats.jsonl") if line["step"] <= done["step"]]

@@ -15,13 +15,14 @@ from ganzoo.cli.common import (
     device_option,
     inception_weights_option,
     json_option,
+    length_of,
     note,
     print_json,
     print_table,
 )
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.protocol import PROTOCOLS
-from ganzoo.contract.recipe import PRECISIONS, Amount, Choice
+from ganzoo.contract.recipe import PRECISIONS, Choice
 
 if TYPE_CHECKING:
     from ganzoo.benchmark.grid import Cell
@@ -33,13 +34,6 @@ _NARROW = 6
 
 def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
     return click.option(flag, kind, multiple=True, type=Part(kind), metavar="SPEC", help=what)
-
-
-def _length(epochs: str | None, images: str | None, steps: str | None) -> Amount | None:
-    given = [(text, unit) for text, unit in ((epochs, "epochs"), (images, "images"), (steps, "steps")) if text]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
-    return Amount.parse(*given[0]) if given else None
 
 
 @click.command()
@@ -116,7 +110,7 @@ def benchmark(
     """
     fields = {name: value for name, value in changes.items() if value is not None}
     fields |= {"score_samples": samples} if samples else {}
-    fields |= {"length": length} if (length := _length(epochs, images, steps)) else {}
+    fields |= {"length": length} if (length := length_of(epochs, images, steps)) else {}
     how = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale}
     if table is not None:
         if architectures or datasets or evaluators or fields or recipe or dry_run:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ganzoo.contract.errors import UsageError
-from ganzoo.contract.recipe import Choice
+from ganzoo.contract.recipe import Amount, Choice
 
 if TYPE_CHECKING:
     import torch
@@ -145,6 +145,14 @@ def device_named(name: str) -> torch.device:
     from ganzoo.assembly import find_device
 
     return find_device(name)
+
+
+def length_of(epochs: str | None, images: str | None, steps: str | None) -> Amount | None:
+    """The length that --epochs, --images or --steps gives; None without one. Raises UsageError for two of them."""
+    given = [(text, unit) for text, unit in ((epochs, "epochs"), (images, "images"), (steps, "steps")) if text]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
+    return Amount.parse(*given[0]) if given else None
 
 
 def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:

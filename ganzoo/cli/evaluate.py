@@ -40,9 +40,7 @@ from ganzoo.contract.recipe import Choice
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS)),
-    default="default",
-    show_default=True,
-    help="How many fakes against which reals, and how images are resized.",
+    help="How many fakes against which reals, and how images are resized.  [default: that of the run]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
@@ -58,7 +56,7 @@ def evaluate(
     run: Path | None,
     evaluators: tuple[Choice, ...],
     samples: int | None,
-    protocol: str,
+    protocol: str | None,
     seed: int,
     at: int | str | None,
     dataset: Choice | None,
@@ -85,7 +83,7 @@ def evaluate(
     if dataset is not None:
         if run is not None or at is not None:
             raise UsageError("--calibrate scores real images: leave RUN and --at out, or --calibrate.")
-        return _calibrate(dataset, evaluators, samples, protocol, other, out, device, as_json)
+        return _calibrate(dataset, evaluators, samples, protocol or "default", other, out, device, as_json)
     if other is not None or out is not None:
         raise UsageError("--other and -o belong to --calibrate DATASET.")
     if run is None:

@@ -64,8 +64,8 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
       ganzoo show dcgan-tutorial
       ganzoo show ./my_gan.py:MyGAN
     """
-    from ganzoo.describe import describe
     from ganzoo.contract.images import ImageSpec
+    from ganzoo.describe import describe
     from ganzoo.zoo import zoo
 
     choice = Choice.parse(name)

@@ -16,6 +16,7 @@ from ganzoo.cli.common import (
     device_option,
     inception_weights_option,
     json_option,
+    length_of,
     note,
     pairs,
     print_json,
@@ -42,13 +43,6 @@ def _talk_options(command: _Command) -> _Command:
     )
     command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
-
-
-def _length(epochs: str | None, images: str | None, steps: str | None) -> Amount | None:
-    given = [(text, unit) for text, unit in ((epochs, "epochs"), (images, "images"), (steps, "steps")) if text]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
-    return Amount.parse(*given[0]) if given else None
 
 
 def _watching(quiet: bool, verbose: bool) -> dict[str, object]:
@@ -190,7 +184,9 @@ def train(
         given["generator_optimizer"] = generator_optimizer
     if discriminator_optimizer and discriminator_optimizer != "shared":
         given["discriminator_optimizer"] = Choice.parse(discriminator_optimizer)
-    chosen = _plan(given, options, recipe, _length(epochs, images, steps), discriminator_optimizer == "shared", changes)
+    chosen = _plan(
+        given, options, recipe, length_of(epochs, images, steps), discriminator_optimizer == "shared", changes
+    )
     if dry_run:
         print_json(chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)
         return
@@ -259,7 +255,7 @@ def resume(
     from ganzoo.train import resume as play_on
     from ganzoo.zoo import zoo
 
-    length = _length(epochs, images, steps)
+    length = length_of(epochs, images, steps)
     watching = _watching(quiet, verbose)
     resumed, moment = play_on(
         run, zoo(), device, length, changed_code, watching=watching, note=note, capture=not no_capture

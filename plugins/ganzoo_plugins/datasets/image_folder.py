@@ -43,7 +43,7 @@ class ImageFolder(ganzoo.Dataset):
         self,
         *,
         split: Split = "train",
-        path: Annotated[str, "the folder"] = "",
+        path: Annotated[str, click.Path(), "the folder"] = "",
         size: Annotated[int, click.IntRange(min=0), "height and width; 0 if all have one size, to keep it"] = 64,
         channels: Annotated[Literal[1, 3], "1 for grey, 3 for colour"] = 3,
         crop: Annotated[bool, "cut out the central square before resizing, rather than distort"] = True,
