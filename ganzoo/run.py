@@ -73,7 +73,7 @@ class Run:
         halves = (".environment.json.", ".recipe.json.")
         names = [child.name for child in path.iterdir()] if path.is_dir() else []
         if strange := [name for name in names if name != "lock" and not name.startswith(halves)]:
-            if strange == ["environment.json"] and "lock" in names:
+            if strange == ["environment.json"] and _is_environment(path / "environment.json"):
                 return
             raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
 
@@ -241,6 +241,15 @@ def _is_score(line: Mapping[str, Any]) -> bool:
     kinds = {"score": str, "value": int | float, "better": str, "card": dict}
     whole = all(isinstance(line.get(name), kind) for name, kind in kinds.items())
     return whole and "digest" in line["card"] and isinstance(line.get("images", 0), int)
+
+
+def _is_environment(path: Path) -> bool:
+    """Whether this is what a run writes down of its environment, and not a file of somebody's own."""
+    try:
+        _check_environment(checkpoint.parse_json(path.read_bytes()))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return True
 
 
 def _check_environment(facts: Mapping[str, Any]) -> None:

@@ -281,3 +281,23 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
     shutil.rmtree(run.path / "samples")
     run.cut_back(Moment(0, 0, 0.0))
     assert run.lines("stats.jsonl") == []
+
+
+def test_what_a_killed_process_leaves_is_not_in_the_way_and_what_is_somebodys_is(tmp_path):
+    facts = {"device": "cpu", "images": {"channels": 1, "height": 8, "width": 8, "classes": 10}}
+    ours = json.dumps({**facts, "class_names": [], "versions": {}})
+    for name, text, taken in (
+        ("lock", "{}", False),
+        (".recipe.json.5c1e", "", False),
+        ("environment.json", ours, False),
+        ("environment.json", '{"mine": 1}', True),
+        ("lockfile.txt", "mine", True),
+    ):
+        folder = tmp_path / f"{name}-{taken}"
+        folder.mkdir()
+        (folder / name).write_text(text)
+        if taken:
+            with pytest.raises(UsageError, match="is not empty and holds no run"):
+                Run.refuse_taken(folder)
+        else:
+            Run.refuse_taken(folder)
