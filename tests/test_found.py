@@ -190,14 +190,16 @@ def test_two_writers_without_a_lock_leave_whole_checkpoints(tmp_path: Path) -> N
     writers = [threading.Thread(target=write, args=(owner,)) for owner in (1, 2)]
     for writer in writers:
         writer.start()
-    seen = 0
+
+    def check(path: Path) -> int:
+        tensors, meta = checkpoint.load(path)
+        assert tensors["owner"] == meta["owner"]
+        assert torch.equal(tensors["weight"], torch.full((1000,), float(meta["step"])))
+        return int(meta["step"])
+
     while any(writer.is_alive() for writer in writers):
         for path in list(tmp_path.glob("[0-9]*")):
             with contextlib.suppress(GanzooError):  # pruned meanwhile
-                tensors, meta = checkpoint.load(path)
-                assert tensors["owner"] == meta["owner"]
-                assert torch.equal(tensors["weight"], torch.full((1000,), float(meta["step"])))
-                seen += 1
-    assert seen
+                check(path)
     kept = [path for path in tmp_path.iterdir() if path.name.isdigit()]
-    assert [checkpoint.load(path)[1]["step"] for path in sorted(kept)][-1] == 39
+    assert max(check(path) for path in kept) == 39
