@@ -139,6 +139,8 @@ class Zoo:
         return matches[0]
 
     def _miss(self, kind: str, name: str) -> str:
+        if name.endswith(".py"):
+            return f"{name!r} is a file: a part in it is named by its class, {name}:Class."
         names = self.names(kind)
         others = [other for other in KINDS if other != kind and name in self.names(other)]
         hint = did_you_mean(name, names)

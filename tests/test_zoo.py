@@ -411,3 +411,10 @@ def test_a_bad_location_is_refused_and_can_be_mended(shelf, text, attribute, cau
     if "cannot be loaded" in cause:
         file.write_text(LOSS)
         assert zoo.load("losses", Choice(f"{file}:Quadratic")).__name__ == "Quadratic"
+
+
+def test_a_file_without_a_class_is_told_apart_from_a_misspelt_name():
+    with pytest.raises(
+        UsageError, match=r"'\./mine\.py' is a file: a part in it is named by its class, \./mine\.py:Class"
+    ):
+        Zoo().find("architectures", "./mine.py")
