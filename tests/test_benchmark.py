@@ -176,6 +176,24 @@ def test_numbers_of_unlike_cards_are_never_averaged(copy: Path) -> None:
     assert len(split) == 2
 
 
+def test_the_floor_of_other_images_is_not_put_beside_a_number(copy: Path) -> None:
+    folder = Folder(copy)
+    first = next(cell for cell in cells() if cell.architecture == TINY and cell.recipe.seed == 0)
+    path = folder.run(first) / "scores.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    reals = lines[0]["card"]["measure"]["reals"]["sha256"]
+    for line in lines:  # as if the folder had held other images then
+        line["card"]["measure"]["reals"]["sha256"] = "0" * 64
+        line["card"]["digest"] = "ffff"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kept = {"floor": {"brightness": 0.5}, "floor_images": {"brightness": 20}, "calibration": {}}
+    known = {cell.dataset: {**kept, "reals": {"brightness": reals}} for cell in cells()}
+    found = [row for row in table.rows_of(cells(), folder, known) if row["score"] == "brightness"]
+    floors = {(row["architecture"] == TINY, tuple(row["finished"])): row["floor"] for row in found}
+    assert floors[True, (0,)] is None
+    assert floors[True, (1,)] == floors[False, (0, 1)] == 0.5
+
+
 def test_near_means_are_not_told_apart() -> None:
     def row(name: str, mean: float, interval: list[float] | None = None) -> dict[str, Any]:
         return {"architecture": name, "mean": mean, "interval": interval}

@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "replay": FLOOR_1 | {"engine", "zoo", "run", "assembly", "diagnosis"},
     "train": FLOOR_1 | {"rehearsal", "engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
     # its cells are trainings, its floors are calibrations
-    "benchmark": FLOOR_1 | {"engine", "loading", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
+    "benchmark": FLOOR_1
+    | {"engine", "feature_pass", "loading", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
     "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},
     "describe": {"contract", "zoo"},
     "cli": FLOOR_1 | VERBS | {"describe", "zoo", "run", "assembly", "engine", "testing", "damage", "scale"},

@@ -9,12 +9,13 @@ from ganzoo.assembly import find_device
 from ganzoo.benchmark.grid import Cell
 from ganzoo.calibrate import calibrate, floor
 from ganzoo.contract.protocol import Protocol
+from ganzoo.feature_pass import Reals
 from ganzoo.loading import RAISED, words
 from ganzoo.zoo import Zoo
 
-#: by score: its floor and of how many images, and its scale where that was asked for
+#: by score: its floor and of how many images, its scale where that was asked for, and the sha256 of the reals of both
 Known = Mapping[str, Mapping[str, Any]]
-NOTHING: Known = {"floor": {}, "floor_images": {}, "calibration": {}}
+NOTHING: Known = {"floor": {}, "floor_images": {}, "calibration": {}, "reals": {}}
 
 
 def measured(zoo: Zoo, cell: Cell, device: str, scale: bool, note: Callable[[str], None]) -> Known:
@@ -23,6 +24,7 @@ def measured(zoo: Zoo, cell: Cell, device: str, scale: bool, note: Callable[[str
     asked = zoo, cell.data, recipe.evaluators, find_device(device), protocol
     samples = recipe.score_samples or None
     try:
+        reals = Reals(zoo, cell.data, protocol.split).facts["sha256"]
         others = len(zoo.build("datasets", cell.data, split="test" if protocol.split == "train" else "train"))
         floors = floor(*asked, samples)
         fitting = samples if samples and samples <= others else None  # None: as many as there are
@@ -35,4 +37,5 @@ def measured(zoo: Zoo, cell: Cell, device: str, scale: bool, note: Callable[[str
     for row in rows:
         scales.setdefault(row["score"], []).append({name: row[name] for name in kept})
     count = min(samples or protocol.samples, others)
-    return {"floor": floors, "floor_images": dict.fromkeys(floors, count), "calibration": scales}
+    counts, these = dict.fromkeys(floors, count), dict.fromkeys(floors, reals)
+    return {"floor": floors, "floor_images": counts, "calibration": scales, "reals": these}

@@ -45,10 +45,18 @@ def rows_of(cells: Sequence[Cell], folder: Folder, known: Mapping[str, Known]) -
                 row: Row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
                 row |= {"better": better, **_numbers(score, alike), "failures": len(failed)}
                 row |= {"reasons": dict(sorted(failed.items())), "note": note}
-                row |= {name: values.get(score) for name, values in known.get(dataset, NOTHING).items()}
+                row |= _real_images(known.get(dataset, NOTHING), score, alike)
                 row |= _circumstances(members[0], score, alike)
                 found.append(((datasets.index(dataset), rank), row))
     return [row for _, row in sorted(found, key=lambda item: item[0])]  # stable: architectures as asked for
+
+
+def _real_images(known: Known, score: str, results: Sequence[Result]) -> Row:
+    """Floor and scale of a row; none beside numbers that were measured against other reals than those."""
+    found = {name: values.get(score) for name, values in known.items()}
+    reals = found.pop("reals")
+    theirs = {result.last[score]["card"]["measure"]["reals"]["sha256"] for result in results}
+    return found if theirs <= {reals} else dict.fromkeys(found)
 
 
 def _apart(results: Sequence[Result], score: str) -> list[list[Result]]:
