@@ -237,11 +237,6 @@ class Trained:
     images_seen: int
     device: torch.device
 
-    @property
-    def weights(self) -> str:
-        """Whether these are the moving average of the generator or its raw weights."""
-        return "averaged" if self.run.recipe.average_half_life else "raw"
-
 
 def open_trained(
     path: Path, zoo: Zoo, device: torch.device, at: int | str | None = None, changed_code: bool = False

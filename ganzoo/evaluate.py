@@ -14,7 +14,7 @@ from ganzoo.contract.hooks import Moment
 from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Choice
 from ganzoo.observers import Observers
-from ganzoo.scoring import Scorer, fakes_of
+from ganzoo.scoring import Scorer, fakes_of, subject_of
 from ganzoo.zoo import Zoo
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
@@ -56,7 +56,7 @@ def evaluate(
         seed,
         conditional=trained.architecture.conditional,
     )
-    subject = {"weights": trained.weights, "images_seen": trained.images_seen, "training_seed": recipe.seed}
+    subject = subject_of(recipe, trained.images_seen)
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
     moment = _moment(trained)
     when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": False}

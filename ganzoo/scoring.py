@@ -17,7 +17,7 @@ from ganzoo.contract.components import Architecture, Dataset, Extractor
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.protocol import Protocol
-from ganzoo.contract.recipe import Choice
+from ganzoo.contract.recipe import Choice, Recipe
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
 from ganzoo.feature_pass import Group, Images, Member, Reals, last_part, until, versions
@@ -168,6 +168,12 @@ class Scorer:
             "seconds": seconds,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
+    """What is scored, for the card: which weights of which training."""
+    weights = "averaged" if recipe.average_half_life else "raw"
+    return {"weights": weights, "images_seen": images_seen, "training_seed": recipe.seed}
 
 
 def fakes_of(

@@ -24,7 +24,7 @@ from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
 from ganzoo.feature_pass import Abandoned
 from ganzoo.observers import Observers
 from ganzoo.run import Run
-from ganzoo.scoring import Scorer, fakes_of
+from ganzoo.scoring import Scorer, fakes_of, subject_of
 from ganzoo.signals import Signals
 from ganzoo.watch import Watch
 from ganzoo.writer import Writer
@@ -206,14 +206,9 @@ class Session:
         if self.scorer is None:
             return
         started, game, recipe, moment = time.perf_counter(), self.table.game, self.table.recipe, self.clock.moment
-        subject = {
-            "weights": "averaged" if recipe.average_half_life else "raw",
-            "images_seen": moment.images,
-            "training_seed": recipe.seed,
-        }
-        fakes = fakes_of(
-            game.average.network, game.architecture, game.images, self.scorer.samples, game.device, self.scorer.seed
-        )
+        network, samples = game.average.network, self.scorer.samples
+        fakes = fakes_of(network, game.architecture, game.images, samples, game.device, self.scorer.seed)
+        subject = subject_of(recipe, moment.images)
         when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": True}
         when |= {"partial": True} if partial else {}
         try:
