@@ -1,0 +1,106 @@
+"""What all benchmarks share: variants timed in turn within one process, the machine they ran on, a table and a file."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "numpy")
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where and with what the numbers were made."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "allocator": allocator(),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
+        **({"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if cuda else {}),
+    }
+
+
+def cpu_name() -> str:
+    """As Linux calls it; elsewhere as Python does."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def allocator() -> str:
+    """What serves this process's memory: the system's, or one that was preloaded."""
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    return next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in preloaded), "system")
+
+
+def interleaved(
+    variants: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of one call of each variant, once a round, one variant after the other: a noisy machine is so to all.
+
+    The order turns by one every round, so that nobody always follows the same one.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    names = list(variants)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            gc.collect()
+            seconds[name].append(timed(variants[name], device))
+    return seconds
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds until all of the work of a call is done."""
+    synchronize(device)
+    since = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - since
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a device that works by itself."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
+    """How many times as long `slow` takes, round by round: median, least and most."""
+    return spread([a / b for a, b in zip(slow, fast, strict=True)])
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=140).print(table)
+
+
+def write(name: str, facts: Mapping[str, Any], folder: Path = RESULTS) -> Path:
+    """Write what was measured beside the other results, and say where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(facts, indent=2) + "\n")
+    print(f"written to {path}")
+    return path
