@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
+from ganzoo_plugins.layers.dropout import Dropout
 
 _Layer = TypeVar("_Layer", nn.Linear, nn.Embedding)
 
@@ -90,7 +91,7 @@ class Generator(nn.Module):
         self.from_labels = _glorot(nn.Embedding(images.classes, 1000))
         self.joint = _glorot(nn.Linear(1200, 1200))
         self.pixels = _glorot(nn.Linear(1200, images.pixels))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """An image of each latent's class."""
@@ -108,7 +109,7 @@ class Discriminator(nn.Module):
         self.from_labels = _glorot(nn.Embedding(images.classes, 50 * 5))
         self.joint = _glorot(nn.Linear(240 + 50, 240 * 4))
         self.logit = _glorot(nn.Linear(240, 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """How real each image looks as one of its class."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
+from ganzoo_plugins.layers.dropout import Dropout
 from ganzoo_plugins.layers.keras import (
     BatchNorm,
     Dense,
@@ -121,7 +122,7 @@ class Generator(nn.Module):
         features = base[0] * base[1] * 8 * width
         self.dense = Dense(latent_dim, features)
         self.bn0 = BatchNorm(features, momentum=0.9, moving_variance="population")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.convt1 = SameConvTranspose2d(8 * width, 4 * width, 5)
         self.bn1 = BatchNorm(4 * width, momentum=0.9, moving_variance=after_convolution)
         self.convt2 = SameConvTranspose2d(4 * width, 2 * width, 5)
@@ -150,7 +151,7 @@ class Discriminator(nn.Module):
         self.conv4 = SameConv2d(8 * width, 16 * width, 5)
         # the third stride rounds up: 7 -> 4
         self.dense = Dense(-(-base[0] // 2) * -(-base[1] // 2) * 16 * width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""

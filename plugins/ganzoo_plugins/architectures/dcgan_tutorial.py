@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
+from ganzoo_plugins.layers.dropout import Dropout
 from ganzoo_plugins.layers.keras import BatchNorm, Dense, SameConv2d, SameConvTranspose2d, flatten, unflatten
 from ganzoo_plugins.layers.sizes import quarter
 
@@ -122,7 +123,7 @@ class Discriminator(nn.Module):
         self.conv1 = SameConv2d(channels, width, 5, stride=2)
         self.conv2 = SameConv2d(width, 2 * width, 5, stride=2)
         self.dense = Dense(base[0] * base[1] * 2 * width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
