@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +59,23 @@ def first_bad_step(game: Game, feed: Feed, seed: int, state: dict[str, Tensor], 
         found = examine(game, batches)
         step += 1
     return {"step": step, "images": feed.images_at(step), **found}
+
+
+def divergence(found: dict[str, Any], noticed: int, run: Path, newest: Path | None) -> tuple[dict[str, Any], str]:
+    """The facts of a training that diverged, for diagnosis.json, and the sentence that ends it.
+
+    `found` is what `first_bad_step` said, `noticed` the step it was noticed at, `newest` the newest checkpoint.
+    """
+    step, bad = found["step"], found["first_bad"]
+    command = f"ganzoo replay {run} --step {step}"
+    what = f"{bad['kind']} of {bad['name']} ({bad['what']}) is {bad['value']}" if bad else "a number is not finite"
+    facts = {**found, "noticed_at_step": noticed}
+    facts |= {"last_good_checkpoint": str(newest) if newest else None, "replay": command}
+    return facts, (
+        f"The training has diverged: {what} in step {step}. The last good checkpoint is kept; {run / 'diagnosis.json'} "
+        f"says more, and `{command}` plays that step again. Train anew with a lower learning rate, or with a penalty, "
+        f"--loss nonsaturating --loss r1."
+    )
 
 
 @contextmanager

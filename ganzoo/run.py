@@ -16,7 +16,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,14 +149,17 @@ class Run:
         """The JSON lines of `name`; a torn one, left by a crash, is passed over."""
         return list(_json_lines(self.path / name))
 
-    def cut_back(self, moment: Moment) -> None:
-        """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted."""
+    def cut_back(self, moment: Moment, undue: Collection[str] = ()) -> None:
+        """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted.
+
+        `undue` are the folders in which the file of this very moment is forgotten as well: only the end made it.
+        """
         for name in ("stats.jsonl", "scores.jsonl"):
             with alone(self.path):  # somebody may be scoring by hand
                 self._cut_back_lines(name, moment)
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
-                if file.stem.isdecimal() and int(file.stem) > moment.images:
+                if file.stem.isdecimal() and int(file.stem) > moment.images - (folder in undue):
                     file.unlink()
         for halves in (".recipe.json.*", ".stats.jsonl.*", ".scores.jsonl.*", "samples/.*", "generators/.*"):
             for file in self.path.glob(halves):  # of writes that a crash broke off

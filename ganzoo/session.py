@@ -15,7 +15,7 @@ from ganzoo import checkpoint, pictures
 from ganzoo.assembly import Table, class_names, short_name
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Amount
-from ganzoo.diagnosis import first_bad_step
+from ganzoo.diagnosis import divergence, first_bad_step
 from ganzoo.engine import ranks
 from ganzoo.engine.clock import Clock
 from ganzoo.engine.game import play
@@ -44,8 +44,11 @@ class Session:
         note: Callable[[str], None],
         capture: bool = True,
         scorer: Scorer | None = None,
+        until: Callable[[list[dict[str, Any]]], bool] | None = None,
     ) -> None:
         self.run, self.table, self.observers, self.note, self.scorer = run, table, observers, note, scorer
+        #: whether the lines of a score end the run, and whether some have
+        self.until, self.reached = until, False
         game, recipe = table.game, table.recipe
         self.clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         self.seconds = 0.0
@@ -54,12 +57,11 @@ class Session:
         self._saved_step = -1
         self._since = time.perf_counter()
         self._ticked = (0, 0.0)
-        rows, columns = recipe.grid_shape
-        self.columns = columns
-        self.fixed_latents = draw_latents(table.architecture, rows * columns, table.device, recipe.seed)
+        rows, self.columns = recipe.grid_shape
+        self.fixed_latents = draw_latents(table.architecture, rows * self.columns, table.device, recipe.seed)
         classes = table.dataset.spec.classes if table.architecture.conditional else 1
         # a conditional grid shows one class a row
-        self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(columns)
+        self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(self.columns)
         self.step = StepGraph(table.device, game.random, capture)
         self._said_eager = False
         self._stop = Signals()
@@ -84,13 +86,10 @@ class Session:
 
     def _cut_back(self) -> None:
         """Leave the files as an uninterrupted run would have them now."""
-        moment, recipe = self.clock.moment, self.table.recipe
-        self.run.cut_back(moment)
-        kept = {"samples": (recipe.samples_every,), "generators": (recipe.checkpoint_every, *self._score_every)}
-        for folder, intervals in kept.items():
-            if not any(map(self.clock.crossed, intervals)):
-                for file in (self.run.path / folder).glob(f"{moment.images:09d}.*"):
-                    file.unlink()
+        recipe = self.table.recipe
+        due = {"samples": (recipe.samples_every,), "generators": (recipe.checkpoint_every, *self._score_every)}
+        undue = [folder for folder, intervals in due.items() if not any(map(self.clock.crossed, intervals))]
+        self.run.cut_back(self.clock.moment, undue)
 
     @property
     def _score_every(self) -> tuple[Amount, ...]:
@@ -103,8 +102,13 @@ class Session:
         names = set(self.scorer.names) if self.scorer is not None else set()
         return bool(due) and not names <= self.run.scored_at(self.clock.step)
 
+    def _over(self) -> bool:
+        """Whether the run has come to its end: all processes agree, and one of them knows the scores."""
+        self.reached = self.until is not None and ranks.any_rank(self.reached)
+        return self.clock.done or self.reached
+
     def play(self, stop: Signals) -> None:
-        """The loop: steps until the clock has run out, chores between them."""
+        """The loop: steps until the clock has run out, or a score was good enough; chores between them."""
         self._stop = stop
         clock, game, feed, recipe = self.clock, self.table.game, self.table.feed, self.table.recipe
         chores = [(recipe.tick_every, self.tick), (recipe.samples_every, self.save_samples)]
@@ -114,7 +118,7 @@ class Session:
             self.save_samples()
         if self.owes_score and not clock.done:
             self.score()
-        while not clock.done and not stop.heard(ranks.highest):
+        while not self._over() and not stop.heard(ranks.highest):
             game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
             batches = feed.fill(clock.step)  # which images: a pure function of the step
             game.advance(clock.images)  # learning rates and other schedules, in place
@@ -141,7 +145,7 @@ class Session:
         a longer run would take back must not be in it.
         """
         state = self._snapshot()
-        if self.clock.done:
+        if self.clock.done or self.reached:
             if not self.clock.crossed(self.table.recipe.tick_every):
                 self.tick(partial=True)
             if not self.clock.crossed(self.table.recipe.samples_every):
@@ -212,11 +216,14 @@ class Session:
         when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": True}
         when |= {"partial": True} if partial else {}
         try:
-            lines = [{**line, **when} for line in self.scorer.score(fakes, subject, lambda: bool(self._stop.number))]
+            lines = self.scorer.score(fakes, subject, lambda: bool(self._stop.number))
         except Abandoned:
             return  # a signal: the score is made when the run is resumed
         finally:
             self.scoring_seconds += time.perf_counter() - started
+        when |= {"seconds": round(time.perf_counter() - self._since, 3)}
+        lines = [{**line, **when, "scoring_seconds": round(self.scoring_seconds, 3)} for line in lines]
+        self.reached = self.until is not None and self.until(lines)
         made = self.run.scored_at(moment.step)  # where a full disk or a power cut left half of them
         self.run.append("scores.jsonl", *(line for line in lines if line["score"] not in made))
         self.observers.tell("on_score", run=self.run, moment=moment, scores=lines)
@@ -280,23 +287,12 @@ class Session:
     def _diverged(self) -> NoReturn:
         """Find the first bad step by playing again from the last good state, write it down, and end the run."""
         self._writer.settle()
-        state, meta = self._good
-        last = self.clock.step
-        found = first_bad_step(self.table.game, self.table.feed, self.table.recipe.seed, state, meta["step"], last)
-        step = found["step"]
-        command = f"ganzoo replay {self.run.path} --step {step}"
-        newest = self.run.newest_checkpoint()
-        facts = {**found, "noticed_at_step": last}
-        facts |= {"last_good_checkpoint": str(newest) if newest else None, "replay": command}
-        if self.run.writes:
-            self.run.write_diagnosis(facts)
-        bad = found["first_bad"]
-        what = f"{bad['kind']} of {bad['name']} ({bad['what']}) is {bad['value']}" if bad else "a number is not finite"
-        raise GanzooError(
-            f"The training has diverged: {what} in step {step}. The last good checkpoint is kept; "
-            f"{self.run.path / 'diagnosis.json'} says more, and `{command}` plays that step again. Train anew with a "
-            f"lower learning rate, or with a penalty, --loss nonsaturating --loss r1."
-        )
+        table, run, (state, meta) = self.table, self.run, self._good
+        found = first_bad_step(table.game, table.feed, table.recipe.seed, state, meta["step"], self.clock.step)
+        facts, words = divergence(found, self.clock.step, run.path, run.newest_checkpoint())
+        if run.writes:
+            run.write_diagnosis(facts)
+        raise GanzooError(words)
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

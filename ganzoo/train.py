@@ -34,10 +34,12 @@ def train(
     watching: Mapping[str, object] | None = None,
     note: Callable[[str], None] = print,
     capture: bool = True,
+    until: Callable[[list[dict[str, Any]]], bool] | None = None,
 ) -> Moment:
     """Play a run from `saved`, or from its beginning, to its end, and say where that is.
 
-    `watching` are observers beside the recipe's own, by name; `capture` lets CUDA steps be recorded and replayed.
+    `watching` are observers beside the recipe's own, by name; `capture` lets CUDA steps be recorded and replayed;
+    `until` is asked about the lines of every score, and ends the run there, as one that can be resumed, if it says so.
     Raises Interrupted, with everything saved, on a signal.
     """
     observers, session = Observers({}), None
@@ -49,11 +51,11 @@ def train(
             }
             observers = Observers({**named, **(watching or {})})
         with Signals().watched() as stop:
-            session = Session(run, table, observers, note, capture, _scorer(run, table, zoo))
+            session = Session(run, table, observers, note, capture, _scorer(run, table, zoo), until)
             session.restore(saved)
             session.observers.tell("on_run_start", run=run)
             session.play(stop)
-            if stop.number and (not session.clock.done or session.owes_score):
+            if stop.number and (not (session.clock.done or session.reached) or session.owes_score):
                 raise Interrupted(
                     stop.number,
                     f"Stopped by {signal.Signals(stop.number).name} after step {session.clock.step}; everything is "

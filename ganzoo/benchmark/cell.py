@@ -39,7 +39,8 @@ def play(directory: Path, zoo: Zoo) -> None:
     with _alone(directory):
         if (directory / "done.json").exists():
             return
-        moment = _played((directory / asked["run"]).resolve(), asked, zoo)
+        path, recipe = (directory / asked["run"]).resolve(), Recipe.from_dict(asked["recipe"])
+        moment = played(path, recipe, asked["device"], asked["scores"], zoo, note=_say)
         done = {"step": moment.step, "images": moment.images}
         checkpoint.write_atomically(directory / "done.json", (json.dumps(done) + "\n").encode())
 
@@ -53,14 +54,13 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _played(path: Path, asked: dict[str, Any], zoo: Zoo) -> Moment:
-    """The end of the run in `path`: begun, gone on with, or found there."""
+def played(path: Path, recipe: Recipe, device: str, scores: Sequence[str], zoo: Zoo, **more: Any) -> Moment:
+    """The end of the run in `path`: begun, gone on with, or found there. `more` goes to `train`."""
     if not (path / "recipe.json").exists():
         shutil.rmtree(path, ignore_errors=True)  # a run that was killed while it was made
-        return start(Recipe.from_dict(asked["recipe"]), path, zoo, find_device(asked["device"]), note=_say)[1]
+        return start(recipe, path, zoo, find_device(device), **more)[1]
     # a run stays on its device unless another one is named
-    device = None if asked["device"] == "auto" else asked["device"]
-    return _end_of(path, asked["scores"], zoo) or resume(path, zoo, device, note=_say)[1]
+    return _end_of(path, scores, zoo) or resume(path, zoo, None if device == "auto" else device, **more)[1]
 
 
 def _end_of(path: Path, scores: Sequence[str], zoo: Zoo) -> Moment | None:
