@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
 import contextlib
+import copyreg
+import functools
 import gzip
+import importlib.util
 import io
 import json
+import lzma
+import marshal
 import pickle
+import runpy
+import site
 import struct
 import sys
 import tarfile
+import types
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
+from PIL import Image
 
 
 class Touch:
@@ -59,6 +71,45 @@ def _array(touch: Touch) -> bytes:
     return data.getvalue()
 
 
+def _zip_of(pickled: bytes) -> bytes:
+    return _zip({"archive/data.pkl": pickled, "archive/version": b"3\n"})
+
+
+def _record(touch: Touch) -> bytes:
+    """An array of numbers, to whom asks for its shape; one field of its records is an object."""
+    data = io.BytesIO()
+    np.save(data, np.array([(1, touch)], dtype=[("weight", "f4"), ("more", object)]), allow_pickle=True)
+    return data.getvalue()
+
+
+def _array_header(code: str) -> bytes:
+    """An .npy file whose header, a Python literal, is an expression."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({code},)}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+def _joblib(touch: Touch, compress: int) -> bytes:
+    data = io.BytesIO()
+    joblib.dump({"weight": np.ones(3), "more": touch}, data, compress=compress)
+    return data.getvalue()
+
+
+def _picture() -> bytes:
+    data = io.BytesIO()
+    Image.new("L", (8, 8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def _false_sums(data: bytes) -> bytes:
+    """A zip with wrong checksums: Python's own reader, and the scanners that stand on it, give up; torch reads on."""
+    found = bytearray(data)
+    for mark, place in ((b"PK\x03\x04", 14), (b"PK\x01\x02", 16)):
+        at = -1
+        while (at := found.find(mark, at + 1)) >= 0:
+            found[at + place : at + place + 4] = b"\0\0\0\1"
+    return bytes(found)
+
+
 def _safetensors(pickled: bytes) -> bytes:
     """A whole safetensors file whose tensor, and whose metadata, are a pickle."""
     text = {"__metadata__": {"pickle": pickled.hex()}}
@@ -66,14 +117,69 @@ def _safetensors(pickled: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header.encode() + pickled
 
 
+def _opcodes(code: str) -> dict[str, bytes]:
+    """Pickles that no `pickle.dumps` writes: each has the code run by another opcode, past those a scanner may know."""
+    line = f"S{code!r}\n".encode()
+    packed = marshal.dumps(compile(code, "pickle", "exec"))
+    body = b"B" + struct.pack("<I", len(packed)) + packed
+    made = b"ctypes\nFunctionType\n(cmarshal\nloads\n(" + body + b"tRcbuiltins\ndict\n)RtR)R."
+    return {
+        "pickle with INST": b"(" + line + b"ibuiltins\nexec\n.",
+        "pickle with OBJ": b"(cbuiltins\nexec\n" + line + b"o.",
+        # an object that is told what its __setstate__ is, and then its state
+        "pickle with BUILD": b"\x80\x02ctypes\nSimpleNamespace\n)\x81}S'__setstate__'\ncbuiltins\nexec\nsb"
+        + line
+        + b"b.",
+        # no call at all: an iterator that runs when bytes are made of it
+        "pickle with NEWOBJ": b"\x80\x02cbuiltins\nbytes\n(cbuiltins\nmap\n(cbuiltins\nexec\n("
+        + line
+        + b"lt\x81t\x81.",
+        "pickle with an extension code": b"\x80\x02\x82\xf0(" + line + b"tR.",
+        "pickle of a function's code": b"\x80\x03" + made,
+        "pickle of a dotted name": b"\x80\x04\x8c\x09posixpath\x8c\x09os.system\x93(" + _shell(code) + b"tR.",
+    }
+
+
+def _shell(code: str) -> bytes:
+    text = f"touch {code.split(chr(39))[1]}".encode()
+    return b"X" + struct.pack("<I", len(text)) + text
+
+
+def _programs(code: str) -> dict[str, bytes]:
+    """Files that are programs, under any name."""
+    compiled = marshal.dumps(compile(code, "module", "exec"))
+    packed = base64.b64encode(compiled).decode()
+    lambda_layer = {"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__", "config": [packed]}}}
+    return {
+        "Python": f"{code}\n".encode(),
+        "Python, compiled": importlib.util.MAGIC_NUMBER + bytes(12) + compiled,
+        "zip that Python runs": b"#!/usr/bin/env python\n" + _zip({"__main__.py": code.encode()}),
+        "lines that site runs": f"import sys; {code}\n".encode(),
+        "torch.package": _zip(
+            {
+                "p/.data/extern_modules": b"",
+                "p/model.py": code.encode(),
+                "p/.data/version": b"6\n",
+                "p/byteorder": b"little",
+            }
+        ),
+        "Keras, with a Lambda layer": _zip({"config.json": json.dumps(lambda_layer).encode(), "model.weights.h5": b""}),
+        "npy whose header is code": _array_header(f"exec({code!r})"),
+    }
+
+
 def disguises(canary: Path) -> dict[str, bytes]:
-    """Contents of files, by what they are. Everything in them that is unpickled makes the file `canary`."""
+    """Contents of files, by what they are. Everything in them that is run or unpickled makes the file `canary`."""
     touch = Touch(canary)
     plain = pickle.dumps(touch, 2)
+    code = f"open({str(canary)!r}, 'a').close()"
+    weights = _safetensors(plain)
     return {
-        "pickle, protocol 0": pickle.dumps(touch, 0),
-        "pickle, protocol 2": plain,
-        "pickle, protocol 5": pickle.dumps(touch, 5),
+        **{f"pickle, protocol {protocol}": pickle.dumps(touch, protocol) for protocol in range(6)},
+        **_opcodes(code),
+        **_programs(code),
+        "pickle that is cut off": plain[:-1],
+        "pickle behind a pickle": pickle.dumps({"step": 1}) + plain,
         "pickle of a dict of tensors": pickle.dumps({"weight": torch.ones(2), "more": touch}),
         "torch.save": _saved({"weight": torch.ones(2), "more": touch}),
         "torch.save, before 1.6": _saved(
@@ -82,29 +188,113 @@ def disguises(canary: Path) -> dict[str, bytes]:
         "torch.save, before 0.2": _tar({"sys_info": plain, "pickle": plain, "storages": plain, "tensors": plain}),
         "torch.save, compressed": _zip({"archive/data.pkl": plain, "archive/version": b"3\n"}, zipfile.ZIP_DEFLATED),
         "TorchScript": _zip({"m/data.pkl": plain, "m/constants.pkl": plain, "m/code/m.py": b"", "m/version": b"3\n"}),
-        "torch.package": _zip({"p/.data/extern_modules": b"", "p/model.pkl": plain, "p/.data/version": b"1"}),
+        "torch.save, with false sums": _false_sums(_saved({"weight": torch.ones(2), "more": touch})),
+        "torch.export": _zip({"m/archive_format": b"pt2", "m/data/weights/weight_0": _saved(touch)}),
+        "joblib": _joblib(touch, 0),
+        "joblib, compressed": _joblib(touch, 3),
         "npy of objects": _array(touch),
+        "npy of records with an object": _record(touch),
         "npz of objects": _zip({"arr_0.npy": _array(touch)}),
         "gzipped pickle": gzip.compress(plain, mtime=0),
+        "bz2 of a pickle": bz2.compress(plain),
+        "xz of a pickle": lzma.compress(plain),
+        "zip in a tar.gz": _tar({"model.pt": _zip_of(plain)}, "w:gz"),
+        "zip behind a safetensors file": weights + _zip_of(plain),
+        "picture in front of a pickle": _picture() + plain,
+        "idx in front of a pickle": struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 28 * 28) + plain,
         "tar.gz of pickles": _tar({"data_batch_1": plain, "cifar-10-batches-bin/test_batch.bin": plain}, "w:gz"),
-        "safetensors around a pickle": _safetensors(plain),
+        "safetensors around a pickle": weights,
         "length of a header, then a pickle": struct.pack("<Q", len(plain)) + plain,
         "yaml": f'!!python/object/apply:builtins.exec ["open({str(canary)!r}, chr(97))"]\n'.encode(),
-        "Python": f"open({str(canary)!r}, 'a').close()\n".encode(),
         "JSON around a pickle": json.dumps({"py/reduce": [{"py/type": "builtins.exec"}], "_": plain.hex()}).encode(),
     }
 
 
-#: how each is brought to life by a program that trusts it
+def _unpickle(path: Path) -> None:
+    pickle.loads(path.read_bytes())
+
+
+def _member(path: Path, name: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
+
+
+def _with_extension(path: Path) -> None:
+    copyreg.add_extension("builtins", "exec", 0xF0)
+    try:
+        _unpickle(path)
+    finally:
+        copyreg.remove_extension("builtins", "exec", 0xF0)
+
+
+def _one_after_the_other(path: Path) -> None:
+    file = io.BytesIO(path.read_bytes())
+    pickle.load(file)
+    pickle.load(file)
+
+
+def _however_it_ends(path: Path) -> None:
+    """It has run by then."""
+    with contextlib.suppress(EOFError, TypeError):
+        _unpickle(path)
+
+
+def _keras(path: Path) -> None:
+    (code,) = json.loads(_member(path, "config.json"))["config"]["function"]["config"]
+    types.FunctionType(marshal.loads(base64.b64decode(code)), {})()
+
+
+def _zip_in_tar(path: Path) -> None:
+    with tarfile.open(path) as archive, zipfile.ZipFile(archive.extractfile("model.pt")) as inner:  # type: ignore[arg-type]
+        pickle.loads(inner.read("archive/data.pkl"))
+
+
+def _sites(path: Path) -> None:
+    site.addpackage(str(path.parent), path.name, set())
+
+
+def _from(offset: Callable[[bytes], int]) -> Callable[[Path], None]:
+    return lambda path: pickle.loads(path.read_bytes()[offset(path.read_bytes()) :])
+
+
+_torch: Callable[[Path], Any] = functools.partial(torch.load, weights_only=False)
+_numpy: Callable[[Path], Any] = functools.partial(np.load, allow_pickle=True)
+#: how each is brought to life by a program that trusts it; those that are missing need libraries that we do not have
 TRUSTING: dict[str, Callable[[Path], Any]] = {
-    **{f"pickle, protocol {p}": lambda path: pickle.loads(path.read_bytes()) for p in (0, 2, 5)},
-    "pickle of a dict of tensors": lambda path: pickle.loads(path.read_bytes()),
-    "torch.save": lambda path: torch.load(path, weights_only=False),
-    "torch.save, before 1.6": lambda path: torch.load(path, weights_only=False),
-    "npy of objects": lambda path: np.load(path, allow_pickle=True),
-    "npz of objects": lambda path: np.load(path, allow_pickle=True)["arr_0"],
+    **{f"pickle, protocol {protocol}": _unpickle for protocol in range(6)},
+    **{f"pickle with {opcode}": _unpickle for opcode in ("INST", "OBJ", "BUILD")},
+    "pickle with NEWOBJ": _however_it_ends,
+    "pickle with an extension code": _with_extension,
+    "pickle of a function's code": _unpickle,
+    "pickle of a dotted name": _unpickle,
+    "pickle that is cut off": _however_it_ends,
+    "pickle behind a pickle": _one_after_the_other,
+    "pickle of a dict of tensors": _unpickle,
+    "torch.save": _torch,
+    "torch.save, before 1.6": _torch,
+    "torch.save, compressed": lambda path: pickle.loads(_member(path, "archive/data.pkl")),
+    "torch.save, with false sums": _torch,
+    "torch.export": lambda path: _torch(io.BytesIO(_member(path, "m/data/weights/weight_0"))),  # type: ignore[arg-type]
+    "torch.package": lambda path: exec(_member(path, "p/model.py")),
+    "joblib": joblib.load,
+    "joblib, compressed": joblib.load,
+    "npy of objects": _numpy,
+    "npy of records with an object": _numpy,
+    "npy whose header is code": lambda path: eval(path.read_bytes()[10:]),
+    "npz of objects": lambda path: _numpy(path)["arr_0"],
     "gzipped pickle": lambda path: pickle.loads(gzip.decompress(path.read_bytes())),
+    "bz2 of a pickle": lambda path: pickle.loads(bz2.decompress(path.read_bytes())),
+    "xz of a pickle": lambda path: pickle.loads(lzma.decompress(path.read_bytes())),
+    "zip in a tar.gz": _zip_in_tar,
+    "zip behind a safetensors file": lambda path: pickle.loads(_member(path, "archive/data.pkl")),
+    "picture in front of a pickle": _from(lambda data: data.index(b"IEND") + 8),
+    "idx in front of a pickle": _from(lambda data: 16 + 2 * 28 * 28),
+    "length of a header, then a pickle": _from(lambda data: 8),
+    "Keras, with a Lambda layer": _keras,
+    "lines that site runs": _sites,
+    "zip that Python runs": lambda path: runpy.run_path(str(path), run_name="__main__"),
     "Python": lambda path: exec(path.read_text()),
+    "Python, compiled": lambda path: exec(marshal.loads(path.read_bytes()[16:])),
 }
 
 _heard: list[str] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -62,12 +63,18 @@ def test_the_disguises_are_dangerous(kind: str, canary: Path, tmp_path: Path) ->
     (tmp_path / "file").write_bytes(disguises(canary)[kind])
     TRUSTING[kind](tmp_path / "file")
     assert canary.exists()
-    if kind != "Python":
-        with pytest.raises(AssertionError, match="has run its code"), nothing_runs(canary):
-            TRUSTING[kind](tmp_path / "file")
-        canary.unlink()
-        with pytest.raises(AssertionError), nothing_runs(canary):
-            TRUSTING[kind](tmp_path / "file")
+    canary.unlink()
+    with pytest.raises(AssertionError, match="has run its code"), nothing_runs(canary):
+        TRUSTING[kind](tmp_path / "file")
+
+
+def test_there_are_thirty_kinds_that_run() -> None:
+    assert len(TRUSTING) >= 30
+    assert TRUSTING.keys() < set(KINDS)
+    assert len(set(disguises(Path("canary")).values())) == len(KINDS)
+    canary = Path("canary")
+    with pytest.raises(AssertionError, match="find_class"), nothing_runs(canary):
+        pickle.loads(b"cbuiltins\nexec\n.")  # the listener hears what is only looked up
 
 
 # --- doors: each is given a folder of its own, the contents of a file, and a copy of a run ---
@@ -188,8 +195,12 @@ DOORS: dict[str, Callable[[Path, bytes], Any]] = {
     "kept inception weights": cached_inception,
     "import-checkpoint": convert,
 }
-#: what is JSON is JSON, whatever a program that trusts it would make of it: (kind, door)
-HARMLESS = {("JSON around a pickle", "list of broken pictures"), ("JSON around a pickle", "meta of a checkpoint")}
+#: what is JSON is JSON, and a picture a picture, whatever a program that trusts it would make of it: (kind, door)
+HARMLESS = {
+    ("JSON around a pickle", "list of broken pictures"),
+    ("JSON around a pickle", "meta of a checkpoint"),
+    ("picture in front of a pickle", "a picture"),
+}
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, of what it then refuses
