@@ -20,6 +20,7 @@ from ganzoo.engine.feed import Batch
 from ganzoo.engine.layout import memory_format
 from ganzoo.engine.meter import Meter
 from ganzoo.engine.ranks import mean_over_ranks, rank, world_size
+from ganzoo.engine.together import one_batch
 
 
 class Player:
@@ -273,17 +274,21 @@ def play(game: Game, batches: Sequence[Batch]) -> None:
     """
     scalars: dict[str, list[Tensor]] = {name: [] for name in game.meter.names}
     for turn in game.turns:
-        round = game.round(turn, batches[turn.minibatch])
-        costs = [player.cost(round) for player in turn.players]
-        gradients = [
-            torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
-            for player, cost in zip(turn.players, costs, strict=True)
-        ]
+        with one_batch():
+            round = game.round(turn, batches[turn.minibatch])
+            costs = [player.cost(round) for player in turn.players]
+            gradients = [
+                torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
+                for player, cost in zip(turn.players, costs, strict=True)
+            ]
         for player, cost, gradient in zip(turn.players, costs, gradients, strict=True):
-            player.update(mean_over_ranks(gradient))
-            scalars[f"{player.role}_loss"].append(cost.detach())
-            if player.role == "discriminator":
-                scalars["discriminator_accuracy"] += _accuracies(round)
+            said = _accuracies(round) if player.role == "discriminator" else []
+            # what is only looked at travels with the gradients: it is the same on all ranks, and costs no exchange
+            shared = mean_over_ranks([*gradient, cost.detach(), *said])
+            player.update(shared[: len(gradient)])
+            scalars[f"{player.role}_loss"].append(shared[len(gradient)])
+            if said:
+                scalars["discriminator_accuracy"] += shared[len(gradient) + 1 :]
     game.average.follow()
     game.meter.add({name: torch.stack(values).mean() for name, values in scalars.items()})
 

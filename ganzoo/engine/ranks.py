@@ -1,21 +1,49 @@
-"""Rank, world size and the mean over ranks: torch.distributed and nothing else."""
+"""Rank, world size, and what processes that play together tell each other: torch.distributed and nothing else."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ganzoo.contract.errors import GanzooError
 
+#: how long a process waits between two steps for one that scores or saves; that one of them is gone is noticed at once
+_PATIENCE = timedelta(days=1)
+#: the processes once more, over gloo: what they say to each other, beside what they compute
+_talk: dist.ProcessGroup | None = None
+
+
+class Elsewhere(GanzooError):
+    """Another process of this training has failed, and says why; this one ends without a word."""
+
 
 def start(device: torch.device) -> None:
-    """Join the other processes when `torchrun` started this one; do nothing when it runs alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Join the other processes when `torchrun` started this one; do nothing when it runs alone.
+
+    Steps are shared over NCCL on CUDA, and NCCL takes a process for lost that is 10 minutes late, while rank 0 may
+    score or save for longer. So the processes meet over gloo before each step, where they may wait for long: it knows
+    that a peer is gone by its closed connection, and needs no device to wait for.
+    """
+    global _talk
+    if _talk is not None or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    try:
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise GanzooError(
+            f"The {os.environ['WORLD_SIZE']} processes of this training cannot meet ({_first_line(error)}): start them "
+            f"with torchrun, or give each its RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."
+        ) from None
 
 
 def rank() -> int:
@@ -37,9 +65,25 @@ def highest(number: int) -> int:
     """The highest of the numbers of all processes."""
     if world_size() == 1:
         return number
-    numbers = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    _reduce(numbers, dist.ReduceOp.MAX)
+    numbers = torch.tensor(number)
+    _reduce(numbers, dist.ReduceOp.MAX, _talk)
     return int(numbers.item())
+
+
+@contextmanager
+def agreed() -> Iterator[None]:
+    """Let all processes go on behind this, or none: where it raises on one, it raises on all, and one says why.
+
+    What is done in it must not wait for other processes.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    if highest(0 if error is None else 1):
+        speaker = -highest(-world_size() if error is None else -rank())
+        raise error if error is not None and rank() == speaker else Elsewhere("")
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -53,14 +97,38 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
+def gathered(tensor: Tensor) -> Tensor:
+    """The tensors of all processes, (processes, ...); can be differentiated, again and again."""
+    before, behind = rank(), world_size() - 1 - rank()
+    return _Sum.apply(pad(tensor[None], (0, 0) * tensor.ndim + (before, behind)))  # type: ignore[no-any-return]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; a cost of any of them reaches it, so its gradient is the sum of all gradients."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        _reduce(total, dist.ReduceOp.SUM)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)  # type: ignore[no-any-return]
+
+
+def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: dist.ProcessGroup | None = None) -> None:
     """Reduce over all processes, in place. Raises GanzooError where one of them is gone."""
     try:
-        dist.all_reduce(tensor, op=operation)
+        dist.all_reduce(tensor, op=operation, group=group)
     except RuntimeError as error:
         if tensor.is_cuda:  # perhaps it only cannot be recorded; whoever records knows what to do
             raise
-        reason = str(error).splitlines()[0][:120]
         raise GanzooError(
-            f"Another process of this training is gone ({reason}). The last checkpoint is whole: resume the run."
+            f"Another process of this training is gone ({_first_line(error)}). The last checkpoint is whole: resume "
+            f"the run."
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,7 +89,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """The same shape: normalised by the batch while training, by the moving statistics else."""
-        count = values.numel() // values.shape[1]
+        count = _ranks() * values.numel() // values.shape[1]
         if self.training and (self.moving_variance == "population" or count == 1):
             return self._population(values, count)
         return self._normalise(values, self.running_mean, self.running_var, 1 - self.momentum)
@@ -111,6 +112,11 @@ class BatchNorm(nn.Module):
     def extra_repr(self) -> str:
         """What the constructor was given."""
         return f"{len(self.weight)}, momentum={self.momentum}, moving_variance={self.moving_variance!r}, eps={self.eps}"
+
+
+def _ranks() -> int:
+    """Processes that train together: batch norm takes the statistics of all their images, of which each has as many."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def flatten(images: Tensor) -> Tensor:
