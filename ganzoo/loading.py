@@ -25,6 +25,7 @@ from typing import Any
 import ganzoo
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.paths import whole
 
 #: seconds an import may take unremarked: of a part that was named, and of a module that every listing imports
 SLOW_IMPORT = 10.0
@@ -180,7 +181,7 @@ def load_target(target: str, owner: str, note: Note) -> Any:
 def load_location(location: str, note: Note) -> Any:
     """The class that `FILE.py:Class` names; the file is executed once. Raises UsageError or GanzooError."""
     text, _, attribute = location.rpartition(":")
-    path = Path(text).expanduser().resolve()
+    path = whole(text)
     if not path.is_file():
         raise UsageError(f"There is no file {text}; a location is written FILE.py:Class.")
     name = f"ganzoo_location_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"

@@ -24,6 +24,7 @@ from typing import Any
 from ganzoo import checkpoint
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import Moment
+from ganzoo.contract.paths import whole
 from ganzoo.contract.recipe import Amount, Choice, Recipe
 from ganzoo.lock import Lock, alone
 
@@ -274,8 +275,8 @@ def _refuse_code_within(path: Path, recipe: Recipe) -> None:
     choices = [choice for value in found for choice in (value if isinstance(value, tuple) else [value])]
     for choice in choices:
         if isinstance(choice, Choice) and choice.is_location:
-            file = Path(choice.name.rpartition(":")[0]).expanduser()
-            if file.resolve().is_relative_to(path.resolve()):
+            file = whole(choice.name.rpartition(":")[0])
+            if file.is_relative_to(path.resolve()):
                 raise GanzooError(
                     f"{path / 'recipe.json'} names code that lies in the run itself, {file.name}: read it, and if you "
                     f"trust it, move it elsewhere and name its new place there."

@@ -21,6 +21,7 @@ import pluggy
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
 from ganzoo.contract.options import options_of, resolve
+from ganzoo.contract.paths import whole
 from ganzoo.contract.recipe import Choice
 from ganzoo.loading import (
     RAISED,
@@ -200,11 +201,11 @@ class Zoo:
         name = choice.name
         if choice.is_location:
             path, _, attribute = name.rpartition(":")
-            name = f"{Path(path).expanduser().resolve()}:{attribute}"
+            name = f"{whole(path)}:{attribute}"
         options = self.options(kind, choice)
         for option in options_of(self.load(kind, choice)).values():
             if isinstance(option.type, click.Path) and options.get(option.name):
-                options[option.name] = str(Path(options[option.name]).expanduser().resolve())
+                options[option.name] = str(whole(options[option.name]))
         return Choice(name, options)
 
     def options(self, kind: str, choice: Choice) -> dict[str, Any]:
@@ -242,7 +243,7 @@ class Zoo:
     def provenance(self, kind: str, choice: Choice) -> dict[str, str]:
         """Where a part comes from: its id and version, or the file and its sha256."""
         if choice.is_location:
-            path = Path(choice.name.rpartition(":")[0]).expanduser()
+            path = whole(choice.name.rpartition(":")[0])
             return {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         component = self.find(kind, choice.name)
         return {"id": component.id, "version": component.version, "target": component.target}

@@ -102,6 +102,18 @@ def test_a_damaged_recipe_is_named_and_nothing_is_locked(run, text):
     assert not (run.path / "lock").exists()
 
 
+@pytest.mark.parametrize("name", ["~no-such-user/x.py:A", "~\0/x.py:A", "\ud800/x.py:A"])
+def test_a_location_that_can_be_no_path_is_a_sentence(run, name):
+    run.close()
+    facts = json.loads((run.path / "recipe.json").read_text())
+    (run.path / "recipe.json").write_text(json.dumps({**facts, "losses": [name]}))
+    if name.startswith("~no"):
+        assert Run.open(run.path).recipe.losses[0].name == name
+    else:
+        with pytest.raises(GanzooError, match="cannot be a path: "):
+            Run.open(run.path)
+
+
 def test_no_truncation_of_a_recipe_is_taken_for_one(run):
     for length in reversed(range(len((run.path / "recipe.json").read_text().rstrip()))):
         os.truncate(run.path / "recipe.json", length)

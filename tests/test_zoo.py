@@ -387,6 +387,14 @@ def test_a_location_in_the_home_folder(shelf, monkeypatch):
     assert len(zoo.provenance("losses", Choice("~/mine.py:Quadratic"))["sha256"]) == 64
 
 
+@pytest.mark.parametrize("text", ["~no-such-user/x.py", "~\0/x.py", "a\0/x.py", "\ud800/x.py", "~\ud800/x.py"])
+def test_what_can_be_no_path_is_a_sentence(shelf, text):
+    for ask in (shelf.zoo().load, shelf.zoo().build, shelf.zoo().resolve, shelf.zoo().options):
+        with pytest.raises(UsageError, match=r"There is no file ~no-such-user/x\.py;|cannot be a path: ") as error:
+            ask("losses", Choice(f"{text}:Quadratic"))
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "attribute", "cause"),
     [

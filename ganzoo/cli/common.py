@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ganzoo.contract.errors import UsageError
+from ganzoo.contract.paths import whole
 from ganzoo.contract.recipe import Amount, Choice
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ class Shape(click.ParamType):
 def _use_data_dir(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is None:
         return
-    value = value.expanduser()
+    value = whole(value)
     # a folder named by the environment may be made by the first download; one typed here is meant to be there
     typed = ctx.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
     if (typed or value.exists()) and not value.is_dir():
         raise click.BadParameter(f"there is no directory {value}.", ctx, param)
-    os.environ["GANZOO_DATA"] = str(value.resolve())
+    os.environ["GANZOO_DATA"] = str(value)
 
 
 def data_dir_option(command: _Command) -> _Command:
@@ -79,7 +80,7 @@ def data_dir_option(command: _Command) -> _Command:
 
 def _use_inception_weights(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        os.environ["GANZOO_INCEPTION_WEIGHTS"] = str(value.expanduser().resolve())
+        os.environ["GANZOO_INCEPTION_WEIGHTS"] = str(whole(value))
 
 
 def inception_weights_option(command: _Command) -> _Command:

@@ -54,10 +54,10 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 def data_dir() -> Path:
     """The folder of the datasets: `GANZOO_DATA` if it is set, else `~/.cache/ganzoo/data`."""
-    return Path(os.environ.get("GANZOO_DATA") or cache_dir() / "data").expanduser()
+    return Path(os.path.expanduser(os.environ.get("GANZOO_DATA") or cache_dir() / "data"))
 
 
 def cache_dir() -> Path:
     """The folder of what can be made again: `GANZOO_CACHE` if it is set, else `ganzoo` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo").expanduser()
+    return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.paths import whole
 from ganzoo.contract.recipe import Choice
 from ganzoo.zoo import zoo
 
@@ -29,7 +29,7 @@ def find_kind(choice: Choice) -> str:
 
 def parts_of_file(file: str) -> list[tuple[Choice, str]]:
     """Every part that a file defines, in its order, each with its kind. Raises UsageError where there is none."""
-    path = Path(file).expanduser()
+    path = whole(file)
     if not path.is_file():
         raise UsageError(f"There is no file {file}.")
     try:

@@ -148,7 +148,7 @@ def _fill_from(address: str, file: IO[bytes], archive: Archive) -> None:
 
 def _copy(address: str, file: IO[bytes], size: int) -> None:
     if "://" not in address:
-        path = Path(address).expanduser()
+        path = Path(os.path.expanduser(address))
     elif urlsplit(address).scheme == "file":
         path = Path(urllib.request.url2pathname(urlsplit(address).path))
     else:

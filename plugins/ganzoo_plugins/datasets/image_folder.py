@@ -52,7 +52,7 @@ class ImageFolder(ganzoo.Dataset):
     ) -> None:
         if not path:
             raise ganzoo.UsageError("image-folder needs to be told its folder: write image-folder:path=DIR.")
-        self._root = Path(path).expanduser().absolute()
+        self._root = Path(os.path.expanduser(path)).absolute()
         names, labels, self.class_names = _listing(self._root)
         self._decoding = {"channels": channels, "size": size, "crop": crop}
         self._cache = ganzoo.cache_dir() / "image-folder" / _key(self._root, names, self._decoding)

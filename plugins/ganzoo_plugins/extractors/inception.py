@@ -127,7 +127,7 @@ def _read_cached() -> tuple[bytes, str]:
 def _read_given(name: str) -> tuple[bytes, str]:
     """A file the user named. Other weights than the published ones are the user's choice; a note and a digest tell."""
     try:
-        data = Path(name).expanduser().read_bytes()
+        data = Path(os.path.expanduser(name)).read_bytes()
     except OSError as error:
         raise ganzoo.GanzooError(
             f"The Inception weights {name!r} cannot be read ({error.strerror}); name another file."

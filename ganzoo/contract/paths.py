@@ -1,0 +1,19 @@
+"""Paths as people write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ganzoo.contract.errors import UsageError
+
+
+def whole(path: str | Path) -> Path:
+    """A path from the root on, with `~` and links followed. Raises UsageError for what can be no path.
+
+    `~nobody`, where there is no such user, is a name like any other: nothing will be there.
+    """
+    try:
+        return Path(os.path.expanduser(path)).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long; a NUL, or half a character; links in a circle
+        raise UsageError(f"{str(path)[:80]!r} cannot be a path: {error}.") from None
