@@ -31,6 +31,7 @@ from ganzoo.writer import Writer
 
 #: steps between two looks at whether all numbers are finite still
 _LOOK_EVERY = 50
+_HOST = torch.device("cpu")
 
 
 class Session:
@@ -62,13 +63,14 @@ class Session:
         classes = table.dataset.spec.classes if table.architecture.conditional else 1
         # a conditional grid shows one class a row
         self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(self.columns)
-        self.step = StepGraph(table.device, game.random, capture)
+        self.step = StepGraph(table.device, game.random, capture, game.uncapturable)
         self._said_eager = False
         self._stop = Signals()
         self._writer = Writer()
         self._watch = Watch(table.dataset.read(torch.arange(min(256, len(table.dataset))))[0])
-        #: the state when all numbers were last seen to be finite
-        self._good = self._snapshot()
+        #: the state when all numbers were last seen to be finite, on the device: a copy to the host would take longer
+        #: than the steps between two looks
+        self._good = self._snapshot(table.device)
 
     def restore(self, saved: checkpoint.Saved | None) -> None:
         """Take up a checkpoint, or begin where the run has none yet; either way, forget what lies beyond."""
@@ -82,7 +84,7 @@ class Session:
             self._since = time.perf_counter() - self.seconds
         if self.run.writes:
             self._cut_back()
-        self._good = self._snapshot()
+        self._good = self._snapshot(self.table.device)
 
     def _cut_back(self) -> None:
         """Leave the files as an uninterrupted run would have them now."""
@@ -234,7 +236,7 @@ class Session:
         """The whole state, and the generator alone beside it."""
         self._commit(*self._snapshot())
 
-    def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _snapshot(self, device: torch.device = _HOST) -> tuple[dict[str, Tensor], dict[str, Any]]:
         moment = self.clock.moment
         self.seconds = time.perf_counter() - self._since
         meta = {
@@ -245,7 +247,7 @@ class Session:
             "ticked_images": self._ticked[0],
             "ticked_seconds": self._ticked[1],
         }
-        return _on_host(self.table.game.state()), meta
+        return _copies(self.table.game.state(), device), meta
 
     def _commit(self, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Have a state written beside the training."""
@@ -258,7 +260,7 @@ class Session:
             self._diverged()
         game, moment, run = self.table.game, self.clock.moment, self.run
         self._saved_step = moment.step
-        network = _on_host(game.average.network.state_dict())
+        network = _copies(game.average.network.state_dict(), _HOST)
         # a longer run takes back the score of its end, and then another one is the best
         spared = {f"{best['images']:09d}" for best in (run.best(), run.best(partial=False)) if best}
 
@@ -282,7 +284,7 @@ class Session:
         """See whether all numbers are finite still, and keep the state if they are."""
         if ranks.any_rank(not bool(self.table.game.meter.sums.isfinite().all())):
             self._diverged()
-        self._good = self._snapshot()
+        self._good = self._snapshot(self.table.device)
 
     def _diverged(self) -> NoReturn:
         """Find the first bad step by playing again from the last good state, write it down, and end the run."""
@@ -295,6 +297,6 @@ class Session:
         raise GanzooError(words)
 
 
-def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copies(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """Copies that no step changes."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+    return {name: value.detach().to(device, copy=True) for name, value in tensors.items()}

@@ -24,6 +24,8 @@ class Architecture(ABC):
     value_range: ClassVar[ValueRange] = (-1.0, 1.0)
     #: whether the networks use the labels they are given
     conditional: ClassVar[bool] = False
+    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    capturable: ClassVar[bool] = True
     #: the published recipe; a bare name reproduces it
     recipe: ClassVar[Recipe] = Recipe()
     #: named variants of it: the fields each one changes
@@ -93,6 +95,8 @@ class Loss(nn.Module, ABC):
 
     #: whether `discriminator` can judge one side of a round alone (turns `D.reals`, `D.fakes`)
     separable: ClassVar[bool] = False
+    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
         """A part without options needs no constructor of its own."""
@@ -134,6 +138,9 @@ class SeparableLoss(Loss):
 class Augmentation(nn.Module, ABC):
     """Changes what the discriminator sees, reals and fakes alike."""
 
+    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    capturable: ClassVar[bool] = True
+
     def __init__(self) -> None:
         """A part without options needs no constructor of its own."""
         super().__init__()
@@ -145,6 +152,9 @@ class Augmentation(nn.Module, ABC):
 
 class Optimizer(nn.Module, ABC):
     """Builds a player's optimiser. State shared by all players it serves lives in its buffers."""
+
+    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
         """A part without options needs no constructor of its own."""

@@ -150,7 +150,10 @@ class _Resident:
             self.labels[start : start + len(images)] = labels.to(device)
 
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
-        indices = feed.mine(minibatch).to(self.images.device)
+        indices = feed.mine(minibatch)
+        if self.images.is_cuda:
+            indices = indices.pin_memory()  # or else the copy would wait for all steps before it
+        indices = indices.to(self.images.device, non_blocking=True)
         return self.images[indices], self.labels[indices]
 
 

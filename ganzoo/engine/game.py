@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -203,6 +204,16 @@ class Game:
         # the cache of cast weights would outlive a recorded step; casts are cheap
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             yield
+
+    @property
+    def uncapturable(self) -> str:
+        """Which part says of itself that no CUDA graph can hold its step, in words; empty where none does."""
+        parts: list[tuple[str, Any]] = [("architecture", self.architecture)]
+        parts += [("loss", loss) for loss in self.losses]
+        parts += [("augmentation", augmentation) for augmentation in self.augmentations]
+        parts += [("optimiser", optimizer) for optimizer in self.optimizers.values()]
+        named = (f"the {kind} {type(part).__name__}" for kind, part in parts if not part.capturable)
+        return next((f"{name} says that it cannot be captured" for name in named), "")
 
     def modules(self) -> dict[str, nn.Module]:
         """Every module whose tensors are state, by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,6 +37,18 @@ def reseed(*key: int | str) -> None:
             device_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
+
+
+def host_states() -> Callable[[], None]:
+    """The host's generators as they are now: what is returned puts them back there."""
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+    def put_back() -> None:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+
+    return put_back
 
 
 @contextmanager

@@ -110,26 +110,29 @@ def _through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return safetensors.torch.load(checkpoint.tensors_to_bytes(state))
 
 
-def captured_is_eager(part: Part) -> None:
+def captured_is_eager(part: Part) -> str | None:
     """On a GPU: steps recorded as a CUDA graph and replayed compute what eager steps compute."""
+    if refusal := seat(part).game.uncapturable:
+        return f"{refusal}, so its steps are played eagerly"
     if not torch.cuda.is_available():
         raise Skipped("there is no CUDA device here")
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         eager, captured = seat(part, device="cuda"), seat(part, device="cuda")
-        graph = StepGraph(captured.game.device, captured.game.random)
+        graph = StepGraph(captured.game.device, captured.game.random, refusal=captured.game.uncapturable)
         eager.play(0, 8)
         captured.play(0, 8, graph)
         torch.cuda.synchronize()
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
     if not graph.captured:
-        raise Failed(f"The step could not be recorded: {graph.reason}.")
+        raise Failed(f"{graph.reason[:1].upper()}{graph.reason[1:]}. If that cannot be mended, say capturable = False.")
     expected, found = eager.state(), captured.state()
     # kernels of different streams may add in another order; a step that went astray differs by far more
     different = [name for name in expected if not _near(expected[name], found[name])]
     require(not different, f"{different[:1]} and {len(different)} tensors in all differ from those of eager steps.")
+    return None
 
 
 def _near(first: Tensor, second: Tensor) -> bool:
