@@ -27,7 +27,9 @@ class Lock:
         mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
         self._text = json.dumps({**mine, "token": uuid.uuid4().hex})
         with alone(directory):
-            if self._path.exists():
+            if self._path.is_dir() and not self._path.is_symlink():
+                raise GanzooError(f"{self._path} is a directory, where the lock of a run is a file: remove it.")
+            if os.path.lexists(self._path):
                 self._refuse_living_owner()
                 self._path.unlink(missing_ok=True)
                 self.taken_over = True

@@ -29,6 +29,24 @@ def path(tmp_path: Path) -> Path:
     return run.path
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_lock_that_is_a_directory_is_a_sentence(path, full):
+    (path / "lock").mkdir()
+    if full:
+        (path / "lock" / "a").write_text("mine")
+    with pytest.raises(GanzooError, match=r"/lock is a directory, where the lock of a run is a file: remove it\."):
+        Run.open(path, writes=True)
+    assert (path / "lock").is_dir()
+    Run.open(path)  # to read it takes no lock
+
+
+@pytest.mark.parametrize("target", ["nowhere", "lock", "."])
+def test_a_lock_that_is_a_link_is_nobodys(path, target):
+    (path / "lock").symlink_to(target)
+    Run.open(path, writes=True).close()
+    assert not (path / "lock").is_symlink()
+
+
 def living(path: Path) -> int:
     """A process that writes the run."""
 
