@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ganzoo.contract.components import Loss
 from ganzoo.engine.feed import Batch, Feed
 from ganzoo.engine.game import Game, Player, play
+from ganzoo.engine.ranks import any_rank
 
 
 def examine(game: Game, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def first_bad_step(game: Game, feed: Feed, seed: int, state: dict[str, Tensor], 
     """
     game.restore(state)
     found: dict[str, Any] = {"first_bad": None}
-    while step < last and not found["first_bad"]:
+    # other ranks see other images, and all play a step or none
+    while step < last and not any_rank(bool(found["first_bad"])):
         game.reseed(seed, step)
         batches = feed.fill(step)
         game.advance(feed.images_at(step))

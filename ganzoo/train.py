@@ -45,14 +45,16 @@ def train(
     observers, session = Observers({}), None
     error: BaseException | None = None
     try:
-        if run.writes:  # only the process that writes has anything to show
-            named = {
-                zoo.full_name("observers", choice): zoo.build("observers", choice) for choice in run.recipe.observers
-            }
-            observers = Observers({**named, **(watching or {})})
         with Signals().watched() as stop:
-            session = Session(run, table, observers, note, capture, _scorer(run, table, zoo), until)
-            session.restore(saved)
+            with ranks.agreed():
+                if run.writes:  # only the process that writes has anything to show
+                    named = {
+                        zoo.full_name("observers", one): zoo.build("observers", one) for one in run.recipe.observers
+                    }
+                    observers = Observers({**named, **(watching or {})})
+                note = note if run.writes else _say_nothing
+                session = Session(run, table, observers, note, capture, _scorer(run, table, zoo), until)
+                session.restore(saved)
             session.observers.tell("on_run_start", run=run)
             session.play(stop)
             if stop.number and (not (session.clock.done or session.reached) or session.owes_score):
@@ -78,6 +80,10 @@ def train(
     return session.clock.moment
 
 
+def _say_nothing(text: str) -> None:
+    pass
+
+
 def _scorer(run: Run, table: Table, zoo: Zoo) -> Scorer | None:
     """What scores the generator on the way; None where the recipe asks for no scores, or another rank writes them."""
     recipe = table.recipe
@@ -101,18 +107,28 @@ def _scorer(run: Run, table: Table, zoo: Zoo) -> Scorer | None:
 
 def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, Moment]:
     """A new run in `out`, played to its end. `more` goes to `train`."""
-    Run.refuse_taken(out)  # before anything is fetched or built
-    table = assemble(recipe, zoo, device)
-    rehearse(table, zoo)
-    writes = ranks.rank() == 0
+    ranks.start(device)
+    with ranks.agreed():
+        Run.refuse_taken(out)  # before anything is fetched or built
+    table, writes = _rehearsed(recipe, zoo, device), ranks.rank() == 0
     facts = environment(table, zoo, more.get("capture", True))
-    run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
+    with ranks.agreed():
+        run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
     try:
         return run, train(run, table, zoo, **more)
     except GanzooError as error:
         if writes and not run.begun and not isinstance(error, Interrupted):
             run.discard()  # refused before the first step: nothing half-written stays in the way of the next try
         raise
+
+
+def _rehearsed(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
+    """A recipe at the table, and rehearsed: on all processes, or on none."""
+    with ranks.agreed():
+        table = assemble(recipe, zoo, device)
+    with ranks.agreed():  # apart: a loss may tell the other processes what it has seen
+        rehearse(table, zoo)
+    return table
 
 
 def resume(
@@ -131,34 +147,46 @@ def resume(
     if not changed_code:
         refuse_changed_code(reading, zoo)
     device = find_device(device_name or reading.environment["device"].partition(":")[0])
-    table = assemble(reading.recipe, zoo, device)
-    rehearse(table, zoo)
-    run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
+    ranks.start(device)
+    table, run = _rehearsed(reading.recipe, zoo, device), reading
     try:
-        saved = checkpoint.load_latest(path / "checkpoints")
-        clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
-        clock.step = saved.meta["step"] if saved else 0
-        if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
-            raise GanzooError(  # one may be older than the first checkpoint; to begin anew would remove them all
-                f"{path} has generators and no checkpoint to go on from: put its folder checkpoints back."
-            )
-        at_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
-        broken_off = at_end and not run.scored_at(clock.step)  # by a signal, in the last score
-        if clock.done and not broken_off:
-            played = clock.length
-            raise UsageError(
-                f"{path} has already played its {played}; to play on, name a larger total, for example "
-                f"`ganzoo resume {path} --{played.unit} {played.count + -(-played.count // 2)}`."
-            )
-        if length is not None:
-            run.lengthen(length)
+        with ranks.agreed():
+            run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
+            saved = _taken_up(run, table, length)
     except BaseException:
         run.close()
         raise
     if run.taken_over:
         more.get("note", print)(f"The process that wrote {path} before is gone without having ended it; going on.")
-    for name, (then, now) in changed_environment(run, table, zoo, more.get("capture", True)).items():
+    changed = changed_environment(run, table, zoo, more.get("capture", True)) if run.writes else {}
+    for name, (then, now) in changed.items():
         more.get("note", print)(
             f"Resumed with another {name} ({then} then, {now} now): no longer the same bit for bit."
         )
     return run, train(run, table, zoo, saved, **more)
+
+
+def _taken_up(run: Run, table: Table, length: Amount | None) -> checkpoint.Saved | None:
+    """The newest good checkpoint of a run, whose length is `length` from now on if given.
+
+    Raises GanzooError where there is nothing left to do, or nothing to go on from.
+    """
+    path = run.path
+    saved = checkpoint.load_latest(path / "checkpoints")
+    clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+    clock.step = saved.meta["step"] if saved else 0
+    if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
+        raise GanzooError(  # one may be older than the first checkpoint; to begin anew would remove them all
+            f"{path} has generators and no checkpoint to go on from: put its folder checkpoints back."
+        )
+    at_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
+    broken_off = at_end and not run.scored_at(clock.step)  # by a signal, in the last score
+    if clock.done and not broken_off:
+        played = clock.length
+        raise UsageError(
+            f"{path} has already played its {played}; to play on, name a larger total, for example "
+            f"`ganzoo resume {path} --{played.unit} {played.count + -(-played.count // 2)}`."
+        )
+    if length is not None:
+        run.lengthen(length)
+    return saved

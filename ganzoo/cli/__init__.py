@@ -53,6 +53,11 @@ class _Failure(click.ClickException):
         super().__init__(message)
         self.exit_code = exit_code
 
+    def show(self, file: Any = None) -> None:
+        """Print it, unless another process of the training does."""
+        if self.message:
+            super().show(file)
+
 
 class _Commands(click.Group):
     """Imports a command when it is asked for, and turns errors that a person can act on into one sentence."""
