@@ -166,7 +166,7 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "memory_format": str(memory_format(recipe.precision, device)).removeprefix("torch."),
@@ -177,6 +177,14 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
         "class_names": list(class_names(dataset)),
         "parts": parts,
     }
+
+
+def _processor() -> str:
+    """The name of the CPU as Linux tells it; elsewhere as Python does."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 #: what the bits of a run depend on beside its recipe

@@ -14,7 +14,7 @@ CORE = sorted((ROOT / "ganzoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
 #: room -> the rooms of ganzoo it may import; a room may always import itself
-VERBS = {"train", "sample", "evaluate", "benchmark", "calibrate", "replay"}
+VERBS = {"train", "sample", "evaluate", "benchmark", "speedrun", "calibrate", "replay"}
 FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics", "watch", "writer", "importing"}
 MAY_IMPORT = {
     "contract": set(),
@@ -47,6 +47,7 @@ MAY_IMPORT = {
     # its cells are trainings, its floors are calibrations
     "benchmark": FLOOR_1
     | {"engine", "feature_pass", "loading", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
+    "speedrun": {"contract", "checkpoint", "signals", "statistics", "zoo", "run", "benchmark"},
     "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},
     "describe": {"contract", "zoo"},
     "cli": FLOOR_1 | VERBS | {"describe", "zoo", "run", "assembly", "engine", "testing", "damage", "scale"},

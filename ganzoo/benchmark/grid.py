@@ -108,7 +108,7 @@ def plan_cells(
         for architecture in expand(zoo, "architectures", architectures):
             base = plan(zoo, architecture, dataset, named, fields)
             if "score_every" not in fields:
-                base = base.merged({"score_every": _quarter(base.length)})
+                base = base.merged({"score_every": share(base.length, 4)})
             bases.append((str(architecture), str(dataset), base))
     given = promised(zoo, list(zip(map(str, scored), scored, strict=True)))
     names = [promise.score for promise in given]
@@ -124,9 +124,9 @@ def promised(zoo: Zoo, evaluators: Sequence[tuple[str, Choice]]) -> tuple[Promis
     return tuple(Promise(words, name, score.better) for words, one in built for name, score in one.scores.items())
 
 
-def _quarter(length: Amount) -> Amount:
-    """Four scores a run, where it is long enough: a last one, and others that may be better."""
-    return Amount(-(-length.count // 4), length.unit)
+def share(length: Amount, parts: int) -> Amount:
+    """One of so many parts of a length. Four scores a run are a last one, and others that may be better."""
+    return Amount(-(-length.count // parts), length.unit)
 
 
 def seated(zoo: Zoo, architecture: str, dataset: str, promises: tuple[Promise, ...], recipe: Recipe) -> Cell:

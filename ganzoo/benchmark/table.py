@@ -69,8 +69,8 @@ def _apart(results: Sequence[Result], score: str) -> list[list[Result]]:
 
 
 def _numbers(score: str, results: Sequence[Result]) -> Row:
-    last = _spread([result.last[score]["value"] for result in results])
-    best = _spread([result.best[score]["value"] for result in results])
+    last = spread([result.last[score]["value"] for result in results])
+    best = spread([result.best[score]["value"] for result in results])
     best["images"] = [result.best[score]["images"] for result in results]
     return {
         "mean": last["mean"],
@@ -94,11 +94,12 @@ def _circumstances(cell: Cell, score: str, results: Sequence[Result]) -> Row:
     }
 
 
-def _spread(values: list[float]) -> Row:
+def spread(values: Sequence[float]) -> Row:
+    """Mean and standard deviation (of n - 1), None where there are too few for one, and the values."""
     return {
         "mean": float(numpy.mean(values)) if values else None,
         "std": float(numpy.std(values, ddof=1)) if len(values) > 1 else None,
-        "values": values,
+        "values": list(values),
     }
 
 

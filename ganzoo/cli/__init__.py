@@ -24,6 +24,7 @@ _COMMANDS = {
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "benchmark": "benchmark:benchmark",
+    "speedrun": "speedrun:speedrun",
     "list": "listing:list_parts",
     "show": "listing:show",
     "plugins": "plugins:plugins",

@@ -31,13 +31,15 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OWNERS = ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer")
 
 
-def _length_options(command: _Command) -> _Command:
+def length_options(command: _Command) -> _Command:
+    """--epochs, --images, --steps."""
     for unit in ("steps", "images", "epochs"):
         command = click.option(f"--{unit}", metavar="N", help=f"Length of the run in {unit}, in all.")(command)
     return command
 
 
-def _talk_options(command: _Command) -> _Command:
+def talk_options(command: _Command) -> _Command:
+    """-q, -v, --no-capture."""
     command = click.option("--no-capture", is_flag=True, help="Play CUDA steps eagerly, not from recorded graphs.")(
         command
     )
@@ -45,7 +47,8 @@ def _talk_options(command: _Command) -> _Command:
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
 
 
-def _watching(quiet: bool, verbose: bool) -> dict[str, object]:
+def watching_of(quiet: bool, verbose: bool) -> dict[str, object]:
+    """Observers of a run for whoever sits before it."""
     from ganzoo.cli.console import Console
 
     return {} if quiet else {"console": Console(verbose)}
@@ -131,7 +134,7 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
 @click.option("--sampling", type=click.Choice(SAMPLINGS), help="How minibatches are drawn.")
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
 @click.option("--average-half-life", type=click.IntRange(0), metavar="IMAGES", help="Moving average of the generator.")
-@_length_options
+@length_options
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Real images a minibatch.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random: weights, order, latents.")
 @device_option()
@@ -148,7 +151,7 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
 @data_dir_option
 @click.option("--dry-run", is_flag=True, help="Print the recipe and stop.")
 @json_option
-@_talk_options
+@talk_options
 def train(
     architecture: Choice,
     dataset: Choice,
@@ -184,7 +187,7 @@ def train(
         given["generator_optimizer"] = generator_optimizer
     if discriminator_optimizer and discriminator_optimizer != "shared":
         given["discriminator_optimizer"] = Choice.parse(discriminator_optimizer)
-    chosen = _plan(
+    chosen = planned(
         given, options, recipe, length_of(epochs, images, steps), discriminator_optimizer == "shared", changes
     )
     if dry_run:
@@ -195,12 +198,12 @@ def train(
     from ganzoo.zoo import zoo
 
     out = out or free_directory(chosen, Path("runs"))
-    watching = _watching(quiet, verbose)
+    watching = watching_of(quiet, verbose)
     run, moment = start(chosen, out, zoo(), device_named(device), watching=watching, note=note, capture=not no_capture)
     _report(run, moment, "Trained", as_json, quiet)
 
 
-def _plan(
+def planned(
     given: dict[str, Choice],
     options: tuple[str, ...],
     named: str | None,
@@ -208,6 +211,7 @@ def _plan(
     shared: bool,
     changes: dict[str, Any],
 ) -> Recipe:
+    """The recipe of parts by field, `-o` options, a named recipe and changed fields, of which None and () are none."""
     from ganzoo.assembly import plan
     from ganzoo.zoo import zoo
 
@@ -228,12 +232,12 @@ def _plan(
 
 @click.command()
 @run_argument
-@_length_options
+@length_options
 @device_option(None)
 @data_dir_option
 @changed_code_option
 @json_option
-@_talk_options
+@talk_options
 def resume(
     run: Path,
     epochs: str | None,
@@ -256,7 +260,7 @@ def resume(
     from ganzoo.zoo import zoo
 
     length = length_of(epochs, images, steps)
-    watching = _watching(quiet, verbose)
+    watching = watching_of(quiet, verbose)
     resumed, moment = play_on(
         run, zoo(), device, length, changed_code, watching=watching, note=note, capture=not no_capture
     )

@@ -1,0 +1,134 @@
+"""ganzoo speedrun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ganzoo.cli.common import (
+    Part,
+    data_dir_option,
+    device_option,
+    inception_weights_option,
+    json_option,
+    length_of,
+    note,
+    print_json,
+    print_table,
+)
+from ganzoo.cli.train import length_options, planned, talk_options, watching_of
+from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.protocol import PROTOCOLS
+from ganzoo.contract.recipe import PRECISIONS, Choice
+
+
+@click.command()
+@click.argument("dataset", type=Part("datasets"))
+@click.option(
+    "--target", required=True, metavar="SCORE<=X", help="The score that ends a run; >= where higher is better."
+)
+@click.option(
+    "-a",
+    "architecture",
+    type=Part("architectures"),
+    default="dcgan-atienza-book",
+    show_default=True,
+    metavar="SPEC",
+    help="The architecture.",
+)
+@click.option(
+    "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
+)
+@click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
+@click.option(
+    "-e", "evaluator", type=Part("evaluators"), metavar="SPEC", help="What gives the score.  [default: found by it]"
+)
+@click.option("--seeds", default="0,1,2", show_default=True, metavar="0,1,2|0..4", help="A training for each.")
+@click.option("--score-every", metavar="N", help="Interval of scores.  [default: a hundredth of the length]")
+@click.option("--samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
+@length_options
+@device_option()
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the runs go.  [default: runs/speedrun-...]"
+)
+@inception_weights_option
+@data_dir_option
+@json_option
+@talk_options
+def speedrun(
+    dataset: Choice,
+    target: str,
+    architecture: Choice,
+    options: tuple[str, ...],
+    recipe: str | None,
+    evaluator: Choice | None,
+    seeds: str,
+    samples: int | None,
+    epochs: str | None,
+    images: str | None,
+    steps: str | None,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    no_capture: bool,
+    **changes: Any,
+) -> None:
+    """Train on DATASET until a score reaches its target, with several seeds, and say how long that takes.
+
+    \b
+      ganzoo speedrun digits --target 'fid-domain<=30'
+      ganzoo speedrun mnist --target 'recall>=0.1' -a dcgan:width=32 --epochs 20 --score-every 1 --seeds 0..4
+
+    Each seed is an ordinary run in DIR. Seconds of training are all of a run that is not scoring; a target is met at
+    the first score that meets it, so no finer than --score-every. The length (--epochs, --images, --steps, or the
+    recipe's) is the most a seed is given; one that does not reach the target is counted, and then there is no mean, and
+    the exit status is 1. The same command again goes on with what was interrupted. The record is written to
+    DIR/....json.
+    """
+    from ganzoo.benchmark.grid import parse_seeds
+    from ganzoo.speedrun import parse_target, seeded
+    from ganzoo.speedrun import speedrun as play
+    from ganzoo.zoo import zoo
+
+    asked, numbers = parse_target(target, zoo(), evaluator), parse_seeds(seeds)
+    changes |= {"score_samples": samples}
+    given = {"architecture": architecture, "dataset": dataset}
+    base = planned(given, options, recipe, length_of(epochs, images, steps), False, changes)
+    often = changes["score_every"] is None
+    cells = seeded(zoo(), architecture, dataset, base, asked, numbers, often)
+    if out is None:
+        out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
+    more = {"watching": lambda: watching_of(quiet, verbose), "capture": not no_capture}
+    record = play(zoo(), cells, asked, out, device, note=note, **more)
+    print_json(record) if as_json else _show(record)
+    note(f"Record: {out / record['name']}.json")
+    if record["reached"] < len(numbers):
+        raise GanzooError(f"{asked} was reached by {record['reached']} of {len(numbers)} seeds.")
+
+
+def _show(record: dict[str, Any]) -> None:
+    columns = ["seed", "reached", "value", "training s", "scoring s", "images", "steps"]
+    ways = {"value": ".4g", "training_seconds": ".1f", "scoring_seconds": ".1f", "images": ",", "steps": ","}
+    rows = []
+    for seed in record["seeds"]:
+        numbers = [format(seed[name], way) if name in seed else "-" for name, way in ways.items()]
+        rows.append([str(seed["seed"]), "yes" if seed["reached"] else "no", *numbers])
+    print_table(columns, rows, f"{record['target']} on {record['dataset']} by {record['architecture']}")
+    for seed in record["seeds"]:
+        if not seed["reached"]:
+            click.echo(f"Seed {seed['seed']}: {seed['reason']}.")
+    means = [record[name] for name in ("training_seconds", "images")]
+    if None in means:
+        click.echo("No mean: not every seed reached the target, or they were measured in more than one way.")
+        return
+    seconds, images = (
+        f"{one['mean']:{way}}" + ("" if one["std"] is None else f" ± {one['std']:{way}}")
+        for one, way in zip(means, (".1f", ",.0f"), strict=True)
+    )
+    click.echo(f"{seconds} s of training, {images} images.")

@@ -1,0 +1,223 @@
+"""Speedrun: how long a training takes until a score is good enough, over seeds.
+
+Each seed is an ordinary run that ends at its target. What came of it is read from the run itself: the first score that
+is good enough and that a checkpoint stands behind. So the same question again goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganzoo import checkpoint
+from ganzoo.benchmark.cell import played
+from ganzoo.benchmark.grid import Cell, Promise, promised, seated, share
+from ganzoo.benchmark.table import spread
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.recipe import Choice, Recipe
+from ganzoo.run import Run
+from ganzoo.signals import Interrupted
+from ganzoo.statistics import digest_of
+from ganzoo.zoo import Zoo
+
+#: scores a run, where nothing else is asked for: the target is met within a hundredth of the length
+SCORES = 100
+#: what is averaged over the seeds
+MEASURED = ("training_seconds", "scoring_seconds", "images", "steps")
+_SYMBOLS = {"lower": "<=", "higher": ">="}
+#: of a run's environment, what the seconds depend on
+_MACHINE = ("device", "device_name", "instructions", "threads", "memory_format", "capture", "platform", "versions")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A score that is good enough."""
+
+    promise: Promise
+    value: float
+
+    def met(self, value: float) -> bool:
+        """Whether a value is as good, or better."""
+        return value <= self.value if self.promise.better == "lower" else value >= self.value
+
+    def met_by(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether one of these lines of scores.jsonl meets it."""
+        return any(line["score"] == self.promise.score and self.met(line["value"]) for line in lines)
+
+    def __str__(self) -> str:
+        return f"{self.promise.score}{_SYMBOLS[self.promise.better]}{self.value:g}"
+
+
+def parse_target(text: str, zoo: Zoo, evaluator: Choice | None = None) -> Target:
+    """The target that `fid-domain<=30` names; its evaluator is found by the score, where none is given.
+
+    Raises UsageError where there is no such score, or where it could not be meant.
+    """
+    words = re.fullmatch(r"\s*([a-z0-9-]+)\s*(<=|>=)\s*(\S+)\s*", text)
+    if not words:
+        raise UsageError(f"--target {text!r} is not written SCORE<=NUMBER or SCORE>=NUMBER, such as 'fid-domain<=30'.")
+    score, symbol, number = words.groups()
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"--target {text!r}: {number!r} is no number; write for example {score}{symbol}30.")
+    promise = _promise(text, score, zoo, evaluator)
+    right = _SYMBOLS[promise.better]
+    if symbol != right:
+        raise UsageError(f"--target {text!r}: of {score}, {promise.better} is better; write {score}{right}{number}.")
+    bounds = zoo.build("evaluators", Choice.parse(promise.evaluator)).scores[score]
+    if not bounds.low <= value <= bounds.high:
+        raise UsageError(f"--target {text!r}: {score} lies between {bounds.low:g} and {bounds.high:g}.")
+    return Target(promise, value)
+
+
+def _promise(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> Promise:
+    """The promise of that score: of the evaluator given, or of the one that gives it."""
+    found: list[Promise] = []
+    for choice in [evaluator] if evaluator else map(Choice, zoo.names("evaluators")):
+        try:
+            found += promised(zoo, [(str(choice), choice)])
+        except GanzooError:
+            if evaluator:
+                raise
+            # somebody else's evaluator that cannot be made gives no scores
+    names = sorted({promise.score for promise in found})
+    if score not in names:
+        hint = did_you_mean(score, names) or f" There are: {', '.join(names)}."
+        where = f"{evaluator} does not give" if evaluator else "no evaluator gives"
+        raise UsageError(f"--target {text!r}: {where} a score {score!r}.{hint}")
+    same = [promise for promise in found if promise.score == score]
+    if len(same) > 1:
+        owners = " and ".join(promise.evaluator for promise in same)
+        raise UsageError(f"--target {text!r}: {owners} give a score of that name; choose one with -e.")
+    return same[0]
+
+
+def seeded(
+    zoo: Zoo, architecture: Choice, dataset: Choice, recipe: Recipe, target: Target, seeds: Sequence[int], often: bool
+) -> list[Cell]:
+    """A cell for each seed; `often` if nobody said how often to score."""
+    evaluator = zoo.resolve("evaluators", Choice.parse(target.promise.evaluator))
+    fields: dict[str, Any] = {"evaluators": (evaluator,), "best_by": target.promise.score}
+    fields |= {"score_every": share(recipe.length, SCORES)} if often else {}
+    names = str(architecture), str(dataset)
+    return [seated(zoo, *names, (target.promise,), recipe.merged({**fields, "seed": seed})) for seed in seeds]
+
+
+def speedrun(
+    zoo: Zoo,
+    cells: Sequence[Cell],
+    target: Target,
+    out: Path,
+    device: str = "auto",
+    note: Callable[[str], None] = print,
+    watching: Callable[[], Mapping[str, object]] = dict,
+    **more: Any,
+) -> dict[str, Any]:
+    """Train every cell until it meets the target, and give the record, which is written into `out` as well.
+
+    `watching` makes the observers of a run; `more` goes to `train`. Raises Interrupted, with everything saved, on a
+    signal.
+    """
+    found = []
+    for index, cell in enumerate(cells):
+        path = out / cell.name
+        try:
+            if _hit(path, target) is None and not _diverged(path):
+                scores = [target.promise.score]
+                asked = {"until": target.met_by, "note": note, "watching": watching(), **more}
+                played(path, cell.recipe, device, scores, zoo, **asked)
+        except Interrupted as stopped:
+            number = stopped.exit_code - 128
+            raise Interrupted(
+                number,
+                f"Stopped by {signal.Signals(number).name} with {len(cells) - index} of {len(cells)} seeds to play; "
+                f"everything is saved in {out}. Go on with the same command.",
+            ) from None
+        except GanzooError as error:
+            if not _diverged(path):
+                raise
+            note(str(error))
+        found.append(_outcome(cell, path, target))
+        note(f"{cell.name}: {_told(found[-1], target)}")
+    record = _record(cells, found, target, out)
+    checkpoint.write_atomically(out / f"{record['name']}.json", (json.dumps(record, indent=1) + "\n").encode())
+    return record
+
+
+def _told(seed: Mapping[str, Any], target: Target) -> str:
+    if not seed["reached"]:
+        return seed["reason"]
+    return f"{target} after {seed['training_seconds']:.1f} s of training, {seed['images']:,} images"
+
+
+def _lines(path: Path, target: Target) -> list[dict[str, Any]]:
+    """The scores of the run in `path` that a checkpoint stands behind; none where there is no run."""
+    if not (path / "recipe.json").is_file():
+        return []
+    saved = checkpoint.load_latest(path / "checkpoints")
+    last = saved.meta["step"] if saved else -1
+    lines = [line for line in Run.open(path).lines("scores.jsonl") if line.get("training")]
+    return [line for line in lines if line["score"] == target.promise.score and line["step"] <= last]
+
+
+def _hit(path: Path, target: Target) -> dict[str, Any] | None:
+    """The first score that is good enough."""
+    return next((line for line in _lines(path, target) if target.met(line["value"])), None)
+
+
+def _diverged(path: Path) -> bool:
+    return (path / "recipe.json").is_file() and Run.open(path).diagnosis is not None
+
+
+def _outcome(cell: Cell, path: Path, target: Target) -> dict[str, Any]:
+    """What came of a seed: the line that met the target, or the last one, and why it did not."""
+    lines, hit = _lines(path, target), _hit(path, target)
+    seed: dict[str, Any] = {"seed": cell.recipe.seed, "reached": hit is not None, "run": cell.name}
+    line = hit or (lines[-1] if lines else None)
+    if line is not None:
+        seconds = {"training_seconds": line["seconds"] - line["scoring_seconds"]}
+        seconds |= {"scoring_seconds": line["scoring_seconds"]}
+        seed |= {"value": line["value"], "images": line["images"], "steps": line["step"], "epochs": line["epoch"]}
+        seed |= {name: round(value, 3) for name, value in seconds.items()}
+    if hit is None:
+        bests = sorted((line["value"] for line in lines), reverse=target.promise.better == "higher")
+        best = f"; the best was {bests[0]:.4g}" if bests else ""
+        why = "the training diverged" if _diverged(path) else f"{cell.recipe.length} were not enough"
+        seed["reason"] = f"{target} not reached: {why}{best}"
+    return seed
+
+
+def _record(cells: Sequence[Cell], found: list[dict[str, Any]], target: Target, out: Path) -> dict[str, Any]:
+    """All seeds; their means only where every one of them reached the target and all were measured alike."""
+    recipe = {name: value for name, value in cells[0].recipe.to_dict().items() if name != "seed"}
+    lines = [line for cell in cells for line in _lines(out / cell.name, target)[:1]]
+    digests = sorted({line["card"]["digest"] for line in lines})
+    card = {name: lines[0]["card"][name] for name in ("protocol", "measure", "digest")} if lines else None
+    whole = len(digests) == 1 and all(seed["reached"] for seed in found)
+    first = Run.open(out / cells[0].name).environment
+    name, digest = cells[0].name.partition("-seed")[0], digest_of(recipe)[:16]
+    return {
+        "name": f"{name}-{target.promise.score}-{target.value:g}-{digest[:8]}",
+        "target": str(target),
+        "dataset": cells[0].dataset,
+        "architecture": cells[0].architecture,
+        "evaluator": target.promise.evaluator,
+        "reached": sum(seed["reached"] for seed in found),
+        "seeds": found,
+        **{what: spread([seed[what] for seed in found]) if whole else None for what in MEASURED},
+        "ways": len(digests),
+        "card": card,
+        "recipe": recipe,
+        "recipe_digest": digest,
+        "machine": {name: first[name] for name in _MACHINE},
+        "time": max((line["card"]["time"] for line in lines), default=None),
+    }
