@@ -19,6 +19,7 @@ from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.recipe import Choice, Recipe
 from ganzoo.engine import ranks, seeds
+from ganzoo.engine.compiled import compiled_networks
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
 from ganzoo.engine.layout import memory_format
@@ -171,6 +172,7 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_format": str(memory_format(recipe.precision, device)).removeprefix("torch."),
         "capture": capture and device.type == "cuda",
+        "compile": compiled_networks(table.game),
         "world_size": ranks.world_size(),
         "platform": platform.platform(),
         "images": asdict(dataset.spec),
@@ -196,6 +198,7 @@ _BITS = (
     "threads",
     "memory_format",
     "capture",
+    "compile",
     "world_size",
     "parts",
 )
@@ -203,8 +206,8 @@ _BITS = (
 
 def changed_environment(run: Run, table: Table, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
     """What the bits of a resumed run depend on and is not as it was: name to (then, now)."""
-    then, now = run.environment, environment(table, zoo, capture)
-    # a run of an earlier version knew less of its environment
+    # a run of an earlier version knew less of its environment, and compiled nothing
+    then, now = {"compile": [], **run.environment}, environment(table, zoo, capture)
     return {name: (then[name], now[name]) for name in _BITS if name in then and then[name] != now[name]}
 
 

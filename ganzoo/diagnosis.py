@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ganzoo.contract.components import Loss
 from ganzoo.engine.feed import Batch, Feed
-from ganzoo.engine.game import Game, Player, play
+from ganzoo.engine.game import Game, play
+from ganzoo.engine.player import Player
 from ganzoo.engine.ranks import any_rank
 
 

@@ -13,6 +13,7 @@ from ganzoo.assembly import assemble, changed_environment, find_device, refuse_c
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.diagnosis import examine
 from ganzoo.engine.clock import Clock
+from ganzoo.engine.compiled import compile_networks
 from ganzoo.engine.game import play
 from ganzoo.run import Run
 from ganzoo.zoo import Zoo
@@ -38,6 +39,8 @@ def replay(
     device = find_device(device_name or run.environment["device"].partition(":")[0])
     table = assemble(run.recipe, zoo, device)
     game, feed = table.game, table.feed
+    if run.environment.get("compile"):
+        compile_networks(game, feed)
     clock = Clock(run.recipe.length, feed.images_at, feed.epoch_images)
     capture = run.environment.get("capture", True)  # a recorded step and a played one are the same bit for bit
     newest = checkpoint.load_latest(path / "checkpoints")

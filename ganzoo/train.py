@@ -17,6 +17,7 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Amount, Recipe
 from ganzoo.engine import ranks
 from ganzoo.engine.clock import Clock
+from ganzoo.engine.compiled import compile_networks
 from ganzoo.observers import Observers
 from ganzoo.rehearsal import rehearse
 from ganzoo.run import Run
@@ -106,11 +107,12 @@ def _scorer(run: Run, table: Table, zoo: Zoo) -> Scorer | None:
 
 
 def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, Moment]:
-    """A new run in `out`, played to its end. `more` goes to `train`."""
+    """A new run in `out`, played to its end. `more` goes to `train`, save `compile`."""
     ranks.start(device)
     with ranks.agreed():
         Run.refuse_taken(out)  # before anything is fetched or built
     table, writes = _rehearsed(recipe, zoo, device), ranks.rank() == 0
+    _compile(table, more)
     facts = environment(table, zoo, more.get("capture", True))
     with ranks.agreed():
         run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
@@ -120,6 +122,12 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
         if writes and not run.begun and not isinstance(error, Interrupted):
             run.discard()  # refused before the first step: nothing half-written stays in the way of the next try
         raise
+
+
+def _compile(table: Table, more: dict[str, Any]) -> None:
+    """Compile the networks if that is asked for, and say what is not."""
+    if more.pop("compile", False) and (left_out := compile_networks(table.game, table.feed)):
+        more.get("note", print)(left_out)
 
 
 def _rehearsed(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
@@ -149,6 +157,7 @@ def resume(
     device = find_device(device_name or reading.environment["device"].partition(":")[0])
     ranks.start(device)
     table, run = _rehearsed(reading.recipe, zoo, device), reading
+    _compile(table, more)
     try:
         with ranks.agreed():
             run = Run.open(path, writes=True) if ranks.rank() == 0 else reading

@@ -23,6 +23,7 @@ CHANGES: dict[str, Any] = {
     "threads": 97,
     "memory_format": "channels_last",
     "capture": True,
+    "compile": ["generator"],
     "world_size": 8,
     "parts": {},
 }

@@ -43,6 +43,11 @@ def talk_options(command: _Command) -> _Command:
     command = click.option("--no-capture", is_flag=True, help="Play CUDA steps eagerly, not from recorded graphs.")(
         command
     )
+    command = click.option(
+        "--compile",
+        is_flag=True,
+        help="Compile the networks' calls inside a step (torch.compile). Meant for CUDA: on a CPU it is slower.",
+    )(command)
     command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
 
@@ -169,6 +174,7 @@ def train(
     quiet: bool,
     verbose: bool,
     no_capture: bool,
+    compile: bool,
     **changes: Any,
 ) -> None:
     """Train ARCHITECTURE on DATASET, as its recipe says unless told otherwise.
@@ -199,7 +205,8 @@ def train(
 
     out = out or free_directory(chosen, Path("runs"))
     watching = watching_of(quiet, verbose)
-    run, moment = start(chosen, out, zoo(), device_named(device), watching=watching, note=note, capture=not no_capture)
+    how = {"watching": watching, "note": note, "capture": not no_capture, "compile": compile}
+    run, moment = start(chosen, out, zoo(), device_named(device), **how)
     _report(run, moment, "Trained", as_json, quiet)
 
 
@@ -249,6 +256,7 @@ def resume(
     quiet: bool,
     verbose: bool,
     no_capture: bool,
+    compile: bool,
 ) -> None:
     """Continue RUN from its newest checkpoint. A length given here is the new total.
 
@@ -261,7 +269,6 @@ def resume(
 
     length = length_of(epochs, images, steps)
     watching = watching_of(quiet, verbose)
-    resumed, moment = play_on(
-        run, zoo(), device, length, changed_code, watching=watching, note=note, capture=not no_capture
-    )
+    how = {"watching": watching, "note": note, "capture": not no_capture, "compile": compile}
+    resumed, moment = play_on(run, zoo(), device, length, changed_code, **how)
     _report(resumed, moment, "Resumed and finished", as_json, quiet)

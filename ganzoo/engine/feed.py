@@ -55,6 +55,8 @@ class Feed:
                 f"Batches of {self.batch_size}{f' and a last one of {last}' if last else ''} cannot be shared evenly "
                 f"by {world_size()} processes; choose another --batch-size, or sampling 'stream'."
             )
+        #: images in this rank's share of an epoch's last minibatch where it is a smaller one; 0 where it is not
+        self.last_size = last // world_size()
         self._orders: dict[int, Tensor] = {}
         self._buffers: dict[tuple[int, int], Batch] = {}
         fits = _fits(dataset, self.subset, device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,76 +19,9 @@ from ganzoo.engine.average import Average
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.layout import memory_format
 from ganzoo.engine.meter import Meter
+from ganzoo.engine.player import Player, Turn
 from ganzoo.engine.ranks import mean_over_ranks, rank, world_size
 from ganzoo.engine.together import one_batch
-
-
-class Player:
-    """Networks, the optimiser that moves them, and the cost they are moved by."""
-
-    def __init__(self, role: str, networks: dict[str, nn.Module], optimizer: Optimizer, losses: Sequence[Loss]) -> None:
-        #: "discriminator" or "generator": whose side of each loss this player pays
-        self.role = role
-        named = [(f"{prefix}.{name}", p) for prefix, net in networks.items() for name, p in net.named_parameters()]
-        self.names = [name for name, _ in named]
-        self.parameters = [parameter for _, parameter in named]
-        self.component = optimizer
-        self.optimizer = optimizer.build(self.parameters)
-        self._losses = losses
-
-    def cost(self, round: Round) -> Tensor:
-        """What this round costs the player: its side of every loss, added; a scalar, float32 in float32 networks."""
-        cost = torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
-        if not cost.requires_grad:
-            raise UsageError(f"No loss of the recipe says anything to the {self.role}: add one, such as nonsaturating.")
-        return cost
-
-    def update(self, gradients: Sequence[Tensor]) -> None:
-        """Move the networks against `gradients`, which take their parameters' memory layout first."""
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # autograd.grad keeps whatever strides backward left; fused optimisers need those of the parameter
-            same = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
-        self.optimizer.step()
-
-    def set_learning_rate(self, images_seen: int) -> None:
-        """Write the scheduled learning rate in place, outside anything captured."""
-        for group in self.optimizer.param_groups:
-            group["lr"].fill_(self.component.learning_rate(images_seen))
-
-    def state(self) -> Iterator[tuple[str, Tensor]]:
-        """The optimiser's tensors under the names of their parameters."""
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            for key, value in self.optimizer.state[parameter].items():
-                yield f"{name}/{key}", value
-
-    def create_state(self) -> None:
-        """Let an optimiser that creates its state in its first step do so now; the networks stay as they are.
-
-        Only to be overwritten: what a step leaves behind is not where a training begins.
-        """
-        if all(self.optimizer.state[parameter] for parameter in self.parameters):
-            return
-        moved = [*self.parameters, *self.component.buffers()]
-        before = [value.detach().clone() for value in moved]
-        self.update([torch.zeros_like(parameter) for parameter in self.parameters])
-        with torch.no_grad():
-            for value, old in zip(moved, before, strict=True):
-                value.copy_(old)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """The players who move on one round, the side of it they are judged on, and the minibatch it is made of."""
-
-    players: tuple[Player, ...]
-    sides: frozenset[str]
-    minibatch: int
-
-    @property
-    def moves_generator(self) -> bool:
-        """Whether gradients must flow into the generator."""
-        return any(player.role == "generator" for player in self.players)
 
 
 class Game:
@@ -115,6 +47,8 @@ class Game:
         layout = memory_format(recipe.precision, device)
         self.generator: nn.Module = generator.to(device).to(memory_format=layout)
         self.discriminator: nn.Module = discriminator.to(device).to(memory_format=layout)
+        #: what a step calls in their place: themselves, or what they were compiled to
+        self.called: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.losses = [loss.to(device) for loss in losses]
         self.augmentations = [augmentation.to(device) for augmentation in augmentations]
         self.random = torch.Generator(device)
@@ -183,7 +117,7 @@ class Game:
         # no graph unless the generator moves: thrift only, the numbers are the same
         with torch.set_grad_enabled(moved), self._precision():
             self.generator.train(moved or self.training_fakes)
-            fakes: Tensor = self.generator(latents, labels).to(latents.dtype)
+            fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
         expected = (len(latents), self.images.channels, self.images.height, self.images.width)
         if fakes.shape != expected:
             raise GanzooError(f"The generator drew images {tuple(fakes.shape)}; the dataset's are {expected}.")
@@ -194,7 +128,7 @@ class Game:
         for augmentation in self.augmentations:
             images = augmentation(images)
         with self._precision():
-            logits: Tensor = self.discriminator(images, labels).to(images.dtype)
+            logits: Tensor = self.called["discriminator"](images, labels).to(images.dtype)
         if not logits.ndim or len(logits) != len(images):
             raise GanzooError(f"The discriminator gave {tuple(logits.shape)} logits for {len(images)} images.")
         return logits
@@ -302,6 +236,17 @@ def play(game: Game, batches: Sequence[Batch]) -> None:
                 scalars["discriminator_accuracy"] += shared[len(gradient) + 1 :]
     game.average.follow()
     game.meter.add({name: torch.stack(values).mean() for name, values in scalars.items()})
+
+
+def judge(game: Game, turn: Turn, batches: Sequence[Batch]) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
+    """A round of a turn, what it costs each player, and the gradients of that; nobody moves."""
+    round = game.round(turn, batches[turn.minibatch])
+    costs = [player.cost(round) for player in turn.players]
+    gradients = [
+        torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
+        for player, cost in zip(turn.players, costs, strict=True)
+    ]
+    return round, costs, gradients
 
 
 def _accuracies(round: Round) -> list[Tensor]:
