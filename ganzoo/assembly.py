@@ -175,6 +175,7 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
         "compile": compiled_networks(table.game),
         "world_size": ranks.world_size(),
         "platform": platform.platform(),
+        "training_images": table.feed.digest,
         "images": asdict(dataset.spec),
         "class_names": list(class_names(dataset)),
         "parts": parts,
@@ -200,6 +201,7 @@ _BITS = (
     "capture",
     "compile",
     "world_size",
+    "training_images",
     "parts",
 )
 

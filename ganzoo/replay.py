@@ -10,6 +10,7 @@ import torch
 
 from ganzoo import checkpoint
 from ganzoo.assembly import assemble, changed_environment, find_device, refuse_changed_code
+from ganzoo.changes import refuse_other_images
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.diagnosis import examine
 from ganzoo.engine.clock import Clock
@@ -26,6 +27,7 @@ def replay(
     device_name: str | None = None,
     anomaly: bool = False,
     changed_code: bool = False,
+    changed_images: bool = False,
 ) -> dict[str, Any]:
     """What happened in step `step` (from 1) of the run in `path`: see `ganzoo.diagnosis.examine`.
 
@@ -39,6 +41,8 @@ def replay(
     device = find_device(device_name or run.environment["device"].partition(":")[0])
     table = assemble(run.recipe, zoo, device)
     game, feed = table.game, table.feed
+    if not changed_images:
+        refuse_other_images(run, feed.digest)
     if run.environment.get("compile"):
         compile_networks(game, feed)
     clock = Clock(run.recipe.length, feed.images_at, feed.epoch_images)

@@ -11,6 +11,7 @@ import torch
 
 from ganzoo import checkpoint
 from ganzoo.assembly import Table, assemble, changed_environment, environment, find_device, refuse_changed_code
+from ganzoo.changes import in_words, refuse_other_images
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import Moment
 from ganzoo.contract.protocol import Protocol
@@ -145,11 +146,13 @@ def resume(
     device_name: str | None = None,
     length: Amount | None = None,
     changed_code: bool = False,
+    changed_images: bool = False,
     **more: Any,
 ) -> tuple[Run, Moment]:
     """Continue the run in `path`, to a new total `length` if given.
 
-    Raises GanzooError where nothing is left to do, or where a part's file has changed and `changed_code` is not set.
+    Raises GanzooError where nothing is left to do, or where a part's file or the training images have changed and
+    `changed_code`, or `changed_images`, is not set.
     """
     reading = Run.open(path)
     if not changed_code:
@@ -160,6 +163,8 @@ def resume(
     _compile(table, more)
     try:
         with ranks.agreed():
+            if not changed_images:
+                refuse_other_images(reading, table.feed.digest)
             run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
             saved = _taken_up(run, table, length)
     except BaseException:
@@ -168,10 +173,8 @@ def resume(
     if run.taken_over:
         more.get("note", print)(f"The process that wrote {path} before is gone without having ended it; going on.")
     changed = changed_environment(run, table, zoo, more.get("capture", True)) if run.writes else {}
-    for name, (then, now) in changed.items():
-        more.get("note", print)(
-            f"Resumed with another {name} ({then} then, {now} now): no longer the same bit for bit."
-        )
+    for what in in_words(changed):
+        more.get("note", print)(f"Resumed with {what}: no longer the same bit for bit.")
     return run, train(run, table, zoo, saved, **more)
 
 

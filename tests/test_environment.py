@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import kills
 import pytest
+import tiny
 import torch
+from click.testing import CliRunner
+from PIL import Image
 
-from ganzoo import Amount
-from ganzoo.assembly import assemble, environment
+from ganzoo import Amount, Choice, GanzooError
+from ganzoo.assembly import assemble, environment, plan
+from ganzoo.cli import cli
+from ganzoo.replay import replay
 from ganzoo.train import resume, start
 
 #: item -> what it is changed to in the run's environment.json, as if that had been so
 CHANGES: dict[str, Any] = {
-    "versions": {"torch": "1.0"},
     "device": "cuda:0",
     "device_name": "an abacus",
     "instructions": "AVX1024",
@@ -25,7 +30,14 @@ CHANGES: dict[str, Any] = {
     "capture": True,
     "compile": ["generator"],
     "world_size": 8,
-    "parts": {},
+}
+WORDS = {
+    "device_name": "processor or GPU",
+    "instructions": "set of instructions",
+    "threads": "number of threads",
+    "memory_format": "memory layout",
+    "capture": "way of playing steps: recorded",
+    "world_size": "number of processes",
 }
 
 
@@ -52,8 +64,8 @@ def test_each_item_that_is_another_is_said(stopped):
         assert facts[item] != other
         file.write_text(json.dumps({**facts, item: other}))
         (note,) = notes_of(stopped, steps)
-        assert note.startswith(f"Resumed with another {item} ({other} then, {facts[item]} now)")
-        assert note.endswith("no longer the same bit for bit.")
+        what = f"another {WORDS.get(item, item)} ({other} then, {facts[item]} now)"
+        assert note == f"Resumed with {what}: no longer the same bit for bit."
     # what an earlier version did not write down cannot be said to be another
     file.write_text(json.dumps({key: value for key, value in facts.items() if key not in ("instructions", "capture")}))
     assert notes_of(stopped, steps + 1) == []
@@ -69,3 +81,96 @@ def test_what_is_written_down_is_what_is(stopped):
     half = assemble(kills.recipe().merged({"precision": "bf16"}), kills.ZOO, kills.CPU)
     assert environment(half, kills.ZOO)["memory_format"] == "channels_last"
     assert CHANGES.keys() <= now.keys()
+
+
+def test_packages_and_parts_are_named_as_people_name_them(stopped):
+    file = stopped / "environment.json"
+    facts = json.loads(file.read_text())
+    here = facts["parts"]
+    then = {
+        **facts,
+        "versions": {**facts["versions"], "torch": "1.0", "einops": "0.8"},
+        "parts": {
+            **here,
+            "losses": [{"id": "somebody/hinge", "version": "3", "target": "a:B"}],
+            "generator_optimizer": [{**here["generator_optimizer"][0], "version": "0.0.1"}],
+        },
+    }
+    del then["versions"]["numpy"]
+    file.write_text(json.dumps(then))
+    notes = notes_of(stopped, 40)
+    file.write_text(json.dumps(facts))
+    version = facts["versions"]["torch-ganzoo"]
+    sha = here["losses"][1]["sha256"][:12]
+    adam = here["generator_optimizer"][0]["id"]
+    assert [note.removeprefix("Resumed with ").partition(": no longer")[0] for note in notes] == [
+        f"another torch (1.0 then, {facts['versions']['torch']} now)",
+        "another einops (0.8 then, none now)",
+        f"another numpy (none then, {facts['versions']['numpy']} now)",
+        f"another loss (somebody/hinge 3 then, torch-ganzoo/nonsaturating {version} now)",
+        f"another loss (none then, {tiny.__file__}:Remembering of sha256 {sha} now)",
+        f"another generator optimizer ({adam} 0.0.1 then, {adam} {version} now)",
+    ]
+    assert not any("{" in note for note in notes)
+
+
+# --- the training images ---
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> Path:
+    """A run of four steps on a folder of pictures beside it, with a checkpoint after the second."""
+    for number in range(12):
+        put(tmp_path / "pictures" / f"{number}.png", number)
+    images = Choice("image-folder", {"path": str(tmp_path / "pictures"), "size": 8, "test_share": 0})
+    fields = {"length": "4 steps", "checkpoint_every": "2 steps", "batch_size": 4}
+    recipe = plan(kills.ZOO, Choice(f"{tiny.__file__}:Tiny"), images, None, fields)
+    start(recipe, tmp_path / "run", kills.ZOO, kills.CPU, note=lambda text: None)
+    return tmp_path / "run"
+
+
+def put(path: Path, grey: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (8, 8), 20 * grey).save(path)
+
+
+def test_other_images_are_refused_and_can_be_accepted(painted):
+    picture = painted.parent / "pictures" / "7.png"
+    put(picture, 8)
+    words = r"image-folder:.* have changed since .*/run was trained on them \(sha256 \w{12} then, \w{12} now\): put "
+    words += "them back, or go on with --accept-changed-images"
+    before = {path.name: path.read_bytes() for path in painted.iterdir() if path.is_file()}
+    for attempt in (lambda: notes_of(painted, 6), lambda: replay(painted, kills.ZOO, 3)):
+        with pytest.raises(GanzooError, match=words) as error:
+            attempt()
+        assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in painted.iterdir() if path.is_file()} == before
+    assert replay(painted, kills.ZOO, 4, changed_images=True)["not_as_it_was"].keys() == {"training_images"}
+    put(picture, 7)  # as it was, though written anew
+    assert replay(painted, kills.ZOO, 4)["same"]
+    assert notes_of(painted, 6) == []
+    put(picture, 9)
+    notes: list[str] = []
+    resume(painted, kills.ZOO, "cpu", Amount(8, "steps"), changed_images=True, note=notes.append)
+    (note,) = notes
+    assert re.fullmatch(r"Resumed with another set of training images \(\w{12} then, \w{12} now\): no longer .*", note)
+
+
+def test_the_command_line_says_it_too(painted):
+    put(painted.parent / "pictures" / "7.png", 8)
+    refused = CliRunner().invoke(cli, ["resume", str(painted), "--steps", "6", "-q"])
+    assert refused.exit_code == 1
+    assert "--accept-changed-images" in refused.stderr
+    taken = CliRunner().invoke(cli, ["resume", str(painted), "--steps", "6", "-q", "--accept-changed-images"])
+    assert taken.exit_code == 0, taken.stderr
+    assert "Resumed with another set of training images" in taken.stderr
+    played = CliRunner().invoke(cli, ["replay", str(painted), "--step", "5", "--accept-changed-images"])
+    assert "Replayed with another set of training images" in played.stderr
+
+
+def test_a_run_of_an_earlier_version_knows_nothing_of_its_images(painted):
+    facts = json.loads((painted / "environment.json").read_text())
+    del facts["training_images"]
+    (painted / "environment.json").write_text(json.dumps(facts))
+    put(painted.parent / "pictures" / "7.png", 8)
+    assert notes_of(painted, 6) == []

@@ -179,3 +179,55 @@ def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):
     images = Feed(Numbered(broken=13), Recipe(batch_size=8), 1, (0, 255), CPU)
     with pytest.raises(GanzooError, match="image 13 cannot be read"):
         seen(images, range(7))
+
+
+# --- what tells a set of images from others ---
+
+
+class Repainted(Numbered):
+    """One image has one pixel, or its label, of its own."""
+
+    def __init__(self, number: int, what: str, length: int = LENGTH) -> None:
+        super().__init__(length)
+        self.number, self.what = number, what
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = (part.clone() for part in super().read(indices))
+        (images[:, 1, 2, 3] if self.what == "pixel" else labels)[indices == self.number] += 1
+        return images, labels
+
+
+def digest(dataset: ganzoo.Dataset, **changes: object) -> str:
+    return Feed(dataset, Recipe(**{"batch_size": 8, **changes}), 1, (0, 255), CPU).digest
+
+
+def test_every_image_and_label_counts_however_they_are_held(held):
+    known = {digest(Numbered())}
+    for number in (0, 17, LENGTH - 1):
+        for what in ("pixel", "label"):
+            known.add(digest(Repainted(number, what)))
+    known |= {digest(Numbered(), subset="first 30"), digest(Numbered(), subset="last 30"), digest(Numbered(LENGTH - 1))}
+    assert len(known) == 10
+    assert digest(Numbered()) == digest(Numbered(), seed=5, batch_size=5)
+    assert digest(Numbered()) == "95c0097368da115fe8e7253b817cb444b93651640f0ecb664a9758b9a6e171e0"
+
+
+def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
+    monkeypatch.setattr(feeding, "_TOLD_WHOLE", 100)
+    monkeypatch.setattr(feeding, "_TOLD_OF", 8)
+    read: list[int] = []
+
+    class Counted(Numbered):
+        def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+            read.extend(indices.tolist())
+            return super().read(indices)
+
+    sampled = Feed(Counted(), Recipe(batch_size=8, subset="last 40"), 1, (0, 255), CPU)
+    del read[:]
+    found = sampled.digest
+    assert read == ([] if held == "resident" else [10, 15, 21, 26, 32, 37, 43, 49])
+    assert [digest(Repainted(number, "pixel"), subset="last 40") == found for number in (9, 10, 11, 49)] == [
+        *(True, False, True, False)
+    ]
+    assert digest(Numbered(), subset="last 41") != found
+    assert digest(Numbered(7)) != digest(Numbered(8))  # fewer than are looked at

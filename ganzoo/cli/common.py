@@ -136,6 +136,13 @@ def changed_code_option(command: _Command) -> _Command:
     )(command)
 
 
+def changed_images_option(command: _Command) -> _Command:
+    """--accept-changed-images."""
+    return click.option(
+        "--accept-changed-images", "changed_images", is_flag=True, help="Go on although the images have changed."
+    )(command)
+
+
 def run_argument(command: _Command) -> _Command:
     """RUN, the directory of a run."""
     return click.argument("run", type=click.Path(path_type=Path))(command)

@@ -8,6 +8,7 @@ import click
 
 from ganzoo.cli.common import (
     changed_code_option,
+    changed_images_option,
     data_dir_option,
     device_option,
     json_option,
@@ -23,10 +24,19 @@ from ganzoo.cli.common import (
 @click.option("--step", type=click.IntRange(1), required=True, metavar="N", help="Which step, from 1.")
 @click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward gives NaN.")
 @changed_code_option
+@changed_images_option
 @device_option(None)
 @data_dir_option
 @json_option
-def replay(run: Path, step: int, anomaly: bool, changed_code: bool, device: str | None, as_json: bool) -> None:
+def replay(
+    run: Path,
+    step: int,
+    anomaly: bool,
+    changed_code: bool,
+    changed_images: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Play one step of RUN again, exactly as it was, and look at every cost, gradient and weight.
 
     \b
@@ -35,15 +45,16 @@ def replay(run: Path, step: int, anomaly: bool, changed_code: bool, device: str 
 
     It is played from the newest checkpoint before that step, or from the beginning. Nothing is written to RUN.
     """
+    from ganzoo.changes import in_words
     from ganzoo.replay import replay as play_again
     from ganzoo.zoo import zoo
 
-    found = play_again(run, zoo(), step, device, anomaly, changed_code)
+    found = play_again(run, zoo(), step, device, anomaly, changed_code, changed_images)
     if as_json:
         print_json(found)
         return
-    for name, (then, now) in found["not_as_it_was"].items():
-        note(f"Not the same {name} ({then} then, {now} now): not the same bit for bit.")
+    for what in in_words(found["not_as_it_was"]):
+        note(f"Replayed with {what}: not the same bit for bit.")
     note(f"Step {step} of {run}, {found['images']} images seen, played from step {found['played_from']}.")
     if "anomaly" in found:
         click.echo(found["anomaly"])

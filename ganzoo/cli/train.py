@@ -11,6 +11,7 @@ import click
 from ganzoo.cli.common import (
     Part,
     changed_code_option,
+    changed_images_option,
     data_dir_option,
     device_named,
     device_option,
@@ -243,6 +244,7 @@ def planned(
 @device_option(None)
 @data_dir_option
 @changed_code_option
+@changed_images_option
 @json_option
 @talk_options
 def resume(
@@ -252,6 +254,7 @@ def resume(
     steps: str | None,
     device: str | None,
     changed_code: bool,
+    changed_images: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -270,5 +273,5 @@ def resume(
     length = length_of(epochs, images, steps)
     watching = watching_of(quiet, verbose)
     how = {"watching": watching, "note": note, "capture": not no_capture, "compile": compile}
-    resumed, moment = play_on(run, zoo(), device, length, changed_code, **how)
+    resumed, moment = play_on(run, zoo(), device, length, changed_code, changed_images, **how)
     _report(resumed, moment, "Resumed and finished", as_json, quiet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from ganzoo.engine.seeds import generator
 #: a dataset is held in memory whole if it takes at most this share of what is free there
 MEMORY_SHARE = 0.4
 _CHUNK = 4096
+#: bytes of images up to which all of them are told from others; of larger sets this many are, evenly spread
+_TOLD_WHOLE = 1 << 28
+_TOLD_OF = 1000
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,25 @@ class Feed:
         self.last_size = last // world_size()
         self._orders: dict[int, Tensor] = {}
         self._buffers: dict[tuple[int, int], Batch] = {}
+        self._spec = dataset.spec
         fits = _fits(dataset, self.subset, device)
         self._source = _Resident(dataset, self.subset, device) if fits else _Streamed(dataset, self.subset)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of the training images and labels, in their order, however they are held.
+
+        Where the images take more than 256 MiB it is of their number and of 1,000 of them, the first and last included.
+        """
+        whole = self.length * self._spec.pixels <= _TOLD_WHOLE or self.length <= _TOLD_OF
+        positions = torch.arange(self.length if whole else _TOLD_OF)
+        if not whole:
+            positions = positions * (self.length - 1) // (_TOLD_OF - 1)
+        sha = hashlib.sha256(f"{self._spec}, {self.length}".encode())
+        for some in positions.split(_CHUNK):
+            for tensor in self._source.read(some):
+                sha.update(tensor.cpu().contiguous().numpy())
+        return sha.hexdigest()
 
     @property
     def length(self) -> int:
@@ -151,6 +173,10 @@ class _Resident:
             self.images[start : start + len(images)] = images.to(device)
             self.labels[start : start + len(images)] = labels.to(device)
 
+    def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        positions = positions.to(self.images.device)
+        return self.images[positions], self.labels[positions]
+
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         indices = feed.mine(minibatch)
         if self.images.is_cuda:
@@ -167,8 +193,11 @@ class _Streamed:
         self._ahead: dict[int, Future[tuple[Tensor, Tensor]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ganzoo-feed")
 
+    def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.dataset.read(positions + self.subset.start)
+
     def _read(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.dataset.read(feed.mine(minibatch) + self.subset.start)
+        images, labels = self.read(feed.mine(minibatch))
         return (images.pin_memory(), labels.pin_memory()) if feed.device.type == "cuda" else (images, labels)
 
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
