@@ -15,6 +15,7 @@ _WORDS = {
     "threads": "number of threads",
     "memory_format": "memory layout",
     "capture": "way of playing steps: recorded",
+    "compile": "choice of compiled networks",
     "world_size": "number of processes",
     "training_images": "set of training images",
 }
@@ -65,7 +66,9 @@ def _part(provenance: Mapping[str, Any] | None) -> str | None:
 
 
 def _short(value: Any) -> Any:
-    """Of a sha256 what a person compares."""
+    """Of a sha256 what a person compares; the members of a list."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or None
     return value[:12] if isinstance(value, str) and len(value) == 64 else value
 
 

@@ -161,7 +161,7 @@ def test_a_run_says_what_it_was_compiled_to_and_whether_that_is_so_still(tmp_pat
     resume(out, kills.ZOO, "cpu", Amount(4, "steps"), note=notes.append)
     (said,) = notes
     assert said.startswith("Resumed with another")
-    assert "'generator', 'discriminator'" in said
+    assert "(generator, discriminator then, none now)" in said
 
 
 @pytest.mark.usefixtures("quick")

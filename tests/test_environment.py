@@ -37,6 +37,7 @@ WORDS = {
     "threads": "number of threads",
     "memory_format": "memory layout",
     "capture": "way of playing steps: recorded",
+    "compile": "choice of compiled networks",
     "world_size": "number of processes",
 }
 
@@ -64,7 +65,10 @@ def test_each_item_that_is_another_is_said(stopped):
         assert facts[item] != other
         file.write_text(json.dumps({**facts, item: other}))
         (note,) = notes_of(stopped, steps)
-        what = f"another {WORDS.get(item, item)} ({other} then, {facts[item]} now)"
+        then, here = (
+            ", ".join(value) or "none" if isinstance(value, list) else value for value in (other, facts[item])
+        )
+        what = f"another {WORDS.get(item, item)} ({then} then, {here} now)"
         assert note == f"Resumed with {what}: no longer the same bit for bit."
     # what an earlier version did not write down cannot be said to be another
     file.write_text(json.dumps({key: value for key, value in facts.items() if key not in ("instructions", "capture")}))
