@@ -214,18 +214,23 @@ def changed_environment(run: Run, table: Table, zoo: Zoo, capture: bool = True) 
 
 
 def refuse_changed_code(run: Run, zoo: Zoo, fields: Sequence[str] = tuple(_KIND_OF)) -> None:
-    """Raise GanzooError where a part of these fields was given by its file, and that file is not what it was."""
+    """Raise GanzooError where a part of these fields was given by its file, and what that holds is not what it was."""
     parts = run.environment.get("parts", {})
     for field, then in [(name, part) for name in fields for part in parts.get(name, ())]:
         path = Path(then.get("location", "").rpartition(":")[0])
         if "location" not in then or not path.is_file():
             continue  # a file that is gone is named where it is loaded
         now = zoo.provenance(_KIND_OF[field], Choice(then["location"]))
-        if now["sha256"] != then["sha256"]:
-            raise GanzooError(
-                f"{path} has changed since {run.path} was trained with it (sha256 {then['sha256'][:12]} then, "
-                f"{now['sha256'][:12]} now): put it back, or accept what it does now with --accept-changed-code."
-            )
+        beside = now.get("imports", {})
+        pairs = {path: (then.get("sha256"), now["sha256"])}
+        # an earlier version wrote down none
+        pairs |= {path.parent / name: (sha, beside.get(name)) for name, sha in dict(then.get("imports", {})).items()}
+        for file, (old, new) in pairs.items():
+            if old != new:
+                raise GanzooError(
+                    f"{file} has changed since {run.path} was trained with it (sha256 {str(old)[:12]} then, "
+                    f"{str(new)[:12]} now): put it back, or accept what it does now with --accept-changed-code."
+                )
 
 
 def class_names(dataset: Dataset) -> Sequence[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import click
 import pluggy
 
+from ganzoo.beside import imported
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
 from ganzoo.contract.options import options_of, resolve
@@ -240,11 +241,13 @@ class Zoo:
             look_at_dataset(part, Owner(owner, file_of(loaded)))
         return part
 
-    def provenance(self, kind: str, choice: Choice) -> dict[str, str]:
-        """Where a part comes from: its id and version, or the file and its sha256."""
+    def provenance(self, kind: str, choice: Choice) -> dict[str, Any]:
+        """Where a part comes from: its id and version, or the file and its sha256, and those of what it imports."""
         if choice.is_location:
             path = whole(choice.name.rpartition(":")[0])
-            return {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            found = {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            beside = imported(path)
+            return {**found, "imports": beside} if beside else found
         component = self.find(kind, choice.name)
         return {"id": component.id, "version": component.version, "target": component.target}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -190,6 +191,32 @@ def test_a_part_whose_file_has_changed_is_refused_unless_told_otherwise(tmp_path
             verb()
     evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64, changed_code=True)
     resume(out, ZOO, changed_code=True, note=lambda text: None)
+
+
+def test_so_is_one_that_imports_what_has_changed_beside_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "helping_hand.py").write_text("BIAS = 0.5\n")
+    (tmp_path / "helping").mkdir()
+    (tmp_path / "helping" / "other.py").write_text("")
+    copy = tmp_path / "mine.py"
+    copy.write_text(Path(tiny.__file__).read_text() + "\nimport helping_hand\n")
+    out = tmp_path / "run"
+    fields = {"length": "4 steps", "subset": "first 40", "losses": ["nonsaturating", f"{copy}:Remembering"]}
+    mine = plan(ZOO, Choice(f"{copy}:Tiny"), Choice("digits", {"size": 8}), None, fields)
+    start(mine, out, ZOO, CPU, note=lambda text: None)
+    parts = json.loads((out / "environment.json").read_text())["parts"]
+    assert list(parts["architecture"][0]["imports"]) == list(parts["losses"][1]["imports"]) == ["helping_hand.py"]
+    (tmp_path / "helping" / "other.py").write_text("# nobody imports it")
+    resume(out, ZOO, length=Amount(5, "steps"), note=lambda text: None)
+    for change in (lambda file: file.write_text("BIAS = 0.7\n"), Path.unlink):
+        change(tmp_path / "helping_hand.py")
+        for verb in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
+            with pytest.raises(ganzoo.GanzooError, match=r"helping_hand\.py has changed since .* --accept-changed-code"):
+                verb()
+    notes: list[str] = []
+    resume(out, ZOO, length=Amount(6, "steps"), changed_code=True, note=notes.append)
+    assert notes[0].startswith(f"Resumed with another architecture ({copy}:Tiny of sha256 ")
+    assert "helping_hand.py " in notes[0]
 
 
 class _Signal:
