@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow torture test-gpu lint format extractors clean
+.PHONY: demo test test-slow torture test-gpu bench-gpu lint format extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ torture: $(VENV)/.installed  ## kill -9 a thousand times
 
 test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: $(VENV)/.installed  ## on a CUDA device: steps, scores and two trainings in at most 8 minutes (archives in GANZOO_DATA)
+	$(BIN)/python benchmarks/gpu.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
