@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganzoo_plugins.layers.keras import BatchNorm, SameConv2d, SameConvTranspose2d, flatten, unflatten
+from ganzoo_plugins.layers.keras import BatchNorm, SameConv2d, SameConvTranspose2d, flatten, mirror, unflatten
 from ganzoo_plugins.optimizers.keras import KerasAdam, KerasRMSprop
 
 
@@ -22,7 +22,7 @@ def test_same_padding_samples_where_tensorflow_does(size: int, stride: int, cent
     layer = SameConv2d(1, 1, 5, stride=stride)
     layer.weight.data.zero_()[0, 0, 2, 2] = 1
     image = torch.arange(size * size, dtype=torch.float32).view(1, 1, size, size)
-    assert torch.equal(layer(image)[0, 0], image[0, 0][centres][:, centres])
+    assert torch.equal(mirror(layer(mirror(image)))[0, 0], image[0, 0][centres][:, centres])
 
 
 @pytest.mark.parametrize(("size", "stride"), [((4, 4), 2), ((7, 5), 2), ((4, 6), 1)])
@@ -40,6 +40,13 @@ def test_flatten_and_unflatten_keep_channels_fastest() -> None:
     flat = flatten(images)
     assert flat[0, :4].tolist() == [0, 12, 1, 13]
     assert torch.equal(unflatten(flat, 3, 4), images)
+
+
+def test_an_even_kernel_wants_a_stride() -> None:
+    assert SameConv2d(1, 1, 4, stride=2)(torch.zeros(1, 1, 6, 6)).shape == (1, 1, 3, 3)
+    assert SameConvTranspose2d(1, 1, 4, stride=2)(torch.zeros(1, 1, 3, 3)).shape == (1, 1, 6, 6)
+    with pytest.raises(ValueError, match="take an odd one"):
+        SameConv2d(1, 1, 4)(torch.zeros(1, 1, 6, 6))
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5, 5)])

@@ -19,6 +19,7 @@ from ganzoo_plugins.layers.keras import (
     SameConv2d,
     SameConvTranspose2d,
     flatten,
+    mirror,
     unflatten,
 )
 from ganzoo_plugins.layers.sizes import quarter
@@ -133,11 +134,11 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = self.dropout(unflatten(F.relu(self.bn0(self.dense(latents))), *self.base))
-        features = F.relu(self.bn1(self.convt1(F.interpolate(features, scale_factor=2, mode="nearest"))))
-        features = F.relu(self.bn2(self.convt2(F.interpolate(features, scale_factor=2, mode="nearest"))))
-        features = F.relu(self.bn3(self.convt3(features)))
-        return torch.sigmoid(self.convt4(features))
+        features = self.dropout(mirror(unflatten(F.relu_(self.bn0(self.dense(latents))), *self.base)))
+        features = F.relu_(self.bn1(self.convt1(F.interpolate(features, scale_factor=2, mode="nearest"))))
+        features = F.relu_(self.bn2(self.convt2(F.interpolate(features, scale_factor=2, mode="nearest"))))
+        features = F.relu_(self.bn3(self.convt3(features)))
+        return torch.sigmoid(mirror(self.convt4(features)))
 
 
 class Discriminator(nn.Module):
@@ -155,8 +156,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = images
+        features = mirror(images)
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            features = self.dropout(F.leaky_relu(convolution(features), 0.2))
-        logits: Tensor = self.dense(flatten(features))
+            features = self.dropout(F.leaky_relu_(convolution(features), 0.2))
+        logits: Tensor = self.dense(flatten(mirror(features)))
         return logits

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
-from ganzoo_plugins.layers.keras import BatchNorm, Dense, SameConv2d, SameConvTranspose2d, flatten, unflatten
+from ganzoo_plugins.layers.keras import BatchNorm, Dense, SameConv2d, SameConvTranspose2d, flatten, mirror, unflatten
 from ganzoo_plugins.layers.sizes import quarter
 
 
@@ -102,11 +102,11 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = unflatten(self.dense(latents), *self.base)
-        features = self.convt1(F.relu(self.bn1(features)))
-        features = self.convt2(F.relu(self.bn2(features)))
-        features = self.convt3(F.relu(self.bn3(features)))
-        return torch.sigmoid(self.convt4(F.relu(self.bn4(features))))
+        features = mirror(unflatten(self.dense(latents), *self.base))
+        features = self.convt1(F.relu_(self.bn1(features)))
+        features = self.convt2(F.relu_(self.bn2(features)))
+        features = self.convt3(F.relu_(self.bn3(features)))
+        return torch.sigmoid(mirror(self.convt4(F.relu_(self.bn4(features)))))
 
 
 class Discriminator(nn.Module):
@@ -123,8 +123,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = images
+        features = mirror(images)
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            features = convolution(F.leaky_relu(features, 0.2))
-        logits: Tensor = self.dense(flatten(features))
+            features = convolution(F.leaky_relu_(features, 0.2))
+        logits: Tensor = self.dense(flatten(mirror(features)))
         return logits

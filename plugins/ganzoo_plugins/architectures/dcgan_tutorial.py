@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import ganzoo
 from ganzoo_plugins.layers.dropout import Dropout
-from ganzoo_plugins.layers.keras import BatchNorm, Dense, SameConv2d, SameConvTranspose2d, flatten, unflatten
+from ganzoo_plugins.layers.keras import BatchNorm, Dense, SameConv2d, SameConvTranspose2d, flatten, mirror, unflatten
 from ganzoo_plugins.layers.sizes import quarter
 
 _SLOPE = 0.3  # the default of Keras's LeakyReLU
@@ -109,10 +109,10 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = unflatten(F.leaky_relu(self.bn0(self.dense(latents)), _SLOPE), *self.base)
-        features = F.leaky_relu(self.bn1(self.convt1(features)), _SLOPE)
-        features = F.leaky_relu(self.bn2(self.convt2(features)), _SLOPE)
-        return torch.tanh(self.convt3(features))
+        features = mirror(unflatten(F.leaky_relu_(self.bn0(self.dense(latents)), _SLOPE), *self.base))
+        features = F.leaky_relu_(self.bn1(self.convt1(features)), _SLOPE)
+        features = F.leaky_relu_(self.bn2(self.convt2(features)), _SLOPE)
+        return torch.tanh(mirror(self.convt3(features)))
 
 
 class Discriminator(nn.Module):
@@ -127,7 +127,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = self.dropout(F.leaky_relu(self.conv1(images), _SLOPE))
-        features = self.dropout(F.leaky_relu(self.conv2(features), _SLOPE))
-        logits: Tensor = self.dense(flatten(features))
+        features = self.dropout(F.leaky_relu_(self.conv1(mirror(images)), _SLOPE))
+        features = self.dropout(F.leaky_relu_(self.conv2(features), _SLOPE))
+        logits: Tensor = self.dense(flatten(mirror(features)))
         return logits

@@ -2,6 +2,10 @@
 
 Images are (N, C, H, W) here and (N, H, W, C) in Keras; kernels are those of Keras with the axes permuted, nothing
 flipped.
+
+The convolutions are of mirrored images, top to bottom and left to right, and mirror their kernels: networks call
+`mirror` at both ends of a row of them. Keras puts the odd pixel of padding at the bottom and right, and what PyTorch
+can do without copying every image is to put it at the top and left, which in the mirror is the same thing.
 """
 
 from __future__ import annotations
@@ -26,7 +30,10 @@ class Dense(nn.Linear):
 
 
 class SameConv2d(nn.Conv2d):
-    """Conv2D with SAME padding: ceil(size / stride) outputs, the odd pixel of padding at the bottom and right."""
+    """Conv2D with SAME padding, of mirrored images: ceil(size / stride) outputs, the odd pixel at the top and left.
+
+    The kernel's sides are odd, or there is a stride.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
@@ -39,15 +46,17 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
-        top, bottom = _same_pads(images.shape[2], self.kernel_size[0], self.stride[0])
-        left, right = _same_pads(images.shape[3], self.kernel_size[1], self.stride[1])
-        if (top, left) != (bottom, right):  # a copy, so only where the convolution's own padding will not do
-            images = F.pad(images, (0, right - left, 0, bottom - top))
-        return F.conv2d(images, self.weight, self.bias, self.stride, (top, left))
+        top, _ = _same_pads(images.shape[2], self.kernel_size[0], self.stride[0])
+        left, _ = _same_pads(images.shape[3], self.kernel_size[1], self.stride[1])
+        # as much at the other end is one pixel too many at most, which starts no further window
+        return F.conv2d(images, mirror(self.weight), self.bias, self.stride, (top, left))
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """Conv2DTranspose with SAME padding: size * stride outputs, the odd pixel cropped at the bottom and right."""
+    """Conv2DTranspose with SAME padding, of mirrored images: size * stride outputs, cropped at the top and left.
+
+    The kernel's sides are odd, or there is a stride.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
@@ -62,15 +71,10 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         """(N, in, H, W) -> (N, out, H * stride, W * stride)."""
         height, width = images.shape[2] * self.stride[0], images.shape[3] * self.stride[1]
         # the pads of the convolution that it is the transpose of, whose input is the larger image
-        top, _ = _same_pads(height, self.kernel_size[0], self.stride[0])
-        left, _ = _same_pads(width, self.kernel_size[1], self.stride[1])
-        full = F.conv_transpose2d(images, self.weight, self.bias, self.stride, (top, left))
-        if full.shape[2:] == (height, width):
-            return full
-        # copied, in the order it has: batch norm takes a path ten times as slow through memory with gaps
-        last = full.is_contiguous(memory_format=torch.channels_last)
-        cropped = full[:, :, :height, :width]
-        return cropped.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        top, bottom = _same_pads(height, self.kernel_size[0], self.stride[0])
+        left, right = _same_pads(width, self.kernel_size[1], self.stride[1])
+        kernel, more = mirror(self.weight), (top - bottom, left - right)
+        return F.conv_transpose2d(images, kernel, self.bias, self.stride, (top, left), more)
 
 
 class BatchNorm(nn.Module):
@@ -119,6 +123,11 @@ def _ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def mirror(images: Tensor) -> Tensor:
+    """(N, C, H, W) top to bottom and left to right; twice is not at all."""
+    return images.flip(2, 3)
+
+
 def flatten(images: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, H * W * C), channels fastest as in Keras; no copy where memory is channels_last."""
     return images.permute(0, 2, 3, 1).flatten(1)
@@ -132,9 +141,11 @@ def unflatten(values: Tensor, height: int, width: int) -> Tensor:
 
 
 def _same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after an axis of `size` so that a strided convolution gives ceil(size / stride) outputs."""
+    """Pixels before and after an axis of `size`, mirrored, so that a strided convolution gives ceil(size / stride)."""
+    if stride == 1 and kernel % 2 == 0:
+        raise ValueError(f"A kernel of {kernel} without a stride cannot be mirrored; take an odd one.")
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+    return -(-total // 2), total // 2
 
 
 def _glorot(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
