@@ -96,6 +96,18 @@ def test_evaluate_prints_a_table_or_json(run: Path) -> None:
     assert line["card"]["measure"]["reals"]["images"] == 1498
 
 
+def test_the_number_of_fakes_of_a_score_has_one_name(run: Path, tmp_path: Path) -> None:
+    planned = ganzoo("train", "dcgan-tutorial", "digits", "--samples", "64", "--dry-run", "--json")
+    assert json.loads(planned.stdout)["score_samples"] == 64
+    grid = ["-a", "dcgan-tutorial", "-d", "digits", "--samples", "64", "--steps", "1", "--seeds", "0", "--dry-run"]
+    (pair,) = json.loads(ganzoo("benchmark", *grid, "--out", tmp_path, "--json").stdout)["pairs"]
+    assert pair["recipe"]["score_samples"] == 64
+    for command in ("train", "evaluate", "benchmark", "speedrun"):
+        options = ganzoo(command, "--help").stdout
+        assert "  --samples N" in options
+        assert "--score-samples" not in options
+
+
 def test_dry_run_prints_a_recipe_that_recipe_reads(tmp_path: Path) -> None:
     arguments = [
         "train",

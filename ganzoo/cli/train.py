@@ -128,7 +128,13 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
     "-e", "evaluators", multiple=True, type=Part("evaluators"), metavar="SPEC", help="Scores the generator on the way."
 )
 @click.option("--score-every", metavar="N", help="Interval of scores, in the unit of the length, or '500 steps'.")
-@click.option("--score-samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
+@click.option(
+    "--samples",
+    "score_samples",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Fakes a score.  [default: the protocol's]",
+)
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
 @click.option(
     "--best-by", metavar="SCORE", help="The score by which the best checkpoint is kept.  [default: the first]"
