@@ -157,7 +157,7 @@ class Scorer:
             **({"held_out": self.held_out.facts} if self.held_out and member.evaluator.held_out else {}),
             "fakes": fakes,
             "shape": str(spec),
-            "precision": "fp32",
+            "precision": group.extractor.precision,
         }
         return {
             "protocol": self.protocol.name,

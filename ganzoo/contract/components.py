@@ -178,6 +178,8 @@ class Extractor(nn.Module, ABC):
     digest: str
     #: what happens to images before the network, in words: resize kernel, antialias, range
     preprocessing: str = "none"
+    #: what it computes in, as the card of a score has it
+    precision: str = "fp32"
 
     def __init__(self) -> None:
         """A part without options needs no constructor of its own."""

@@ -44,6 +44,11 @@ PROTOCOLS = {
             extractors={"inception": {"antialias": True}},
         ),
         Protocol(
+            "fast",
+            "as default, with Inception features in bfloat16, from a compiled network where there is a C++ compiler",
+            extractors={"inception": {"precision": "bf16", "compile": True}},
+        ),
+        Protocol(
             "ttur",
             "Heusel et al. 2017 (arXiv:1706.08500): 50,000 fakes against the training images",
             samples=50_000,

@@ -1,7 +1,7 @@
 """The FID Inception-v3: the network of 2015-12-05 that Heusel et al. 2017 (arXiv:1706.08500) scored with.
 
 Network and weights are those of torch-fidelity (toshas/torch-fidelity, feature_extractor_inceptionv3.py, Apache-2.0),
-converted from TensorFlow's. torchmetrics' subclass of it adds the antialiased resize, and serves for both.
+converted from TensorFlow's; torchmetrics' subclass of it is what we load them with.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Literal
 
 import click
 import torch
@@ -25,6 +25,7 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 
 import ganzoo
 from ganzoo_plugins.extractors._exact import exact
+from ganzoo_plugins.extractors._inception_network import LAYERS, InceptionNetwork
 from ganzoo_plugins.extractors._lock import alone
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -32,7 +33,6 @@ SIZE = 95_628_359
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 #: seconds without a byte after which a connection counts as lost
 PATIENCE = 20
-LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "logits_unbiased": 1008}
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
@@ -142,8 +142,8 @@ def _read_given(name: str) -> tuple[bytes, str]:
     return data, name
 
 
-def _network(data: bytes, name: str, antialias: bool) -> NoTrainInceptionV3:
-    """The network with the weights of a file's bytes."""
+def _published_network(data: bytes, name: str) -> NoTrainInceptionV3:
+    """torchmetrics' network with the weights of a file's bytes."""
     try:
         weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         # torch-fidelity would trust the file's pickles: it is handed our own copy, tensors and nothing else
@@ -151,7 +151,7 @@ def _network(data: bytes, name: str, antialias: bool) -> NoTrainInceptionV3:
         torch.save({key: value.float() for key, value in weights.items()}, copy)
         copy.seek(0)
         with torch.random.fork_rng(devices=[]):  # it draws weights at random before it loads these
-            return NoTrainInceptionV3("inception", list(LAYERS), copy, antialias=antialias)  # type: ignore[arg-type]
+            return NoTrainInceptionV3("inception", list(LAYERS), copy)  # type: ignore[arg-type]
     except Exception as error:  # of a file that is none, torch's reader may raise anything
         reason = str(error).strip().partition("\n")[0]
         if not isinstance(
@@ -168,6 +168,10 @@ class Inception(ganzoo.Extractor):
 
     The weights are the file named by `weights`, else by GANZOO_INCEPTION_WEIGHTS, else they are fetched once (91 MiB,
     https, sha256 checked) into `ganzoo.cache_dir()/inception`.
+
+    In fp32 the features are those of torch-fidelity, up to rounding. bf16 keeps weights and activations in bfloat16
+    (the resize and the averages stay float32), and `compile` fuses its small steps: other numbers within a percent or so,
+    of another digest. Where nothing can be compiled, the digest and the preprocessing say that it was not.
     """
 
     def __init__(
@@ -175,24 +179,39 @@ class Inception(ganzoo.Extractor):
         *,
         weights: Annotated[str, "weights file; empty: $GANZOO_INCEPTION_WEIGHTS, else fetched once"] = "",
         antialias: Annotated[bool, "resize as torchmetrics does by default, not as the original does"] = False,
+        precision: Annotated[Literal["fp32", "bf16"], "of the network; literature has fp32"] = "fp32",
+        compile: Annotated[bool, "compile the network: half a minute, then faster; needs a C++ compiler"] = False,
     ) -> None:
         super().__init__()
         self.layers = LAYERS
         self.digest = ""
         self.weights = weights
         self.antialias = antialias
-        kernel = "antialiased bilinear" if antialias else "bilinear as TensorFlow 1, antialias=False,"
-        self.preprocessing = f"{kernel} to 299x299, grey repeated to 3 channels, (x - 128) / 128"
-        self.network: NoTrainInceptionV3 | None = None
+        self.precision = precision
+        self.compile_network = compile
+        self.preprocessing = self._words(compile)
+        self.network: InceptionNetwork | None = None
         self.register_buffer("placed", torch.zeros(0), persistent=False)  # says which device we were moved to
+
+    def _words(self, compiled: bool) -> str:
+        kernel = "antialiased bilinear" if self.antialias else "bilinear as TensorFlow 1, antialias=False,"
+        words = f"{kernel} to 299x299, grey repeated to 3 channels, (x - 128) / 128"
+        return words + ", network in bfloat16" * (self.precision == "bf16") + ", compiled" * compiled
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
         """Load the weights, whatever the dataset: listing the extractors must not cost a download."""
         given = self.weights or os.environ.get("GANZOO_INCEPTION_WEIGHTS", "")
         data, source = _read_given(given) if given else _read_cached()
-        preprocessing = f"inception-1: grey repeated to 3 channels, antialias={self.antialias}"
-        self.digest = hashlib.sha256(f"{preprocessing}|{hashlib.sha256(data).hexdigest()}".encode()).hexdigest()
-        self.network = _network(data, source, self.antialias).requires_grad_(False).to(self.placed.device)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        network = InceptionNetwork(_published_network(data, source), self.antialias, dtype).to(self.placed.device)
+        compiled = False
+        if self.compile_network:
+            with exact(self.placed.device):
+                compiled = network.compile_tower()
+        self.preprocessing = self._words(compiled)
+        weights = hashlib.sha256(data).hexdigest()
+        self.digest = hashlib.sha256(f"inception-2: {self.preprocessing}|{weights}".encode()).hexdigest()
+        self.network = network
 
     def train(self, mode: bool = True) -> Inception:
         """Always in evaluation mode."""
@@ -206,5 +225,5 @@ class Inception(ganzoo.Extractor):
             given = f"{images.dtype} {tuple(images.shape)}"
             raise ganzoo.GanzooError(f"The inception extractor takes uint8 images (N, 1 or 3, H, W), not {given}.")
         with exact(images.device):
-            features = self.network._torch_fidelity_forward(images.expand(-1, 3, -1, -1))
-        return dict(zip(LAYERS, features, strict=True))
+            features: dict[str, Tensor] = self.network(images)
+        return features
