@@ -242,6 +242,9 @@ def test_every_part_of_the_zoo_passes(
     options = f":{SMALL[name]}" if name in SMALL else ""
     if name == "image-folder":
         options = f":path={_pictures(tmp_path)},test_share=0.3"
+    if name == "npy":
+        np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
+        options = f":path={tmp_path / 'a.npy'}"
     found = outcomes(Part.of(name + options, kind))
     assert not failures(found)
     skipped = {outcome.reason for outcome in found.values() if outcome.state == "skipped"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 from torch import Tensor
@@ -231,3 +234,35 @@ def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
     ]
     assert digest(Numbered(), subset="last 41") != found
     assert digest(Numbered(7)) != digest(Numbered(8))  # fewer than are looked at
+
+
+class Gated(Numbered):
+    """Reads while its gate is open, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.count = threading.Event(), 0
+        self.gate.set()
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.gate.wait(60)
+        self.count += 1
+        return super().read(indices)
+
+
+@pytest.mark.parametrize("minibatches", [1, 3])
+def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
+    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    dataset, recipe = Gated(), Recipe(batch_size=8)
+    images, expected = Feed(dataset, recipe, minibatches, (0, 255), CPU), feed(minibatches)
+    assert seen(images, range(1)) == seen(expected, range(1))
+    until = time.monotonic() + 60
+    while dataset.count < 3 * minibatches and time.monotonic() < until:
+        time.sleep(0.001)
+    dataset.gate.clear()  # from here on a step that has to read would wait
+    for step in (1, 2):
+        assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
+    assert dataset.count == 3 * minibatches
+    dataset.gate.set()
+    for step in (3, 9, 4, 5):  # and wherever it goes on
+        assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))

@@ -22,6 +22,8 @@ from ganzoo.engine.seeds import generator
 #: a dataset is held in memory whole if it takes at most this share of what is free there
 MEMORY_SHARE = 0.4
 _CHUNK = 4096
+#: minibatches are read this many steps before they are played, where they are read one by one
+_STEPS_AHEAD = 2
 #: bytes of images up to which all of them are told from others; of larger sets this many are, evenly spread
 _TOLD_WHOLE = 1 << 28
 _TOLD_OF = 1000
@@ -131,10 +133,12 @@ class Feed:
         return indices[rank() * share : (rank() + 1) * share] if world_size() > 1 else indices
 
     def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            self._orders = {key: order for key, order in self._orders.items() if key >= epoch - 1}
-            self._orders[epoch] = torch.randperm(self.length, generator=generator("cpu", self.seed, "order", epoch))
-        return self._orders[epoch]
+        order = self._orders.get(epoch)
+        if order is None:
+            order = torch.randperm(self.length, generator=generator("cpu", self.seed, "order", epoch))
+            # in one go: another thread may be looking for its own
+            self._orders = {**{key: kept for key, kept in self._orders.items() if key >= epoch - 1}, epoch: order}
+        return order
 
     def fill(self, step: int) -> list[Batch]:
         """The minibatches of `step`, in the same memory every time (for each size of batch)."""
@@ -186,7 +190,7 @@ class _Resident:
 
 
 class _Streamed:
-    """Images read as they are needed, in a thread one minibatch ahead of the step; pinned where that helps."""
+    """Images read as they are needed, in a thread that is steps ahead; pinned where that helps."""
 
     def __init__(self, dataset: Dataset, subset: range) -> None:
         self.dataset, self.subset = dataset, subset
@@ -203,7 +207,12 @@ class _Streamed:
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         ready = self._ahead.pop(minibatch, None)
         images, labels = ready.result() if ready else self._read(feed, minibatch)
-        self._ahead = {minibatch + 1: self._thread.submit(self._read, feed, minibatch + 1)}
+        wanted = range(minibatch + 1, minibatch + 1 + _STEPS_AHEAD * feed.minibatches)
+        for key in self._ahead.keys() - set(wanted):  # the step was not the one after the last
+            self._ahead.pop(key).cancel()
+        for key in wanted:
+            if key not in self._ahead:
+                self._ahead[key] = self._thread.submit(self._read, feed, key)
         return images.to(feed.device, non_blocking=True), labels.to(feed.device, non_blocking=True)
 
 

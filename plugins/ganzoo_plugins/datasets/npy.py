@@ -1,0 +1,173 @@
+"""Images of your own in a NumPy file."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+import ganzoo
+from ganzoo_plugins.datasets._memory import Size, Split
+
+_MOST_CLASSES = 1 << 16
+
+
+class Npy(ganzoo.Dataset):
+    """A NumPy file (.npy) of your own: any number of images, more than memory holds as well.
+
+    uint8 numbers (N, H, W), grey, or (N, H, W, C) with 1 or 3 channels; with `layout=NCHW` the channels stand before
+    the sides. Labels are whole numbers from 0, one an image, in a file of their own; without them there is one class.
+    The test images are those of `test`, or every tenth one of `path`: where images that are neighbours in the file are
+    alike, such as frames of a film, name a file for them.
+
+    No more of the file is read than the images that are asked for. Its header must account for every byte of it, and
+    pickled objects are never loaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        split: Split = "train",
+        path: Annotated[str, click.Path(), "the images"] = "",
+        labels: Annotated[str, click.Path(), "their classes, a .npy file of N whole numbers"] = "",
+        test: Annotated[str, click.Path(), "the test images, where they have a file of their own"] = "",
+        test_labels: Annotated[str, click.Path(), "their classes"] = "",
+        test_every: Annotated[int, click.IntRange(min=0), "otherwise every so many-th image is one; 0: none is"] = 10,
+        layout: Annotated[Literal["NHWC", "NCHW"], "where the channels stand in an array of four dimensions"] = "NHWC",
+        size: Size = 0,
+    ) -> None:
+        if not path:
+            raise ganzoo.UsageError("npy needs to be told its file: write npy:path=FILE.npy.")
+        if bool(test_labels) != bool(test and labels):
+            raise ganzoo.UsageError("npy: test images have labels where the others have, so name both files or none.")
+        if test_every == 1:
+            raise ganzoo.UsageError(
+                "npy: with test_every=1 every image is a test image; 10 keeps one in ten for tests."
+            )
+        images = _Images(path, layout)
+        held_out = _Images(test, layout) if test else None
+        if held_out and held_out.shape != images.shape:
+            raise ganzoo.GanzooError(f"{test} has images of {held_out.shape}, {path} of {images.shape}.")
+        known = {"train": _labels(labels, images)} if labels else {}
+        known |= {"test": _labels(test_labels, held_out)} if held_out and test_labels else {}
+        self._labels = known.get(split if held_out else "train")
+        self._file = held_out if held_out and split == "test" else images
+        self._split, self._every = split, 0 if test else test_every
+        kept = self._file.count // self._every if self._every else 0
+        self._length = kept if split == "test" and not test else self._file.count - kept
+        if not self._length:
+            raise ganzoo.GanzooError(
+                f"The {split} split of {path} is empty: test_every={test_every} puts none of {self._file.count} images "
+                f"there; name a file of test images with test=, or change test_every."
+            )
+        channels, *sides = self._file.shape
+        height, width = (size, size) if size else sides
+        classes = 1 + max((int(one.max()) for one in known.values()), default=0)
+        self.spec = ganzoo.ImageSpec(channels, height, width, classes)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Read from the file."""
+        rows = self._rows(indices)
+        labels = torch.zeros_like(indices) if self._labels is None else self._labels[rows]
+        return ganzoo.resize(self._file.read(rows), (self.spec.height, self.spec.width)), labels
+
+    def _rows(self, indices: Tensor) -> Tensor:
+        """Where in the file the images of the split lie: the last of every so many is a test image."""
+        if not self._every:
+            return indices
+        if self._split == "test":
+            return indices * self._every + self._every - 1
+        return indices + indices // (self._every - 1)
+
+
+class _Images:
+    """The images of a file, read one by one."""
+
+    def __init__(self, path: str, layout: str) -> None:
+        self.path, self.layout = Path(path).expanduser(), layout
+        mapped = _mapped(self.path)
+        if mapped.dtype != np.uint8:
+            raise ganzoo.GanzooError(f"{path} holds {mapped.dtype}, not uint8: images are whole numbers from 0 to 255.")
+        if mapped.ndim not in (3, 4) or not all(mapped.shape):
+            raise ganzoo.GanzooError(f"{path} is an array of {mapped.shape}, not of images (N, H, W) or (N, H, W, C).")
+        self.count, self._stored, self._offset = len(mapped), mapped.shape[1:], mapped.offset
+        with open(self.path, "rb") as file:
+            self._status = _status(file)
+        sides = list(mapped.shape[1:])
+        channels = 1 if mapped.ndim == 3 else sides.pop(0 if layout == "NCHW" else 2)
+        if channels not in (1, 3):
+            other = {"NHWC": "NCHW", "NCHW": "NHWC"}[layout]
+            raise ganzoo.GanzooError(
+                f"{path} is an array of {mapped.shape}, so its images have {channels} channels, not 1 or 3, as "
+                f"layout={layout}; if the channels stand elsewhere, write layout={other}."
+            )
+        #: (C, H, W)
+        self.shape = (channels, sides[0], sides[1])
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Images (n, C, H, W) uint8 of these rows of the file. Raises GanzooError where it is not the file it was."""
+        images = np.empty((len(rows), *self._stored), np.uint8)
+        try:
+            with open(self.path, "rb") as file:
+                same = _status(file) == self._status
+                # a mapping would read ahead around every image, which is 70 times as slow in random order, and what is
+                # mapped counts as this process's memory
+                found = [
+                    os.preadv(file.fileno(), [image], self._offset + row * image.nbytes)
+                    for row, image in zip(rows.tolist(), images, strict=True)
+                ]
+        except OSError as error:
+            raise ganzoo.GanzooError(f"{self.path} cannot be read any more ({error.strerror}): put it back.") from None
+        if not same or sum(found) != images.nbytes:
+            raise ganzoo.GanzooError(f"{self.path} has changed while it was read: start again with the file as it is.")
+        read = torch.from_numpy(images)
+        if read.ndim == 3:
+            return read.unsqueeze(1)
+        return read if self.layout == "NCHW" else read.permute(0, 3, 1, 2).contiguous()
+
+
+def _mapped(path: Path) -> np.memmap:
+    """A NumPy file as it lies on disk. Raises GanzooError where it is none, or not all of one."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        size = path.stat().st_size
+    except Exception as error:  # whatever a file may hold that is none
+        words = (
+            getattr(error, "strerror", None) or f"{str(error).splitlines()[0].rstrip('.') if str(error) else error!r}"
+        )
+        raise ganzoo.GanzooError(f"{path} cannot be read as a NumPy file ({words}): give one of numpy.save.") from None
+    if not isinstance(mapped, np.memmap):
+        raise ganzoo.GanzooError(f"{path} is an archive of arrays: save the images alone, with numpy.save.")
+    if not mapped.flags.c_contiguous:
+        raise ganzoo.GanzooError(f"{path} is in Fortran's order, where no image lies in one piece: save it in C's.")
+    if size != mapped.offset + math.prod(mapped.shape) * mapped.itemsize:
+        raise ganzoo.GanzooError(f"{path} is damaged: it has {size} bytes, and its header tells of {mapped.shape}.")
+    return mapped
+
+
+def _status(file: BinaryIO) -> tuple[int, ...]:
+    """What tells that a file is another one now."""
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _labels(path: str, images: _Images) -> Tensor:
+    """The labels (N,) int64 of a file. Raises GanzooError where they are not those of so many images."""
+    mapped = _mapped(Path(path).expanduser())
+    if mapped.dtype.kind not in "iu" or mapped.shape != (images.count,):
+        raise ganzoo.GanzooError(
+            f"{path} holds {mapped.dtype} {mapped.shape}, not a whole number for each of {images.count} images."
+        )
+    low, high = int(mapped.min()), int(mapped.max())
+    if low < 0 or high >= _MOST_CLASSES:
+        raise ganzoo.GanzooError(f"{path} holds labels from {low} to {high}: they count the classes, from 0.")
+    return torch.from_numpy(mapped.astype(np.int64))
