@@ -22,7 +22,7 @@ from ganzoo.engine import ranks, seeds
 from ganzoo.engine.compiled import compiled_networks
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
-from ganzoo.engine.layout import memory_format
+from ganzoo.engine.layout import MEMORY_FORMAT
 from ganzoo.run import Run
 from ganzoo.zoo import Zoo
 
@@ -170,7 +170,7 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "memory_format": str(memory_format(recipe.precision, device)).removeprefix("torch."),
+        "memory_format": str(MEMORY_FORMAT).removeprefix("torch."),
         "capture": capture and device.type == "cuda",
         "compile": compiled_networks(table.game),
         "world_size": ranks.world_size(),

@@ -15,7 +15,7 @@ from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.images import ValueRange, to_range
 from ganzoo.contract.recipe import Recipe, parse_subset
-from ganzoo.engine.layout import memory_format
+from ganzoo.engine.layout import MEMORY_FORMAT
 from ganzoo.engine.ranks import rank, world_size
 from ganzoo.engine.seeds import generator
 
@@ -49,7 +49,6 @@ class Feed:
         self.minibatches = minibatches
         self.value_range = value_range
         self.device = device
-        self.memory_format = memory_format(recipe.precision, device)
         self.seed = recipe.seed
         if self.sampling == "epochs-drop-last" and self.batch_size > self.length:
             raise UsageError(
@@ -158,7 +157,7 @@ class Feed:
                 images.shape,
                 dtype=torch.get_default_dtype(),
                 device=self.device,
-                memory_format=self.memory_format,
+                memory_format=MEMORY_FORMAT,
             )
             self._buffers[key] = Batch(reals, torch.empty(len(images), dtype=torch.int64, device=self.device))
         return self._buffers[key]

@@ -17,7 +17,7 @@ from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
 from ganzoo.engine.average import Average
 from ganzoo.engine.feed import Batch
-from ganzoo.engine.layout import memory_format
+from ganzoo.engine.layout import MEMORY_FORMAT
 from ganzoo.engine.meter import Meter
 from ganzoo.engine.player import Player, Turn
 from ganzoo.engine.ranks import mean_over_ranks, rank, world_size
@@ -44,9 +44,8 @@ class Game:
         self.device = device
         self.batch_size = recipe.batch_size
         self.images = images
-        layout = memory_format(recipe.precision, device)
-        self.generator: nn.Module = generator.to(device).to(memory_format=layout)
-        self.discriminator: nn.Module = discriminator.to(device).to(memory_format=layout)
+        self.generator: nn.Module = generator.to(device).to(memory_format=MEMORY_FORMAT)
+        self.discriminator: nn.Module = discriminator.to(device).to(memory_format=MEMORY_FORMAT)
         #: what a step calls in their place: themselves, or what they were compiled to
         self.called: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.losses = [loss.to(device) for loss in losses]
@@ -219,13 +218,7 @@ def play(game: Game, batches: Sequence[Batch]) -> None:
     """
     scalars: dict[str, list[Tensor]] = {name: [] for name in game.meter.names}
     for turn in game.turns:
-        with one_batch():
-            round = game.round(turn, batches[turn.minibatch])
-            costs = [player.cost(round) for player in turn.players]
-            gradients = [
-                torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
-                for player, cost in zip(turn.players, costs, strict=True)
-            ]
+        round, costs, gradients = judge(game, turn, batches)
         for player, cost, gradient in zip(turn.players, costs, gradients, strict=True):
             said = _accuracies(round) if player.role == "discriminator" else []
             # what is only looked at travels with the gradients: it is the same on all ranks, and costs no exchange
@@ -240,12 +233,13 @@ def play(game: Game, batches: Sequence[Batch]) -> None:
 
 def judge(game: Game, turn: Turn, batches: Sequence[Batch]) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
     """A round of a turn, what it costs each player, and the gradients of that; nobody moves."""
-    round = game.round(turn, batches[turn.minibatch])
-    costs = [player.cost(round) for player in turn.players]
-    gradients = [
-        torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
-        for player, cost in zip(turn.players, costs, strict=True)
-    ]
+    with one_batch():
+        round = game.round(turn, batches[turn.minibatch])
+        costs = [player.cost(round) for player in turn.players]
+        gradients = [
+            torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
+            for player, cost in zip(turn.players, costs, strict=True)
+        ]
     return round, costs, gradients
 
 
