@@ -32,7 +32,7 @@ def reseed(*key: int | str) -> None:
     """
     seed = derive(*key)
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for device_generator in torch.cuda.default_generators:
             device_generator.manual_seed(seed)
     random.seed(seed)
