@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from click.testing import CliRunner
 
 import ganzoo
 from ganzoo import Amount, Choice, Moment, Recipe, UsageError, checkpoint
 from ganzoo.assembly import open_trained, plan
+from ganzoo.cli import cli
 from ganzoo.evaluate import evaluate
 from ganzoo.run import Run
 from ganzoo.train import Interrupted, resume, start
@@ -211,12 +213,34 @@ def test_so_is_one_that_imports_what_has_changed_beside_it(tmp_path, monkeypatch
     for change in (lambda file: file.write_text("BIAS = 0.7\n"), Path.unlink):
         change(tmp_path / "helping_hand.py")
         for verb in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
-            with pytest.raises(ganzoo.GanzooError, match=r"helping_hand\.py has changed since .* --accept-changed-code"):
+            with pytest.raises(
+                ganzoo.GanzooError, match=r"helping_hand\.py has changed since .* --accept-changed-code"
+            ):
                 verb()
     notes: list[str] = []
     resume(out, ZOO, length=Amount(6, "steps"), changed_code=True, note=notes.append)
     assert notes[0].startswith(f"Resumed with another architecture ({copy}:Tiny of sha256 ")
     assert "helping_hand.py " in notes[0]
+
+
+def test_what_is_not_compared_is_said_beside_the_best(tmp_path):
+    out = tmp_path / "run"
+    play(out, steps=9, **SCORED)
+    said = CliRunner().invoke(cli, ["resume", str(out), "--steps", "12"]).stderr
+    assert "brightness (lower is better): last " in said
+    assert "not to be compared" not in said
+    lines = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if line["score"] == "brightness"]
+    assert steps == [3, 6, 9, 12]
+    for line in lines[:2]:
+        line["card"]["digest"] = "ffff"  # as if the reals had been others then
+        line["value"] = 0.0
+    (out / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = CliRunner().invoke(cli, ["resume", str(out), "--steps", "15"]).stderr
+    best = Run.open(out).best()
+    assert best["value"] > 0
+    assert f"best {best['value']:.4f} at {best['images']}." in said
+    assert "The best of 4 scores: 1 before were measured against other images or otherwise, and are not to be" in said
 
 
 class _Signal:

@@ -79,11 +79,18 @@ def _say_scores(run: Any) -> None:
     """Last and best, always both."""
     best, lines = run.best(), [line for line in run.lines("scores.jsonl") if line.get("training")]
     if best is not None:
-        last = next(line for line in reversed(lines) if line["score"] == best["score"])
+        same = [line for line in lines if line.get("score") == best["score"] and isinstance(line.get("card"), dict)]
+        last = same[-1]
         note(
             f"{best['score']} ({best['better']} is better): last {last['value']:.4f} at {last['images']} images, "
             f"best {best['value']:.4f} at {best['images']}."
         )
+        others = sum(line["card"].get("digest") != best["card"]["digest"] for line in same)
+        if others:
+            note(
+                f"The best of {len(same) - others} scores: {others} before were measured against other images or "
+                f"otherwise, and are not to be compared with them."
+            )
 
 
 def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Choice]:
