@@ -518,9 +518,13 @@ def test_a_dry_run_plays_nothing(played: Path, tmp_path: Path) -> None:
     assert plan["pairs"][0]["source"].startswith("8 steps of ")
     assert plan["seconds"] > 0
     assert plan["pairs"][0]["recipe"]["length"] == "8 steps"
+    whole = asked("--out", tmp_path / "none", "--dry-run").stderr
+    assert "4 of 4 cells to play" in whole
+    assert "On top come the start of each process, the scores where no cell of a pair has finished" in whole
     done = asked("--out", played, "--dry-run")
     assert "mean of 2 finished" in done.stdout
     assert "0 of 4 cells to play" in done.stderr
+    assert "On top come" not in done.stderr
 
 
 @pytest.mark.parametrize(

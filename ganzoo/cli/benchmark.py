@@ -213,6 +213,11 @@ def _show_plan(cells: list[Cell], out: Path, device: str, jobs: int, as_json: bo
     print_table(columns, rows)
     missing = sum(pair.missing for pair in pairs)
     note(f"{missing} of {len(cells)} cells to play in {out}, about {_duration(total)} with {jobs} at a time.")
+    if missing:
+        note(
+            "On top come the start of each process, the scores where no cell of a pair has finished, and, once a "
+            "dataset, its extractor and what its real images score."
+        )
 
 
 def _duration(seconds: float) -> str:
