@@ -319,6 +319,52 @@ def test_a_turn_that_moves_the_generator_is_always_played_in_training_mode():
     assert seated.generator.norm.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize("turns", ["D,G", "D,D,G", "D.reals,D.fakes,G", "D,GD"])
+@pytest.mark.parametrize("mode", ["training", "inference"])
+def test_a_generator_can_be_judged_on_the_fakes_that_the_discriminator_saw(turns, mode):
+    changes = {"turns": turns, "discriminator_fakes": mode, "generator_fakes": "replayed"}
+    seated = game(Tiny(norm=True, dropout=0), **changes)
+    drawn, shown = [], []
+    seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
+    seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
+    before = copy.deepcopy(seated.generator).train()
+    play(seated, batches(seated.minibatches))
+    # once where both are to see the same, and from the same latents where the mode makes others of them
+    assert len(drawn) == seated.minibatches + (mode == "inference")
+    assert torch.equal(drawn[-1], drawn[seated.minibatches - 1])
+    assert torch.allclose(shown[-1], before(drawn[-1], None), atol=1e-6)
+    if mode == "training":
+        assert torch.equal(shown[-1], shown[-2] if turns != "D,GD" else shown[-1])
+
+
+def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():
+    """By hand: the discriminator's update, then the generator's through it, both on one draw."""
+    seated = game(Tiny(norm=False, dropout=0), turns="D,G", generator_fakes="replayed")
+    alone = copy.deepcopy(seated)
+    (batch,) = batches()
+    play(seated, [batch])
+    latents, optimizers = seated.architecture.drawn[0], {key: p.optimizer for key, p in alone.players.items()}
+    generator, discriminator = alone.generator.train(), alone.discriminator.train()
+    fakes = generator(latents, batch.labels)
+    cost = softplus(-discriminator(batch.reals, None)).mean() + softplus(discriminator(fakes.detach(), None)).mean()
+    for player, value in (("D", lambda: cost), ("G", lambda: softplus(-discriminator(fakes, None)).mean())):
+        parameters = alone.players[player].parameters
+        for parameter, gradient in zip(parameters, torch.autograd.grad(value(), parameters), strict=True):
+            parameter.grad = gradient
+        optimizers[player].step()
+    for name, value in alone.generator.state_dict().items():
+        assert torch.allclose(seated.generator.state_dict()[name], value, atol=1e-7), name
+
+
+def test_fakes_are_not_replayed_over_a_move_of_the_generator():
+    seated = game(Tiny(norm=True, dropout=0), turns="D,G,G", generator_fakes="replayed")
+    drawn = []
+    seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
+    play(seated, batches())
+    assert len(drawn) == 2
+    assert not torch.equal(*drawn)
+
+
 def test_fakes_are_of_the_classes_of_the_reals():
     seated, classes = game(TinyConditional()), []
     seated.generator.register_forward_hook(lambda module, args, out: classes.append(args[1]))

@@ -153,6 +153,8 @@ class Recipe:
     #: the generator's mode when it draws fakes for a turn that does not move it: training, or inference (moving
     #: statistics)
     discriminator_fakes: str = "training"
+    #: what a generator's turn is judged on: fakes drawn anew, or those that the turn before it was played on
+    generator_fakes: str = "fresh"
     generator_optimizer: Choice = Choice("adam")
     #: None: the generator's own optimiser object serves both players, and its step counter is shared
     discriminator_optimizer: Choice | None = Choice("adam")
@@ -185,6 +187,7 @@ class Recipe:
         _check_member("sampling", self.sampling, SAMPLINGS)
         _check_member("precision", self.precision, PRECISIONS)
         _check_member("discriminator_fakes", self.discriminator_fakes, ("training", "inference"))
+        _check_member("generator_fakes", self.generator_fakes, ("fresh", "replayed"))
         parse_turns(self.turns)
         parse_subset(self.subset, 1)
         self.grid_shape  # noqa: B018  (a bad grid is refused here)

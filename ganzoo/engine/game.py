@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class Game:
         self.augmentations = [augmentation.to(device) for augmentation in augmentations]
         self.random = torch.Generator(device)
         self.training_fakes = recipe.discriminator_fakes == "training"
+        self.replay_fakes = recipe.generator_fakes == "replayed"
         self.autocast = recipe.precision == "bf16"
         self.optimizers = {"generator": generator_optimizer.to(device)}
         if discriminator_optimizer is not generator_optimizer:
@@ -73,7 +75,11 @@ class Game:
             # new reals for a second look of the discriminator; the other turns replay the minibatch they find
             if any(name in ("D", "D.reals") for name in names):
                 minibatch, looked = minibatch + looked, True
-            seated.append(Turn(tuple(self._player(name) for name in names), sides, minibatch))
+            turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
+            # nobody has moved the generator since, and the reals are the same
+            if self.replay_fakes and turn.moves_generator and seated and not seated[-1].moves_generator:
+                seated[-1] = replace(seated[-1], replayed=seated[-1].minibatch == minibatch)
+            seated.append(turn)
         return seated
 
     def _player(self, name: str) -> Player:
@@ -101,21 +107,22 @@ class Game:
         latents = self.architecture.latents(count * world_size(), self.random)
         return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
 
-    def round(self, turn: Turn, batch: Batch) -> Round:
-        """What a turn is played on: this minibatch, and fakes for its labels."""
-        return Round(
-            batch.reals,
-            batch.labels,
-            self.latents(len(batch.reals)),
-            lambda latents, labels: self._generate(latents, labels, turn.moves_generator),
-            self.discriminate,
-            turn.sides,
-        )
+    def round(self, turn: Turn, batch: Batch, replayed: Round | None = None) -> Round:
+        """What a turn is played on: this minibatch, and fakes for its labels; those of the `replayed` round, if any."""
 
-    def _generate(self, latents: Tensor, labels: Tensor, moved: bool) -> Tensor:
+        def generate(latents: Tensor, labels: Tensor) -> Tensor:
+            if replayed is not None and self.training_fakes:  # in inference mode they are others
+                return replayed.fakes
+            return self._generate(latents, labels, turn)
+
+        latents = self.latents(len(batch.reals)) if replayed is None else replayed.latents
+        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
+
+    def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
+        training = turn.moves_generator or self.training_fakes
         # no graph unless the generator moves: thrift only, the numbers are the same
-        with torch.set_grad_enabled(moved), self._precision():
-            self.generator.train(moved or self.training_fakes)
+        with torch.set_grad_enabled(turn.moves_generator or (turn.replayed and training)), self._precision():
+            self.generator.train(training)
             fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
         expected = (len(latents), self.images.channels, self.images.height, self.images.width)
         if fakes.shape != expected:
@@ -217,8 +224,10 @@ def play(game: Game, batches: Sequence[Batch]) -> None:
     Gradients of all players of a turn are taken before any of them moves: `D+G` is a simultaneous update.
     """
     scalars: dict[str, list[Tensor]] = {name: [] for name in game.meter.names}
+    replayed: Round | None = None
     for turn in game.turns:
-        round, costs, gradients = judge(game, turn, batches)
+        round, costs, gradients = judge(game, turn, batches, replayed)
+        replayed = round if turn.replayed else None
         for player, cost, gradient in zip(turn.players, costs, gradients, strict=True):
             said = _accuracies(round) if player.role == "discriminator" else []
             # what is only looked at travels with the gradients: it is the same on all ranks, and costs no exchange
@@ -231,10 +240,12 @@ def play(game: Game, batches: Sequence[Batch]) -> None:
     game.meter.add({name: torch.stack(values).mean() for name, values in scalars.items()})
 
 
-def judge(game: Game, turn: Turn, batches: Sequence[Batch]) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
+def judge(
+    game: Game, turn: Turn, batches: Sequence[Batch], replayed: Round | None = None
+) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
     """A round of a turn, what it costs each player, and the gradients of that; nobody moves."""
     with one_batch():
-        round = game.round(turn, batches[turn.minibatch])
+        round = game.round(turn, batches[turn.minibatch], replayed)
         costs = [player.cost(round) for player in turn.players]
         gradients = [
             torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)

@@ -74,6 +74,8 @@ class Turn:
     players: tuple[Player, ...]
     sides: frozenset[str]
     minibatch: int
+    #: whether the turn after this one is judged on the fakes of this one
+    replayed: bool = False
 
     @property
     def moves_generator(self) -> bool:
