@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -124,7 +125,10 @@ def root() -> Iterator[Path]:
 
 
 def fresh(root: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=root))
+    """A folder of its own; that of the example before goes, or ten thousand would fill the memory they lie in."""
+    for before in root.glob("fresh-*"):
+        shutil.rmtree(before)
+    return Path(tempfile.mkdtemp(prefix="fresh-", dir=root))
 
 
 def test_the_listener_hears(root: Path, tmp_path: Path) -> None:
