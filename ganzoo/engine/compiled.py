@@ -5,6 +5,7 @@ Sampling and scoring call the networks themselves, and so do checkpoints: no nam
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -64,7 +65,8 @@ def _failure(game: Game, feed: Feed) -> str:
     """Judge every turn once; the first line of the error where that fails. Nothing moves, nothing is left behind."""
     kept = {name: value.detach().clone() for name, value in game.state().items()}
     try:
-        with seeds.aside("compiling"):
+        with seeds.aside("compiling"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's compiler warns of what it does itself
             batches = feed.fill(0)
             for size in sorted({len(batches[0].labels), feed.last_size} - {0}):
                 some = [Batch(batch.reals[:size], batch.labels[:size]) for batch in batches]
