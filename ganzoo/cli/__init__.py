@@ -79,7 +79,8 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if threading.current_thread() is threading.main_thread():
+        main = threading.current_thread() is threading.main_thread()
+        if main:
             signal.signal(signal.SIGTERM, _terminate)
         debug = bool(os.environ.get("GANZOO_DEBUG"))
         try:
@@ -87,6 +88,9 @@ class _Commands(click.Group):
         except GanzooError as error:
             if debug:
                 raise
+            if main:
+                # it ends anyhow, and has something to say: torchrun ends all processes when one of them has failed
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise _Failure(str(error), error.exit_code) from error
         except _Terminated:
             raise _Failure("Stopped by SIGTERM.", 143) from None

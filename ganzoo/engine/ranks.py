@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,7 +23,11 @@ _talk: dist.ProcessGroup | None = None
 
 
 class Elsewhere(GanzooError):
-    """Another process of this training has failed, and says why; this one ends without a word."""
+    """Another process of this training has failed, and says why; this one ends like it, without a word."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("")
+        self.exit_code = exit_code
 
 
 def start(device: torch.device) -> None:
@@ -81,9 +86,9 @@ def agreed() -> Iterator[None]:
         yield
     except Exception as caught:
         error = caught
-    if highest(0 if error is None else 1):
-        speaker = -highest(-world_size() if error is None else -rank())
-        raise error if error is not None and rank() == speaker else Elsewhere("")
+    if status := highest(getattr(error, "exit_code", 1) if error else 0):
+        speaker = -highest(-rank() if error else -world_size())
+        raise error if error and rank() == speaker else Elsewhere(status)
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -99,6 +104,8 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def gathered(tensor: Tensor) -> Tensor:
     """The tensors of all processes, (processes, ...); can be differentiated, again and again."""
+    if world_size() == 1:
+        return tensor[None]
     before, behind = rank(), world_size() - 1 - rank()
     return _Sum.apply(pad(tensor[None], (0, 0) * tensor.ndim + (before, behind)))  # type: ignore[no-any-return]
 
@@ -131,4 +138,5 @@ def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: dist.Proc
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    """What an error says first, without the place in torch's sources."""
+    return (re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,112 @@
+"""Games that one process plays, or two with half a batch each, and parts that only one rank refuses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import kills
+import tiny
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import ganzoo
+from ganzoo import Choice
+from ganzoo.assembly import assemble, plan
+from ganzoo.engine import game, ranks
+from ganzoo.engine.together import one_batch
+
+STEPS = 2
+#: architecture -> how it is made small; what each process draws for itself is switched off
+SMALL = {
+    "began": "width=4,embedding=8,latent_dim=8",
+    "cgan": "dropout=0",
+    "dcgan": "width=4",
+    "dcgan-atienza": "dropout=0,width=4",
+    "dcgan-atienza-book": "width=4",
+    "dcgan-tutorial": "dropout=0,width=4",
+    "infogan-nets": "width=4,units=16",
+    "mlp-keras-gan": "width=8",
+    "mlp-vanilla": "width=8",
+    "r3gan": "width=8,blocks=1",
+    "sngan": "width=4",
+    "sngan-projection": "width=4",
+    "wgan-gp": "width=4",
+}
+#: what is in none of their recipes
+MORE = {
+    "a penalty through batch norm": ("dcgan", {"losses": ["nonsaturating", "r1", "gradient-penalty"]}),
+    "pairs through batch norm": ("dcgan", {"losses": ["relativistic", "r1", "r2"], "turns": "D,D,G"}),
+    "fakes in inference": ("dcgan", {"discriminator_fakes": "inference", "turns": "D,D,G"}),
+    "both at once": ("mlp-keras-gan", {"turns": "D+G", "average_half_life": 100}),
+    "one optimiser": ("mlp-keras-gan", {"turns": "D.reals,D.fakes,GD", "discriminator_optimizer": None}),
+    "one image each": ("mlp-keras-gan", {"batch_size": 2}),
+}
+GAMES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in SMALL} | MORE
+
+
+def play(file: Path) -> None:
+    """Play all games in float64, and leave in `file` what each has become."""
+    torch.set_default_dtype(torch.float64)
+    # where on its line a penalty looks is drawn by each process; here all of them look half-way
+    drawn = torch.rand
+    torch.rand = lambda *size, **more: drawn(*size, **more) if "generator" in more else torch.full(size, 0.5, **more)  # type: ignore[assignment]
+    ranks.start(kills.CPU)
+    played = {name: _played(*asked) for name, asked in GAMES.items()}
+    torch.save({**played, "batch norm": _normalised()}, file)
+
+
+def _played(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]:
+    choice, dataset = Choice.parse(f"{architecture}:{SMALL[architecture]}"), Choice("digits", {"size": 16})
+    recipe = plan(kills.ZOO, choice, dataset, None, {"batch_size": 8, "sampling": "stream", **changes})
+    table = assemble(recipe, kills.ZOO, kills.CPU)
+    for step in range(STEPS):
+        table.game.reseed(recipe.seed, step)
+        batches = table.feed.fill(step)
+        table.game.advance(table.feed.images_at(step))
+        game.play(table.game, batches)
+    return {name: value.detach().clone() for name, value in table.game.state().items()}
+
+
+def _normalised() -> dict[str, Tensor]:
+    """Batch norm by itself, of values far from 0: outputs, statistics, first and second derivatives of all images."""
+    random = torch.Generator().manual_seed(0)
+    whole = 100 + torch.randn(8, 3, 2, 2, generator=random)
+    share = len(whole) // ranks.world_size()
+    mine = whole[ranks.rank() * share :][:share].requires_grad_()
+    mean, variance, weight, bias = torch.zeros(3), torch.ones(3), torch.full((3,), 2.0), torch.ones(3)
+    with one_batch():
+        by_function = F.batch_norm(mine, mean, variance, weight, bias, training=True, momentum=0.25, eps=1e-3)
+        by_layer = torch.nn.BatchNorm2d(3, track_running_stats=False, affine=False)(mine)
+        by_moving = F.batch_norm(mine, mean, variance)
+        half = F.batch_norm(mine.bfloat16(), None, None, training=True)
+        (first,) = torch.autograd.grad(by_function.pow(3).sum(), mine, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), mine)
+    assert half.dtype == torch.bfloat16
+    values = {"function": by_function, "layer": by_layer, "moving": by_moving, "first": first, "second": second}
+    gathered = {name: ranks.gathered(value.detach()).flatten(0, 1) for name, value in values.items()}
+    return {**gathered, "mean": mean, "variance": variance}
+
+
+class Refusing(tiny.Tiny):
+    """Cannot be had on the process that the environment names."""
+
+    def __init__(self, *, width: int = 6) -> None:
+        super().__init__(width=width, dropout=0)
+        if os.environ.get("GANZOO_TEST_REFUSES") == os.environ.get("RANK"):
+            raise ganzoo.GanzooError("There is no room for it here.")
+
+
+class Centred(tiny.Tiny):
+    """Takes the mean of its own images, which is no batch norm."""
+
+    class generator(tiny.Generator):
+        def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+            if self.training:
+                latents = latents - latents.mean(0)
+            return super().forward(latents, labels)
+
+    def networks(self, images: ganzoo.ImageSpec) -> tuple[torch.nn.Module, torch.nn.Module]:
+        _, discriminator = super().networks(images)
+        return self.generator(images, self.width, self.norm, 0), discriminator
