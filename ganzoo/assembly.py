@@ -223,8 +223,8 @@ def refuse_changed_code(run: Run, zoo: Zoo, fields: Sequence[str] = tuple(_KIND_
         now = zoo.provenance(_KIND_OF[field], Choice(then["location"]))
         beside = now.get("imports", {})
         pairs = {path: (then.get("sha256"), now["sha256"])}
-        # an earlier version wrote down none
-        pairs |= {path.parent / name: (sha, beside.get(name)) for name, sha in dict(then.get("imports", {})).items()}
+        imports = then.get("imports", {})  # an earlier version wrote down none
+        pairs |= {path.parent / name: (imports[name], beside.get(name)) for name in imports}
         for file, (old, new) in pairs.items():
             if old != new:
                 raise GanzooError(

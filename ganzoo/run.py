@@ -265,7 +265,8 @@ def _check_environment(facts: Mapping[str, Any]) -> None:
     if not all(isinstance(number, int) and 0 < number <= 1 << 16 for number in numbers) or len(facts["images"]) > 4:
         raise ValueError(f"images is {facts['images']!r:.80}")
     for name, parts in facts.get("parts", {}).items():
-        if not all(isinstance(part, dict) and isinstance(part.get("location", ""), str) for part in parts):
+        kinds = {"location": str, "imports": dict}
+        if not all(isinstance(p, dict) and all(isinstance(p.get(k, t()), t) for k, t in kinds.items()) for p in parts):
             raise TypeError(f"parts has {name}: {parts!r:.40}")
 
 

@@ -82,6 +82,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "device: a number": (environment(device=3), play_on),
     "parts: a number": (environment(parts=3), draw),
     "parts: of numbers": (environment(parts={"architecture": [3]}), play_on),
+    "parts: importing a number": (environment(parts={"architecture": [{"imports": 3}]}), play_on),
     "grids that are none": (replaced("samples/*.png", b"x"), lambda run: sample(run, ZOO, CPU, animate=True)),
     "grids in PostScript": (replaced("samples/*.png", EPS), lambda run: sample(run, ZOO, CPU, animate=True)),
     "code in the run": (evil_code, draw),
