@@ -14,6 +14,7 @@ import kills
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 import ganzoo
 from ganzoo import Amount, Choice
@@ -105,7 +106,9 @@ def test_compiled_steps_are_eager_steps_and_compiling_leaves_no_trace(turns: str
     calls = [dict.fromkeys(network._modules) for network in tried.game.called.values()]  # type: ignore[attr-defined]
     assert calls == [{"_orig_mod": None}] * 2
     assert tried.game.average.network is not tried.game.called["generator"]
+    codes = dict(counters["stats"])
     assert not not_close(played(plain, 4), played(tried, 4))  # the third is of the other size
+    assert counters["stats"] == codes  # and that was compiled before the first
 
 
 @pytest.mark.usefixtures("quick")
