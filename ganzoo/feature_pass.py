@@ -14,7 +14,9 @@ from torch import Tensor
 from ganzoo import statistics
 from ganzoo.contract.components import Dataset, Evaluator, Extractor, Origin
 from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.paths import whole
 from ganzoo.contract.recipe import Choice
+from ganzoo.loading import file_of
 from ganzoo.zoo import Zoo
 
 Images = Iterable[tuple[Tensor, Tensor]]
@@ -35,6 +37,18 @@ def last_part(name: str) -> str:
 def full_name(provenance: Mapping[str, Any]) -> str:
     """A part as its provenance has it: `torch-ganzoo/fid 0.1.0`, or its location."""
     return f"{provenance['id']} {provenance['version']}" if "id" in provenance else str(provenance["location"])
+
+
+def extractor_of(evaluator: Evaluator) -> Choice:
+    """The extractor it names; one in a file is seen from the evaluator's own file, wherever the process stands."""
+    choice = Choice.parse(evaluator.extractor)
+    if not choice.is_location:
+        return choice
+    path, _, attribute = choice.name.rpartition(":")
+    own = file_of(type(evaluator))
+    if own is not None and not path.startswith("~"):
+        path = str(own.parent / path)
+    return Choice(f"{whole(path)}:{attribute}", choice.options)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Choice, Recipe
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
-from ganzoo.feature_pass import Group, Images, Member, Reals, last_part, until, versions
+from ganzoo.feature_pass import Group, Images, Member, Reals, extractor_of, last_part, until, versions
 from ganzoo.zoo import Zoo
 
 
@@ -48,7 +48,11 @@ class Scorer:
         with seeds.aside(seed, "evaluate"):  # evaluators may draw, and a training must not see it
             self.reals = Reals(zoo, dataset, protocol.split)
             members = [
-                Member(choice, zoo.build("evaluators", choice), _provenance(zoo, "evaluators", choice))
+                Member(
+                    choice,
+                    zoo.build("evaluators", zoo.resolve("evaluators", choice)),
+                    _provenance(zoo, "evaluators", choice),
+                )
                 for choice in evaluators
             ]
             _refuse_twins(members)
@@ -60,8 +64,8 @@ class Scorer:
                 self._refuse_meaningless(member, conditional)
                 self._refuse_few(member, self.samples)
             self.groups = [
-                self._group(zoo, dataset, name, [m for m in members if m.evaluator.extractor == name])
-                for name in dict.fromkeys(member.evaluator.extractor for member in members)
+                self._group(zoo, dataset, name, [m for m in members if str(extractor_of(m.evaluator)) == name])
+                for name in dict.fromkeys(str(extractor_of(member.evaluator)) for member in members)
             ]
 
     @property
@@ -193,7 +197,8 @@ def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
     found = zoo.provenance(kind, choice)
     if "location" in found:
         found["location"] = last_part(found["location"])
-    return {**found, "options": zoo.options(kind, choice)}
+    options = zoo.options(kind, choice).items()
+    return {**found, "options": {k: last_part(v) if isinstance(v, str) and ".py:" in v else v for k, v in options}}
 
 
 def _refuse_twins(members: Sequence[Member]) -> None:

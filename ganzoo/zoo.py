@@ -207,6 +207,8 @@ class Zoo:
         for option in options_of(self.load(kind, choice)).values():
             if isinstance(option.type, click.Path) and options.get(option.name):
                 options[option.name] = str(whole(options[option.name]))
+            elif isinstance(options.get(option.name), str) and (place := _place(options[option.name])):
+                options[option.name] = place
         return Choice(name, options)
 
     def options(self, kind: str, choice: Choice) -> dict[str, Any]:
@@ -250,6 +252,13 @@ class Zoo:
             return {**found, "imports": beside} if beside else found
         component = self.find(kind, choice.name)
         return {"id": component.id, "version": component.version, "target": component.target}
+
+
+def _place(value: str) -> str:
+    """A part in a file, `./cells.py:Cells`, seen from anywhere; empty for any other text."""
+    file, _, rest = value.partition(".py:")
+    path = Path(file + ".py")
+    return f"{whole(path)}:{rest}" if rest and path.is_file() else ""
 
 
 def _normal(name: str) -> str:

@@ -151,6 +151,43 @@ def test_the_reals_are_those_of_the_protocol(run):
     assert score(run, f"{BRIGHTNESS}:held_out=yes")[1]["value"] == 1498 + 299
 
 
+CELLS = """
+import hashlib, ganzoo
+class Middle(ganzoo.Extractor):
+    "The four pixels in the middle."
+    layers = {"pixels": 4}
+    digest = hashlib.sha256(b"middle").hexdigest()
+    def forward(self, images):
+        return {"pixels": images[:, 0, 3:5, 3:5].float().flatten(1) / 255}
+class Grey(ganzoo.Evaluator):
+    "How bright the middle is."
+    layer, scores = "pixels", {"grey": ganzoo.Score("higher")}
+    def __init__(self, *, extractor: str = "cells.py:Middle"):
+        self.extractor = extractor
+    def reset(self, dimensions, device):
+        self.total = 0.0
+    def update(self, features, labels, origin):
+        self.total += float(features.sum()) * (origin == "fakes")
+    def compute(self):
+        return {"grey": self.total}
+"""
+
+
+def test_an_extractor_in_a_file_is_seen_from_the_evaluators_own(run, tmp_path, monkeypatch):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "cells.py").write_text(CELLS)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = [score(run, f"parts/cells.py:Grey{option}")[0] for option in ("", ":extractor=parts/cells.py:Middle")]
+    resolved = ZOO.resolve("evaluators", Choice.parse("parts/cells.py:Grey:extractor=parts/cells.py:Middle"))
+    assert resolved.options == {"extractor": f"{tmp_path}/parts/cells.py:Middle"}
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found += [score(run, "../parts/cells.py:Grey")[0], score(run, str(resolved))[0]]
+    assert len({line["value"] for line in found}) == 1
+    assert {line["card"]["measure"]["extractor"]["name"] for line in found} == {"cells.py:Middle"}
+    assert len({line["card"]["digest"] for line in found}) == 1
+
+
 def passes_of(run: Path, *evaluators: str) -> int:
     pixels = ZOO.load("extractors", Choice(f"{tiny.__file__}:Pixels"))
     before = pixels.passes

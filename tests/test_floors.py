@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "run": {"contract", "checkpoint", "lock"},
     "observers": {"contract", "loading", "run"},
     "assembly": {"contract", "checkpoint", "engine", "zoo", "run"},
-    "feature_pass": {"contract", "zoo", "statistics"},
+    "feature_pass": {"contract", "loading", "zoo", "statistics"},
     "scoring": {"contract", "engine", "zoo", "assembly", "statistics", "feature_pass"},
     "changes": {"contract", "run"},
     "diagnosis": {"contract", "engine"},
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "benchmark": FLOOR_1
     | {"engine", "feature_pass", "loading", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
     "speedrun": {"contract", "checkpoint", "signals", "statistics", "zoo", "run", "benchmark"},
-    "testing": FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring", "train"},
+    "testing": FLOOR_1 | {"engine", "feature_pass", "zoo", "run", "observers", "assembly", "scoring", "train"},
     "describe": {"contract", "zoo"},
     "cli": FLOOR_1 | VERBS | {"changes", "describe", "zoo", "run", "assembly", "engine", "testing", "damage", "scale"},
     "__init__": {"contract"},

@@ -62,6 +62,8 @@ RICH = Recipe(
         ("./my_gan.py:MyGAN", "./my_gan.py:MyGAN", {}),
         ("./my_gan.py:MyGAN:width=32,depth=2", "./my_gan.py:MyGAN", {"width": "32", "depth": "2"}),
         ("/a:b/my gan.py:MyGAN", "/a:b/my gan.py:MyGAN", {}),
+        ("grey:extractor=./cells.py:Cells", "grey", {"extractor": "./cells.py:Cells"}),
+        ("./my_grey.py:Grey:extractor=./cells.py:Cells", "./my_grey.py:Grey", {"extractor": "./cells.py:Cells"}),
     ],
 )
 def test_a_part_is_a_name_with_options(text, name, options):

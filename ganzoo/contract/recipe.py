@@ -18,7 +18,8 @@ UNITS = ("steps", "images", "epochs")
 SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
-_LOCATION = re.compile(r"^(?P<name>.+\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
+# an option may name a file itself: `grey:extractor=./cells.py:Cells`, `./grey.py:Grey:extractor=./cells.py:Cells`
+_LOCATION = re.compile(r"^(?![\w./-]+:\w+=)(?P<name>.+?\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
 _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
 

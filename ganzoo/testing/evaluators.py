@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from ganzoo import checkpoint
 from ganzoo.contract.components import Evaluator, Extractor, Origin
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Choice
+from ganzoo.feature_pass import extractor_of
 from ganzoo.testing.extractors import DATASET, digits
 from ganzoo.testing.kit import Failed, Part, Skipped, require, sentence
 from ganzoo.testing.process import random_state
@@ -28,12 +30,11 @@ _DEVICE = torch.device("cpu")
 @functools.cache
 def _extractor(text: str) -> Extractor | None:
     """The extractor of that name, ready; None where it cannot be had offline."""
-    try:
+    with contextlib.suppress(GanzooError):
         extractor: Extractor = zoo().build("extractors", Choice.parse(text))
         extractor.bind(DATASET, digits())
-    except GanzooError:
-        return None
-    return extractor
+        return extractor
+    return None
 
 
 @functools.cache
@@ -83,7 +84,7 @@ def _blurred(reals: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 def _shown(part: Part) -> dict[str, Seen]:
     evaluator = part.build()
-    return _seen(evaluator.extractor, evaluator.layer, max(_COUNT, evaluator.minimum))
+    return _seen(str(extractor_of(evaluator)), evaluator.layer, max(_COUNT, evaluator.minimum))
 
 
 def _score(part: Part, fakes: Seen, *, reals: Seen | None = None, batch: int = 64) -> dict[str, float]:
@@ -115,10 +116,9 @@ def _ideal(part: Part) -> Seen:
 
 def _near(first: dict[str, float], second: dict[str, float], slack: Mapping[str, float] | None = None) -> bool:
     """Whether scores are equal up to rounding, or up to a slack of their own."""
-    return first.keys() == second.keys() and all(
-        math.isclose(first[name], second[name], rel_tol=1e-4, abs_tol=1e-5 + (slack or {}).get(name, 0.0))
-        for name in first
-    )
+    slack = {name: 1e-5 + (slack or {}).get(name, 0.0) for name in first}
+    near = (math.isclose(value, second[name], rel_tol=1e-4, abs_tol=slack[name]) for name, value in first.items())
+    return first.keys() == second.keys() and all(near)
 
 
 def _spans(part: Part) -> dict[str, float]:
@@ -151,14 +151,12 @@ def scores_are_as_declared(part: Part) -> None:
 def extractor_has_the_layer(part: Part) -> None:
     """The extractor it names exists, and has the layer it names."""
     evaluator: Evaluator = part.build()
-    choice = Choice.parse(evaluator.extractor)
+    choice = extractor_of(evaluator)
     try:
         zoo().options("extractors", choice)
-        layers = zoo().build("extractors", choice).layers
+        layers = (_extractor(str(choice)) or zoo().build("extractors", choice)).layers
     except GanzooError as error:
         raise Failed(f"Its extractor cannot be had: {error}") from error
-    if (bound := _extractor(evaluator.extractor)) is not None:
-        layers = bound.layers
     require(evaluator.layer in layers, f"{choice} has no layer {evaluator.layer!r}; it has {', '.join(layers)}.")
 
 
@@ -274,10 +272,8 @@ def features_are_left_alone(part: Part) -> None:
     for origin in origins:
         evaluator.update(features, labels, origin)
     evaluator.compute()
-    require(
-        torch.equal(features, kept[0]) and torch.equal(labels, kept[1]),
-        "It changes the features or labels it is given in place.",
-    )
+    same = torch.equal(features, kept[0]) and torch.equal(labels, kept[1])
+    require(same, "It changes the features or labels it is given in place.")
 
 
 def random_state_is_left_alone(part: Part) -> None:

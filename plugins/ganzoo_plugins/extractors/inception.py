@@ -170,8 +170,8 @@ class Inception(ganzoo.Extractor):
     https, sha256 checked) into `ganzoo.cache_dir()/inception`.
 
     In fp32 the features are those of torch-fidelity, up to rounding. bf16 keeps weights and activations in bfloat16
-    (the resize and the averages stay float32), and `compile` fuses its small steps: other numbers within a percent or so,
-    of another digest. Where nothing can be compiled, the digest and the preprocessing say that it was not.
+    (the resize and the averages stay float32), and `compile` fuses its small steps: numbers within a percent or so, and
+    another digest. Where nothing can be compiled, the digest and the preprocessing say that it was not.
     """
 
     def __init__(
