@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow torture test-gpu bench-gpu lint format extractors clean
+.PHONY: demo test test-slow torture test-gpu bench-gpu bench-scores lint format extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
 
 bench-gpu: $(VENV)/.installed  ## on a CUDA device: steps, scores and two trainings in at most 8 minutes (archives in GANZOO_DATA)
 	$(BIN)/python benchmarks/gpu.py
+
+bench-scores: $(VENV)/.installed  ## Inception features and the solve against torchmetrics, domain scores (archive of MNIST in GANZOO_DATA)
+	$(BIN)/python benchmarks/scores.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
