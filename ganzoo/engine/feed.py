@@ -80,9 +80,9 @@ class Feed:
         if not whole:
             positions = positions * (self.length - 1) // (_TOLD_OF - 1)
         sha = hashlib.sha256(f"{self._spec}, {self.length}".encode())
-        for some in positions.split(_CHUNK):
-            for tensor in self._source.read(some):
-                sha.update(tensor.cpu().contiguous().numpy())
+        for start in range(0, len(positions), _CHUNK):
+            for tensor in self._source.read(positions[start : start + _CHUNK]):
+                sha.update(tensor.cpu().contiguous().numpy().tobytes())
         return sha.hexdigest()
 
     @property
