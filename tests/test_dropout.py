@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from ganzoo_plugins.layers.dropout import Dropout, keep_mask
+from ganzoo_plugins.layers.dropout import Dropout, LeakyReLUDropout, keep_mask
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
@@ -64,6 +65,26 @@ def test_gradients_of_gradients():
     torch.manual_seed(0)
     mask = keep_mask(torch.empty(8, dtype=torch.float64), 0.5)
     torch.autograd.gradgradcheck(lambda x: (x * mask).square(), torch.randn(8, dtype=torch.float64, requires_grad=True))
+
+
+def test_leaky_relu_and_dropout_are_both_in_one():
+    values = torch.randn(50, 40, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(50, 40, dtype=torch.float64)
+    found = {}
+    for name, layer in {
+        "one": LeakyReLUDropout(0.2, 0.3),
+        "two": nn.Sequential(nn.LeakyReLU(0.2), Dropout(0.3)),
+    }.items():
+        torch.manual_seed(0)
+        given = values * 1
+        answer = layer(given)
+        (gradient,) = torch.autograd.grad((answer.tanh() * weights).sum(), values, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), values)
+        found[name] = answer, gradient, second
+    for one, two in zip(*found.values(), strict=True):
+        assert torch.allclose(one, two, rtol=1e-12, atol=0)
+    plain = LeakyReLUDropout(0.2, 0.3).eval()(values * 1)
+    assert torch.equal(plain, nn.functional.leaky_relu(values, 0.2))
 
 
 def test_all_dropped_or_none():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
-from ganzoo_plugins.layers.dropout import Dropout
+from ganzoo_plugins.layers.dropout import Dropout, LeakyReLUDropout
 from ganzoo_plugins.layers.keras import (
     BatchNorm,
     Dense,
@@ -152,12 +152,12 @@ class Discriminator(nn.Module):
         self.conv4 = SameConv2d(8 * width, 16 * width, 5)
         # the third stride rounds up: 7 -> 4
         self.dense = Dense(-(-base[0] // 2) * -(-base[1] // 2) * 16 * width, 1)
-        self.dropout = Dropout(dropout)
+        self.leaky_relu_dropout = LeakyReLUDropout(0.2, dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
         features = mirror(images)
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            features = self.dropout(F.leaky_relu_(convolution(features), 0.2))
+            features = self.leaky_relu_dropout(convolution(features))
         logits: Tensor = self.dense(flatten(mirror(features)))
         return logits

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
-from ganzoo_plugins.layers.dropout import Dropout
+from ganzoo_plugins.layers.dropout import LeakyReLUDropout
 from ganzoo_plugins.layers.keras import BatchNorm, Dense, SameConv2d, SameConvTranspose2d, flatten, mirror, unflatten
 from ganzoo_plugins.layers.sizes import quarter
 
@@ -101,7 +101,7 @@ class Generator(nn.Module):
         features = base[0] * base[1] * 4 * width
         self.dense = Dense(latent_dim, features, bias=False)
         self.bn0 = BatchNorm(features, momentum=0.99, moving_variance="population")
-        self.convt1 = SameConvTranspose2d(4 * width, 2 * width, 5, bias=False)
+        self.convt1 = SameConvTranspose2d(4 * width, 2 * width, 5, bias=False, mirrored=False)
         self.bn1 = BatchNorm(2 * width, momentum=0.99, moving_variance="corrected")
         self.convt2 = SameConvTranspose2d(2 * width, width, 5, stride=2, bias=False)
         self.bn2 = BatchNorm(width, momentum=0.99, moving_variance="corrected")
@@ -109,8 +109,8 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = mirror(unflatten(F.leaky_relu_(self.bn0(self.dense(latents)), _SLOPE), *self.base))
-        features = F.leaky_relu_(self.bn1(self.convt1(features)), _SLOPE)
+        features = unflatten(F.leaky_relu_(self.bn0(self.dense(latents)), _SLOPE), *self.base)
+        features = mirror(F.leaky_relu_(self.bn1(self.convt1(features)), _SLOPE))
         features = F.leaky_relu_(self.bn2(self.convt2(features)), _SLOPE)
         return torch.tanh(mirror(self.convt3(features)))
 
@@ -123,11 +123,11 @@ class Discriminator(nn.Module):
         self.conv1 = SameConv2d(channels, width, 5, stride=2)
         self.conv2 = SameConv2d(width, 2 * width, 5, stride=2)
         self.dense = Dense(base[0] * base[1] * 2 * width, 1)
-        self.dropout = Dropout(dropout)
+        self.leaky_relu_dropout = LeakyReLUDropout(_SLOPE, dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
-        features = self.dropout(F.leaky_relu_(self.conv1(mirror(images)), _SLOPE))
-        features = self.dropout(F.leaky_relu_(self.conv2(features), _SLOPE))
+        features = self.leaky_relu_dropout(self.conv1(mirror(images)))
+        features = self.leaky_relu_dropout(self.conv2(features))
         logits: Tensor = self.dense(flatten(mirror(features)))
         return logits

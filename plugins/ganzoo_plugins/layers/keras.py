@@ -55,13 +55,21 @@ class SameConv2d(nn.Conv2d):
 class SameConvTranspose2d(nn.ConvTranspose2d):
     """Conv2DTranspose with SAME padding, of mirrored images: size * stride outputs, cropped at the top and left.
 
-    The kernel's sides are odd, or there is a stride.
+    The kernel's sides are odd, or there is a stride. Without a stride padding is even, and images that are not
+    `mirrored` can be had as well.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        bias: bool = True,
+        mirrored: bool = True,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+        self.mirrored = mirrored
 
     def reset_parameters(self) -> None:
         """Keras's initial values."""
@@ -73,7 +81,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         # the pads of the convolution that it is the transpose of, whose input is the larger image
         top, bottom = _same_pads(height, self.kernel_size[0], self.stride[0])
         left, right = _same_pads(width, self.kernel_size[1], self.stride[1])
-        kernel, more = mirror(self.weight), (top - bottom, left - right)
+        kernel, more = mirror(self.weight) if self.mirrored else self.weight, (top - bottom, left - right)
         return F.conv_transpose2d(images, kernel, self.bias, self.stride, (top, left), more)
 
 

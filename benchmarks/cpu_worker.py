@@ -1,0 +1,79 @@
+"""Steps in PyTorch, ours and others', in a process of their own: see benchmarks/cpu.py, which runs and asks it.
+
+    python benchmarks/cpu_worker.py BATCH_SIZE
+
+Reads the name of a variant and a number of steps from each line of its input, plays them, and prints the seconds that
+took; of `peak-fp32` and `peak-bf16`, the operations a second of a large convolution.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from bare import Bare
+from measure import allocator
+from steps import Steps
+from textbook import Textbook
+from torch.nn.functional import conv2d
+
+from ganzoo import Choice
+from ganzoo.assembly import Table, assemble, plan
+from ganzoo.zoo import zoo
+
+CPU = torch.device("cpu")
+#: as PyTorch's own example plays, and as the TensorFlow tutorial does
+RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}
+
+
+def table(rule: str, precision: str, batch_size: int) -> Table:
+    """The tutorial's networks and MNIST under one of the two rules."""
+    changes = {**RULES[rule], "precision": precision, "batch_size": batch_size, "sampling": "stream"}
+    return assemble(plan(zoo(), Choice("dcgan-tutorial"), Choice("mnist"), changes=changes), zoo(), CPU)
+
+
+def variant(name: str, batch_size: int) -> Callable[[], object]:
+    """The step of `textbook`, or of `engine RULE PRECISION` or `bare simultaneous PRECISION`."""
+    if name == "textbook":
+        dataset = table("simultaneous", "fp32", batch_size).dataset
+        return Textbook(dataset.read(torch.arange(len(dataset)))[0], batch_size, CPU).step
+    kind, rule, precision = name.split("-")
+    seated = table(rule, precision, batch_size)
+    return Steps(seated, capture=False).play if kind == "engine" else Bare(seated).step
+
+
+def peak(precision: str) -> float:
+    """Operations a second of a convolution that lies well: 3x3, 128 channels to 128, 256 images of 28x28; best of 5."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    images, kernel = torch.randn(256, 128, 28, 28), torch.randn(128, 128, 3, 3)
+    images, kernel = (t.to(dtype).contiguous(memory_format=torch.channels_last) for t in (images, kernel))
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(6):
+            since = time.perf_counter()
+            conv2d(images, kernel, padding=1)
+            best = min(best, time.perf_counter() - since)
+    return 2 * 9 * 128 * 128 * 256 * 26 * 26 / best  # padding is not counted, and only partly computed
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    batch_size, variants = int(sys.argv[1]), {}
+    print(torch.__version__, allocator(), flush=True)
+    for line in sys.stdin:
+        name, count = line.split()
+        if name.startswith("peak-"):
+            print(peak(name.removeprefix("peak-")), flush=True)
+            continue
+        if name not in variants:
+            variants[name] = variant(name, batch_size)
+        since = time.perf_counter()
+        for _ in range(int(count)):
+            variants[name]()
+        print(time.perf_counter() - since, flush=True)
+
+
+if __name__ == "__main__":
+    main()
