@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow torture test-gpu bench-gpu bench-scores lint format extractors clean
+.PHONY: demo test test-slow torture test-gpu bench-gpu bench-scores bench-growth lint format extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ bench-gpu: $(VENV)/.installed  ## on a CUDA device: steps, scores and two traini
 
 bench-scores: $(VENV)/.installed  ## Inception features and the solve against torchmetrics, domain scores (archive of MNIST in GANZOO_DATA)
 	$(BIN)/python benchmarks/scores.py
+
+bench-growth: $(VENV)/.installed  ## a step against batch, image size, channels, ranks and streamed data, in at most 6 minutes
+	$(BIN)/python benchmarks/growth.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,17 @@ SCORES = 100
 MEASURED = ("training_seconds", "scoring_seconds", "images", "steps")
 _SYMBOLS = {"lower": "<=", "higher": ">="}
 #: of a run's environment, what the seconds depend on
-_MACHINE = ("device", "device_name", "instructions", "threads", "memory_format", "capture", "platform", "versions")
+_MACHINE = (
+    "device",
+    "device_name",
+    "instructions",
+    "threads",
+    "memory_format",
+    "capture",
+    "compile",
+    "platform",
+    "versions",
+)
 
 
 @dataclass(frozen=True)
@@ -82,16 +93,18 @@ def parse_target(text: str, zoo: Zoo, evaluator: Choice | None = None) -> Target
 def _promise(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> Promise:
     """The promise of that score: of the evaluator given, or of the one that gives it."""
     found: list[Promise] = []
-    for choice in [evaluator] if evaluator else map(Choice, zoo.names("evaluators")):
+    # one of that very name is asked first: to ask all of them takes seconds
+    names = [score] if score in zoo.names("evaluators") else zoo.names("evaluators")
+    for choice in [evaluator] if evaluator else map(Choice, names):
         try:
             found += promised(zoo, [(str(choice), choice)])
         except GanzooError:
             if evaluator:
                 raise
             # somebody else's evaluator that cannot be made gives no scores
-    names = sorted({promise.score for promise in found})
-    if score not in names:
-        hint = did_you_mean(score, names) or f" There are: {', '.join(names)}."
+    known = sorted({promise.score for promise in found})
+    if score not in known:
+        hint = did_you_mean(score, known) or f" There are: {', '.join(known)}."
         where = f"{evaluator} does not give" if evaluator else "no evaluator gives"
         raise UsageError(f"--target {text!r}: {where} a score {score!r}.{hint}")
     same = [promise for promise in found if promise.score == score]
@@ -124,9 +137,11 @@ def speedrun(
 ) -> dict[str, Any]:
     """Train every cell until it meets the target, and give the record, which is written into `out` as well.
 
-    `watching` makes the observers of a run; `more` goes to `train`. Raises Interrupted, with everything saved, on a
-    signal.
+    `watching` makes the observers of a run; `more` goes to `start` or `resume`. Raises Interrupted, with everything
+    saved, on a signal.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("A speedrun is played by one process: start it without torchrun.")
     found = []
     for index, cell in enumerate(cells):
         path = out / cell.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import signal
@@ -51,6 +52,9 @@ def words(*more: str | Path) -> list[str]:
 
 def ganzoo(*more: str | Path) -> Result:
     return CliRunner().invoke(cli, words(*more), prog_name="ganzoo")
+
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def record_of(folder: Path, target: str) -> dict[str, Any]:
@@ -164,6 +168,16 @@ def test_another_target_is_read_from_the_same_runs_or_played_for(made, tmp_path)
     assert record_of(out, ONE)["seeds"][0]["steps"] == brightness(runs(out)[0])[-1][0] > 24
 
 
+def test_a_score_without_a_checkpoint_behind_it_is_made_again(made, tmp_path):
+    """As a crash leaves it that comes between the two."""
+    out = Path(shutil.copytree(made[0], tmp_path / "out"))
+    run = Run.open(runs(out)[0])
+    last = [line for line in run.lines("scores.jsonl") if line["score"] == "brightness"][-1]
+    run.append("scores.jsonl", {**last, "step": 36, "images": 576, "value": 0.01})
+    found = json.loads(ganzoo("--target", ONE, "--seeds", "0", "--out", out, "--json").stdout)
+    assert 0.05 < found["seeds"][0]["value"] <= 0.1
+
+
 def test_a_seed_that_does_not_reach_it_leaves_no_mean(tmp_path):
     result = ganzoo("--target", ONE, "--seeds", "0,1", "--out", tmp_path)
     assert result.exit_code == 1
@@ -196,12 +210,12 @@ def test_a_seed_that_diverges_is_counted_and_stops_no_other(tmp_path):
 def test_what_was_interrupted_goes_on(number, made, tmp_path):
     again = ["--target", BOTH, "--seeds", "0,1", "--out", str(tmp_path)]
     process = subprocess.Popen([sys.executable, "-m", "ganzoo", *words(*again)], stderr=subprocess.PIPE, text=True)
-    until, scores = time.monotonic() + 60, []
+    until, scores = time.monotonic() + 300, []
     while len(scores) < 3 and time.monotonic() < until:  # in the middle of the first seed
         time.sleep(0.01)
         scores = brightness(runs(tmp_path)[0]) if runs(tmp_path) else []
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=300)[1]
     if number == signal.SIGINT:
         assert process.returncode == 130, said
         assert "with 2 of 2 seeds to play" in said
@@ -244,6 +258,33 @@ def test_the_evaluator_is_found_by_its_score():
     assert [target.met(value) for value in (0.24, 0.25, 0.3)] == [False, True, True]
     with pytest.raises(UsageError, match="kid does not give a score 'recall'"):
         parse_target("recall>=0.25", ZOO, Choice("kid"))
+
+
+def test_it_is_played_by_one_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = ganzoo("--target", BOTH, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "start it without torchrun" in result.stderr
+
+
+@pytest.fixture
+def records(monkeypatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("records")
+
+
+def test_the_table_of_records_is_made_from_their_files(records, made, tmp_path):
+    page = records.PAGE.read_text()
+    assert records.rewritten(page, records.table()) == page, "run: python benchmarks/records.py"
+    ganzoo("--target", ONE, "--seeds", "0,1", "--out", tmp_path / "one")
+    for folder in (made[0], tmp_path / "one"):
+        for file in folder.glob("*.json"):
+            shutil.copy(file, tmp_path)
+    lines = records.table(tmp_path).splitlines()[2:]
+    assert len(lines) == 2
+    assert "| - | - | - | - | 1 of 2 |" in lines[0]
+    assert "| 2 of 2 |" in lines[1]
+    assert f"{record(made[0])['steps']['mean']:,.0f} ± " in lines[1]
 
 
 def test_scores_are_as_many_as_asked_for_and_the_folder_follows_from_the_question(tmp_path, monkeypatch):

@@ -77,6 +77,7 @@ def speedrun(
     quiet: bool,
     verbose: bool,
     no_capture: bool,
+    compile: bool,
     **changes: Any,
 ) -> None:
     """Train on DATASET until a score reaches its target, with several seeds, and say how long that takes.
@@ -104,8 +105,8 @@ def speedrun(
     cells = seeded(zoo(), architecture, dataset, base, asked, numbers, often)
     if out is None:
         out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
-    more = {"watching": lambda: watching_of(quiet, verbose), "capture": not no_capture}
-    record = play(zoo(), cells, asked, out, device, note=note, **more)
+    how = {"watching": lambda: watching_of(quiet, verbose), "capture": not no_capture, "compile": compile}
+    record = play(zoo(), cells, asked, out, device, note=note, **how)
     print_json(record) if as_json else _show(record)
     note(f"Record: {out / record['name']}.json")
     if record["reached"] < len(numbers):
