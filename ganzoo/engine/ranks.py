@@ -19,7 +19,7 @@ from ganzoo.contract.errors import GanzooError
 #: how long a process waits between two steps for one that scores or saves; that one of them is gone is noticed at once
 _PATIENCE = timedelta(days=1)
 #: the processes once more, over gloo: what they say to each other, beside what they compute
-_talk: dist.ProcessGroup | None = None
+_talk: Any = None
 
 
 class Elsewhere(GanzooError):
@@ -124,7 +124,7 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(gradient)  # type: ignore[no-any-return]
 
 
-def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: dist.ProcessGroup | None = None) -> None:
+def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = None) -> None:
     """Reduce over all processes, in place. Raises GanzooError where one of them is gone."""
     try:
         dist.all_reduce(tensor, op=operation, group=group)
@@ -138,5 +138,6 @@ def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: dist.Proc
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says first, without the place in torch's sources."""
-    return (re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines() or [type(error).__name__])[0][:120]
+    """What an error says first, without the place in torch's sources and what torch guesses."""
+    first = (re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines() or [type(error).__name__])[0]
+    return first.partition(". ")[0].rstrip(".")[:120]
