@@ -223,12 +223,12 @@ def measurements(bench: Bench) -> list[tuple[str, float, Callable[[], Any]]]:
     def fact(name: str, about: float, job: Callable[[Bench], Any]) -> None:
         jobs.append((name, about, lambda: bench.facts.update({name: job(bench)})))
 
-    for precision in PRECISIONS:
+    for precision in ("tf32", "bf16") if bench.quick else PRECISIONS:
         steps(FIRST, middle, precision, "textbook")
     for size in sizes:
         steps(FIRST, size, "bf16", "textbook")
     fact("training of mnist", 60, lambda b: training(b, "mnist"))
-    for architecture in (PENALISED, *ORIGINS):
+    for architecture in (PENALISED, *ORIGINS[: 1 if bench.quick else None]):
         steps(architecture, middle, "bf16")
     fact("fid-domain", 20, score_seconds)
     if not bench.quick:  # the same code again
