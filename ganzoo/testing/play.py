@@ -112,15 +112,17 @@ def _through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def captured_is_eager(part: Part) -> str | None:
     """On a GPU: steps recorded as a CUDA graph and replayed compute what eager steps compute."""
-    if refusal := seat(part).game.uncapturable:
-        return f"{refusal}, so its steps are played eagerly"
+    if not part.component.capturable:
+        return "it says that it cannot be captured: its steps are played eagerly"
     if not torch.cuda.is_available():
         raise Skipped("there is no CUDA device here")
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         eager, captured = seat(part, device="cuda"), seat(part, device="cuda")
-        graph = StepGraph(captured.game.device, captured.game.random, refusal=captured.game.uncapturable)
+        if refusal := captured.game.uncapturable:
+            return f"{refusal}: its steps are played eagerly"
+        graph = StepGraph(captured.game.device, captured.game.random)
         eager.play(0, 8)
         captured.play(0, 8, graph)
         torch.cuda.synchronize()
