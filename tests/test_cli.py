@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from ganzoo.cli import _COMMANDS, cli
@@ -210,6 +213,20 @@ def test_doctor_finds_nothing_wrong_here() -> None:
     result = ganzoo("doctor", "--json")
     assert not [row for row in json.loads(result.stdout) if row["problem"] and row["topic"].startswith("plugin")]
     assert result.exit_code in (0, 1)  # a full disk or too many threads are this machine's business
+
+
+def test_doctor_says_what_a_training_on_a_cpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> dict[str, str]:
+        return {row["topic"]: row["found"] for row in json.loads(ganzoo("doctor", "--json").stdout)}
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    facts = found()
+    assert "1 threads on 3 cores (OMP_NUM_THREADS keeps 2 idle)" in facts["cpu"]
+    assert "jemalloc" in facts["allocator"] or platform.system() != "Linux"
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2")
+    assert found()["allocator"] == "jemalloc"
 
 
 def test_data_verify_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

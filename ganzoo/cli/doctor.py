@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from ctypes.util import find_library
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,25 @@ def _devices() -> Iterator[_Finding]:
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     advice = f"set OMP_NUM_THREADS={cores}: more threads than cores slow a training down" if threads > cores else ""
-    yield "cpu", f"{threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}", advice
+    idle = f" (OMP_NUM_THREADS keeps {cores - threads} idle)" if threads < cores else ""
+    yield "cpu", f"{threads} threads on {cores} cores{idle}, {torch.backends.cpu.get_cpu_capability()}", advice
+    yield "allocator", _allocator(), ""
     if not torch.cuda.is_available():
         yield "cuda", f"no device (torch built for CUDA {torch.version.cuda or 'none'}); trainings run on the CPU", ""
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {free >> 20} of {total >> 20} MiB free", ""
+
+
+def _allocator() -> str:
+    """What serves the memory of this process, and how to have a faster one for trainings on a CPU."""
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    known = [name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in preloaded]
+    if known or platform.system() != "Linux":
+        return known[0] if known else "the system's"
+    found = find_library("jemalloc")
+    missing = "" if found else " (Debian and Ubuntu: apt install libjemalloc2)"
+    return f"the system's; fp32 on a CPU is faster with LD_PRELOAD={found or 'libjemalloc.so.2'}{missing}"
 
 
 def _plugins() -> Iterator[_Finding]:
