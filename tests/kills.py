@@ -116,4 +116,5 @@ def left(out: Path) -> dict[str, Any]:
 
 def _timeless(line: dict[str, Any]) -> str:
     card = {key: value for key, value in line["card"].items() if key not in ("seconds", "time")}
-    return json.dumps({**line, "card": card}, sort_keys=True)
+    rest = {key: value for key, value in line.items() if "second" not in key}
+    return json.dumps({**rest, "card": card}, sort_keys=True)
