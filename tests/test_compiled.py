@@ -184,7 +184,7 @@ def test_a_compiled_step_under_the_glass_is_the_step(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_compiled_run_that_is_resumed_is_the_whole_run(tmp_path: Path) -> None:
     """With real code, and a last minibatch of another size: each half compiles for itself."""
-    recipe = kills.recipe().merged({"length": "8 steps", "evaluators": (), **ODD})
+    recipe = kills.recipe().merged({"length": "8 steps", "evaluators": (), "turns": "D+G", **ODD})
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     start(recipe, whole, kills.ZOO, kills.CPU, note=pytest.fail, compile=True)
     torch._dynamo.reset()
