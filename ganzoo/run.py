@@ -162,7 +162,8 @@ class Run:
             for file in (self.path / folder).glob("*"):
                 if file.stem.isdecimal() and int(file.stem) > moment.images - (folder in undue):
                     file.unlink()
-        for halves in (".recipe.json.*", ".stats.jsonl.*", ".scores.jsonl.*", "samples/.*", "generators/.*"):
+        files = ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl")
+        for halves in (*(f".{name}.*" for name in files), "samples/.*", "generators/.*"):
             for file in self.path.glob(halves):  # of writes that a crash broke off
                 file.unlink()
 

@@ -281,7 +281,8 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
             run.file(folder, Moment(0, images, 0), ".x").touch()
         (run.path / folder / "notes.txt").touch()
         (run.path / folder / ".000000030.x.5c1e").touch()
-    (run.path / ".recipe.json.5c1e").touch()
+    for name in ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl"):
+        (run.path / f".{name}.5c1e").touch()
     run.cut_back(Moment(3, 30, 1.0))
     assert not list(run.path.rglob("*.5c1e"))
     assert (run.path / "stats.jsonl").read_text() == '{"step": 1, "images": 10}\n{"step": 2, "images": 20}\n'
