@@ -170,7 +170,7 @@ def speedrun(
 
 def _told(seed: Mapping[str, Any], target: Target) -> str:
     if not seed["reached"]:
-        return seed["reason"]
+        return str(seed["reason"])
     return f"{target} after {seed['training_seconds']:.1f} s of training, {seed['images']:,} images"
 
 

@@ -105,7 +105,11 @@ def speedrun(
     cells = seeded(zoo(), architecture, dataset, base, asked, numbers, often)
     if out is None:
         out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
-    how = {"watching": lambda: watching_of(quiet, verbose), "capture": not no_capture, "compile": compile}
+    how: dict[str, Any] = {
+        "watching": lambda: watching_of(quiet, verbose),
+        "capture": not no_capture,
+        "compile": compile,
+    }
     record = play(zoo(), cells, asked, out, device, note=note, **how)
     print_json(record) if as_json else _show(record)
     note(f"Record: {out / record['name']}.json")
