@@ -60,7 +60,7 @@ class InceptionNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (N, 1 or 3, H, W) of any size -> float32 (N, D) by layer; grey is repeated to 3 channels."""
-        batches = [self._features(batch) for batch in images.split(BATCH)]
+        batches = [self._features(batch) for batch in torch.split(images, BATCH)]
         return {layer: torch.cat([batch[layer] for batch in batches]) for layer in LAYERS}
 
     def _features(self, images: Tensor) -> dict[str, Tensor]:

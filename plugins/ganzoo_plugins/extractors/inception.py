@@ -174,6 +174,8 @@ class Inception(ganzoo.Extractor):
     another digest. Where nothing can be compiled, the digest and the preprocessing say that it was not.
     """
 
+    placed: Tensor
+
     def __init__(
         self,
         *,
