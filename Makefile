@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow torture test-gpu bench-gpu bench-scores bench-growth lint format extractors clean
+.PHONY: demo test test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,15 @@ torture: $(VENV)/.installed  ## kill -9 a thousand times
 
 test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+bench: $(VENV)/.installed $(VENV)-tensorflow/.installed  ## on a CPU: steps beside a textbook's and TensorFlow's, what is beside a step (archive of MNIST in GANZOO_DATA)
+	$(BIN)/python benchmarks/cpu.py --tensorflow $(VENV)-tensorflow/bin/python
+
+# TensorFlow stays in an environment of its own: it is only measured against
+$(VENV)-tensorflow/.installed:
+	$(PYTHON) -m venv $(VENV)-tensorflow
+	$(VENV)-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check tensorflow
+	touch $@
 
 bench-gpu: $(VENV)/.installed  ## on a CUDA device: steps, scores and two trainings in at most 8 minutes (archives in GANZOO_DATA)
 	$(BIN)/python benchmarks/gpu.py
@@ -48,4 +57,4 @@ extractors: $(VENV)/.installed  ## train the pinned domain extractors anew (need
 	$(BIN)/python benchmarks/train_extractors.py
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-tensorflow demo build dist .pytest_cache .mypy_cache .ruff_cache

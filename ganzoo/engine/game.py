@@ -64,7 +64,8 @@ class Game:
         self.meter = Meter(self._scalar_names(), device)
 
     def _seat_turns(self, turns: list[list[str]]) -> list[Turn]:
-        seated, minibatch, looked = [], 0, False
+        seated: list[Turn] = []
+        minibatch, looked = 0, False
         for names in turns:
             sides = frozenset(name[2:] for name in names if name.startswith("D.")) or BOTH_SIDES
             if sides != BOTH_SIDES and (bad := [loss for loss in self.losses if not loss.separable]):

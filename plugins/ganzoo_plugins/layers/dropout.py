@@ -22,9 +22,13 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """The same shape; in inference mode the values themselves."""
-        if input.is_cuda or not self.training or not self.p:
+        if self._is_plain(input):
             return super().forward(input)
         return input * keep_mask(input, 1 - self.p)
+
+    def _is_plain(self, input: Tensor) -> bool:
+        """Whether PyTorch's own dropout serves as well: there is nothing to drop, or code that draws is compiled."""
+        return input.is_cuda or not self.training or not self.p or torch.compiler.is_compiling()
 
 
 class LeakyReLUDropout(Dropout):
@@ -39,7 +43,7 @@ class LeakyReLUDropout(Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """The same shape."""
-        if input.is_cuda or not self.training or not self.p:
+        if self._is_plain(input):
             return super().forward(F.leaky_relu_(input, self.negative_slope))
         # the gradient of LeakyReLU, of the mask: the slope where a value is negative, one elsewhere, times the mask
         mask = keep_mask(input, 1 - self.p)
