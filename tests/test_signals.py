@@ -229,7 +229,7 @@ def test_a_signal_to_one_rank_stops_them_all_at_the_same_step(rank: int, tmp_pat
     def alone() -> None:
         notes: list[str] = []
         resume(tmp_path / "run", kills.ZOO, note=notes.append)
-        assert [note for note in notes if "another world_size (2 then, 1 now)" in note], notes
+        assert [note for note in notes if "another number of processes (2 then, 1 now)" in note], notes
 
     assert kills.wait(kills.forked(alone)) == 0
     saved = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
