@@ -169,9 +169,10 @@ class Inception(ganzoo.Extractor):
     The weights are the file named by `weights`, else by GANZOO_INCEPTION_WEIGHTS, else they are fetched once (91 MiB,
     https, sha256 checked) into `ganzoo.cache_dir()/inception`.
 
-    In fp32 the features are those of torch-fidelity, up to rounding. bf16 keeps weights and activations in bfloat16
-    (the resize and the averages stay float32), and `compile` fuses its small steps: numbers within a percent or so, and
-    another digest. Where nothing can be compiled, the digest and the preprocessing say that it was not.
+    As it comes, the features are those of torch-fidelity and torchmetrics. With `precision=bf16` or `compile=true` the
+    batch norms are folded into the convolutions: the same network up to rounding. bf16 keeps weights and activations in
+    bfloat16 (the resize and the averages stay float32), features within a percent; `compile` fuses what is small. The
+    preprocessing and the digest say all of it, and where nothing can be compiled they say that it was not.
     """
 
     placed: Tensor
@@ -191,6 +192,7 @@ class Inception(ganzoo.Extractor):
         self.antialias = antialias
         self.precision = precision
         self.compile_network = compile
+        self.fast = compile or precision == "bf16"
         self.preprocessing = self._words(compile)
         self.network: InceptionNetwork | None = None
         self.register_buffer("placed", torch.zeros(0), persistent=False)  # says which device we were moved to
@@ -198,14 +200,16 @@ class Inception(ganzoo.Extractor):
     def _words(self, compiled: bool) -> str:
         kernel = "antialiased bilinear" if self.antialias else "bilinear as TensorFlow 1, antialias=False,"
         words = f"{kernel} to 299x299, grey repeated to 3 channels, (x - 128) / 128"
-        return words + ", network in bfloat16" * (self.precision == "bf16") + ", compiled" * compiled
+        words += ", batch norms folded" * self.fast + ", network in bfloat16" * (self.precision == "bf16")
+        return words + ", compiled" * compiled
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
         """Load the weights, whatever the dataset: listing the extractors must not cost a download."""
         given = self.weights or os.environ.get("GANZOO_INCEPTION_WEIGHTS", "")
         data, source = _read_given(given) if given else _read_cached()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        network = InceptionNetwork(_published_network(data, source), self.antialias, dtype).to(self.placed.device)
+        network = InceptionNetwork(_published_network(data, source), self.antialias, dtype, self.fast)
+        network.to(self.placed.device)
         compiled = False
         if self.compile_network:
             with exact(self.placed.device):
