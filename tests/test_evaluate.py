@@ -157,6 +157,7 @@ class Middle(ganzoo.Extractor):
     "The four pixels in the middle."
     layers = {"pixels": 4}
     digest = hashlib.sha256(b"middle").hexdigest()
+    precision = "bf16"
     def forward(self, images):
         return {"pixels": images[:, 0, 3:5, 3:5].float().flatten(1) / 255}
 class Grey(ganzoo.Evaluator):
@@ -186,6 +187,7 @@ def test_an_extractor_in_a_file_is_seen_from_the_evaluators_own(run, tmp_path, m
     assert len({line["value"] for line in found}) == 1
     assert {line["card"]["measure"]["extractor"]["name"] for line in found} == {"cells.py:Middle"}
     assert len({line["card"]["digest"] for line in found}) == 1
+    assert found[0]["card"]["measure"]["precision"] == "bf16"  # as the extractor says
 
 
 def passes_of(run: Path, *evaluators: str) -> int:
