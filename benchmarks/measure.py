@@ -17,6 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ganzoo.assembly import device_name
+
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "numpy")
 
@@ -25,7 +27,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """Where and with what the numbers were made."""
     cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
+        "device": device_name(device),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
@@ -33,13 +35,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
         **({"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if cuda else {}),
     }
-
-
-def cpu_name() -> str:
-    """As Linux calls it; elsewhere as Python does."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def allocator() -> str:

@@ -167,7 +167,7 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device_name": device_name(device),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "memory_format": str(MEMORY_FORMAT).removeprefix("torch."),
@@ -182,8 +182,10 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    """The name of the CPU as Linux tells it; elsewhere as Python does."""
+def device_name(device: torch.device) -> str:
+    """What a device is called by who made it; of a CPU as Linux tells it, elsewhere as Python does."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     told = Path("/proc/cpuinfo")
     lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
