@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     args = parser.parse_args()
     device, quick = find_device(args.device), args.quick
-    rounds = 2 if quick else args.rounds
+    rounds = 1 if quick else args.rounds
     train: Dataset = zoo().build("datasets", Choice.parse("digits:size=28"), split="train")
     images, _ = train.read(torch.arange(2 if quick else args.images))
     since = time.perf_counter()
