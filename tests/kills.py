@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sklearn.datasets  # noqa: F401  (the digits are read with it)
 import tiny
 import torch
+import torch._dynamo  # what every optimiser imports when it is made
 
 from ganzoo import Choice, Recipe, checkpoint
 from ganzoo.assembly import plan
