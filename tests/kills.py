@@ -21,7 +21,7 @@ import tiny
 import torch
 import torch._dynamo  # what every optimiser imports when it is made
 
-from ganzoo import Choice, Recipe, checkpoint
+from ganzoo import Choice, Recipe, UsageError, checkpoint
 from ganzoo.assembly import plan
 from ganzoo.run import Run
 from ganzoo.train import resume, start
@@ -49,9 +49,13 @@ def recipe() -> Recipe:
 
 
 def play(out: Path) -> None:
-    """Start the run, or go on with it."""
+    """Start the run, or go on with it. One that was killed between its last file and the end of its process is done."""
     if (out / "recipe.json").exists():
-        resume(out, ZOO, note=lambda text: None)
+        try:
+            resume(out, ZOO, note=lambda text: None)
+        except UsageError as refusal:
+            if "has already played" not in str(refusal):
+                raise
     else:
         start(recipe(), out, ZOO, CPU, note=lambda text: None)
 
