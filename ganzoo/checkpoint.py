@@ -150,7 +150,7 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(folder)
-    _prune(folder, name, keep, spared)
+    prune(folder, name, keep, spared)
     return final
 
 
@@ -199,7 +199,8 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
     return _json({**body, "self": hashlib.sha256(_json(body)).hexdigest()})
 
 
-def _prune(folder: Path, newest: str, keep: int, spared: Collection[str]) -> None:
+def prune(folder: Path, newest: str, keep: int = 2, spared: Collection[str] = ()) -> None:
+    """Remove what `save` would have removed after the checkpoint `newest`, and what crashes have left half done."""
     # newer ones were passed over as damaged: they must not count as kept
     old_ones = [name for name in _names(folder) if int(name) <= int(newest)][:-keep]
     for old in [name for name in old_ones if name not in spared]:

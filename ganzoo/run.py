@@ -200,6 +200,11 @@ class Run:
         sign = 1 if alike[0]["better"] == "lower" else -1
         return min(alike, key=lambda line: sign * line["value"])  # the first of equals
 
+    @property
+    def spared(self) -> set[str]:
+        """Checkpoints that are kept for their scores: the best one, and the best one that a longer run would have."""
+        return {f"{best['images']:09d}" for best in (self.best(), self.best(partial=False)) if best}
+
     def file(self, folder: str, moment: Moment, suffix: str) -> Path:
         """`folder/000500000.suffix`: the name is the images seen."""
         checkpoint.make_directory(self.path / folder)

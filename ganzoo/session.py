@@ -261,8 +261,7 @@ class Session:
         game, moment, run = self.table.game, self.clock.moment, self.run
         self._saved_step = moment.step
         network = _copies(game.average.network.state_dict(), _HOST)
-        # a longer run takes back the score of its end, and then another one is the best
-        spared = {f"{best['images']:09d}" for best in (run.best(), run.best(partial=False)) if best}
+        spared = run.spared
 
         def write() -> Path:
             # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before

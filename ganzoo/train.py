@@ -187,6 +187,8 @@ def _taken_up(run: Run, table: Table, length: Amount | None) -> checkpoint.Saved
     saved = checkpoint.load_latest(path / "checkpoints")
     clock = Clock(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
     clock.step = saved.meta["step"] if saved else 0
+    if saved and run.writes:  # a process that was killed over it has not
+        checkpoint.prune(path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
     if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
         raise GanzooError(  # one may be older than the first checkpoint; to begin anew would remove them all
             f"{path} has generators and no checkpoint to go on from: put its folder checkpoints back."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,21 @@ def test_every_killed_run_ends_as_one_that_nobody_killed(undisturbed, tmp_path, 
         assert kills.left(out) == expected, f"run {runs}, after {killed} kills in all"
     with capsys.disabled():
         print(f"\n{killed} kills in {runs} runs: all resumed, all the same bit for bit")  # noqa: T201
+
+
+def test_what_a_kill_leaves_over_at_the_very_end_is_swept_when_the_run_is_looked_at_again(undisturbed, tmp_path):
+    """Killed between the last checkpoint and the removal of those it replaces: nothing is left to play."""
+    expected, _ = undisturbed
+    out: Path = tmp_path / "run"
+    assert kills.wait(kills.forked(lambda: kills.play(out))) == 0
+    folder = out / "checkpoints"
+    older = folder / "000000192"
+    shutil.copytree(folder / "000000200", older)
+    (folder / ".del-000000184-5c1e").mkdir()
+    (folder / ".tmp-5c1e").mkdir()
+    assert kills.left(out) != expected
+    assert kills.wait(kills.forked(lambda: kills.play(out))) == 0
+    assert kills.left(out) == expected
 
 
 def test_the_comparison_sees_a_difference(undisturbed, tmp_path):
