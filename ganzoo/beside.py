@@ -22,7 +22,10 @@ def imported(file: Path) -> dict[str, str]:
         for path in _imports(waiting.pop(), file.parent):
             name = path.relative_to(file.parent).as_posix()
             if path != file and name not in found:
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+                try:
+                    found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+                except OSError:
+                    continue  # whoever imports it is told
                 waiting.append(path)
     return dict(sorted(found.items()))
 
@@ -31,7 +34,7 @@ def _imports(file: Path, root: Path) -> Iterator[Path]:
     """The files below `root` that one file imports."""
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return
     for node in nodes:
         if isinstance(node, ast.Import):

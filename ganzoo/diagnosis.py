@@ -6,6 +6,7 @@ The step is `engine.game.play` itself, watched from outside: what is seen is wha
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ def examine(game: Game, batches: Sequence[Batch]) -> dict[str, Any]:
     """
     seen: list[dict[str, Any]] = []
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # torch's, of compiling anew
         for name, network in (("generator", game.generator), ("discriminator", game.discriminator)):
             stack.enter_context(_watched_modules(name, network, seen))
         for index, loss in enumerate(game.losses):

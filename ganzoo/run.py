@@ -276,12 +276,21 @@ def _check_environment(facts: Mapping[str, Any]) -> None:
             raise TypeError(f"parts has {name}: {parts!r:.40}")
 
 
+def _named_within(choice: Choice) -> Iterator[Choice]:
+    """The parts that options name, such as the extractor of an evaluator."""
+    for value in choice.options.values():
+        if isinstance(value, str) and ".py:" in value:
+            with suppress(UsageError):
+                yield Choice.parse(value)
+
+
 def _refuse_code_within(path: Path, recipe: Recipe) -> None:
     """A run that brings its own code is not one of ours: nothing of it is executed."""
     found = [getattr(recipe, field.name) for field in dataclasses.fields(recipe)]
-    choices = [choice for value in found for choice in (value if isinstance(value, tuple) else [value])]
-    for choice in choices:
-        if isinstance(choice, Choice) and choice.is_location:
+    values = [value for each in found for value in (each if isinstance(each, tuple) else [each])]
+    named = [value for value in values if isinstance(value, Choice)]
+    for choice in [*named, *(part for value in named for part in _named_within(value))]:
+        if choice.is_location:
             file = whole(choice.name.rpartition(":")[0])
             if file.is_relative_to(path.resolve()):
                 raise GanzooError(

@@ -67,7 +67,7 @@ class Session:
         self._said_eager = False
         self._stop = Signals()
         self._writer = Writer()
-        self._watch = Watch(table.dataset.read(torch.arange(min(256, len(table.dataset))))[0])
+        self._watch = Watch(table.feed.read(torch.arange(min(256, table.feed.length)))[0])
         #: the state when all numbers were last seen to be finite, on the device: a copy to the host would take longer
         #: than the steps between two looks
         self._good = self._snapshot(table.device)
@@ -223,6 +223,7 @@ class Session:
             return  # a signal: the score is made when the run is resumed
         finally:
             self.scoring_seconds += time.perf_counter() - started
+            self.seconds = time.perf_counter() - self._since
         when |= {"seconds": round(time.perf_counter() - self._since, 3)}
         lines = [{**line, **when, "scoring_seconds": round(self.scoring_seconds, 3)} for line in lines]
         self.reached = self.until is not None and self.until(lines)

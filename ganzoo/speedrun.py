@@ -21,7 +21,7 @@ from ganzoo.benchmark.cell import played
 from ganzoo.benchmark.grid import Cell, Promise, promised, seated, share
 from ganzoo.benchmark.table import spread
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
-from ganzoo.contract.recipe import Choice, Recipe
+from ganzoo.contract.recipe import Amount, Choice, Recipe
 from ganzoo.run import Run
 from ganzoo.signals import Interrupted
 from ganzoo.statistics import digest_of
@@ -146,7 +146,7 @@ def speedrun(
     for index, cell in enumerate(cells):
         path = out / cell.name
         try:
-            if _hit(path, target) is None and not _diverged(path):
+            if _hit(path, cell, target) is None and not _diverged(path):
                 scores = [target.promise.score]
                 asked = {"until": target.met_by, "note": note, "watching": watching(), **more}
                 played(path, cell.recipe, device, scores, zoo, **asked)
@@ -174,19 +174,27 @@ def _told(seed: Mapping[str, Any], target: Target) -> str:
     return f"{target} after {seed['training_seconds']:.1f} s of training, {seed['images']:,} images"
 
 
-def _lines(path: Path, target: Target) -> list[dict[str, Any]]:
+def _lines(path: Path, cell: Cell, target: Target) -> list[dict[str, Any]]:
     """The scores of the run in `path` that a checkpoint stands behind; none where there is no run."""
     if not (path / "recipe.json").is_file():
         return []
     saved = checkpoint.load_latest(path / "checkpoints")
     last = saved.meta["step"] if saved else -1
     lines = [line for line in Run.open(path).lines("scores.jsonl") if line.get("training")]
-    return [line for line in lines if line["score"] == target.promise.score and line["step"] <= last]
+    lines = [line for line in lines if line["score"] == target.promise.score and line["step"] <= last]
+    # a run may have been made longer by hand
+    return [line for line in lines if _before_end(line, cell.recipe.length)]
 
 
-def _hit(path: Path, target: Target) -> dict[str, Any] | None:
+def _before_end(line: Mapping[str, Any], length: Amount) -> bool:
+    """Whether the last step before a score was begun within the length of the run."""
+    done = {"steps": line["step"], "images": line["images"], "epochs": line["epoch"]}[length.unit]
+    return bool(done - done / line["step"] < length.count)
+
+
+def _hit(path: Path, cell: Cell, target: Target) -> dict[str, Any] | None:
     """The first score that is good enough."""
-    return next((line for line in _lines(path, target) if target.met(line["value"])), None)
+    return next((line for line in _lines(path, cell, target) if target.met(line["value"])), None)
 
 
 def _diverged(path: Path) -> bool:
@@ -195,7 +203,7 @@ def _diverged(path: Path) -> bool:
 
 def _outcome(cell: Cell, path: Path, target: Target) -> dict[str, Any]:
     """What came of a seed: the line that met the target, or the last one, and why it did not."""
-    lines, hit = _lines(path, target), _hit(path, target)
+    lines, hit = _lines(path, cell, target), _hit(path, cell, target)
     seed: dict[str, Any] = {"seed": cell.recipe.seed, "reached": hit is not None, "run": cell.name}
     line = hit or (lines[-1] if lines else None)
     if line is not None:
@@ -214,14 +222,17 @@ def _outcome(cell: Cell, path: Path, target: Target) -> dict[str, Any]:
 def _record(cells: Sequence[Cell], found: list[dict[str, Any]], target: Target, out: Path) -> dict[str, Any]:
     """All seeds; their means only where every one of them reached the target and all were measured alike."""
     recipe = {name: value for name, value in cells[0].recipe.to_dict().items() if name != "seed"}
-    lines = [line for cell in cells for line in _lines(out / cell.name, target)[:1]]
+    lines = [line for cell in cells for line in _lines(out / cell.name, cell, target)[:1]]
     digests = sorted({line["card"]["digest"] for line in lines})
     card = {name: lines[0]["card"][name] for name in ("protocol", "measure", "digest")} if lines else None
-    whole = len(digests) == 1 and all(seed["reached"] for seed in found)
-    first = Run.open(out / cells[0].name).environment
+    environments = [Run.open(out / cell.name).environment for cell in cells]
+    machines = [{name: facts.get(name) for name in _MACHINE} for facts in environments]
+    ways = max(len(digests), sum(machine not in machines[:index] for index, machine in enumerate(machines)))
+    whole = ways == 1 and all(seed["reached"] for seed in found)
     name, digest = cells[0].name.partition("-seed")[0], digest_of(recipe)[:16]
+    told = digest_of({**recipe, "seeds": [cell.recipe.seed for cell in cells]})[:8]
     return {
-        "name": f"{name}-{target.promise.score}-{target.value:g}-{digest[:8]}",
+        "name": f"{name}-{target.promise.score}-{target.value:g}-{told}",
         "target": str(target),
         "dataset": cells[0].dataset,
         "architecture": cells[0].architecture,
@@ -229,10 +240,10 @@ def _record(cells: Sequence[Cell], found: list[dict[str, Any]], target: Target, 
         "reached": sum(seed["reached"] for seed in found),
         "seeds": found,
         **{what: spread([seed[what] for seed in found]) if whole else None for what in MEASURED},
-        "ways": len(digests),
+        "ways": ways,
         "card": card,
         "recipe": recipe,
         "recipe_digest": digest,
-        "machine": {name: first[name] for name in _MACHINE},
+        "machine": machines[0],
         "time": max((line["card"]["time"] for line in lines), default=None),
     }

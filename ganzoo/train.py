@@ -60,14 +60,14 @@ def train(
             session.observers.tell("on_run_start", run=run)
             session.play(stop)
             if stop.number and (not (session.clock.done or session.reached) or session.owes_score):
-                raise Interrupted(
-                    stop.number,
+                words = (
                     f"Stopped by {signal.Signals(stop.number).name} after step {session.clock.step}; everything is "
-                    f"saved. Continue with: ganzoo resume {run.path}",
+                    f"saved. Continue with: ganzoo resume {run.path}"
                 )
+                raise Interrupted(stop.number, words if run.writes else "")
             if session.scoring_seconds:
                 share = session.scoring_seconds / session.seconds
-                note(f"Scoring took {session.scoring_seconds:.0f} s, {share:.0%} of the run.")
+                note(f"Scoring took {session.scoring_seconds:.1f} s, {share:.0%} of the run.")
     except BaseException as caught:
         error = caught
         raise
@@ -78,6 +78,7 @@ def train(
                 session.close(1 if isinstance(error, KeyboardInterrupt) else None)
             observers.tell_end(run, error)
         finally:
+            table.feed.close()
             run.close()
     return session.clock.moment
 
@@ -114,8 +115,8 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
         Run.refuse_taken(out)  # before anything is fetched or built
     table, writes = _rehearsed(recipe, zoo, device), ranks.rank() == 0
     _compile(table, more)
-    facts = environment(table, zoo, more.get("capture", True))
     with ranks.agreed():
+        facts = environment(table, zoo, more.get("capture", True))
         run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
     try:
         return run, train(run, table, zoo, **more)
@@ -127,7 +128,7 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
 
 def _compile(table: Table, more: dict[str, Any]) -> None:
     """Compile the networks if that is asked for, and say what is not."""
-    if more.pop("compile", False) and (left_out := compile_networks(table.game, table.feed)):
+    if more.pop("compile", False) and (left_out := compile_networks(table.game, table.feed)) and ranks.rank() == 0:
         more.get("note", print)(left_out)
 
 
@@ -157,7 +158,11 @@ def resume(
     reading = Run.open(path)
     if not changed_code:
         refuse_changed_code(reading, zoo)
-    device = find_device(device_name or reading.environment["device"].partition(":")[0])
+    then = reading.environment
+    device = find_device(device_name or then["device"].partition(":")[0])
+    more.setdefault("compile", bool(then.get("compile")))
+    if then["device"].startswith("cuda"):  # on a CPU nothing is recorded, whatever was asked for
+        more.setdefault("capture", then.get("capture", True))
     ranks.start(device)
     table, run = _rehearsed(reading.recipe, zoo, device), reading
     _compile(table, more)
@@ -167,12 +172,15 @@ def resume(
                 refuse_other_images(reading, table.feed.digest)
             run = Run.open(path, writes=True) if ranks.rank() == 0 else reading
             saved = _taken_up(run, table, length)
+            changed = changed_environment(run, table, zoo, more.get("capture", True)) if run.writes else {}
+            if changed and more.get("until"):  # what is timed is timed in one way
+                words = "; ".join(in_words(changed))
+                raise GanzooError(f"{path} was begun otherwise ({words}): go on as it was begun, or remove it.")
     except BaseException:
         run.close()
         raise
     if run.taken_over:
         more.get("note", print)(f"The process that wrote {path} before is gone without having ended it; going on.")
-    changed = changed_environment(run, table, zoo, more.get("capture", True)) if run.writes else {}
     for what in in_words(changed):
         more.get("note", print)(f"Resumed with {what}: no longer the same bit for bit.")
     return run, train(run, table, zoo, saved, **more)
@@ -196,10 +204,12 @@ def _taken_up(run: Run, table: Table, length: Amount | None) -> checkpoint.Saved
     at_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
     broken_off = at_end and not run.scored_at(clock.step)  # by a signal, in the last score
     if clock.done and not broken_off:
-        played = clock.length
+        asked, moment = clock.length, clock.moment
+        played = int({"steps": moment.step, "images": moment.images, "epochs": moment.epochs}[asked.unit])
+        more = f", more than {asked}" if played > asked.count else ""
         raise UsageError(
-            f"{path} has already played its {played}; to play on, name a larger total, for example "
-            f"`ganzoo resume {path} --{played.unit} {played.count + -(-played.count // 2)}`."
+            f"{path} has already played {f'{played} {asked.unit}' if more else f'its {asked}'}{more}; to play on, name "
+            f"a larger total, for example `ganzoo resume {path} --{asked.unit} {played + -(-played // 2)}`."
         )
     if length is not None:
         run.lengthen(length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any
 
 
@@ -13,7 +13,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._pending: tuple[Future[Any], Callable[[Any], None]] | None = None
-        self._last: Future[Any] | None = None
+        self._thread: threading.Thread | None = None
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Start `job` once the one before has ended; its result goes to `done`, in this thread, by `settle`."""
@@ -27,8 +27,9 @@ class Writer:
                 future.set_exception(error)
 
         # a daemon: a process that was told twice to end waits for no disk that hangs
-        threading.Thread(target=write, name="writer", daemon=True).start()
-        self._last, self._pending = future, (future, done)
+        self._thread = threading.Thread(target=write, name="writer", daemon=True)
+        self._thread.start()
+        self._pending = future, done
 
     def settle(self) -> None:
         """Wait for what is being written, and hand its result on. Raises what the job raised."""
@@ -38,5 +39,6 @@ class Writer:
 
     def close(self, seconds: float | None = None) -> None:
         """Wait for what is being written, whatever becomes of it; at most so many seconds, if given."""
-        if self._last is not None:
-            wait([self._last], seconds)
+        if self._thread is not None:
+            # for its end, not for its result: a thread that still lets tensors go when Python ends aborts the process
+            self._thread.join(seconds)

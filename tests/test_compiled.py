@@ -159,9 +159,9 @@ def test_a_run_says_what_it_was_compiled_to_and_whether_that_is_so_still(tmp_pat
     out = tmp_path / "run"
     start(QUICK, out, kills.ZOO, kills.CPU, note=notes.append, compile=True)
     assert json.loads((out / "environment.json").read_text())["compile"] == ["generator", "discriminator"]
-    resume(out, kills.ZOO, "cpu", Amount(3, "steps"), note=notes.append, compile=True)
+    resume(out, kills.ZOO, "cpu", Amount(3, "steps"), note=notes.append)  # as it was begun
     assert notes == []
-    resume(out, kills.ZOO, "cpu", Amount(4, "steps"), note=notes.append)
+    resume(out, kills.ZOO, "cpu", Amount(4, "steps"), note=notes.append, compile=False)
     (said,) = notes
     assert said.startswith("Resumed with another")
     assert "(generator, discriminator then, none now)" in said
@@ -179,6 +179,10 @@ def test_a_compiled_step_under_the_glass_is_the_step(tmp_path: Path) -> None:
     assert seen["first_bad"] is None
     assert {cost["what"] for cost in seen["costs"]} == {"discriminator", "generator"}
     assert all(torch.equal(value, expected[name]) for name, value in watched.game.state().items())
+    with torch.no_grad():
+        watched.game.discriminator.first.weight.fill_(torch.nan)
+    bad = examine(watched.game, watched.feed.fill(1))["first_bad"]
+    assert (bad["kind"], bad["name"]) == ("output", "discriminator.first")
 
 
 @pytest.mark.slow

@@ -90,3 +90,13 @@ def test_leaky_relu_and_dropout_are_both_in_one():
 def test_all_dropped_or_none():
     assert Dropout(1 - 1e-9)(torch.ones(50)).isfinite().all()
     assert Dropout(0.5)(torch.ones(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("p", [1e-9, 1e-6, 7e-6])
+def test_hardly_anything_is_dropped(p):
+    torch.manual_seed(0)
+    assert (Dropout(p)(torch.ones(1000)) != 0).float().mean() > 0.99
+
+
+def test_everything_is_dropped():
+    assert not Dropout(1.0)(torch.ones(1000)).any()

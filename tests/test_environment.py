@@ -53,7 +53,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def notes_of(run: Path, steps: int) -> list[str]:
     notes: list[str] = []
-    resume(run, kills.ZOO, "cpu", Amount(steps, "steps"), note=notes.append)
+    resume(run, kills.ZOO, "cpu", Amount(steps, "steps"), note=notes.append, compile=False)
     return notes
 
 

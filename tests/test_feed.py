@@ -266,3 +266,41 @@ def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
     dataset.gate.set()
     for step in (3, 9, 4, 5):  # and wherever it goes on
         assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
+
+
+def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
+    """Its digest is asked for while the minibatches of the next steps are read ahead."""
+    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    readers, most = [], []
+
+    class Watched(Numbered):
+        def read(self, indices):
+            readers.append(threading.get_ident())
+            most.append(len(readers))
+            time.sleep(0.01)
+            readers.pop()
+            return super().read(indices)
+
+    feed = Feed(Watched(), Recipe(batch_size=8), 1, (0, 1), CPU)
+    whole = feed.digest
+    for step in range(4):
+        feed.fill(step)
+        feed.__dict__.pop("digest")
+        assert feed.digest == whole
+        feed.read(torch.arange(3))
+    feed.close()
+    assert max(most) == 1
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    free = feeding.MEMORY_SHARE * feeding.os.sysconf("SC_AVPHYS_PAGES") * feeding.os.sysconf("SC_PAGE_SIZE")
+    spec = ganzoo.ImageSpec(1, 64, 64)
+
+    class Large(Numbered):
+        def __init__(self):
+            super().__init__(int(0.6 * free / (spec.pixels + 8)))
+            self.spec = spec
+
+    assert feeding._fits(Large(), range(len(Large())), CPU)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert not feeding._fits(Large(), range(len(Large())), CPU)

@@ -250,9 +250,9 @@ def test_a_run_can_be_made_longer_and_not_played_twice(tmp_path):
     before = files(out)
     with pytest.raises(UsageError, match=r"has already played its 4 steps; .*`ganzoo resume .* --steps 6`"):
         resume(out, ZOO, note=ignore)
-    with pytest.raises(UsageError, match="has already played its 3 steps"):
+    with pytest.raises(UsageError, match=r"has already played 4 steps, more than 3 steps; .* --steps 6`"):
         play_on(out, 3)
-    with pytest.raises(UsageError, match="has already played its 56 images"):
+    with pytest.raises(UsageError, match=r"has already played (its 56 images|[0-9]+ images, more than 56 images)"):
         resume(out, ZOO, length=Amount(56, "images"), note=ignore)
     assert files(out) == before  # a wish that was refused is not written down
     assert Run.open(out).recipe.length == Amount(4, "steps")
@@ -267,8 +267,7 @@ def test_a_resumed_run_says_what_is_not_as_it_was(tmp_path):
     (out / "environment.json").write_text(json.dumps(facts))
     resume(out, ZOO, length=Amount(8, "steps"), note=notes.append)
     (note,) = notes
-    assert "another versions" in note
-    assert "1.0" in note
+    assert "another torch (1.0 then" in note
 
 
 # --- undisturbed ---
@@ -434,7 +433,7 @@ def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
 def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
     scored = {"evaluators": f"{tiny.__file__}:Brightness", "score_every": "5 steps", "score_samples": 20}
     out = play(tmp_path / "a", 4, **scored)
-    with pytest.raises(UsageError, match="has already played its 3 steps"):
+    with pytest.raises(UsageError, match="has already played 4 steps, more than 3 steps"):
         play_on(out, 3)
     with (out / "scores.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n7\n")

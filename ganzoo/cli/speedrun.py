@@ -18,7 +18,7 @@ from ganzoo.cli.common import (
     print_json,
     print_table,
 )
-from ganzoo.cli.train import length_options, planned, talk_options, watching_of
+from ganzoo.cli.train import length_options, planned, talk_options, watching_of, ways_of
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS, Choice
@@ -76,8 +76,8 @@ def speedrun(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    no_capture: bool,
-    compile: bool,
+    capture: bool | None,
+    compile: bool | None,
     **changes: Any,
 ) -> None:
     """Train on DATASET until a score reaches its target, with several seeds, and say how long that takes.
@@ -105,11 +105,7 @@ def speedrun(
     cells = seeded(zoo(), architecture, dataset, base, asked, numbers, often)
     if out is None:
         out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
-    how: dict[str, Any] = {
-        "watching": lambda: watching_of(quiet, verbose),
-        "capture": not no_capture,
-        "compile": compile,
-    }
+    how: dict[str, Any] = {"watching": lambda: watching_of(quiet, verbose), **ways_of(capture, compile)}
     record = play(zoo(), cells, asked, out, device, note=note, **how)
     print_json(record) if as_json else _show(record)
     note(f"Record: {out / record['name']}.json")
@@ -118,7 +114,7 @@ def speedrun(
 
 
 def _show(record: dict[str, Any]) -> None:
-    columns = ["seed", "reached", "value", "training s", "scoring s", "images", "steps"]
+    columns = ["seed", "reached", "last value", "training s", "scoring s", "images", "steps"]
     ways = {"value": ".4g", "training_seconds": ".1f", "scoring_seconds": ".1f", "images": ",", "steps": ","}
     rows = []
     for seed in record["seeds"]:
@@ -130,7 +126,9 @@ def _show(record: dict[str, Any]) -> None:
             click.echo(f"Seed {seed['seed']}: {seed['reason']}.")
     means = [record[name] for name in ("training_seconds", "images")]
     if None in means:
-        click.echo("No mean: not every seed reached the target, or they were measured in more than one way.")
+        missed = record["reached"] < len(record["seeds"])
+        why = "not every seed reached the target" if missed else "they were measured in more than one way"
+        click.echo(f"No mean: {why}.")
         return
     seconds, images = (
         f"{one['mean']:{way}}" + ("" if one["std"] is None else f" ± {one['std']:{way}}")

@@ -40,17 +40,23 @@ def length_options(command: _Command) -> _Command:
 
 
 def talk_options(command: _Command) -> _Command:
-    """-q, -v, --no-capture."""
-    command = click.option("--no-capture", is_flag=True, help="Play CUDA steps eagerly, not from recorded graphs.")(
-        command
-    )
+    """-q, -v, --no-capture, --compile."""
     command = click.option(
-        "--compile",
-        is_flag=True,
+        "--capture/--no-capture", default=None, help="Play CUDA steps from recorded graphs (the default), or eagerly."
+    )(command)
+    command = click.option(
+        "--compile/--no-compile",
+        default=None,
         help="Compile the networks' calls inside a step (torch.compile). Meant for CUDA: on a CPU it is slower.",
     )(command)
     command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
+
+
+def ways_of(capture: bool | None, compile: bool | None) -> dict[str, bool]:
+    """How steps are to be played, as far as somebody said so; a run is resumed as it was begun."""
+    given = {"capture": capture, "compile": compile}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def watching_of(quiet: bool, verbose: bool) -> dict[str, object]:
@@ -187,8 +193,8 @@ def train(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    no_capture: bool,
-    compile: bool,
+    capture: bool | None,
+    compile: bool | None,
     **changes: Any,
 ) -> None:
     """Train ARCHITECTURE on DATASET, as its recipe says unless told otherwise.
@@ -219,7 +225,7 @@ def train(
 
     out = out or free_directory(chosen, Path("runs"))
     watching = watching_of(quiet, verbose)
-    how = {"watching": watching, "note": note, "capture": not no_capture, "compile": compile}
+    how = {"watching": watching, "note": note, **ways_of(capture, compile)}
     run, moment = start(chosen, out, zoo(), device_named(device), **how)
     _report(run, moment, "Trained", as_json, quiet)
 
@@ -271,8 +277,8 @@ def resume(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    no_capture: bool,
-    compile: bool,
+    capture: bool | None,
+    compile: bool | None,
 ) -> None:
     """Continue RUN from its newest checkpoint. A length given here is the new total.
 
@@ -285,6 +291,6 @@ def resume(
 
     length = length_of(epochs, images, steps)
     watching = watching_of(quiet, verbose)
-    how = {"watching": watching, "note": note, "capture": not no_capture, "compile": compile}
+    how = {"watching": watching, "note": note, **ways_of(capture, compile)}
     resumed, moment = play_on(run, zoo(), device, length, changed_code, changed_images, **how)
     _report(resumed, moment, "Resumed and finished", as_json, quiet)

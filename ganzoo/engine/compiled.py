@@ -29,7 +29,10 @@ def compile_networks(game: Game, feed: Feed) -> str:
     wants a second derivative of the discriminator, and torch has none of compiled code) is known before the first step.
     The game is left as it was. Returns what is not compiled, and why; empty where both networks are.
     """
-    plain, reason = dict(game.called), ""
+    plain, reason = dict(game.called), _incapable(game.device)
+    # before anything that all processes do together: one that fails alone would leave the others waiting for it
+    if any_rank(bool(reason)):
+        return f"Not compiled: {' and '.join(plain)} ({reason or 'another process cannot compile'})."
     for names in (("generator", "discriminator"), ("generator",)):
         game.called = {**plain, **{name: _compiled(network) for name, network in plain.items() if name in names}}
         failure = _failure(game, feed)
@@ -39,6 +42,15 @@ def compile_networks(game: Game, feed: Feed) -> str:
         game.called = plain
     rest = [name for name, network in game.called.items() if network is plain[name]]
     return f"Not compiled: {' and '.join(rest)} ({reason})." if rest else ""
+
+
+def _incapable(device: torch.device) -> str:
+    """Why nothing at all can be compiled here, such as for want of a compiler; empty where something can."""
+    try:
+        torch.compile(lambda values: values + 1, backend=BACKEND, fullgraph=True)(torch.zeros(2, device=device))
+    except Exception as error:  # whatever a compiler comes up with
+        return _in_a_line(error)
+    return ""
 
 
 def compiled_networks(game: Game) -> list[str]:
@@ -53,6 +65,7 @@ def _compiled(network: nn.Module) -> Any:
 
     # of two players who move together the first one's backward keeps what the second one's needs
     torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
+    torch._dynamo.config.skip_nnmodule_hook_guards = False  # type: ignore[attr-defined]  # a diagnosis hooks on later
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)  # type: ignore[attr-defined]
     options: dict[str, Any] = {}
     if BACKEND == "inductor" and hasattr(torch._inductor.config, "deterministic"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ _STEPS_AHEAD = 2
 #: bytes of images up to which all of them are told from others; of larger sets this many are, evenly spread
 _TOLD_WHOLE = 1 << 28
 _TOLD_OF = 1000
+_TOLD_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,19 @@ class Feed:
         if not whole:
             positions = positions * (self.length - 1) // (_TOLD_OF - 1)
         sha = hashlib.sha256(f"{self._spec}, {self.length}".encode())
-        for start in range(0, len(positions), _CHUNK):
-            for tensor in self._source.read(positions[start : start + _CHUNK]):
-                sha.update(tensor.cpu().contiguous().numpy().tobytes())
+        for some in torch.split(positions, min(_CHUNK, max(1, _TOLD_AT_ONCE // self._spec.pixels))):
+            for tensor in self.read(some):
+                sha.update(tensor.contiguous().numpy().tobytes())
         return sha.hexdigest()
+
+    def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 (n, C, H, W) and labels (n,) int64 at these positions (n,) of an epoch's images, on the CPU."""
+        images, labels = self._source.read(positions)
+        return images.cpu(), labels.cpu()
+
+    def close(self) -> None:
+        """Read no further ahead: at most one minibatch is still waited for when the process ends."""
+        self._source.close()
 
     @property
     def length(self) -> int:
@@ -180,6 +191,9 @@ class _Resident:
         positions = positions.to(self.images.device)
         return self.images[positions], self.labels[positions]
 
+    def close(self) -> None:
+        pass
+
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         indices = feed.mine(minibatch)
         if self.images.is_cuda:
@@ -195,9 +209,14 @@ class _Streamed:
         self.dataset, self.subset = dataset, subset
         self._ahead: dict[int, Future[tuple[Tensor, Tensor]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ganzoo-feed")
+        self._alone = threading.Lock()
 
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.dataset.read(positions + self.subset.start)
+        with self._alone:  # a dataset promises to be read in any thread, not in two at once
+            return self.dataset.read(positions + self.subset.start)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         images, labels = self.read(feed.mine(minibatch))
@@ -219,6 +238,7 @@ def _fits(dataset: Dataset, subset: range, device: torch.device) -> bool:
     size = len(subset) * (dataset.spec.pixels + 8)
     if device.type == "cuda":
         return size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+    size *= int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # each process of this machine holds all of it
     # not every system says how much is free; half of what there is stands in
     pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else os.sysconf("SC_PHYS_PAGES") // 2
     return size <= MEMORY_SHARE * pages * os.sysconf("SC_PAGE_SIZE")

@@ -96,8 +96,13 @@ class _Images:
         self.path, self.layout = Path(path).expanduser(), layout
         mapped = _mapped(self.path)
         if mapped.dtype != np.uint8:
-            raise ganzoo.GanzooError(f"{path} holds {mapped.dtype}, not uint8: images are whole numbers from 0 to 255.")
-        if mapped.ndim not in (3, 4) or not all(mapped.shape):
+            raise ganzoo.GanzooError(
+                f"{path} holds {mapped.dtype}, not uint8: save whole numbers, 0 to 255; of numbers from 0 to 1 that "
+                f"is (images * 255).round().astype('uint8')."
+            )
+        if not mapped.size:
+            raise ganzoo.GanzooError(f"{path} holds no images: it is an array of {mapped.shape}.")
+        if mapped.ndim not in (3, 4):
             raise ganzoo.GanzooError(f"{path} is an array of {mapped.shape}, not of images (N, H, W) or (N, H, W, C).")
         self.count, self._stored, self._offset = len(mapped), mapped.shape[1:], mapped.offset
         with open(self.path, "rb") as file:
@@ -108,7 +113,7 @@ class _Images:
             other = {"NHWC": "NCHW", "NCHW": "NHWC"}[layout]
             raise ganzoo.GanzooError(
                 f"{path} is an array of {mapped.shape}, so its images have {channels} channels, not 1 or 3, as "
-                f"layout={layout}; if the channels stand elsewhere, write layout={other}."
+                f"layout={layout}: drop what is no colour, or write layout={other} if the channels stand elsewhere."
             )
         #: (C, H, W)
         self.shape = (channels, sides[0], sides[1])
@@ -137,14 +142,17 @@ class _Images:
 
 def _mapped(path: Path) -> np.memmap:
     """A NumPy file as it lies on disk. Raises GanzooError where it is none, or not all of one."""
+    if not path.is_file():
+        raise ganzoo.UsageError(f"There is no file {path}.")
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         size = path.stat().st_size
     except Exception as error:  # whatever a file may hold that is none
-        words = (
-            getattr(error, "strerror", None) or f"{str(error).splitlines()[0].rstrip('.') if str(error) else error!r}"
-        )
-        raise ganzoo.GanzooError(f"{path} cannot be read as a NumPy file ({words}): give one of numpy.save.") from None
+        words = getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0].rstrip(".")
+        if "allow_pickle" in words:  # numpy goes on to advise that the safety be switched off
+            words = "it is no array"
+        advice = "give one of numpy.save, of numbers: images of one size, numpy.stack of them"
+        raise ganzoo.GanzooError(f"{path} cannot be read as a NumPy file ({words}): {advice}.") from None
     if not isinstance(mapped, np.memmap):
         raise ganzoo.GanzooError(f"{path} is an archive of arrays: save the images alone, with numpy.save.")
     if not mapped.flags.c_contiguous:

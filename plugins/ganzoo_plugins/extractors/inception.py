@@ -106,7 +106,7 @@ def _read_cached() -> tuple[bytes, str]:
         if os.environ.get("GANZOO_OFFLINE"):
             raise ganzoo.GanzooError(
                 f"The Inception weights are not in {path.parent} and nothing is fetched here (GANZOO_OFFLINE): name a "
-                "file with weights=FILE or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which needs none."
+                "file with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which needs none."
             )
         click.echo(f"Fetching the Inception weights, once: {SIZE >> 20} MiB from {URL}", err=True)
         try:
@@ -115,7 +115,7 @@ def _read_cached() -> tuple[bytes, str]:
             reason = getattr(error, "reason", error)
             raise ganzoo.GanzooError(
                 f"The Inception weights could not be fetched ({reason}): bring {URL} from elsewhere and name the file "
-                "with weights=FILE or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which works offline."
+                "with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which works offline."
             ) from None
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()

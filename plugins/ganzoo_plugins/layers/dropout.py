@@ -28,7 +28,7 @@ class Dropout(nn.Dropout):
 
     def _is_plain(self, input: Tensor) -> bool:
         """Whether PyTorch's own dropout serves as well: there is nothing to drop, or code that draws is compiled."""
-        return input.is_cuda or not self.training or not self.p or torch.compiler.is_compiling()
+        return input.is_cuda or not self.training or not 0 < self.p < 1 or torch.compiler.is_compiling()
 
 
 class LeakyReLUDropout(Dropout):
@@ -57,7 +57,7 @@ class LeakyReLUDropout(Dropout):
 def keep_mask(like: Tensor, share: float) -> Tensor:
     """A tensor like `like` of zeros and, for about this share of the elements, one over the share; on the CPU."""
     mask = torch.empty_like(like)  # dense, in the order of `like`
-    threshold = max(1, round(share * _VALUES))
+    threshold = min(max(1, round(share * _VALUES)), _VALUES - 1)  # of 16 bits, and none is all
     bits = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     bits = bits[: mask.numel()].as_strided(mask.shape, mask.stride())
     return torch.lt(bits, threshold - _VALUES // 2, out=mask).mul_(_VALUES / threshold)
