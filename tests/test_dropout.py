@@ -100,3 +100,8 @@ def test_hardly_anything_is_dropped(p):
 
 def test_everything_is_dropped():
     assert not Dropout(1.0)(torch.ones(1000)).any()
+
+
+def test_another_device_is_left_to_pytorch():
+    values = torch.ones(3, 4, device="meta")
+    assert Dropout(0.5)(values).device.type == LeakyReLUDropout(0.2, 0.5)(values).device.type == "meta"

@@ -27,8 +27,9 @@ class Dropout(nn.Dropout):
         return input * keep_mask(input, 1 - self.p)
 
     def _is_plain(self, input: Tensor) -> bool:
-        """Whether PyTorch's own dropout serves as well: there is nothing to drop, or code that draws is compiled."""
-        return input.is_cuda or not self.training or not 0 < self.p < 1 or torch.compiler.is_compiling()
+        """Whether PyTorch's own dropout serves as well: on another device, in inference, in code that is compiled."""
+        plain = input.device.type != "cpu" or not 0 < self.p < 1 or torch.compiler.is_compiling()
+        return plain or not self.training
 
 
 class LeakyReLUDropout(Dropout):
