@@ -90,7 +90,7 @@ def steps(given: argparse.Namespace) -> dict[str, Any]:
         if given.tensorflow:
             images = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "images.npy"
             dataset = table("simultaneous", "fp32", given.batch_size).dataset
-            np.save(images, dataset.read(torch.arange(len(dataset)))[0].numpy())
+            np.save(images, dataset.read(torch.arange(len(dataset)))[0].numpy(), allow_pickle=False)
             tutorial = [given.tensorflow, str(HERE / "tensorflow_tutorial.py"), str(images), str(given.batch_size)]
             workers["tensorflow"] = stack.enter_context(Worker(tutorial))
             variants["tensorflow"] = ("tensorflow", "step")

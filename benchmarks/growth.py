@@ -133,7 +133,7 @@ def started(setting: Setting, architecture: str, device: torch.device, folder: P
     path = folder / f"{setting.count}-{setting.size}-{setting.channels}.npy"
     if not path.exists():
         shape = (setting.count, setting.size, setting.size, setting.channels)
-        np.save(path, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        np.save(path, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), allow_pickle=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

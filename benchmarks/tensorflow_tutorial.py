@@ -55,7 +55,7 @@ def discriminator() -> tf.keras.Model:
 
 def main() -> None:
     """Answer until the input ends."""
-    images = np.load(sys.argv[1]).reshape(-1, 28, 28, 1).astype("float32")
+    images = np.load(sys.argv[1], allow_pickle=False).reshape(-1, 28, 28, 1).astype("float32")
     batch_size = int(sys.argv[2])
     reals = tf.data.Dataset.from_tensor_slices((images - 127.5) / 127.5)
     batches = iter(reals.shuffle(len(images)).batch(batch_size, drop_remainder=True).repeat())

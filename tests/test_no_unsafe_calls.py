@@ -58,8 +58,10 @@ _CLEAR = re.compile(r"http://(?!localhost\b|127\.|\[::1\])[\w{\[]")
 def findings(source: str) -> Iterator[tuple[int, str]]:
     """(line, what is wrong there) of a program."""
     tree = ast.parse(source)
-    names = _imported(tree)
+    names, own = _imported(tree), _own(tree)
     for node in ast.walk(tree):
+        if node in own:
+            continue
         if isinstance(node, ast.Name | ast.Attribute) and _is_never(full := _full_name(node, names)):
             yield node.lineno, full
         if isinstance(node, ast.ImportFrom):
@@ -71,6 +73,19 @@ def findings(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, "http://"
         if isinstance(node, ast.JoinedStr) and "http://{" in ast.unparse(node):
             yield node.lineno, "http://"
+
+
+def _own(tree: ast.AST) -> set[ast.AST]:
+    """Names that are parameters of the function they stand in, and so not builtins; unless they are called."""
+    found: set[ast.AST] = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = function.args
+            parameters = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+            inside = [node for part in function.body for node in ast.walk(part)]
+            called = {node.func for node in inside if isinstance(node, ast.Call)}
+            found |= {node for node in inside if isinstance(node, ast.Name) and node.id in parameters} - called
+    return found
 
 
 def _is_never(full: str) -> bool:
@@ -145,6 +160,7 @@ def test_torch_load_is_always_told_weights_only() -> None:
 #: one bad program for each line of the rule
 BAD = [
     "import torch; torch.load('a.pt')",
+    "def f(compile): return compile('a', 'b', 'exec')",
     "import torch as t; t.load('a.pt', weights_only=True)",
     "from torch import load; load('a.pt')",
     "import torch; read = torch.load",
@@ -191,6 +207,7 @@ BAD = [
     "from torchvision.datasets.utils import download_url",
 ]
 GOOD = [
+    "def f(compile): return {'compile': compile}",
     "import re; re.compile('a')",
     "network.eval()",
     "safetensors.torch.load(data)",

@@ -224,7 +224,8 @@ def test_a_signal_to_one_rank_stops_them_all_at_the_same_step(rank: int, tmp_pat
     assert not any("Traceback" in output for output in outputs), outputs
     saved = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
-    assert all(f"Stopped by SIGTERM after step {saved.meta['step']};" in output for output in outputs)
+    # said once, by the process that writes
+    assert [f"Stopped by SIGTERM after step {saved.meta['step']};" in output for output in outputs] == [True, False]
 
     def alone() -> None:
         notes: list[str] = []
