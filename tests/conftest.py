@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,19 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _ctrl_c() -> None:
     """Ctrl-C means something, also where the tests were started in the background of a shell, which has it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _as_many_threads() -> Iterator[None]:
+    """No test leaves another number of threads behind: sums of the tests after it would be rounded otherwise."""
+    threads = _threads()
+    yield
+    assert threads in (None, _threads()), "this test changed torch's number of threads"
+
+
+def _threads() -> int | None:
+    """torch's number of threads; None before it is imported, which is not for every test to pay."""
+    return sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,6 @@ CHANGES = {
 
 def make(out: Path) -> None:
     """A run of 8 steps in `out`, and beside it what it draws."""
-    torch.set_num_threads(1)
     zoo, cpu = Zoo(), torch.device("cpu")
     start(plan(zoo, ARCHITECTURE, Choice("digits", {"size": 8}), None, CHANGES), out, zoo, cpu)
     sample(out, zoo, cpu, out.parent / f"{out.name}.npy", seed=3)
@@ -50,4 +49,5 @@ if __name__ == "__main__":
     target = GOLDEN / f"checkpoint-{version('torch-ganzoo')}"
     if target.exists():
         sys.exit(f"{target} is there already; a released version is not made again.")
+    torch.set_num_threads(1)
     make(target)
