@@ -217,7 +217,7 @@ def test_torchrun_ends_when_a_rank_is_killed(rank: int, tmp_path: Path) -> None:
     arguments = ["train", *TINY, "--steps", "100000", *often, "--out", str(out)]
     with torchrun(arguments, tmp_path) as (launcher, output):
         deadline = time.monotonic() + 3 * PATIENCE
-        while not any(out.glob("checkpoints/*0/MANIFEST.json")):
+        while not any(out.glob("checkpoints/[0-9]*0/MANIFEST.json")):
             assert launcher.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()
             time.sleep(0.05)
