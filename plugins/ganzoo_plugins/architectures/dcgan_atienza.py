@@ -18,6 +18,7 @@ from ganzoo_plugins.layers.keras import (
     MovingVariance,
     SameConv2d,
     SameConvTranspose2d,
+    UpsampledSameConvTranspose2d,
     flatten,
     mirror,
     unflatten,
@@ -124,9 +125,9 @@ class Generator(nn.Module):
         self.dense = Dense(latent_dim, features)
         self.bn0 = BatchNorm(features, momentum=0.9, moving_variance="population")
         self.dropout = Dropout(dropout)
-        self.convt1 = SameConvTranspose2d(8 * width, 4 * width, 5)
+        self.convt1 = UpsampledSameConvTranspose2d(8 * width, 4 * width, 5)
         self.bn1 = BatchNorm(4 * width, momentum=0.9, moving_variance=after_convolution)
-        self.convt2 = SameConvTranspose2d(4 * width, 2 * width, 5)
+        self.convt2 = UpsampledSameConvTranspose2d(4 * width, 2 * width, 5)
         self.bn2 = BatchNorm(2 * width, momentum=0.9, moving_variance=after_convolution)
         self.convt3 = SameConvTranspose2d(2 * width, width, 5)
         self.bn3 = BatchNorm(width, momentum=0.9, moving_variance=after_convolution)
@@ -135,8 +136,8 @@ class Generator(nn.Module):
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Labels are not looked at."""
         features = self.dropout(mirror(unflatten(F.relu_(self.bn0(self.dense(latents))), *self.base)))
-        features = F.relu_(self.bn1(self.convt1(F.interpolate(features, scale_factor=2, mode="nearest"))))
-        features = F.relu_(self.bn2(self.convt2(F.interpolate(features, scale_factor=2, mode="nearest"))))
+        features = F.relu_(self.bn1(self.convt1(features)))
+        features = F.relu_(self.bn2(self.convt2(features)))
         features = F.relu_(self.bn3(self.convt3(features)))
         return torch.sigmoid(mirror(self.convt4(features)))
 

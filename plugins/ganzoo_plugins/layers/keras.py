@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganzoo_plugins.layers import fourier
+
 #: how a batch's variance enters the moving one: divided by N, or by N - 1 as PyTorch and TensorFlow's fused kernel do
 MovingVariance = Literal["population", "corrected"]
 
@@ -49,7 +51,7 @@ class SameConv2d(nn.Conv2d):
         top, _ = _same_pads(images.shape[2], self.kernel_size[0], self.stride[0])
         left, _ = _same_pads(images.shape[3], self.kernel_size[1], self.stride[1])
         # as much at the other end is one pixel too many at most, which starts no further window
-        return F.conv2d(images, mirror(self.weight), self.bias, self.stride, (top, left))
+        return fourier.conv2d(images, mirror(self.weight), self.bias, self.stride[0], (top, left))
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
@@ -82,7 +84,24 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         top, bottom = _same_pads(height, self.kernel_size[0], self.stride[0])
         left, right = _same_pads(width, self.kernel_size[1], self.stride[1])
         kernel, more = mirror(self.weight) if self.mirrored else self.weight, (top - bottom, left - right)
-        return F.conv_transpose2d(images, kernel, self.bias, self.stride, (top, left), more)
+        return fourier.conv_transpose2d(images, kernel, self.bias, self.stride[0], (top, left), more)
+
+
+class UpsampledSameConvTranspose2d(SameConvTranspose2d):
+    """UpSampling2D by 2, nearest, and Conv2DTranspose with SAME padding and no stride, of mirrored images.
+
+    A tap meets each pixel twice in every direction, so both are one transposed convolution of stride 2, whose taps are
+    sums of two by two: 36 for a kernel of 5x5, in place of 25 for each of four pixels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, bias=bias)
+
+    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, in, H, W) -> (N, out, 2 H, 2 W)."""
+        pads = tuple(_same_pads(2 * n, k, 1)[0] for n, k in zip(images.shape[2:], self.kernel_size, strict=True))
+        kernel = F.avg_pool2d(F.pad(mirror(self.weight), (1, 1, 1, 1)), 2, 1, divisor_override=1)
+        return fourier.conv_transpose2d(images, kernel, self.bias, 2, (pads[0], pads[1]), (0, 0))
 
 
 class BatchNorm(nn.Module):
