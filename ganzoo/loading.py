@@ -12,6 +12,7 @@ import inspect
 import io
 import os
 import random
+import shlex
 import signal
 import sys
 import threading
@@ -200,7 +201,7 @@ def load_location(location: str, note: Note) -> Any:
             del sys.modules[name]
             if not isinstance(error, RAISED):
                 raise
-            raise GanzooError(f"{text} cannot be loaded: {cause(error, path)}") from error
+            raise GanzooError(f"{text} cannot be loaded: {cause(error, path)}{_beside(error, path)}") from error
     loaded = getattr(sys.modules[name], attribute, None)
     if loaded is None:
         classes = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type)]
@@ -278,6 +279,15 @@ def cause(error: BaseException, home: Path | None = None) -> str:
     words = str(error).strip().splitlines()
     where = f" ({here.filename}, line {here.lineno})" if here else ""
     return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
+
+
+def _beside(error: BaseException, path: Path) -> str:
+    """What to do where a file wants to import its neighbour, which Python does not look for there."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    neighbours = [path.with_name(f"{name}.py"), path.with_name(name) / "__init__.py"] if name else []
+    if not any(map(Path.exists, neighbours)):
+        return ""
+    return f"; {name} lies beside it: set PYTHONPATH={shlex.quote(str(path.parent))} for Python to find it."
 
 
 def words(error: BaseException) -> str:

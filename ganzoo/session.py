@@ -120,9 +120,11 @@ class Session:
             self.save_samples()
         if self.owes_score and not clock.done:
             self.score()
-        while not self._over() and not stop.heard(ranks.highest):
-            game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
+        while not self._over():
             batches = feed.fill(clock.step)  # which images: a pure function of the step
+            if stop.heard(ranks.highest):  # the processes meet here: one that could not read is missed, not waited for
+                break
+            game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
             game.advance(clock.images)  # learning rates and other schedules, in place
             self.step(tuple(len(batch.labels) for batch in batches), lambda batches=batches: play(game, batches))  # type: ignore[misc]
             clock.step += 1

@@ -67,7 +67,22 @@ def ganzoo(*arguments: str | Path) -> Result:
 
 def asked(*more: str | Path) -> Result:
     """The grid of `played`, by the command line."""
-    grid = ["-a", TINY, "-a", f"{TINY}:width=4", "-d", DIGITS, "-e", BRIGHTNESS, "--seeds", "0,1", "--steps", "8"]
+    grid = [
+        "-a",
+        TINY,
+        "-a",
+        f"{TINY}:width=4",
+        "-d",
+        DIGITS,
+        "-e",
+        BRIGHTNESS,
+        "--seeds",
+        "0",
+        "--seeds",
+        "1",
+        "--steps",
+        "8",
+    ]
     return ganzoo(*grid, "--samples", "20", "--device", "cpu", *more)
 
 

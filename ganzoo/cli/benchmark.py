@@ -19,6 +19,7 @@ from ganzoo.cli.common import (
     note,
     print_json,
     print_table,
+    seeds_option,
 )
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.protocol import PROTOCOLS
@@ -40,7 +41,7 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 @_part_option("-a", "architectures", "An architecture; several are compared.")
 @_part_option("-d", "datasets", "A dataset; each is trained on by each architecture.")
 @_part_option("-e", "evaluators", "What the generators are scored by.  [default: fid-domain]")
-@click.option("--seeds", default="0,1,2", show_default=True, metavar="0,1,2|0..4", help="A training for each.")
+@seeds_option
 @click.option("--epochs", metavar="N", help="Length of every run in epochs.  [default: of the protocol, or the recipe]")
 @click.option("--images", metavar="N", help="Length of every run in images.")
 @click.option("--steps", metavar="N", help="Length of every run in steps.")

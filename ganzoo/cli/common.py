@@ -97,6 +97,18 @@ def inception_weights_option(command: _Command) -> _Command:
     )(command)
 
 
+def seeds_option(command: _Command) -> _Command:
+    """--seeds, given once or several times: one text for `parse_seeds`."""
+    return click.option(
+        "--seeds",
+        multiple=True,
+        default=("0,1,2",),
+        metavar="0,1,2|0..4",
+        callback=lambda ctx, param, value: ",".join(value),
+        help="A training for each.  [default: 0,1,2]",
+    )(command)
+
+
 def json_option(command: _Command) -> _Command:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout.")(command)

@@ -17,6 +17,7 @@ from ganzoo.cli.common import (
     note,
     print_json,
     print_table,
+    seeds_option,
 )
 from ganzoo.cli.train import length_options, planned, talk_options, watching_of, ways_of
 from ganzoo.contract.errors import GanzooError
@@ -45,7 +46,7 @@ from ganzoo.contract.recipe import PRECISIONS, Choice
 @click.option(
     "-e", "evaluator", type=Part("evaluators"), metavar="SPEC", help="What gives the score.  [default: found by it]"
 )
-@click.option("--seeds", default="0,1,2", show_default=True, metavar="0,1,2|0..4", help="A training for each.")
+@seeds_option
 @click.option("--score-every", metavar="N", help="Interval of scores.  [default: a hundredth of the length]")
 @click.option("--samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
