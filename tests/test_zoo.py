@@ -422,16 +422,19 @@ def test_a_bad_location_is_refused_and_can_be_mended(shelf, text, attribute, cau
 
 
 def test_a_file_that_misses_its_neighbour_is_told_where_python_looks(shelf):
-    file = shelf.path / "mine.py"
-    file.write_text("import layers.deep")
+    file = shelf.path / "my own" / "mine.py"
+    file.parent.mkdir()
+    file.write_text("import neighbouring")
     with pytest.raises(GanzooError) as error:
         shelf.zoo().load("losses", Choice(f"{file}:X"))
     assert "PYTHONPATH" not in str(error.value)
-    (shelf.path / "layers.py").touch()
+    file.with_name("neighbouring.py").touch()
     with pytest.raises(GanzooError) as error:
         shelf.zoo().load("losses", Choice(f"{file}:X"))
-    assert "No module named 'layers'" in str(error.value)
-    assert str(error.value).endswith(f"; layers lies beside it: set PYTHONPATH={shelf.path} for Python to find it.")
+    assert "No module named 'neighbouring'" in str(error.value)
+    assert str(error.value).endswith(
+        f"; neighbouring lies beside it: set PYTHONPATH='{file.parent}' for Python to find it."
+    )
 
 
 def test_a_file_without_a_class_is_told_apart_from_a_misspelt_name():
