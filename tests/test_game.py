@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -335,6 +336,12 @@ def test_a_generator_can_be_judged_on_the_fakes_that_the_discriminator_saw(turns
     assert torch.allclose(shown[-1], before(drawn[-1], None), atol=1e-6)
     if mode == "training":
         assert torch.equal(shown[-1], shown[-2] if turns != "D,GD" else shown[-1])
+
+
+@pytest.mark.parametrize("turns", ["D+G", "G,D", "G"])
+def test_nothing_to_replay_is_refused(turns):
+    with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} moves the generator right after"):
+        game(Tiny(norm=False, dropout=0), turns=turns, generator_fakes="replayed")
 
 
 def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():

@@ -81,6 +81,11 @@ class Game:
             if self.replay_fakes and turn.moves_generator and seated and not seated[-1].moves_generator:
                 seated[-1] = replace(seated[-1], replayed=seated[-1].minibatch == minibatch)
             seated.append(turn)
+        if self.replay_fakes and not any(turn.replayed for turn in seated):
+            raise UsageError(
+                f"generator_fakes is 'replayed', and no turn of {','.join(map('+'.join, turns))} moves the generator "
+                f"right after the discriminator alone; write turns such as 'D,G', or leave generator_fakes 'fresh'."
+            )
         return seated
 
     def _player(self, name: str) -> Player:
