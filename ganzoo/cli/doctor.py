@@ -68,7 +68,7 @@ def _allocator() -> str:
         return known[0] if known else "the system's"
     found = find_library("jemalloc")
     missing = "" if found else " (Debian and Ubuntu: apt install libjemalloc2)"
-    return f"the system's; a training on a CPU gains a few per cent by LD_PRELOAD={found or 'libjemalloc.so.2'}{missing}"
+    return f"the system's; a CPU gains a few per cent by LD_PRELOAD={found or 'libjemalloc.so.2'}{missing}"
 
 
 def _plugins() -> Iterator[_Finding]:
