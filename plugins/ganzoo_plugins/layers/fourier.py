@@ -89,9 +89,10 @@ class _Axis(NamedTuple):
 
 def _serves(images: Tensor, kernel: Tensor) -> bool:
     """Whether these are tensors for it: bfloat16 has instructions of its own, and MKL's products were measured."""
+    if torch.compiler.is_compiling() or images.device.type != "cpu":  # first: what follows cannot be compiled
+        return False
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    plain = images.device.type == "cpu" and images.dtype == kernel.dtype == torch.float32 and mkl
-    return plain and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    return mkl and images.dtype == kernel.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _cost(rows: _Axis, columns: _Axis, count: int, channels: int, outputs: int) -> float:
