@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,12 +35,25 @@ class Hungry(tiny.Tiny):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
             if self.kind == "python":
                 raise MemoryError
+            if self.kind == "limit":  # the kernel refuses what the machine may well have
+                pages = int(Path("/proc/self/statm").read_text().split()[0])
+                room = pages * resource.getpagesize() + (64 << 20)
+                resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
+                torch.empty(1 << 28)
             torch.empty(1 << 50)  # no machine has it
         return super().latents(count, generator)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda", "python"])
-def test_out_of_memory_is_a_sentence(kind: str, tmp_path: Path) -> None:
+@pytest.fixture
+def limits() -> Iterator[None]:
+    """The memory that this process may have, put back."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "python", "limit"])
+def test_out_of_memory_is_a_sentence(kind: str, tmp_path: Path, limits: None) -> None:
     out = tmp_path / "run"
     result = CliRunner().invoke(cli, ["train", f"{__file__}:Hungry:kind={kind}", "digits:size=8", "--out", str(out)])
     assert result.exit_code == 1, result.output
