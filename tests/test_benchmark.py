@@ -277,6 +277,13 @@ class Faulting(Crashing):
     def fault(self):
         os.kill(os.getpid(), signal.SIGSEGV)
 
+class Hanging(Crashing):
+    """Never comes back, and does not listen."""
+    def fault(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        time.sleep(10**6)
+
 class Broken(Crashing):
     """Raises where it is built."""
     def networks(self, images):
@@ -324,6 +331,18 @@ def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
     assert (again[killed]["seeds"], again[crashing]["failures"], again[quitting]["failures"]) == (1, 1, 1)
     (once_more, *_) = rows([grid[1]], out, retry_failed=True)
     assert (once_more["seeds"], once_more["failures"]) == (1, 0)
+
+
+def test_a_cell_that_hangs_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    (tmp_path / "broken").touch()
+    grid = cells(f"{tmp_path}/parts.py:Hanging", TINY, seeds=[0])
+    found = {
+        row["architecture"]: row for row in rows(grid, tmp_path / "grid", patience=36.0) if row["score"] == "fakes"
+    }
+    assert [(row["seeds"], row["failures"]) for row in found.values()] == [(0, 1), (1, 0)]
+    reason = "It had written nothing for 0.01 hours (--patience), and was ended."
+    assert found[str(grid[0].recipe.architecture)]["reasons"] == {"0": reason}
 
 
 def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from ganzoo.zoo import Zoo
 
 #: seconds between two looks at the processes
 _PAUSE = 0.1
+#: seconds between two looks at what a process has written
+_LOOK = 60.0
 #: exit statuses of a cell that was stopped from outside: it is not to blame, as it is for a segmentation fault
 _STOPPED = (130, 143, -signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
@@ -37,6 +41,11 @@ class Job:
     process: subprocess.Popen[bytes]
     #: size of its log before it was started
     said: int
+    #: when it was last seen to have written something, in seconds of `time.time`
+    wrote: float
+    #: when that was last looked for
+    looked: float
+    hung: bool = False
 
 
 #: told the state of every cell by its name, several times a second: done, failed, missing, or running
@@ -51,20 +60,22 @@ def benchmark(
     jobs: int = 1,
     retry_failed: bool = False,
     scale: bool = False,
+    patience: float = math.inf,
     watch: Watch = lambda states: None,
     note: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Play the cells that have not finished in `out`, and give the rows of the table, which are written there as well.
 
     With `scale` the rows also hold what real images score that are damaged in known steps. A cell that fails is counted
-    and does not stop the others. Raises Interrupted, with everything saved, on a signal.
+    and does not stop the others; one that has written nothing for `patience` seconds is ended, and has failed. Raises
+    Interrupted, with everything saved, on a signal.
     """
     folder = Folder(out)
     with folder.taken():
         for cell in cells:
             if retry_failed and folder.state(cell) == "failed":
                 folder.forget(cell)
-        grid = _Grid(zoo, cells, folder, device, jobs, watch, note)
+        grid = _Grid(zoo, cells, folder, device, jobs, patience, watch, note)
         grid.refuse_misfits()
         grid.measure_floors(scale)
         grid.write()
@@ -82,11 +93,12 @@ class _Grid:
         folder: Folder,
         device: str,
         jobs: int,
+        patience: float,
         watch: Watch,
         note: Callable[[str], None],
     ) -> None:
         self.zoo, self.cells, self.folder, self.device, self.jobs = zoo, cells, folder, device, jobs
-        self.watch, self.note = watch, note
+        self.patience, self.watch, self.note = patience, watch, note
         self.states: dict[str, str] = {cell.name: folder.state(cell) for cell in cells}
         self.known: dict[str, floors.Known] = {}
         self.rows: list[dict[str, Any]] = []
@@ -159,17 +171,32 @@ class _Grid:
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},
                 start_new_session=True,
             )
-            return Job(process, file.tell())
+            return Job(process, file.tell(), time.time(), time.time())
 
     def _gather(self, running: dict[str, tuple[Cell, Job]]) -> None:
         """Take in the processes that have ended."""
         for name, (cell, job) in list(running.items()):
             status = job.process.poll()
             if status is None:
+                self._end_if_hung(cell, job)
                 continue
             del running[name]
-            self._settle(cell, "" if status in _STOPPED else self._last_word(cell, job, status), status)
+            stopped = status in _STOPPED and not job.hung
+            self._settle(cell, "" if stopped else self._last_word(cell, job, status), status)
             self.write()
+
+    def _end_if_hung(self, cell: Cell, job: Job) -> None:
+        """Kill a process that has written nothing for too long: it does not have to hear a kinder word."""
+        now = time.time()
+        if now - job.looked < min(_LOOK, self.patience / 10):
+            return
+        run, job.looked = self.folder.run(cell), now
+        for path in (self.folder.log(cell), run, *run.glob("*"), *run.glob("*/*")):
+            with suppress(OSError):  # gone since
+                job.wrote = max(job.wrote, path.stat().st_mtime)
+        if now - job.wrote > self.patience:
+            job.hung = True
+            job.process.kill()
 
     def _settle(self, cell: Cell, reason: str, status: int | None = None) -> None:
         """Write down what came of a cell: its result if it has one, or else the reason; none if it was stopped."""
@@ -181,6 +208,8 @@ class _Grid:
         self.note(f"{cell.name}: {_outcome(self.folder, cell, state)}")
 
     def _last_word(self, cell: Cell, job: Job, status: int) -> str:
+        if job.hung:
+            return f"It had written nothing for {self.patience / 3600:.3g} hours (--patience), and was ended."
         if status < 0:
             return f"Its process was ended by {signal.Signals(-status).name}."
         with open(self.folder.log(cell), encoding="utf-8", errors="replace") as file:

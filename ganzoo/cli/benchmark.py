@@ -61,6 +61,14 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     help="Where the runs and the table go.  [default: benchmark; with --verify, `verify` beside the table]",
 )
 @click.option("--calibrate", "scale", is_flag=True, help="Put the scale of each score beside it: damaged real images.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0, min_open=True),
+    default=12.0,
+    show_default=True,
+    metavar="HOURS",
+    help="A cell that writes nothing for so long has failed.",
+)
 @click.option("--retry-failed", is_flag=True, help="Play failed cells again, from their beginning.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of its time, and stop.")
 @click.option(
@@ -86,6 +94,7 @@ def benchmark(
     jobs: int,
     out: Path | None,
     scale: bool,
+    patience: float,
     retry_failed: bool,
     dry_run: bool,
     table: Path | None,
@@ -112,7 +121,7 @@ def benchmark(
     fields = {name: value for name, value in changes.items() if value is not None}
     fields |= {"score_samples": samples} if samples else {}
     fields |= {"length": length} if (length := length_of(epochs, images, steps)) else {}
-    how = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale}
+    how = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale, "patience": 3600 * patience}
     if table is not None:
         if architectures or datasets or evaluators or fields or recipe or dry_run:
             raise UsageError("--verify takes the grid from its table; leave out what else says what to train.")
