@@ -293,7 +293,7 @@ def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
-    free = feeding.MEMORY_SHARE * feeding.os.sysconf("SC_AVPHYS_PAGES") * feeding.os.sysconf("SC_PAGE_SIZE")
+    free = feeding.MEMORY_SHARE * feeding.free_memory()
     spec = ganzoo.ImageSpec(1, 64, 64)
 
     class Large(Numbered):
@@ -304,3 +304,36 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
     assert feeding._fits(Large(), range(len(Large())), CPU)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert not feeding._fits(Large(), range(len(Large())), CPU)
+
+
+MEMINFO = "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\n"
+VERSIONS = {
+    "one": ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    "two": ("memory.max", "memory.current"),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("limit", "used", "free"),
+    [
+        ("5000000", "2000000", 3000000),
+        ("5000000", "6000000", 0),
+        (str(2**62), "1000", 8000 << 10),
+        ("max", "0", 8000 << 10),
+    ],
+    ids=["a limit", "over the limit", "a limit beyond the machine", "no limit"],
+)
+def test_a_container_has_what_it_may_still_take(tmp_path, version, limit, used, free):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text(MEMINFO)
+    assert feeding.free_memory(tmp_path) == 8000 << 10
+    for name, text in zip(VERSIONS[version], (limit, used), strict=True):
+        file = tmp_path / "sys" / "fs" / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    assert feeding.free_memory(tmp_path) == free
+
+
+def test_where_nobody_says_what_is_free_it_is_half_of_what_there_is(tmp_path):
+    assert feeding.free_memory(tmp_path) > 100 << 20

@@ -205,6 +205,12 @@ def test_options_that_do_not_go_together_are_refused(colours, tmp_path):
         Npy(path=str(tmp_path / "a.npz"))
 
 
+def test_test_images_are_others(colours, tmp_path):
+    (tmp_path / "again.npy").symlink_to(colours)
+    with pytest.raises(ganzoo.UsageError, match="path and test are the same file"):
+        Npy(path=colours, test=str(tmp_path / "again.npy"))
+
+
 @pytest.mark.parametrize("what", ["changed", "gone"])
 def test_a_file_that_does_not_stay_is_noticed(what, colours):
     dataset = Npy(path=colours)

@@ -52,6 +52,11 @@ class Npy(ganzoo.Dataset):
             )
         images = _Images(path, layout)
         held_out = _Images(test, layout) if test else None
+        if held_out and held_out.path.samefile(images.path):
+            raise ganzoo.UsageError(
+                "npy: path and test are the same file, and test images are to be others: leave test out, and every "
+                "tenth image is one, or name another file."
+            )
         if held_out and held_out.shape != images.shape:
             raise ganzoo.GanzooError(f"{test} has images of {held_out.shape}, {path} of {images.shape}.")
         known = {"train": _labels(labels, images)} if labels else {}
