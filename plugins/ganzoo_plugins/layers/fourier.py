@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: times fewer multiplications, from which on they are worth the memory that is written in between
-_WORTH = 1.8
+#: times that it is to be cheaper, by a count of what it does
+_WORTH = 1.3
+#: multiplications in the time that one number takes to memory and back
+_MOVE = 30
 
 
 def conv2d(images: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
@@ -96,12 +98,12 @@ def _serves(images: Tensor, kernel: Tensor) -> bool:
 
 
 def _cost(rows: _Axis, columns: _Axis, count: int, channels: int, outputs: int) -> float:
-    """Multiplications for one of `count` images."""
+    """Multiplications for one of `count` images, and what is written in between, as many."""
     own = math.prod(2 - axis.period % 2 for axis in (rows, columns))  # frequencies that are their own opposites
     products = own + 3 * (rows.period * columns.period - own) // 2
     transforms = rows.inputs * columns.inputs * channels + rows.outputs * columns.outputs * outputs
-    kernel = len(rows.offsets) * len(columns.offsets) * channels * outputs
-    return products * (transforms + channels * outputs + kernel / max(count, 1))
+    kernel = channels * outputs * (len(rows.offsets) * len(columns.offsets) + _MOVE) / max(count, 1)
+    return products * (transforms + channels * outputs + _MOVE * (channels + outputs) + kernel)
 
 
 def _places(kernel: Tensor, stride: int, padding: tuple[int, int]) -> tuple[range, range]:
