@@ -49,9 +49,8 @@ def save(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, tensors_to_bytes(tensors, {"facts": json.dumps(facts, sort_keys=True)}))
-        for leftover in path.parent.glob(
-            f".{path.name}.*"
-        ):  # of processes that were killed; who still writes, may fail
+        # of processes that were killed; one that is still writing the same fails, which costs nothing
+        for leftover in path.parent.glob(f".{path.name}.*"):
             leftover.unlink(missing_ok=True)
     except OSError:
         return  # a read-only or full cache folder must not cost a score

@@ -41,10 +41,12 @@ class Job:
     process: subprocess.Popen[bytes]
     #: size of its log before it was started
     said: int
-    #: when it was last seen to have written something, in seconds of `time.time`
-    wrote: float
-    #: when that was last looked for
+    #: when it was last looked at, and when it was first seen to have written what it has, on a clock that stands still
+    #: while the machine sleeps
     looked: float
+    since: float
+    #: the time of the last file that it wrote
+    wrote: float = 0.0
     hung: bool = False
 
 
@@ -171,7 +173,7 @@ class _Grid:
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},
                 start_new_session=True,
             )
-            return Job(process, file.tell(), time.time(), time.time())
+            return Job(process, file.tell(), time.monotonic(), time.monotonic())
 
     def _gather(self, running: dict[str, tuple[Cell, Job]]) -> None:
         """Take in the processes that have ended."""
@@ -187,14 +189,16 @@ class _Grid:
 
     def _end_if_hung(self, cell: Cell, job: Job) -> None:
         """Kill a process that has written nothing for too long: it does not have to hear a kinder word."""
-        now = time.time()
+        now = time.monotonic()
         if now - job.looked < min(_LOOK, self.patience / 10):
             return
-        run, job.looked = self.folder.run(cell), now
+        run, before, job.looked = self.folder.run(cell), job.wrote, now
         for path in (self.folder.log(cell), run, *run.glob("*"), *run.glob("*/*")):
             with suppress(OSError):  # gone since
                 job.wrote = max(job.wrote, path.stat().st_mtime)
-        if now - job.wrote > self.patience:
+        if job.wrote > before:
+            job.since = now
+        elif now - job.since > self.patience:
             job.hung = True
             job.process.kill()
 
