@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganzoo.assembly import Table
-from ganzoo.engine.layout import MEMORY_FORMAT
+from ganzoo.engine.memory_format import MEMORY_FORMAT
+from ganzoo.training.build import Table
 
 
 class Bare:

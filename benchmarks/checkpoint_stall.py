@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
-from ganzoo import Choice, checkpoint
-from ganzoo.assembly import find_device, plan
-from ganzoo.session import Session
-from ganzoo.train import start
-from ganzoo.zoo import zoo
+from ganzoo import Choice
+from ganzoo.engine.device import find_device
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import zoo
+from ganzoo.training.loop import Session
+from ganzoo.training.train import start
 
 RESULTS = Path(__file__).parent / "results"
 BETWEEN = 2
@@ -71,7 +72,7 @@ def measure(architecture: str, device: torch.device, checkpoints: int, batch_siz
     # at any interval that a person would choose the one before has long been written
     watch.over(Session, "save_checkpoint", "held", before=lambda session: session._writer.settle())
     watch.over(Session, "_look", "held by a look")
-    watch.over(checkpoint, "save", "written beside")
+    watch.over(checkpoints, "save", "written beside")
     chosen = plan(zoo(), Choice(architecture), Choice.parse("digits:size=28"))
     quick = {"samples_every": "1000000 steps", "tick_every": "1000000 steps"}
     length = BETWEEN * (checkpoints + 2)

@@ -20,8 +20,9 @@ from textbook import Textbook
 from torch.nn.functional import conv2d
 
 from ganzoo import Choice
-from ganzoo.assembly import Table, assemble, plan
-from ganzoo.zoo import zoo
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import zoo
+from ganzoo.training.build import Table, assemble
 
 CPU = torch.device("cpu")
 #: as PyTorch's own example plays, and as the TensorFlow tutorial does

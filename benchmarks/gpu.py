@@ -27,12 +27,14 @@ from steps import PRECISIONS, Steps, cell, peak, rounding, seat
 from textbook import Textbook
 
 from ganzoo import Choice, GanzooError, data_dir
-from ganzoo.assembly import Table, find_device, plan
 from ganzoo.contract.protocol import Protocol
-from ganzoo.engine.compiled import compile_networks
-from ganzoo.scoring import Scorer, fakes_of
-from ganzoo.train import start
-from ganzoo.zoo import Zoo
+from ganzoo.engine.compile import compile_networks
+from ganzoo.engine.device import find_device
+from ganzoo.evaluation.scorer import Scorer, fakes_of
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.training.build import Table
+from ganzoo.training.train import start
 
 FIRST = "dcgan-tutorial"
 ORIGINS = ("dcgan-atienza", "dcgan-atienza-book", "mlp-keras-gan", "mlp-vanilla")

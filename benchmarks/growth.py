@@ -29,8 +29,7 @@ from measure import RESULTS, interleaved, machine, ratio, show, spread, timed, w
 from steps import Steps, seat
 
 from ganzoo import Choice
-from ganzoo.assembly import find_device
-from ganzoo.engine import feed
+from ganzoo.engine.device import find_device
 
 #: steps of a process before it is timed
 _WARM = 2
@@ -84,7 +83,7 @@ def serve(setting: Setting, architecture: str, device_name: str, images: str) ->
     """Play as many steps as each line of stdin says, and answer when they are done, and with which memory."""
     device, before = find_device(device_name), _peak()
     if setting.streamed:
-        feed.MEMORY_SHARE = 0.0
+        MEMORY_SHARE = 0.0
     table = seat(architecture, Choice("npy", {"path": images, "test_every": 0}), setting.batch_size, "fp32", device)
     steps = Steps(table, capture=setting.ranks == 1)
     steps.play(_WARM)

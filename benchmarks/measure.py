@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ganzoo.assembly import device_name
+from ganzoo.engine.device import device_name
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "numpy")

@@ -22,9 +22,10 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 import ganzoo
-from ganzoo.assembly import Trained, open_trained, short_name
-from ganzoo.scoring import fakes_of
-from ganzoo.zoo import Zoo
+from ganzoo.contract.choice import short_name
+from ganzoo.evaluation.scorer import fakes_of
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.load import Trained, open_trained
 from ganzoo_plugins.evaluators.frechet import FIDDomain
 from ganzoo_plugins.extractors import _classifier, domain
 

@@ -26,11 +26,11 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ganzoo import Choice, Dataset
-from ganzoo.assembly import find_device
 from ganzoo.contract.protocol import Protocol
-from ganzoo.scoring import Scorer
-from ganzoo.statistics import load, save
-from ganzoo.zoo import zoo
+from ganzoo.engine.device import find_device
+from ganzoo.evaluation.scorer import Scorer
+from ganzoo.registry.zoo import zoo
+from ganzoo.storage.cache import load, save
 from ganzoo_plugins.evaluators._features import Precomputed
 from ganzoo_plugins.evaluators._gaussians import root
 from ganzoo_plugins.evaluators.frechet import FID

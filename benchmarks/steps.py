@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ganzoo import Choice
-from ganzoo.assembly import Table, assemble, plan
-from ganzoo.engine.game import play
-from ganzoo.engine.graph import StepGraph
-from ganzoo.zoo import Zoo
+from ganzoo.engine.cuda_graph import StepGraph
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.training.build import Table, assemble
 
 #: how a precision of the table is had: the recipe's, and whether products are rounded to TF32
 PRECISIONS = {"fp32": ("fp32", False), "tf32": ("fp32", True), "bf16": ("bf16", False)}

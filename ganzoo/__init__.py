@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganzoo.contract.choice import Amount as Amount
+    from ganzoo.contract.choice import Choice as Choice
     from ganzoo.contract.components import Architecture as Architecture
     from ganzoo.contract.components import Augmentation as Augmentation
     from ganzoo.contract.components import Dataset as Dataset
@@ -27,13 +29,11 @@ if TYPE_CHECKING:
     from ganzoo.contract.hooks import Moment as Moment
     from ganzoo.contract.hooks import hookimpl as hookimpl
     from ganzoo.contract.images import ImageSpec as ImageSpec
-    from ganzoo.contract.images import cache_dir as cache_dir
-    from ganzoo.contract.images import data_dir as data_dir
     from ganzoo.contract.images import resize as resize
     from ganzoo.contract.images import to_range as to_range
     from ganzoo.contract.images import to_uint8 as to_uint8
-    from ganzoo.contract.recipe import Amount as Amount
-    from ganzoo.contract.recipe import Choice as Choice
+    from ganzoo.contract.paths import cache_dir as cache_dir
+    from ganzoo.contract.paths import data_dir as data_dir
     from ganzoo.contract.recipe import Recipe as Recipe
     from ganzoo.contract.round import Round as Round
 

@@ -21,11 +21,12 @@ import tiny
 import torch
 import torch._dynamo  # what every optimiser imports when it is made
 
-from ganzoo import Choice, Recipe, UsageError, checkpoint
-from ganzoo.assembly import plan
-from ganzoo.run import Run
-from ganzoo.train import resume, start
-from ganzoo.zoo import Zoo
+from ganzoo import Choice, Recipe, UsageError
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.training.train import resume, start
 
 CPU, ZOO = torch.device("cpu"), Zoo()
 STEPS = 16
@@ -98,7 +99,7 @@ def kill_until_done(out: Path, rng: random.Random, seconds: float, at_most: int 
 
 def left(out: Path) -> dict[str, Any]:
     """All that a run leaves, without what is a matter of time."""
-    saved = checkpoint.load_latest(out / "checkpoints")
+    saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     assert saved.notes == []
     run = Run.open(out)

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from ganzoo import Choice
-from ganzoo.assembly import plan
-from ganzoo.sample import sample
-from ganzoo.train import start
-from ganzoo.zoo import Zoo
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.sample import sample
+from ganzoo.training.train import start
 
 GOLDEN = Path(__file__).parent / "golden"
 ARCHITECTURE = Choice("mlp-vanilla", {"width": 12, "latent_dim": 8})

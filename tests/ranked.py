@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 import ganzoo
 from ganzoo import Choice
-from ganzoo.assembly import assemble, plan
-from ganzoo.engine import game, ranks
-from ganzoo.engine.together import one_batch
+from ganzoo.engine import distributed
+from ganzoo.engine.step import play
+from ganzoo.engine.sync_batch_norm import one_batch
+from ganzoo.registry.recipes import plan
+from ganzoo.training.build import assemble
 
 STEPS = 2
 #: architecture -> how it is made small; what each process draws for itself is switched off
@@ -52,7 +54,7 @@ def play(file: Path) -> None:
     # where on its line a penalty looks is drawn by each process; here all of them look half-way
     drawn = torch.rand
     torch.rand = lambda *size, **more: drawn(*size, **more) if "generator" in more else torch.full(size, 0.5, **more)  # type: ignore[assignment]
-    ranks.start(kills.CPU)
+    distributed.start(kills.CPU)
     played = {name: _played(*asked) for name, asked in GAMES.items()}
     torch.save({**played, "batch norm": _normalised()}, file)
 
@@ -65,7 +67,7 @@ def _played(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]:
         table.game.reseed(recipe.seed, step)
         batches = table.feed.fill(step)
         table.game.advance(table.feed.images_at(step))
-        game.play(table.game, batches)
+        play(table.game, batches)
     return {name: value.detach().clone() for name, value in table.game.state().items()}
 
 
@@ -73,8 +75,8 @@ def _normalised() -> dict[str, Tensor]:
     """Batch norm by itself, of values far from 0: outputs, statistics, first and second derivatives of all images."""
     random = torch.Generator().manual_seed(0)
     whole = 100 + torch.randn(8, 3, 2, 2, generator=random)
-    share = len(whole) // ranks.world_size()
-    mine = whole[ranks.rank() * share :][:share].requires_grad_()
+    share = len(whole) // distributed.world_size()
+    mine = whole[distributed.rank() * share :][:share].requires_grad_()
     mean, variance, weight, bias = torch.zeros(3), torch.ones(3), torch.full((3,), 2.0), torch.ones(3)
     with one_batch():
         by_function = F.batch_norm(mine, mean, variance, weight, bias, training=True, momentum=0.25, eps=1e-3)
@@ -85,7 +87,7 @@ def _normalised() -> dict[str, Tensor]:
         (second,) = torch.autograd.grad(first.square().sum(), mine)
     assert half.dtype == torch.bfloat16
     values = {"function": by_function, "layer": by_layer, "moving": by_moving, "first": first, "second": second}
-    gathered = {name: ranks.gathered(value.detach()).flatten(0, 1) for name, value in values.items()}
+    gathered = {name: distributed.gathered(value.detach()).flatten(0, 1) for name, value in values.items()}
     return {**gathered, "mean": mean, "variance": variance}
 
 

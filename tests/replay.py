@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo.contract.options import resolve
 from ganzoo.engine.feed import Batch
-from ganzoo.engine.game import Game, play
+from ganzoo.engine.game import Game
+from ganzoo.engine.step import play
 from ganzoo_plugins.layers.keras import BatchNorm
 from ganzoo_plugins.losses.nonsaturating import NonSaturating
 from ganzoo_plugins.optimizers.adam import Adam

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import ganzoo
-from ganzoo import Choice, GanzooError, Recipe, checkpoint
-from ganzoo.assembly import assemble, plan
-from ganzoo.contract.recipe import Amount
-from ganzoo.engine.game import play
-from ganzoo.train import resume, start
+from ganzoo import Choice, GanzooError, Recipe
+from ganzoo.contract.choice import Amount
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.storage import checkpoints
+from ganzoo.training.build import assemble
+from ganzoo.training.train import resume, start
 
 HERE = f"{__file__}:"
 #: where the run is stopped: between two ticks, within an epoch
@@ -136,12 +138,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 def resumed(stopped: Path, out: Path, tensors: Mapping[str, Tensor], **meta: Any) -> dict[str, Any]:
     """What a copy of the stopped run leaves that goes on from another state."""
     shutil.copytree(stopped, out)
-    found = checkpoint.load_latest(out / "checkpoints")
+    found = checkpoints.load_latest(out / "checkpoints")
     assert found is not None
     shutil.rmtree(out / "checkpoints")
     facts = {**found.meta, **meta}
     facts.pop("format")
-    checkpoint.save(out / "checkpoints", f"{facts['images']:09d}", tensors, facts)
+    checkpoints.save(out / "checkpoints", f"{facts['images']:09d}", tensors, facts)
     resume(out, kills.ZOO, length=Amount(STEPS, "steps"), note=lambda text: None)
     return _comparable(kills.left(out))
 
@@ -155,8 +157,8 @@ def _pictures(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name.startswith("samples/")}
 
 
-def saved(stopped: Path) -> checkpoint.Saved:
-    found = checkpoint.load_latest(stopped / "checkpoints")
+def saved(stopped: Path) -> checkpoints.Saved:
+    found = checkpoints.load_latest(stopped / "checkpoints")
     assert found is not None
     assert found.meta["step"] == STOP
     return found

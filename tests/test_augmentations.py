@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import pad
 
 import ganzoo
-from ganzoo.contract.recipe import Choice
+from ganzoo.contract.choice import Choice
 from ganzoo_plugins.augmentations.diffaugment import DiffAugment
 
 SHAPES = [(64, 1, 28, 28), (64, 3, 17, 32)]

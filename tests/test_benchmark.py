@@ -18,14 +18,15 @@ import torch
 from click.testing import CliRunner, Result
 
 from ganzoo import Choice, UsageError
-from ganzoo.benchmark import cell as one_cell
-from ganzoo.benchmark import sections, table, verify
-from ganzoo.benchmark.folder import Folder
-from ganzoo.benchmark.grid import Cell, expand, parse_seeds, plan_cells
-from ganzoo.benchmark.play import benchmark
 from ganzoo.cli import cli
-from ganzoo.run import Run
-from ganzoo.zoo import Zoo
+from ganzoo.experiments import table, verify
+from ganzoo.experiments import worker as one_cell
+from ganzoo.experiments.folder import Folder
+from ganzoo.experiments.grid import Cell, expand, parse_seeds, plan_cells
+from ganzoo.experiments.run_grid import benchmark
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.report import tables
+from ganzoo.storage.run import Run
 
 ZOO = Zoo()
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
@@ -187,7 +188,7 @@ def test_numbers_of_unlike_cards_are_never_averaged(copy: Path) -> None:
     assert all("cannot be averaged" in row["note"] for row in found[:2])
     assert all(row["std"] is None for row in found[:2])
     assert [row["seeds"] for row in found[2:]] == [2, 2]
-    split = [section for section in sections.sections_of(found) if section.title.startswith("brightness")]
+    split = [section for section in tables.sections_of(found) if section.title.startswith("brightness")]
     assert len(split) == 2
 
 
@@ -213,9 +214,9 @@ def test_near_means_are_not_told_apart() -> None:
     def row(name: str, mean: float, interval: list[float] | None = None) -> dict[str, Any]:
         return {"architecture": name, "mean": mean, "interval": interval}
 
-    assert sections.alike([row("a", 10), row("b", 12), row("c", 14.9), row("d", 20)]) == [["a", "b", "c"]]
-    assert sections.alike([row("a", -1, [-2, 0]), row("b", 1, [-0.5, 2])]) == [["a", "b"]]
-    assert sections.alike([row("a", -1, [-2, -0.5]), row("b", 1, [0.5, 2])]) == []
+    assert tables.alike([row("a", 10), row("b", 12), row("c", 14.9), row("d", 20)]) == [["a", "b", "c"]]
+    assert tables.alike([row("a", -1, [-2, 0]), row("b", 1, [-0.5, 2])]) == [["a", "b"]]
+    assert tables.alike([row("a", -1, [-2, -0.5]), row("b", 1, [0.5, 2])]) == []
 
 
 def test_the_interval_is_that_of_the_mean() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo.beside import imported
+from ganzoo.registry.local_imports import imported
 
 FILES = {
     "plain.py": "from inner.deep import leaf\nimport json\n",

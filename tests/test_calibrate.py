@@ -15,11 +15,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ganzoo import Choice, Score, calibrate, damage, scale
+from ganzoo import Choice, Score
 from ganzoo.cli import cli
 from ganzoo.contract.protocol import PROTOCOLS, Protocol
-from ganzoo.scoring import Scorer
-from ganzoo.zoo import Zoo
+from ganzoo.evaluation import calibrate, corruptions
+from ganzoo.evaluation.scorer import Scorer
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.report import calibration_plot
 
 CPU = torch.device("cpu")
 ZOO = Zoo()
@@ -37,7 +39,7 @@ def measured(*evaluators: str, dataset: Choice = DIGITS, **more: Any) -> list[ca
 
 def of(rows: list[calibrate.Row], damage: str, score: str) -> list[float]:
     """The values of a score under a damage, as it gets worse; the undamaged first."""
-    return [row["value"] for row in rows if row["score"] == score and row["damage"] in ("none", damage)]
+    return [row["value"] for row in rows if row["score"] == score and row["damage"] in ("none", corruptions)]
 
 
 def rising(values: list[float]) -> bool:
@@ -82,7 +84,7 @@ def test_a_scale_has_a_row_for_each_condition_and_score(rows):
 
 @pytest.mark.parametrize("damage", ["noise", "blur", "missing classes", "memorised", "uniform noise"])
 def test_the_domain_distance_grows_with_every_damage(rows, damage):
-    assert rising(of(rows, damage, "fid-domain"))
+    assert rising(of(rows, corruptions, "fid-domain"))
 
 
 def test_what_an_evaluator_is_for_it_sees(rows):
@@ -120,29 +122,37 @@ def test_the_reals_of_the_protocol_are_never_the_fakes():
 
 def test_noise_is_as_strong_as_it_says_and_the_same_every_time():
     grey = torch.full((50, 1, 28, 28), 128, dtype=torch.uint8)
-    noisy = damage.add_noise(grey, 10)
+    noisy = corruptions.add_noise(grey, 10)
     assert noisy.dtype == torch.uint8
     assert float((noisy.float() - 128).std()) == pytest.approx(10, abs=0.1)
     assert float((noisy.float() - 128).mean()) == pytest.approx(0, abs=0.1)
-    assert torch.equal(noisy, damage.add_noise(grey, 10))
+    assert torch.equal(noisy, corruptions.add_noise(grey, 10))
     white = torch.full((5, 1, 28, 28), 255, dtype=torch.uint8)
-    assert float((damage.add_noise(white, 40) == 255).float().mean()) == pytest.approx(0.5, abs=0.05)  # never wrapped
+    assert float((corruptions.add_noise(white, 40) == 255).float().mean()) == pytest.approx(
+        0.5, abs=0.05
+    )  # never wrapped
 
 
 def test_a_blurred_point_is_a_gaussian_and_what_is_even_stays_even():
     point = torch.zeros(1, 3, 21, 21, dtype=torch.uint8)
     point[:, :, 10, 10] = 255
-    seen = damage.blur(point, 1)[0].float()
+    seen = corruptions.blur(point, 1)[0].float()
     # 255 / (2 pi) at the middle, e^(-1/2) of it one pixel away
     assert seen[:, 10, 10].tolist() == [41] * 3
     assert seen[:, 10, 11].tolist() == seen[:, 9, 10].tolist() == [25] * 3
     grey = torch.full((600, 1, 8, 8), 77, dtype=torch.uint8)
-    assert torch.equal(damage.blur(grey, 2), grey)
+    assert torch.equal(corruptions.blur(grey, 2), grey)
 
 
 def test_missing_classes_are_missing():
-    assert damage.missing_counts(10) == [1, 3, 5]
-    assert [damage.missing_counts(classes) for classes in (1, 2, 3, 4, 100)] == [[], [1], [1, 2], [1, 2], [10, 30, 50]]
+    assert corruptions.missing_counts(10) == [1, 3, 5]
+    assert [corruptions.missing_counts(classes) for classes in (1, 2, 3, 4, 100)] == [
+        [],
+        [1],
+        [1, 2],
+        [1, 2],
+        [10, 30, 50],
+    ]
     everything = calibrate._Scale(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
     for condition in calibrate._conditions(ZOO, DIGITS, everything, None):
         seen = torch.cat([labels for _, labels in condition.batches()]).unique().tolist()
@@ -258,7 +268,7 @@ def test_the_command_prints_a_table_and_draws_it(tmp_path):
 def test_the_picture_takes_all_kinds_of_values(rows):
     odd = [{**row, "value": 0.0 if row["damage"] == "none" else row["value"]} for row in rows]
     for some in (rows, odd, rows[:1]):
-        assert scale.png(some, "title").startswith(b"\x89PNG")
+        assert calibration_plot.png(some, "title").startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -356,7 +366,7 @@ def test_the_document_names_every_protocol_and_every_damage():
     for name in PROTOCOLS:
         assert f"| `{name}` |" in text
     for condition in [("none", 0), ("noise", 5), ("blur", 0.5), ("missing classes", 5), ("memorised", 100)]:
-        assert f"| {damage.label(*condition)} |" in text
+        assert f"| {corruptions.label(*condition)} |" in text
 
 
 def test_the_scales_of_the_document_grow_with_every_damage():

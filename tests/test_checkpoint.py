@@ -19,8 +19,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganzoo import GanzooError, checkpoint
-from ganzoo.checkpoint import BadCheckpoint, load, load_latest, save, tensors_to_bytes, write_atomically
+from ganzoo import GanzooError
+from ganzoo.storage import checkpoints
+from ganzoo.storage.checkpoints import BadCheckpoint, load, load_latest, save
+from ganzoo.storage.files import write_atomically
+from ganzoo.storage.tensors import tensors_to_bytes
 
 
 def state(step: int) -> dict[str, Tensor]:
@@ -201,7 +204,7 @@ def _forge(path: Path, **changes: Any) -> None:
     """A manifest that is true to itself and says something else."""
     manifest = json.loads((path / "MANIFEST.json").read_text())
     manifest.pop("self")
-    (path / "MANIFEST.json").write_bytes(checkpoint._sealed({**manifest, **changes}))
+    (path / "MANIFEST.json").write_bytes(checkpoints._sealed({**manifest, **changes}))
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -283,7 +286,7 @@ class Disk:
         self.left, self.error, self.dead = last, error, False
         for module, name in [*((os, n) for n in ("rename", "replace", "fsync", "mkdir", "rmdir", "unlink", "open"))]:
             patch.setattr(module, name, self._watched(getattr(module, name)))
-        patch.setattr(checkpoint, "open", self._open, raising=False)
+        patch.setattr(checkpoints, "open", self._open, raising=False)
 
     def _spend(self) -> None:
         if self.dead:

@@ -369,7 +369,7 @@ def test_a_value_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_disabling_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ganzoo import zoo
+    from ganzoo.registry import zoo
 
     monkeypatch.setenv("GANZOO_DISABLE", "torch-ganzoo")
     zoo.zoo.cache_clear()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganzoo import Amount, Moment
-from ganzoo.engine.clock import Clock
+from ganzoo.engine.progress import Clock
 
 
 def images_of(batches: list[int]):

@@ -18,14 +18,15 @@ from torch._dynamo.utils import counters
 
 import ganzoo
 from ganzoo import Amount, Choice
-from ganzoo.assembly import Table, assemble, plan
-from ganzoo.checkpoint import load_latest
-from ganzoo.diagnosis import examine
-from ganzoo.engine import compiled
-from ganzoo.engine.compiled import compile_networks, compiled_networks
-from ganzoo.engine.game import play
-from ganzoo.train import resume, start
-from ganzoo.zoo import Zoo
+from ganzoo.engine import compile
+from ganzoo.engine.compile import compile_networks, compiled_networks
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.checkpoints import load_latest
+from ganzoo.training.build import Table, assemble
+from ganzoo.training.diagnosis import examine
+from ganzoo.training.train import resume, start
 
 TINY = Path(__file__).with_name("tiny.py")
 ODD = {"subset": "first 40", "batch_size": 16}  # a last minibatch of 8
@@ -69,7 +70,7 @@ def _afresh() -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    monkeypatch.setattr(compile, "BACKEND", "aot_eager")
 
 
 def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> Table:

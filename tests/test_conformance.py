@@ -19,10 +19,10 @@ import ganzoo.testing
 from ganzoo.cli import cli
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
+from ganzoo.registry.zoo import zoo
 from ganzoo.testing.catalogue import CHECKS
 from ganzoo.testing.kit import Outcome, Part, examine
 from ganzoo.testing.process import put_back
-from ganzoo.zoo import zoo
 
 ALL_CHECKS = [(kind, check.__name__) for kind, members in CHECKS.items() for check in members]
 

@@ -7,7 +7,7 @@ import pytest
 
 from ganzoo.contract.hooks import Moment, RunHooks
 from ganzoo.contract.recipe import Recipe
-from ganzoo.run import Run
+from ganzoo.storage.run import Run
 from ganzoo_plugins.observers.csv import CSV
 
 RECIPE = Recipe(architecture="mlp-vanilla", dataset="digits")

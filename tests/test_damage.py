@@ -26,14 +26,17 @@ import tiny
 import torch
 from PIL import Image
 
-from ganzoo import Choice, GanzooError, checkpoint, statistics
-from ganzoo.assembly import Table, assemble, plan
-from ganzoo.benchmark.verify import read_table
-from ganzoo.checkpoint import BadCheckpoint
+from ganzoo import Choice, GanzooError
 from ganzoo.contract.recipe import Recipe
-from ganzoo.engine.game import play
-from ganzoo.run import Run
-from ganzoo.zoo import Zoo
+from ganzoo.engine.step import play
+from ganzoo.experiments.verify import read_table
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import cache, checkpoints
+from ganzoo.storage.checkpoints import BadCheckpoint
+from ganzoo.storage.run import Run
+from ganzoo.storage.tensors import tensors_from_bytes, tensors_to_bytes
+from ganzoo.training.build import Table, assemble
 from ganzoo_plugins.datasets._idx import read_idx
 from ganzoo_plugins.datasets._pictures import careful, decode
 from ganzoo_plugins.datasets.torchvision_sets import read_batches
@@ -67,7 +70,7 @@ def quick(tmp_path: Path) -> Iterator[Path]:
 def folder(table: Table, quick: Path) -> Path:
     """Two good checkpoints, small as they can be and yet of several pages."""
     for images in (16, 32):
-        checkpoint.save(quick / "checkpoints", f"{images:09d}", table.game.state(), {"step": images // 16})
+        checkpoints.save(quick / "checkpoints", f"{images:09d}", table.game.state(), {"step": images // 16})
     return quick / "checkpoints"
 
 
@@ -113,14 +116,14 @@ def test_thousands_of_damaged_checkpoints_and_not_one_is_taken(
             (newest / name).write_bytes(spoilt)
             tried += 1
             with contextlib.suppress(BadCheckpoint):  # and any other error fails the test
-                checkpoint.load(newest)
+                checkpoints.load(newest)
                 silent.append((name, tried))
-        found = checkpoint.load_latest(folder)
+        found = checkpoints.load_latest(folder)
         assert found is not None
         assert found.meta["step"] == 1, "the one before it is loaded"
         assert len(found.notes) == 1
         (newest / name).write_bytes(good)
-    checkpoint.load(newest)
+    checkpoints.load(newest)
     assert not silent
     assert tried >= 4500
 
@@ -138,12 +141,12 @@ def test_what_is_no_file_is_no_checkpoint(folder: Path) -> None:
             (newest / name).unlink()
             spoil(newest / name)
             with pytest.raises(BadCheckpoint):
-                checkpoint.load(newest)
+                checkpoints.load(newest)
             shutil.rmtree(newest / name) if (newest / name).is_dir() and not (newest / name).is_symlink() else (
                 newest / name
             ).unlink()
             (newest / name).write_bytes(good)
-    checkpoint.load(newest)
+    checkpoints.load(newest)
 
 
 # --- a whole checkpoint of something else ---
@@ -290,8 +293,8 @@ def _picture(path: Path) -> None:
 
 
 def _statistics(path: Path) -> None:
-    shutil.copy(path, statistics.path_of({"a": 1}))
-    found = statistics.load({"a": 1}, CPU)
+    shutil.copy(path, cache.path_of({"a": 1}))
+    found = cache.load({"a": 1}, CPU)
     assert found is None or torch.equal(found["mean"], torch.arange(5.0))
 
 
@@ -306,7 +309,7 @@ def as_ganzoo() -> Iterator[None]:
 
 def _tensors(path: Path) -> None:
     with as_ganzoo():
-        found, _ = checkpoint.tensors_from_bytes(path.read_bytes())
+        found, _ = tensors_from_bytes(path.read_bytes())
     assert torch.equal(found["w"], torch.arange(9.0)), "taken, and not as it was"
 
 
@@ -320,8 +323,8 @@ def _checkpoint(path: Path) -> None:
     body = json.loads(path.read_bytes())
     with contextlib.suppress(AttributeError, TypeError, ValueError):
         body.pop("self", None)
-        path.write_bytes(checkpoint._sealed(body))
-    checkpoint.load(path.parent)
+        path.write_bytes(checkpoints._sealed(body))
+    checkpoints.load(path.parent)
 
 
 def targets(tmp_path: Path, folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any], list[Callable[..., bytes]]]]:
@@ -331,11 +334,11 @@ def targets(tmp_path: Path, folder: Path) -> dict[str, tuple[Path, Callable[[Pat
     _cifar(made["c.tar.gz"])
     for name in ("p.png", "p.jpg"):
         Image.effect_noise((12, 9), 50).save(made[name])
-    made["t.st"].write_bytes(checkpoint.tensors_to_bytes({"w": torch.arange(9.0)}, {"a": "b"}))
+    made["t.st"].write_bytes(tensors_to_bytes({"w": torch.arange(9.0)}, {"a": "b"}))
     save_weights(made["w.st"], {"w": torch.arange(9.0)}, {"height": "8", "width": "8"})
-    statistics.save({"a": 1}, {"mean": torch.arange(5.0)})
+    cache.save({"a": 1}, {"mean": torch.arange(5.0)})
     made["s.st"] = tmp_path / "s.st"
-    shutil.copy(statistics.path_of({"a": 1}), made["s.st"])
+    shutil.copy(cache.path_of({"a": 1}), made["s.st"])
     run = Run.create(tmp_path / "run", Recipe(architecture="dcgan-tutorial", dataset="digits"), {})
     run.close()
     row = {
@@ -364,7 +367,7 @@ def targets(tmp_path: Path, folder: Path) -> dict[str, tuple[Path, Callable[[Pat
         "recipe.json": (tmp_path / "run" / "recipe.json", lambda path: Run.open(path.parent), [mutate, mutate_json]),
         "recipe.toml": (made["r.toml"], lambda path: Recipe().merged(Recipe.read_toml(path)), [mutate]),
         "table.json": (made["table.json"], read_table, [mutate, mutate_json]),
-        "manifest": (manifest, lambda path: checkpoint.load(path.parent), [mutate]),
+        "manifest": (manifest, lambda path: checkpoints.load(path.parent), [mutate]),
         "sealed manifest": (manifest, _checkpoint, [mutate_json]),
     }
 

@@ -10,13 +10,15 @@ import pytest
 import tiny
 import torch
 
-from ganzoo import Choice, GanzooError, Recipe, UsageError, checkpoint
-from ganzoo.assembly import plan
-from ganzoo.replay import replay
-from ganzoo.run import Run
-from ganzoo.train import start
-from ganzoo.watch import COLLAPSED, PATIENCE, Watch
-from ganzoo.zoo import Zoo
+from ganzoo import Choice, GanzooError, Recipe, UsageError
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.storage.tensors import is_finite
+from ganzoo.training.health import COLLAPSED, PATIENCE, Watch
+from ganzoo.training.replay import replay
+from ganzoo.training.train import start
 
 CPU, ZOO = torch.device("cpu"), Zoo()
 SOURING = f"{tiny.__file__}:Souring"
@@ -43,13 +45,13 @@ def test_divergence_is_found_within_fifty_steps_and_names_its_step_and_cause(tmp
     bad = found["first_bad"]
     assert (bad["kind"], bad["name"], bad["value"]) == ("cost", "Souring (loss 2)", "nan")
     assert found["replay"] == f"ganzoo replay {tmp_path / 'run'} --step {step}"
-    saved = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
+    saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     if saved is None:
         assert found["last_good_checkpoint"] is None
         return
     assert found["last_good_checkpoint"].endswith(f"{saved.meta['images']:09d}")
     assert saved.meta["step"] < step
-    assert checkpoint.is_finite(saved.tensors)
+    assert is_finite(saved.tensors)
 
 
 def test_the_bad_step_can_be_played_again(tmp_path):

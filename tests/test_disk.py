@@ -20,12 +20,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ganzoo import Choice, GanzooError, checkpoint
-from ganzoo.assembly import plan
+from ganzoo import Choice, GanzooError
 from ganzoo.cli import cli
-from ganzoo.run import Run
-from ganzoo.train import start
-from ganzoo.zoo import Zoo
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import checkpoints
+from ganzoo.storage.files import write_atomically
+from ganzoo.storage.run import Run
+from ganzoo.storage.tensors import tensors_from_bytes
+from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
 ARCHITECTURE = f"{tiny.__file__}:Tiny"
@@ -51,7 +54,7 @@ def whole(folder: Path) -> list[int]:
     """The steps of the checkpoints in a folder, all of which must be good."""
     steps = []
     for path in sorted(folder.iterdir()):
-        tensors, meta = checkpoint.load(path)
+        tensors, meta = checkpoints.load(path)
         assert torch.equal(tensors["weight"], torch.full_like(tensors["weight"], meta["step"]))
         steps.append(meta["step"])
     return steps
@@ -61,13 +64,13 @@ def whole(folder: Path) -> list[int]:
 def folder(small: Path) -> Path:
     """Two checkpoints of 0.4 MiB."""
     for step in (1, 2):
-        checkpoint.save(small / "checkpoints", str(step), state(step), {"step": step})
+        checkpoints.save(small / "checkpoints", str(step), state(step), {"step": step})
     return small / "checkpoints"
 
 
 def test_a_checkpoint_without_room_is_not_begun(folder: Path) -> None:
     with pytest.raises(GanzooError, match=r"No room for a checkpoint in .*: it needs 3 MiB, 2 MiB are free; make room"):
-        checkpoint.save(folder, "3", state(3, 700_000), {"step": 3})
+        checkpoints.save(folder, "3", state(3, 700_000), {"step": 3})
     assert whole(folder) == [1, 2]
 
 
@@ -76,15 +79,15 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(folder: Path, monkeypatch:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 10**9))
     with pytest.raises(OSError, match="No space left on device") as caught:
-        checkpoint.save(folder, "3", state(3, 700_000), {"step": 3})
+        checkpoints.save(folder, "3", state(3, 700_000), {"step": 3})
     assert caught.value.errno == errno.ENOSPC
     assert whole(folder) == [1, 2], "nor is anything left of the attempt"
     (folder.parent / "recipe.json").write_bytes(b"{}")
     with pytest.raises(OSError, match="No space left on device"):
-        checkpoint.write_atomically(folder.parent / "recipe.json", bytes(3 << 20))
+        write_atomically(folder.parent / "recipe.json", bytes(3 << 20))
     assert (folder.parent / "recipe.json").read_bytes() == b"{}"
     assert sorted(path.name for path in folder.parent.iterdir()) == ["checkpoints", "recipe.json"]
-    checkpoint.save(folder, "3", state(3), {"step": 3})
+    checkpoints.save(folder, "3", state(3), {"step": 3})
     assert whole(folder) == [2, 3]
 
 
@@ -94,9 +97,9 @@ def check_run(run: Path) -> None:
         with Image.open(picture) as image:
             image.load()
     for generator in (run / "generators").glob("[0-9]*"):
-        checkpoint.tensors_from_bytes(generator.read_bytes())
+        tensors_from_bytes(generator.read_bytes())
     for kept in (run / "checkpoints").glob("[0-9]*"):
-        checkpoint.load(kept)
+        checkpoints.load(kept)
     lines = (run / "stats.jsonl").read_bytes().splitlines()
     for line in lines[:-1]:  # the last one may be torn, and is passed over
         json.loads(line)
@@ -113,7 +116,7 @@ def test_a_training_on_a_full_disk_ends_with_a_sentence_and_can_be_resumed(small
     assert result.exit_code == 1, result.output
     assert re.search(r"^Error: .*(No room|No space left)", result.stderr, re.MULTILINE), result.stderr
     check_run(run)
-    saved = checkpoint.load_latest(run / "checkpoints")
+    saved = checkpoints.load_latest(run / "checkpoints")
     assert saved is not None
     assert saved.notes == []
     assert saved.meta["step"] >= 2
@@ -205,10 +208,10 @@ def test_a_clock_that_jumps_moves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("time.time", lambda: now[0])
     for step, jump in ((1, 0), (2, -86_400), (3, 86_400), (4, -200_000)):
         now[0] += jump
-        path = checkpoint.save(tmp_path, str(step), state(step), {"step": step})
+        path = checkpoints.save(tmp_path, str(step), state(step), {"step": step})
         os.utime(path, (now[0], now[0]))
     assert whole(tmp_path) == [3, 4]
-    found = checkpoint.load_latest(tmp_path)
+    found = checkpoints.load_latest(tmp_path)
     assert found is not None
     assert found.meta["step"] == 4
 

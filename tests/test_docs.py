@@ -161,7 +161,7 @@ def test_every_link_of_the_documents_leads_somewhere() -> None:
 
 
 def test_the_readme_lists_every_architecture_and_dataset() -> None:
-    from ganzoo.zoo import Zoo
+    from ganzoo.registry.zoo import Zoo
 
     for kind in ("architectures", "datasets"):
         for name in Zoo().names(kind):

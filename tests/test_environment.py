@@ -15,10 +15,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ganzoo import Amount, Choice, GanzooError
-from ganzoo.assembly import assemble, environment, plan
 from ganzoo.cli import cli
-from ganzoo.replay import replay
-from ganzoo.train import resume, start
+from ganzoo.registry.recipes import plan
+from ganzoo.training.build import assemble
+from ganzoo.training.environment import environment
+from ganzoo.training.replay import replay
+from ganzoo.training.train import resume, start
 
 #: item -> what it is changed to in the run's environment.json, as if that had been so
 CHANGES: dict[str, Any] = {

@@ -13,14 +13,15 @@ import pytest
 import tiny
 import torch
 
-from ganzoo import Choice, GanzooError, UsageError, feature_pass, scoring
-from ganzoo.assembly import plan
+from ganzoo import Choice, GanzooError, UsageError
 from ganzoo.contract.protocol import Protocol
-from ganzoo.evaluate import evaluate
-from ganzoo.run import Run
-from ganzoo.sample import sample
-from ganzoo.train import start
-from ganzoo.zoo import Zoo
+from ganzoo.evaluation import features, scorer
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.evaluate import evaluate
+from ganzoo.results.sample import sample
+from ganzoo.storage.run import Run
+from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
 ZOO = Zoo()
@@ -98,7 +99,7 @@ def test_what_is_measured_alike_has_one_digest_however_it_is_named(run, tmp_path
     elsewhere = tmp_path / "tiny.py"
     elsewhere.write_bytes(Path(tiny.__file__).read_bytes())
     first, second = (
-        scoring.Scorer(ZOO, dataset, [Choice(f"{file}:Brightness")], CPU, Protocol.named("default"), 20)
+        scorer.Scorer(ZOO, dataset, [Choice(f"{file}:Brightness")], CPU, Protocol.named("default"), 20)
         for dataset, file in (
             (Choice("digits", {"size": "8"}), tiny.__file__),
             (Choice("torch-ganzoo/digits", {"size": 8}), elsewhere),
@@ -220,7 +221,7 @@ def test_evaluators_of_one_extractor_share_its_passes_and_the_reals_are_seen_onc
 def test_statistics_of_other_versions_are_not_used(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     passes_of(run, BRIGHTNESS)
-    monkeypatch.setattr(feature_pass, "version", lambda name: "another")
+    monkeypatch.setattr(features, "version", lambda name: "another")
     assert passes_of(run, BRIGHTNESS) == 6
 
 
@@ -240,7 +241,7 @@ def test_the_random_state_of_the_process_is_left_as_it_was(run):
         if scores:
             choices = [Choice(BRIGHTNESS), Choice("fid-domain")]
             digits = Choice("digits", {"size": 8})
-            scoring.Scorer(ZOO, digits, choices, CPU, Protocol.named("default")).score(fakes, {})
+            scorer.Scorer(ZOO, digits, choices, CPU, Protocol.named("default")).score(fakes, {})
         states.append(state())
     assert states[0] == states[1]
 

@@ -19,8 +19,8 @@ import torch
 from click.testing import CliRunner, Result
 from faulty import Fault
 
-import ganzoo.loading
-import ganzoo.zoo
+import ganzoo.registry.loading
+import ganzoo.registry.zoo
 from ganzoo import Choice
 from ganzoo.cli import cli
 from ganzoo.contract.hooks import KINDS

@@ -13,6 +13,7 @@ import ganzoo
 from ganzoo import GanzooError, Recipe, UsageError
 from ganzoo.engine import feed as feeding
 from ganzoo.engine.feed import Feed
+from ganzoo.engine.memory import MEMORY_SHARE, _fits, free_memory
 
 CPU = torch.device("cpu")
 LENGTH = 50
@@ -293,7 +294,7 @@ def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
-    free = feeding.MEMORY_SHARE * feeding.free_memory()
+    free = MEMORY_SHARE * free_memory()
     spec = ganzoo.ImageSpec(1, 64, 64)
 
     class Large(Numbered):
@@ -301,9 +302,9 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
             super().__init__(int(0.6 * free / (spec.pixels + 8)))
             self.spec = spec
 
-    assert feeding._fits(Large(), range(len(Large())), CPU)
+    assert _fits(Large(), range(len(Large())), CPU)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert not feeding._fits(Large(), range(len(Large())), CPU)
+    assert not _fits(Large(), range(len(Large())), CPU)
 
 
 MEMINFO = "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\n"
@@ -327,13 +328,13 @@ VERSIONS = {
 def test_a_container_has_what_it_may_still_take(tmp_path, version, limit, used, free):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text(MEMINFO)
-    assert feeding.free_memory(tmp_path) == 8000 << 10
+    assert free_memory(tmp_path) == 8000 << 10
     for name, text in zip(VERSIONS[version], (limit, used), strict=True):
         file = tmp_path / "sys" / "fs" / "cgroup" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
-    assert feeding.free_memory(tmp_path) == free
+    assert free_memory(tmp_path) == free
 
 
 def test_where_nobody_says_what_is_free_it_is_half_of_what_there_is(tmp_path):
-    assert feeding.free_memory(tmp_path) > 100 << 20
+    assert free_memory(tmp_path) > 100 << 20

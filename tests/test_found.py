@@ -20,10 +20,12 @@ import torch
 from disguises import disguises
 from test_safe_files import CPU, ZOO, every, forge, trained  # noqa: F401  (a fixture)
 
-from ganzoo import Amount, Choice, GanzooError, Recipe, checkpoint
-from ganzoo.run import Run
-from ganzoo.sample import sample
-from ganzoo.train import resume
+from ganzoo import Amount, Choice, GanzooError, Recipe
+from ganzoo.results.sample import sample
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.storage.tensors import tensors_from_bytes
+from ganzoo.training.train import resume
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
@@ -139,7 +141,7 @@ def test_a_header_of_a_million_names_costs_nothing(tmp_path: Path) -> None:
     text = json.dumps({f"k{number}": one for number in range(100_000)}).encode()
     start = time.process_time()
     with pytest.raises(ValueError, match="it has a header of"):
-        checkpoint.tensors_from_bytes(struct.pack("<Q", len(text)) + text)
+        tensors_from_bytes(struct.pack("<Q", len(text)) + text)
     assert time.process_time() - start < 1
 
 
@@ -157,7 +159,7 @@ def test_a_manifest_without_an_end_is_not_read(trained: Path, tmp_path: Path) ->
         (folder / "MANIFEST.json").unlink()
         (folder / "MANIFEST.json").symlink_to("/dev/zero") if number else os.mkfifo(folder / "MANIFEST.json")
     with pytest.raises(GanzooError):
-        checkpoint.load_latest(run / "checkpoints")
+        checkpoints.load_latest(run / "checkpoints")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
@@ -184,7 +186,7 @@ def test_two_writers_without_a_lock_leave_whole_checkpoints(tmp_path: Path) -> N
         for step in range(1, 40):
             tensors = {"weight": torch.full((1000,), float(step)), "owner": torch.tensor(owner)}
             try:
-                checkpoint.save(tmp_path, str(step), tensors, {"step": step, "owner": owner})
+                checkpoints.save(tmp_path, str(step), tensors, {"step": step, "owner": owner})
             except (OSError, GanzooError) as error:
                 failures.append(error)
 
@@ -193,7 +195,7 @@ def test_two_writers_without_a_lock_leave_whole_checkpoints(tmp_path: Path) -> N
         writer.start()
 
     def check(path: Path) -> int:
-        tensors, meta = checkpoint.load(path)
+        tensors, meta = checkpoints.load(path)
         assert tensors["owner"] == meta["owner"]
         assert torch.equal(tensors["weight"], torch.full((1000,), float(meta["step"])))
         return int(meta["step"])

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganzoo import Choice, checkpoint
-from ganzoo.assembly import plan
-from ganzoo.contract.recipe import Amount
-from ganzoo.train import resume, start
-from ganzoo.zoo import Zoo
+from ganzoo import Choice
+from ganzoo.contract.choice import Amount
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import checkpoints
+from ganzoo.training.train import resume, start
 from ganzoo_plugins.layers import fourier
 from ganzoo_plugins.layers.keras import SameConvTranspose2d, UpsampledSameConvTranspose2d
 
@@ -156,7 +157,7 @@ def test_a_run_that_uses_it_resumes_bit_for_bit(used: list[tuple[int, ...]], tmp
         start(recipe, out, zoo, cpu, note=lambda text: None)
         if length == "2 steps":
             resume(out, zoo, length=Amount(4, "steps"), note=lambda text: None)
-        found = checkpoint.load_latest(out / "checkpoints")
+        found = checkpoints.load_latest(out / "checkpoints")
         assert found is not None
         states.append(found[0])
     assert used

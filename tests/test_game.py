@@ -16,8 +16,9 @@ from torch.nn.functional import softplus
 import ganzoo
 from ganzoo import Choice, GanzooError, ImageSpec, Recipe, Round, UsageError
 from ganzoo.engine.feed import Batch
-from ganzoo.engine.game import Average, Game, play
-from ganzoo.zoo import Zoo
+from ganzoo.engine.game import Average, Game
+from ganzoo.engine.step import play
+from ganzoo.registry.zoo import Zoo
 from ganzoo_plugins.losses.nonsaturating import NonSaturating
 from ganzoo_plugins.losses.relativistic import Relativistic
 from ganzoo_plugins.optimizers.adam import Adam

@@ -10,11 +10,12 @@ import pytest
 import torch
 from make_golden_run import GOLDEN, make
 
-from ganzoo import Amount, checkpoint
-from ganzoo.run import Run
-from ganzoo.sample import sample
-from ganzoo.train import resume
-from ganzoo.zoo import Zoo
+from ganzoo import Amount
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.sample import sample
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.training.train import resume
 
 CPU = torch.device("cpu")
 ZOO = Zoo()
@@ -41,7 +42,7 @@ def test_it_opens(golden: Path) -> None:
     assert str(run.recipe.length) == "8 steps"
     assert run.environment["versions"]["torch-ganzoo"] == golden.name.removeprefix("checkpoint-")
     assert [line["step"] for line in run.lines("stats.jsonl")] == [2, 4, 6, 8]
-    assert [checkpoint.load(path)[1]["step"] for path in sorted((golden / "checkpoints").iterdir())] == [4, 8]
+    assert [checkpoints.load(path)[1]["step"] for path in sorted((golden / "checkpoints").iterdir())] == [4, 8]
 
 
 def test_it_draws_what_it_drew(golden: Path, tmp_path: Path) -> None:
@@ -55,10 +56,10 @@ def test_it_draws_what_it_drew(golden: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_played_on(golden: Path) -> None:
-    before = checkpoint.load_latest(golden / "checkpoints")
+    before = checkpoints.load_latest(golden / "checkpoints")
     assert before is not None
     _, moment = resume(golden, ZOO, length=Amount(12, "steps"), note=lambda text: None)
-    after = checkpoint.load_latest(golden / "checkpoints")
+    after = checkpoints.load_latest(golden / "checkpoints")
     assert after is not None
     assert (moment.step, after.meta["step"]) == (12, 12)
     assert after.tensors.keys() == before.tensors.keys()
@@ -70,7 +71,7 @@ def test_the_script_still_works_and_makes_the_same_twice(tmp_path: Path) -> None
     """What it would make now is the golden run of the next release."""
     for name in ("a", "b"):
         make(tmp_path / name)
-    first, second = (checkpoint.load_latest(tmp_path / name / "checkpoints") for name in ("a", "b"))
+    first, second = (checkpoints.load_latest(tmp_path / name / "checkpoints") for name in ("a", "b"))
     assert first is not None
     assert second is not None
     assert all(torch.equal(value, second.tensors[name]) for name, value in first.tensors.items())

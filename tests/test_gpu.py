@@ -18,15 +18,17 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo import Amount, Choice
-from ganzoo.assembly import Table, assemble, find_device, plan
-from ganzoo.checkpoint import load_latest
 from ganzoo.engine import feed
-from ganzoo.engine.game import play
-from ganzoo.engine.graph import StepGraph
+from ganzoo.engine.cuda_graph import StepGraph
+from ganzoo.engine.device import find_device
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.checkpoints import load_latest
 from ganzoo.testing.kit import Part, examine
 from ganzoo.testing.play import captured_is_eager
-from ganzoo.train import resume, start
-from ganzoo.zoo import Zoo
+from ganzoo.training.build import Table, assemble
+from ganzoo.training.train import resume, start
 
 pytestmark = [
     pytest.mark.gpu,
@@ -195,7 +197,7 @@ def test_a_part_that_says_so_is_not_tried(tmp_path: Path) -> None:
 
 
 def test_compiled_steps_can_be_recorded() -> None:
-    from ganzoo.engine.compiled import compile_networks
+    from ganzoo.engine.compile import compile_networks
 
     eager, tried = table({}), table({})
     assert compile_networks(tried.game, tried.feed) == ""

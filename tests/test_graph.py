@@ -14,7 +14,7 @@ import torch
 
 from ganzoo import Augmentation, Loss, Optimizer
 from ganzoo.engine import seeds
-from ganzoo.engine.graph import StepGraph
+from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.testing import checks
 from ganzoo.testing.kit import Part, examine
 from ganzoo.testing.play import captured_is_eager, seat

@@ -16,7 +16,7 @@ import kills
 import pytest
 
 from ganzoo import GanzooError, Recipe
-from ganzoo.run import Run
+from ganzoo.storage.run import Run
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits")
 

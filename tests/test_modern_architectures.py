@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 import ganzoo
 from ganzoo import Choice
-from ganzoo.assembly import Table, assemble, plan
 from ganzoo.cli import cli
-from ganzoo.engine.game import play
-from ganzoo.zoo import Zoo
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.training.build import Table, assemble
 from ganzoo_plugins.architectures import began, cgan, r3gan
 from ganzoo_plugins.architectures.began import BEGAN
 from ganzoo_plugins.architectures.cgan import CGAN

@@ -25,11 +25,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ganzoo
-from ganzoo import Choice, GanzooError, Moment, Recipe, checkpoint, importing, pictures, statistics
-from ganzoo.assembly import free_directory
+from ganzoo import Choice, GanzooError, Moment, Recipe
 from ganzoo.cli import cli
-from ganzoo.run import Run
-from ganzoo.zoo import Zoo
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import cache, checkpoints, foreign, pictures
+from ganzoo.storage.run import Run, free_directory
+from ganzoo.storage.tensors import tensors_from_bytes
 from ganzoo_plugins.datasets.image_folder import ImageFolder
 from ganzoo_plugins.datasets.torchvision_sets import read_batches
 
@@ -232,10 +233,10 @@ def keys_of_tensors(root: Path, name: str) -> None:
     place = fresh(root)
     with writes_within(place):
         try:
-            checkpoint.save(place, "1", {name: torch.ones(2)}, {"step": 1, "name": name})
+            checkpoints.save(place, "1", {name: torch.ones(2)}, {"step": 1, "name": name})
         except GanzooError:
             return
-        tensors, meta = checkpoint.load(place / "1")
+        tensors, meta = checkpoints.load(place / "1")
     assert list(tensors) == [name]
     assert meta["name"] == name
     assert sorted(path.name for path in place.rglob("*")) == ["1", "MANIFEST.json", "meta.json", "state.safetensors"]
@@ -244,9 +245,9 @@ def keys_of_tensors(root: Path, name: str) -> None:
 def foreign_keys(root: Path, name: str) -> None:
     place = fresh(root)
     torch.save({name: torch.ones(2), "more": {name: torch.zeros(1)}}, place / "a.pt")
-    with writes_within(place), contextlib.suppress(importing._Refused):
-        importing._convert(place / "a.pt", place / "b.safetensors", (place / "a.pt").stat().st_size)
-        tensors, _ = checkpoint.tensors_from_bytes((place / "b.safetensors").read_bytes())
+    with writes_within(place), contextlib.suppress(foreign._Refused):
+        foreign._convert(place / "a.pt", place / "b.safetensors", (place / "a.pt").stat().st_size)
+        tensors, _ = tensors_from_bytes((place / "b.safetensors").read_bytes())
         assert {name or "tensor", f"more/{name}"} == set(tensors)
 
 
@@ -272,8 +273,8 @@ def class_names(root: Path, name: str) -> None:
 
 def facts(root: Path, name: str) -> None:
     with writes_within(ganzoo.cache_dir()):
-        statistics.save({"dataset": name}, {"mean": torch.ones(1)})
-        assert statistics.load({"dataset": name}, torch.device("cpu")) is not None
+        cache.save({"dataset": name}, {"mean": torch.ones(1)})
+        assert cache.load({"dataset": name}, torch.device("cpu")) is not None
 
 
 PROPERTIES = {

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import ganzoo
 from ganzoo.cli import cli
 from ganzoo.engine import feed as feeding
-from ganzoo.run import Run
+from ganzoo.storage.run import Run
 from ganzoo_plugins.datasets.npy import Npy
 
 GENERATOR = np.random.default_rng(0)

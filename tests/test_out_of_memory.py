@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from ganzoo import checkpoint
 from ganzoo.cli import cli
+from ganzoo.storage import checkpoints
 
 
 class Hungry(tiny.Tiny):
@@ -60,7 +60,7 @@ def test_out_of_memory_is_a_sentence(kind: str, tmp_path: Path, limits: None) ->
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: Out of memory ("), result.stderr
     assert "lower --batch-size" in last
-    saved = checkpoint.load_latest(out / "checkpoints")
+    saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     assert saved.notes == []
     assert saved.meta["step"] >= 2

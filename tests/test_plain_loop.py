@@ -9,9 +9,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as entropy
 
 from ganzoo import Choice
-from ganzoo.assembly import assemble, plan
-from ganzoo.engine.game import play
-from ganzoo.zoo import zoo
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import zoo
+from ganzoo.training.build import assemble
 
 STEPS, BATCH = 12, 32
 RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}

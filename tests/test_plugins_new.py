@@ -19,7 +19,8 @@ import ganzoo
 from ganzoo import Choice, UsageError
 from ganzoo.cli.plugins_new import _class_name, _versions, new
 from ganzoo.contract.hooks import KINDS
-from ganzoo.zoo import Zoo, summary
+from ganzoo.registry.describe import summary
+from ganzoo.registry.zoo import Zoo
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {base.lower(): group for group, base in KINDS.items()}

@@ -17,9 +17,10 @@ import kills
 import pytest
 from powerloss import Disk, Operation, Stage, Tape, states
 
-from ganzoo import GanzooError, UsageError, checkpoint
-from ganzoo.run import Run
-from ganzoo.train import resume, start
+from ganzoo import GanzooError, UsageError
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.training.train import resume, start
 
 #: random choices among the pending changes of directories, beside none and all of them
 SUBSETS = 3
@@ -30,7 +31,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Operation],
     """The operations of a whole run, where it lies, and what it leaves."""
     root = tmp_path_factory.mktemp("recorded")
     tape = Tape(root)
-    save, create = checkpoint.save, Run.create
+    save, create = checkpoints.save, Run.create
 
     def marked_save(folder: Path, name: str, *args: Any, **more: Any) -> Path:
         path = save(folder, name, *args, **more)
@@ -43,7 +44,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Operation],
         return run
 
     with pytest.MonkeyPatch.context() as patch, tape.recording():
-        patch.setattr(checkpoint, "save", marked_save)
+        patch.setattr(checkpoints, "save", marked_save)
         patch.setattr(Run, "create", marked_create)
         length = {"length": "5 steps", "checkpoint_every": "1 steps", "samples_every": "2 steps"}
         start(kills.recipe().merged(length), root / "run", kills.ZOO, kills.CPU, note=lambda text: None)
@@ -66,7 +67,7 @@ def owed(run: Path, images: int, expected: dict[str, Any]) -> list[str]:
     """What is missing of a run in `run` that has saved a checkpoint at `images` images; 0 if it was only created."""
     reading = Run.open(run)
     _ = reading.environment
-    saved = checkpoint.load_latest(run / "checkpoints")
+    saved = checkpoints.load_latest(run / "checkpoints")
     if (saved.meta["images"] if saved else 0) < images:
         return [f"the checkpoint at {images} images"]
     if saved is None:

@@ -13,8 +13,9 @@ import ganzoo
 from ganzoo import Choice, ImageSpec, RefusedSpec, Round, UsageError
 from ganzoo.contract.options import options_of
 from ganzoo.engine.feed import Batch
-from ganzoo.engine.game import Game, play
-from ganzoo.zoo import Zoo
+from ganzoo.engine.game import Game
+from ganzoo.engine.step import play
+from ganzoo.registry.zoo import Zoo
 
 CPU, ZOO = torch.device("cpu"), Zoo()
 COUNT, CLASSES = 4, 10

@@ -29,13 +29,14 @@ from PIL import Image
 import ganzoo_plugins.datasets.digits
 import ganzoo_plugins.losses.nonsaturating
 import ganzoo_plugins.optimizers.adam  # noqa: F401
-from ganzoo import Amount, Choice, checkpoint
-from ganzoo.assembly import plan
+from ganzoo import Amount, Choice
 from ganzoo.cli import cli
-from ganzoo.run import Run
+from ganzoo.registry.recipes import plan
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
 from ganzoo.testing.games import two_processes_are_one
 from ganzoo.testing.kit import Part
-from ganzoo.train import resume, start
+from ganzoo.training.train import resume, start
 
 PATIENCE = 60.0
 TINY = [f"{tiny.__file__}:Tiny", "digits:size=8", "-o", "dropout=0"]
@@ -117,7 +118,7 @@ def _quiet(text: str) -> None:
 
 def left(out: Path) -> tuple[dict[str, np.ndarray], list[str], list[dict[str, float]]]:
     """The numbers of a run at its end, its files but the checkpoints of other moments, and its lines."""
-    saved = checkpoint.load_latest(out / "checkpoints")
+    saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     numbers = {name: value.double().numpy() for name, value in saved.tensors.items()}
     for picture in (out / "samples").iterdir():
@@ -229,7 +230,7 @@ def test_torchrun_ends_when_a_rank_is_killed(rank: int, tmp_path: Path) -> None:
     assert said.count("Another process of this training is gone") == 1, said
     assert "ganzoo/" not in said.replace(str(tmp_path), "")  # no traceback of ours beside torchrun's own
     assert (out / "lock").exists() == (rank == 0)
-    saved = checkpoint.load_latest(out / "checkpoints")
+    saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     assert saved.notes == []
 

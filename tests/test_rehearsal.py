@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from ganzoo import Choice
-from ganzoo.assembly import Table, assemble, plan
-from ganzoo.engine.game import play
-from ganzoo.rehearsal import rehearse
-from ganzoo.zoo import Zoo
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.training.build import Table, assemble
+from ganzoo.training.preflight import rehearse
 
 TINY = Path(__file__).with_name("tiny.py")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganzoo import checkpoint
-from ganzoo.assembly import plan
-from ganzoo.contract.recipe import Amount, Choice
-from ganzoo.train import resume, start
-from ganzoo.zoo import Zoo
+from ganzoo.contract.choice import Amount, Choice
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import checkpoints
+from ganzoo.training.train import resume, start
 
 ARCHITECTURES = sorted(point.name for point in entry_points(group="ganzoo.architectures"))
 #: small enough to be quick, and still each system's own networks, losses, optimisers and turns
@@ -28,7 +28,7 @@ def test_four_and_four_are_eight(name: str, tmp_path: Path) -> None:
         start(recipe, tmp_path / out, zoo, cpu, note=lambda text: None)
     resume(tmp_path / "halves", zoo, length=Amount(8, "steps"), note=lambda text: None)
     for out in ("whole", "halves"):
-        found = checkpoint.load_latest(tmp_path / out / "checkpoints")
+        found = checkpoints.load_latest(tmp_path / out / "checkpoints")
         assert found is not None
         states[out] = found[0]
     assert states["whole"].keys() == states["halves"].keys()
@@ -42,7 +42,7 @@ def test_four_and_four_are_eight(name: str, tmp_path: Path) -> None:
         cpu,
         note=lambda text: None,
     )
-    first = checkpoint.load_latest(tmp_path / "first" / "checkpoints")
+    first = checkpoints.load_latest(tmp_path / "first" / "checkpoints")
     assert first is not None
     moved = [
         key for key in states["whole"] if key.startswith(("generator/", "discriminator/")) and key.endswith("weight")

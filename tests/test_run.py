@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ganzoo import Amount, GanzooError, Moment, Recipe, UsageError
-from ganzoo.lock import _process_start
-from ganzoo.run import Run
+from ganzoo.storage.lock import _process_start
+from ganzoo.storage.run import Run
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
 IMAGES = {"channels": 1, "height": 8, "width": 8, "classes": 2}

@@ -22,15 +22,17 @@ from click.testing import CliRunner
 from disguises import TRUSTING, disguises, nothing_runs
 
 import ganzoo
-from ganzoo import Choice, GanzooError, UsageError, checkpoint, importing, statistics
-from ganzoo.assembly import plan
-from ganzoo.benchmark.verify import read_table
+from ganzoo import Choice, GanzooError, UsageError
 from ganzoo.cli import cli
-from ganzoo.evaluate import evaluate
-from ganzoo.run import Run
-from ganzoo.sample import sample
-from ganzoo.train import start
-from ganzoo.zoo import Zoo
+from ganzoo.experiments.verify import read_table
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.evaluate import evaluate
+from ganzoo.results.sample import sample
+from ganzoo.storage import cache, checkpoints, foreign
+from ganzoo.storage.run import Run
+from ganzoo.storage.tensors import tensors_from_bytes
+from ganzoo.training.train import start
 from ganzoo_plugins.datasets._idx import read_idx
 from ganzoo_plugins.datasets.torchvision_sets import read_batches
 from ganzoo_plugins.extractors._classifier import load_weights
@@ -86,7 +88,7 @@ def forge(folder: Path, **contents: bytes) -> None:
     files |= {name.replace("_", "."): data for name, data in contents.items()}
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (folder / "MANIFEST.json").write_bytes(checkpoint._manifest(folder.name, files))
+    (folder / "MANIFEST.json").write_bytes(checkpoints._manifest(folder.name, files))
 
 
 def every(run: Path) -> list[Path]:
@@ -96,13 +98,13 @@ def every(run: Path) -> list[Path]:
 def load_forged(run: Path, **contents: bytes) -> None:
     for folder in every(run):
         forge(folder, **contents)
-    checkpoint.load_latest(run / "checkpoints")
+    checkpoints.load_latest(run / "checkpoints")
 
 
 def load_replaced(run: Path, name: str, data: bytes) -> None:
     for folder in every(run):
         (folder / name).write_bytes(data)
-    checkpoint.load_latest(run / "checkpoints")
+    checkpoints.load_latest(run / "checkpoints")
 
 
 def dcp(run: Path, data: bytes) -> None:
@@ -112,7 +114,7 @@ def dcp(run: Path, data: bytes) -> None:
         folder.mkdir()
         (folder / ".metadata").write_bytes(data)
         (folder / "__0_0.distcp").write_bytes(data)
-    checkpoint.load_latest(run / "checkpoints")
+    checkpoints.load_latest(run / "checkpoints")
 
 
 def put(path: Path, data: bytes) -> Path:
@@ -164,11 +166,11 @@ def convert(run: Path, data: bytes) -> None:
     """What import-checkpoint does, without the process around it."""
     path = put(run / "foreign.pt", data)
     try:
-        importing._convert(path, run / "result.safetensors", len(data))
-    except importing._Refused as refusal:
+        foreign._convert(path, run / "result.safetensors", len(data))
+    except foreign._Refused as refusal:
         raise GanzooError(f"{path} is refused: {refusal}.") from None
     except Exception as error:
-        raise GanzooError(f"{path} is refused: {importing._reason(error)}.") from None
+        raise GanzooError(f"{path} is refused: {foreign._reason(error)}.") from None
 
 
 DOORS: dict[str, Callable[[Path, bytes], Any]] = {
@@ -263,9 +265,9 @@ def test_statistics_in_disguise_count_as_absent(canary: Path, tmp_path: Path, mo
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     facts = {"dataset": "digits"}
     for data in disguises(canary).values():
-        put(statistics.path_of(facts), data)
+        put(cache.path_of(facts), data)
         with nothing_runs(canary):
-            assert statistics.load(facts, CPU) is None
+            assert cache.load(facts, CPU) is None
             assert _load_kept(put(tmp_path / "domain.safetensors", data)) is None
 
 
@@ -283,7 +285,7 @@ def test_an_evaluation_makes_its_statistics_again(
         again = evaluate(trained, ZOO, CPU, brightness, samples=20)
     assert [line["value"] for line in again] == [line["value"] for line in before]
     for file in kept:
-        checkpoint.tensors_from_bytes(file.read_bytes())  # whole again
+        tensors_from_bytes(file.read_bytes())  # whole again
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -302,7 +304,7 @@ def test_notes_of_a_run_in_disguise_are_passed_over(kind: str, trained: Path, ca
 def convertible(tmp_path: Path, value: Any, **more: Any) -> dict[str, torch.Tensor]:
     path = tmp_path / "foreign.pt"
     torch.save(value, path, **more)
-    importing._convert(path, tmp_path / "result.safetensors", path.stat().st_size)
+    foreign._convert(path, tmp_path / "result.safetensors", path.stat().st_size)
     return safetensors.torch.load_file(tmp_path / "result.safetensors")
 
 
@@ -347,7 +349,7 @@ BOMBS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_are_refused_before_anything_is_copied(bomb: str, tmp_path: Path) -> None:
     value, words = BOMBS[bomb]
-    with pytest.raises(importing._Refused, match=re.escape(words)):
+    with pytest.raises(foreign._Refused, match=re.escape(words)):
         convertible(tmp_path, value)
     assert not (tmp_path / "result.safetensors").exists()
 
@@ -396,11 +398,11 @@ def test_import_checkpoint_refuses_what_cannot_be_meant(tmp_path: Path) -> None:
         (foreign, "no/b.safetensors", "there is no directory"),
     ):
         with pytest.raises(UsageError, match=words):
-            importing.import_checkpoint(source, tmp_path / out)
+            foreign.import_checkpoint(source, tmp_path / out)
     assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
 
 
 def test_an_old_torch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
-    answer = importing._answer(put(tmp_path / "a.pt", b"x"), tmp_path / "b.safetensors")
+    answer = foreign._answer(put(tmp_path / "a.pt", b"x"), tmp_path / "b.safetensors")
     assert answer == {"refused": "reading it safely needs torch 2.10, and this is 2.9.1"}

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
-from ganzoo.assembly import open_trained, plan
 from ganzoo.engine.sampler import balanced_labels, draw, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
-from ganzoo.sample import sample, slerp
-from ganzoo.train import start
-from ganzoo.zoo import Zoo
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.load import open_trained
+from ganzoo.results.sample import sample, slerp
+from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
 ZOO = Zoo()

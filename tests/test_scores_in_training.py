@@ -14,13 +14,15 @@ import torch
 from click.testing import CliRunner
 
 import ganzoo
-from ganzoo import Amount, Choice, Moment, Recipe, UsageError, checkpoint
-from ganzoo.assembly import open_trained, plan
+from ganzoo import Amount, Choice, Moment, Recipe, UsageError
 from ganzoo.cli import cli
-from ganzoo.evaluate import evaluate
-from ganzoo.run import Run
-from ganzoo.train import Interrupted, resume, start
-from ganzoo.zoo import Zoo
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.evaluate import evaluate
+from ganzoo.results.load import open_trained
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.training.train import Interrupted, resume, start
 
 CPU, ZOO = torch.device("cpu"), Zoo()
 BRIGHTNESS = f"{tiny.__file__}:Brightness"
@@ -38,7 +40,7 @@ def play(out: Path, steps: int = 10, **changes: Any) -> Path:
 
 
 def state(out: Path) -> dict[str, Any]:
-    saved = checkpoint.load_latest(out / "checkpoints")
+    saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     return {name: value.tolist() for name, value in saved.tensors.items()}
 

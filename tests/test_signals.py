@@ -26,9 +26,9 @@ import ganzoo_plugins.datasets.digits
 import ganzoo_plugins.datasets.torchvision_sets
 import ganzoo_plugins.losses.nonsaturating
 import ganzoo_plugins.optimizers.adam  # noqa: F401
-from ganzoo import checkpoint
 from ganzoo.cli import cli
-from ganzoo.train import resume
+from ganzoo.storage import checkpoints
+from ganzoo.training.train import resume
 
 #: a loaded machine is given time; how long each took is measured, and printed
 PATIENCE = 60.0
@@ -158,7 +158,7 @@ def test_a_signal(place: str, number: signal.Signals, to: str, reference: Path, 
         assert re.search(rf"Error: Stopped by {number.name} after step \d+; {re.escape(hint)}$", output.rstrip()), (
             output
         )
-        saved = checkpoint.load_latest(run / "checkpoints")
+        saved = checkpoints.load_latest(run / "checkpoints")
         assert saved is not None
         assert 0 < saved.meta["step"] < 24
         assert not (run / "lock").exists()
@@ -189,7 +189,7 @@ def test_a_second_ctrl_c_leaves_at_once(place: str, hangs: int, reference: Path,
     assert status == 130, (tmp_path / "output.txt").read_text()
     assert took < 20
     run = tmp_path / "run"
-    saved = checkpoint.load_latest(run / "checkpoints")
+    saved = checkpoints.load_latest(run / "checkpoints")
     assert saved is not None
     assert (saved.meta["step"], saved.notes) == (4, [])
     assert kills.wait(kills.forked(lambda: resume(run, kills.ZOO, note=lambda text: None))) == 0
@@ -222,7 +222,7 @@ def test_a_signal_to_one_rank_stops_them_all_at_the_same_step(rank: int, tmp_pat
     outputs = [(tmp_path / str(index) / "output.txt").read_text() for index in range(2)]
     assert [status for status, _ in ends] == [143, 143], outputs
     assert not any("Traceback" in output for output in outputs), outputs
-    saved = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
+    saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
     # said once, by the process that writes
     assert [f"Stopped by SIGTERM after step {saved.meta['step']};" in output for output in outputs] == [True, False]
@@ -233,7 +233,7 @@ def test_a_signal_to_one_rank_stops_them_all_at_the_same_step(rank: int, tmp_pat
         assert [note for note in notes if "another number of processes (2 then, 1 now)" in note], notes
 
     assert kills.wait(kills.forked(alone)) == 0
-    saved = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
+    saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
     assert saved.meta["step"] == 24
 
@@ -249,7 +249,7 @@ def test_a_rank_that_is_killed_leaves_nobody_waiting(rank: int, tmp_path: Path) 
     assert (status, "Traceback" in output) == (1, False), output
     assert "Another process of this training is gone" in output
     assert took < 30
-    saved = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
+    saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
     assert saved.notes == []
     assert kills.wait(kills.forked(lambda: resume(tmp_path / "run", kills.ZOO, note=lambda text: None))) == 0

@@ -18,12 +18,12 @@ import torch
 from click.testing import CliRunner, Result
 
 from ganzoo import Amount, Choice, UsageError
-from ganzoo.checkpoint import load_latest
 from ganzoo.cli import cli
-from ganzoo.run import Run
-from ganzoo.speedrun import parse_target
-from ganzoo.train import resume, start
-from ganzoo.zoo import Zoo
+from ganzoo.experiments.speedrun import parse_target
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.checkpoints import load_latest
+from ganzoo.storage.run import Run
+from ganzoo.training.train import resume, start
 
 ZOO = Zoo()
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from kills import CPU, forked, wait
 
-from ganzoo import statistics
+from ganzoo.storage import cache
 
 SETS = 4
 READERS = 8
@@ -35,15 +35,15 @@ def read_and_write(seed: int, times: int) -> None:
     rng = random.Random(seed)
     for _ in range(times):
         number = rng.randrange(SETS)
-        found = statistics.load(facts(number), CPU)
+        found = cache.load(facts(number), CPU)
         if found is None:
-            statistics.save(facts(number), known(number))
+            cache.save(facts(number), known(number))
         else:
             expected = known(number)
             assert found.keys() == expected.keys()
             assert all(torch.equal(found[name], expected[name]) for name in expected)
         if rng.random() < 0.2:
-            statistics.path_of(facts(number)).unlink(missing_ok=True)
+            cache.path_of(facts(number)).unlink(missing_ok=True)
 
 
 def test_many_processes_share_a_cold_cache_and_some_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,22 +58,22 @@ def test_many_processes_share_a_cold_cache_and_some_are_killed(tmp_path: Path, m
         assert wait(doomed) == -signal.SIGKILL
     assert [wait(pid) for pid in living] == [0] * READERS
     for number in range(SETS):
-        statistics.save(facts(number), known(number))
+        cache.save(facts(number), known(number))
     assert len(list((tmp_path / "statistics").iterdir())) == SETS
     read_and_write(1, 20)
 
 
 def test_a_flipped_bit_counts_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
-    rng, path = random.Random(0), statistics.path_of(facts(1))
-    statistics.save(facts(1), known(1))
+    rng, path = random.Random(0), cache.path_of(facts(1))
+    cache.save(facts(1), known(1))
     whole = path.read_bytes()
     for _ in range(200):
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
-        assert statistics.load(facts(1), CPU) is None
+        assert cache.load(facts(1), CPU) is None
     path.write_bytes(whole)
-    assert statistics.load(facts(2), CPU) is None
-    path.rename(statistics.path_of(facts(2)))  # as if two digests were the same
-    assert statistics.load(facts(2), CPU) is None
+    assert cache.load(facts(2), CPU) is None
+    path.rename(cache.path_of(facts(2)))  # as if two digests were the same
+    assert cache.load(facts(2), CPU) is None

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo import Amount, Choice, GanzooError, Moment, Recipe, UsageError, checkpoint
-from ganzoo.assembly import plan
-from ganzoo.run import Run
-from ganzoo.sample import sample
-from ganzoo.train import Interrupted, resume, start
-from ganzoo.zoo import Zoo
+from ganzoo import Amount, Choice, GanzooError, Moment, Recipe, UsageError
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.sample import sample
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
+from ganzoo.training.train import Interrupted, resume, start
 
 TINY, CONDITIONAL, SOURING, REMEMBERING = (
     f"{tiny.__file__}:{name}" for name in ("Tiny", "TinyConditional", "Souring", "Remembering")
@@ -57,7 +58,7 @@ def ignore(text: str) -> None:
 
 
 def tensors(out: Path) -> dict[str, Tensor]:
-    found = checkpoint.load_latest(out / "checkpoints")
+    found = checkpoints.load_latest(out / "checkpoints")
     assert found is not None
     assert found[2] == []
     return found[0]
@@ -67,7 +68,7 @@ def files(out: Path) -> dict[str, Any]:
     """All that a run leaves, without what is a matter of time."""
     kept: dict[str, Any] = {
         "state": {name: value.tolist() for name, value in tensors(out).items()},
-        "step": checkpoint.load_latest(out / "checkpoints")[1]["step"],
+        "step": checkpoints.load_latest(out / "checkpoints")[1]["step"],
         "recipe": json.loads((out / "recipe.json").read_text()),
         "directory": sorted(path.name for path in out.iterdir()),
         "newest checkpoint": sorted(path.name for path in (out / "checkpoints").iterdir())[-1],
@@ -197,7 +198,7 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
     assert signal.getsignal(number) == before
     assert stopper["stopper"].error is stopped.value
     assert not (out / "lock").exists()
-    assert checkpoint.load_latest(out / "checkpoints")[1]["step"] == 3
+    assert checkpoints.load_latest(out / "checkpoints")[1]["step"] == 3
     with pytest.raises(Interrupted, match="after step 5"):
         resume(out, ZOO, note=ignore, watching=stopping_at(5, number=number))
     resume(out, ZOO, note=ignore)
@@ -394,7 +395,7 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_keeps_the_last_checkpoi
     with pytest.raises(GanzooError, match=f"The training has diverged: .*{words}") as error:
         play(tmp_path / "a", 20, **changes)
     assert "\n" not in str(error.value)
-    found = checkpoint.load_latest(tmp_path / "a" / "checkpoints")
+    found = checkpoints.load_latest(tmp_path / "a" / "checkpoints")
     assert found is not None
     assert found[1]["step"] == kept
     newest = Run.open(tmp_path / "a").newest("generators", ".safetensors")
@@ -477,7 +478,7 @@ def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, st
             process.kill()
     assert process.returncode == status
     assert "Traceback" not in stderr
-    found = checkpoint.load_latest(out / "checkpoints")
+    found = checkpoints.load_latest(out / "checkpoints")
     assert found is not None
     step = found[1]["step"]
     if number != signal.SIGKILL:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ganzoo.writer import Writer
+from ganzoo.storage.background import Writer
 
 
 class Slow:

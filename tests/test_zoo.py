@@ -13,7 +13,8 @@ import pytest
 import ganzoo
 from ganzoo import Choice, Component, GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS
-from ganzoo.zoo import Zoo, summary
+from ganzoo.registry.describe import summary
+from ganzoo.registry.zoo import Zoo
 
 LOSS = '''
 """Losses."""

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo import Choice
-from ganzoo.assembly import assemble, plan
-from ganzoo.engine.game import play
-from ganzoo.engine.graph import StepGraph
-from ganzoo.zoo import Zoo
+from ganzoo.engine.cuda_graph import StepGraph
+from ganzoo.engine.step import play
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.training.build import assemble
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
 from ganzoo_plugins.architectures.sngan import SNGAN

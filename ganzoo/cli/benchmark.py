@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ganzoo.cli.common import (
+from ganzoo.cli.options import (
     Part,
     data_dir_option,
     device_named,
@@ -16,17 +16,16 @@ from ganzoo.cli.common import (
     inception_weights_option,
     json_option,
     length_of,
-    note,
-    print_json,
-    print_table,
     seeds_option,
 )
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.protocol import PROTOCOLS
-from ganzoo.contract.recipe import PRECISIONS, Choice
+from ganzoo.contract.recipe import PRECISIONS
 
 if TYPE_CHECKING:
-    from ganzoo.benchmark.grid import Cell
+    from ganzoo.experiments.grid import Cell
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 #: columns that fit a terminal; the files have all of them
@@ -150,18 +149,18 @@ def _planned(
     recipe: str | None,
     fields: dict[str, Any],
 ) -> list[Cell]:
-    from ganzoo.benchmark.grid import parse_seeds, plan_cells
-    from ganzoo.evaluate import DEFAULT_EVALUATORS
-    from ganzoo.zoo import zoo
+    from ganzoo.experiments.grid import parse_seeds, plan_cells
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
 
     numbers = parse_seeds(seeds)
     return plan_cells(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
 
 
 def _played(cells: list[Cell], out: Path, device: str, **how: Any) -> list[dict[str, Any]]:
-    from ganzoo.benchmark.play import benchmark as play
-    from ganzoo.cli.benchmark_live import GridConsole
-    from ganzoo.zoo import zoo
+    from ganzoo.cli.grid_console import GridConsole
+    from ganzoo.experiments.run_grid import benchmark as play
+    from ganzoo.registry.zoo import zoo
 
     device_named(device)  # a device that is not there is refused here, and not by every cell
     with GridConsole(cells, out) as console:
@@ -169,7 +168,7 @@ def _played(cells: list[Cell], out: Path, device: str, **how: Any) -> list[dict[
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    from ganzoo.benchmark.sections import COLUMNS, sections_of
+    from ganzoo.results.report.tables import COLUMNS, sections_of
 
     for section in sections_of(rows):
         print_table(COLUMNS[:_NARROW], [cells[:_NARROW] for cells in section.cells], section.title)
@@ -177,9 +176,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
 
 
 def _show_plan(cells: list[Cell], out: Path, device: str, jobs: int, as_json: bool) -> None:
-    from ganzoo.benchmark.estimate import estimated
-    from ganzoo.benchmark.folder import Folder
-    from ganzoo.zoo import zoo
+    from ganzoo.experiments.estimate import estimated
+    from ganzoo.experiments.folder import Folder
+    from ganzoo.registry.zoo import zoo
 
     pairs = estimated(zoo(), cells, Folder(out), device_named(device))
     total = sum((pair.seconds or 0.0) * pair.missing for pair in pairs) / jobs
@@ -237,8 +236,8 @@ def _duration(seconds: float) -> str:
 
 
 def _verify(table: Path, out: Path, device: str, as_json: bool, **how: Any) -> None:
-    from ganzoo.benchmark import verify
-    from ganzoo.zoo import zoo
+    from ganzoo.experiments import verify
+    from ganzoo.registry.zoo import zoo
 
     if out.resolve() == table.resolve().parent:
         raise UsageError(f"--out {out} holds the cells of the table, which would not be played again: name another.")

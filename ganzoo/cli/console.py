@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.cli.common import note
+from ganzoo.cli.output import note
+from ganzoo.contract.choice import Amount
 from ganzoo.contract.hooks import Moment, hookimpl
-from ganzoo.contract.recipe import Amount
 
 if TYPE_CHECKING:
-    from ganzoo.run import Run
+    from ganzoo.storage.run import Run
 
 #: seconds between plain lines
 _PLAIN_INTERVAL = 10.0

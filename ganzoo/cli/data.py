@@ -7,17 +7,9 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.common import (
-    Part,
-    data_dir_option,
-    device_named,
-    json_option,
-    matches,
-    note,
-    print_json,
-    print_table,
-)
-from ganzoo.contract.recipe import Choice
+from ganzoo.cli.options import Part, data_dir_option, device_named, json_option, matches
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.contract.choice import Choice
 
 _SPLITS = ("train", "test")
 
@@ -28,7 +20,7 @@ def data() -> None:
 
 
 def _each_split(name: Choice) -> list[dict[str, Any]]:
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
 
     facts = []
     for split in _SPLITS:
@@ -71,8 +63,8 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
 
 def _extractor(name: Choice, classes: int) -> str:
     """Train the domain extractor of a labelled dataset where nobody has yet, and say which one it is."""
-    from ganzoo.assembly import short_name
-    from ganzoo.zoo import zoo
+    from ganzoo.contract.choice import short_name
+    from ganzoo.registry.zoo import zoo
 
     if classes < 2:
         return "none: domain scores need labels"
@@ -97,8 +89,9 @@ def verify(name: Choice, as_json: bool) -> None:
 @json_option
 def list_datasets(name: str | None, as_json: bool) -> None:
     """List the datasets, all or those like NAME, and what lies in the data folder."""
-    from ganzoo.contract.images import data_dir
-    from ganzoo.zoo import summary, zoo
+    from ganzoo.contract.paths import data_dir
+    from ganzoo.registry.describe import summary
+    from ganzoo.registry.zoo import zoo
 
     root = data_dir()
     here = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.common import device_named, device_option, json_option, note, print_json, print_table
 from ganzoo.cli.console import Console
+from ganzoo.cli.options import device_named, device_option, json_option
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
-from ganzoo.contract.recipe import Choice
 
 _ARCHITECTURES = ("dcgan-tutorial", "dcgan-atienza-book")
 _DATASET = "digits"
@@ -25,12 +26,12 @@ _SAMPLES = 5_000
 @json_option
 def demo(out: Path, device: str, as_json: bool) -> None:
     """Train two DCGANs on real handwritten digits, score them, draw from them: a few minutes on a CPU, no download."""
-    from ganzoo.assembly import plan
-    from ganzoo.evaluate import evaluate
-    from ganzoo.run import Run
-    from ganzoo.sample import sample, training_gif
-    from ganzoo.train import start
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.recipes import plan
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import evaluate
+    from ganzoo.results.sample import sample, training_gif
+    from ganzoo.storage.run import Run
+    from ganzoo.training.train import start
 
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; remove it, or give another directory by --out.")

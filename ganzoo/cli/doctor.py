@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.common import data_dir_option, json_option, print_json, print_table
+from ganzoo.cli.options import data_dir_option, json_option
+from ganzoo.cli.output import print_json, print_table
 
 _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "torch-fidelity", "click", "pluggy", "safetensors")
 
@@ -72,10 +73,10 @@ def _allocator() -> str:
 
 
 def _plugins() -> Iterator[_Finding]:
+    from ganzoo.contract.choice import Choice
     from ganzoo.contract.errors import GanzooError
     from ganzoo.contract.hooks import KINDS
-    from ganzoo.contract.recipe import Choice
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
 
     for plugin in zoo().plugins.values():
         errors: list[str] = list(plugin.errors)
@@ -96,7 +97,7 @@ def _plugins() -> Iterator[_Finding]:
 
 
 def _folders() -> Iterator[_Finding]:
-    from ganzoo.contract.images import cache_dir, data_dir
+    from ganzoo.contract.paths import cache_dir, data_dir
 
     for topic, path in (("data folder", data_dir()), ("cache folder", cache_dir())):
         existing = next(p for p in (path, *path.parents) if p.exists())
@@ -107,7 +108,7 @@ def _folders() -> Iterator[_Finding]:
 
 
 def _datasets() -> Iterator[_Finding]:
-    from ganzoo.contract.images import data_dir
+    from ganzoo.contract.paths import data_dir
 
     root: Path = data_dir()
     found: list[Any] = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.common import (
+from ganzoo.cli.options import (
     Part,
     at_option,
     changed_code_option,
@@ -17,13 +17,11 @@ from ganzoo.cli.common import (
     device_option,
     inception_weights_option,
     json_option,
-    note,
-    print_json,
-    print_table,
 )
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import PROTOCOLS
-from ganzoo.contract.recipe import Choice
 
 
 @click.command()
@@ -77,8 +75,8 @@ def evaluate(
     Each score is appended to RUN/scores.jsonl with a card that says how it was measured. Only numbers whose cards have
     the same digest are to be compared.
     """
-    from ganzoo.evaluate import evaluate as score
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import evaluate as score
 
     if dataset is not None:
         if run is not None or at is not None:
@@ -117,13 +115,13 @@ def _calibrate(
     as_json: bool,
 ) -> None:
     """Print the scale of the evaluators on a dataset, draw it, and say where."""
-    from ganzoo import scale
-    from ganzoo.calibrate import calibrate
-    from ganzoo.checkpoint import write_atomically
-    from ganzoo.contract.images import cache_dir
+    from ganzoo.contract.paths import cache_dir
     from ganzoo.contract.protocol import Protocol
-    from ganzoo.evaluate import DEFAULT_EVALUATORS
-    from ganzoo.zoo import zoo
+    from ganzoo.evaluation.calibrate import calibrate
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
+    from ganzoo.results.report import calibration_plot
+    from ganzoo.storage.files import write_atomically
 
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
@@ -132,14 +130,14 @@ def _calibrate(
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"
-    write_atomically(path, scale.png(rows, title))
+    write_atomically(path, calibration_plot.png(rows, title))
     print_json(rows) if as_json else _print_scale(rows)
     note(f"The picture of it: {path}")
 
 
 def _print_scale(rows: Sequence[Mapping[str, Any]]) -> None:
     """A line for each condition, a column for each score."""
-    from ganzoo.damage import label
+    from ganzoo.evaluation.corruptions import label
 
     better = {row["score"]: row["better"] for row in rows}
     lines: dict[str, dict[str, str]] = {}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.common import json_option, note, print_json
+from ganzoo.cli.options import json_option
+from ganzoo.cli.output import note, print_json
 
 
 @click.command("import-checkpoint")
@@ -20,7 +21,7 @@ def import_checkpoint(foreign: Path, out: Path, as_json: bool) -> None:
     The file is read in a process of its own that has limits, loads no plugin and runs nothing the file asks for. It is
     the only command that reads files of this kind: all others take safetensors alone.
     """
-    from ganzoo.importing import import_checkpoint as take_over
+    from ganzoo.storage.foreign import import_checkpoint as take_over
 
     imported = take_over(foreign, out)
     if as_json:

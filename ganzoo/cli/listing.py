@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.common import json_option, matches, note, print_json, print_table
+from ganzoo.cli.options import json_option, matches
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
-from ganzoo.contract.recipe import Choice
 
 
 def _warn_of_broken() -> None:
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
 
     for plugin in zoo().plugins.values():
         for error in plugin.errors:
@@ -31,7 +32,8 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
       ganzoo list architectures
       ganzoo list losses 'r*'
     """
-    from ganzoo.zoo import summary, zoo
+    from ganzoo.registry.describe import summary
+    from ganzoo.registry.zoo import zoo
 
     found = [part for part in zoo().components(kind) if matches(part.name, pattern)]
     _warn_of_broken()
@@ -65,8 +67,8 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
       ganzoo show ./my_gan.py:MyGAN
     """
     from ganzoo.contract.images import ImageSpec
-    from ganzoo.describe import describe
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.describe import describe
+    from ganzoo.registry.zoo import zoo
 
     choice = Choice.parse(name)
     kinds = [kind] if kind else _kinds_of(choice)
@@ -75,7 +77,7 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
 
 
 def _kinds_of(choice: Choice) -> list[str]:
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
 
     kinds = [kind for kind in KINDS if any(choice.name in (p.name, p.id) for p in zoo().components(kind))]
     if choice.is_location:

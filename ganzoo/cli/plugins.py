@@ -6,9 +6,10 @@ import time
 
 import click
 
-from ganzoo.cli.common import Part, json_option, note, print_json, print_table
+from ganzoo.cli.options import Part, json_option
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS
-from ganzoo.contract.recipe import Choice
 
 _WIDTH = 36
 
@@ -45,7 +46,8 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from ganzoo.zoo import faults, zoo
+    from ganzoo.registry.describe import faults
+    from ganzoo.registry.zoo import zoo
 
     found = sorted(zoo().plugins.values(), key=lambda plugin: plugin.distribution)
     if as_json:
@@ -101,7 +103,7 @@ def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> 
 
 def _parts(part: Choice, kind: str | None) -> list[tuple[Choice, str]]:
     """The parts meant, each with its kind; of a file without a class, all it defines."""
-    from ganzoo.testing.finding import find_kind, parts_of_file
+    from ganzoo.registry.describe import find_kind, parts_of_file
 
     if part.name.endswith(".py"):
         return parts_of_file(part.name)

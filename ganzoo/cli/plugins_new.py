@@ -13,7 +13,7 @@ from string import Template
 import click
 
 import ganzoo
-from ganzoo.cli.common import note
+from ganzoo.cli.output import note
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 
@@ -66,7 +66,7 @@ def new(name: str, where: Path | None, kind: str) -> None:
 
 
 def _say_what_next(name: str, kind: str, folder: Path) -> None:
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
 
     part = name
     if others := [other.id for other in zoo().components(_GROUPS[kind]) if other.name == name]:

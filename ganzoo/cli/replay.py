@@ -6,17 +6,15 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.common import (
+from ganzoo.cli.options import (
     changed_code_option,
     changed_images_option,
     data_dir_option,
     device_option,
     json_option,
-    note,
-    print_json,
-    print_table,
     run_argument,
 )
+from ganzoo.cli.output import note, print_json, print_table
 
 
 @click.command()
@@ -45,9 +43,9 @@ def replay(
 
     It is played from the newest checkpoint before that step, or from the beginning. Nothing is written to RUN.
     """
-    from ganzoo.changes import in_words
-    from ganzoo.replay import replay as play_again
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.training.environment import in_words
+    from ganzoo.training.replay import replay as play_again
 
     found = play_again(run, zoo(), step, device, anomaly, changed_code, changed_images)
     if as_json:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.common import (
+from ganzoo.cli.options import (
     Shape,
     at_option,
     changed_code_option,
     device_named,
     device_option,
     json_option,
-    print_json,
     run_argument,
 )
+from ganzoo.cli.output import print_json
 
 
 @click.command()
@@ -55,8 +55,8 @@ def sample(
       ganzoo sample runs/a --interpolate --gif   a walk through the latents
       ganzoo sample runs/a -n 10000 -o fakes.npy
     """
-    from ganzoo.sample import sample as draw
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.sample import sample as draw
 
     path = draw(
         run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at, changed_code

@@ -7,22 +7,21 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.common import (
+from ganzoo.cli.options import (
     Part,
     data_dir_option,
     device_option,
     inception_weights_option,
     json_option,
     length_of,
-    note,
-    print_json,
-    print_table,
     seeds_option,
 )
-from ganzoo.cli.train import length_options, planned, talk_options, watching_of, ways_of
+from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.recipe_options import length_options, planned, talk_options, watching_of, ways_of
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.protocol import PROTOCOLS
-from ganzoo.contract.recipe import PRECISIONS, Choice
+from ganzoo.contract.recipe import PRECISIONS
 
 
 @click.command()
@@ -93,10 +92,10 @@ def speedrun(
     the exit status is 1. The same command again goes on with what was interrupted. The record is written to
     DIR/....json.
     """
-    from ganzoo.benchmark.grid import parse_seeds
-    from ganzoo.speedrun import parse_target, seeded
-    from ganzoo.speedrun import speedrun as play
-    from ganzoo.zoo import zoo
+    from ganzoo.experiments.grid import parse_seeds
+    from ganzoo.experiments.speedrun import parse_target, seeded
+    from ganzoo.experiments.speedrun import speedrun as play
+    from ganzoo.registry.zoo import zoo
 
     asked, numbers = parse_target(target, zoo(), evaluator), parse_seeds(seeds)
     changes |= {"score_samples": samples}

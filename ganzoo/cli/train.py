@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from ganzoo.cli.common import (
+from ganzoo.cli.options import (
     Part,
     changed_code_option,
     changed_images_option,
@@ -18,52 +17,13 @@ from ganzoo.cli.common import (
     inception_weights_option,
     json_option,
     length_of,
-    note,
-    pairs,
-    print_json,
     run_argument,
 )
-from ganzoo.contract.errors import UsageError
+from ganzoo.cli.output import note, print_json
+from ganzoo.cli.recipe_options import length_options, planned, talk_options, watching_of, ways_of
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.protocol import PROTOCOLS
-from ganzoo.contract.recipe import PRECISIONS, SAMPLINGS, Amount, Choice, Recipe
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-#: where a dotted `-o part.key=value` goes
-_OWNERS = ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer")
-
-
-def length_options(command: _Command) -> _Command:
-    """--epochs, --images, --steps."""
-    for unit in ("steps", "images", "epochs"):
-        command = click.option(f"--{unit}", metavar="N", help=f"Length of the run in {unit}, in all.")(command)
-    return command
-
-
-def talk_options(command: _Command) -> _Command:
-    """-q, -v, --no-capture, --compile."""
-    command = click.option(
-        "--capture/--no-capture", default=None, help="Play CUDA steps from recorded graphs (the default), or eagerly."
-    )(command)
-    command = click.option(
-        "--compile/--no-compile",
-        default=None,
-        help="Compile the networks' calls inside a step (torch.compile). Meant for CUDA: on a CPU it is slower.",
-    )(command)
-    command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
-    return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
-
-
-def ways_of(capture: bool | None, compile: bool | None) -> dict[str, bool]:
-    """How steps are to be played, as far as somebody said so; a run is resumed as it was begun."""
-    given = {"capture": capture, "compile": compile}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def watching_of(quiet: bool, verbose: bool) -> dict[str, object]:
-    """Observers of a run for whoever sits before it."""
-    from ganzoo.cli.console import Console
-
-    return {} if quiet else {"console": Console(verbose)}
+from ganzoo.contract.recipe import PRECISIONS, SAMPLINGS
 
 
 def _report(run: Any, moment: Any, verb: str, as_json: bool, quiet: bool) -> None:
@@ -97,20 +57,6 @@ def _say_scores(run: Any) -> None:
                 f"The best of {len(same) - others} scores: {others} before were measured against other images or "
                 f"otherwise, and are not to be compared with them."
             )
-
-
-def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Choice]:
-    """Choices with the options that `-o` gives them; a key without a dot belongs to the architecture."""
-    for key, value in pairs(texts).items():
-        owner, dot, option = key.partition(".")
-        owner, option = (owner, option) if dot else ("architecture", key)
-        if owner not in _OWNERS:
-            raise UsageError(
-                f"-o {key}: options belong to one of {', '.join(_OWNERS)}; the architecture needs no prefix."
-            )
-        base = choices.get(owner) or Choice("")
-        choices[owner] = Choice(base.name, {**base.options, option: value})
-    return choices
 
 
 @click.command()
@@ -219,42 +165,15 @@ def train(
     if dry_run:
         print_json(chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)
         return
-    from ganzoo.assembly import free_directory
-    from ganzoo.train import start
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.storage.run import free_directory
+    from ganzoo.training.train import start
 
     out = out or free_directory(chosen, Path("runs"))
     watching = watching_of(quiet, verbose)
     how = {"watching": watching, "note": note, **ways_of(capture, compile)}
     run, moment = start(chosen, out, zoo(), device_named(device), **how)
     _report(run, moment, "Trained", as_json, quiet)
-
-
-def planned(
-    given: dict[str, Choice],
-    options: tuple[str, ...],
-    named: str | None,
-    length: Amount | None,
-    shared: bool,
-    changes: dict[str, Any],
-) -> Recipe:
-    """The recipe of parts by field, `-o` options, a named recipe and changed fields, of which None and () are none."""
-    from ganzoo.assembly import plan
-    from ganzoo.zoo import zoo
-
-    fields: dict[str, Any] = {name: value for name, value in changes.items() if value not in (None, ())}
-    if length:
-        fields["length"] = length
-    architecture, dataset = given["architecture"], given["dataset"]
-    base = plan(zoo(), architecture, dataset, named, fields)
-    # an option of an optimiser changes the one the recipe has, unless another was named
-    optimizers = {name: getattr(base, name) for name in _OWNERS[2:] if getattr(base, name)}
-    chosen = _dotted(options, {**optimizers, **given})
-    if shared:
-        chosen.pop("discriminator_optimizer", None)
-        fields["discriminator_optimizer"] = None
-    fields |= {name: chosen[name] for name in _OWNERS[2:] if name in chosen}
-    return plan(zoo(), chosen["architecture"], chosen["dataset"], named, fields)
 
 
 @click.command()
@@ -286,8 +205,8 @@ def resume(
       ganzoo resume runs/dcgan-tutorial-mnist               finish what was interrupted
       ganzoo resume runs/dcgan-tutorial-mnist --epochs 75   a run of 50 epochs plays 25 more
     """
-    from ganzoo.train import resume as play_on
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.training.train import resume as play_on
 
     length = length_of(epochs, images, steps)
     watching = watching_of(quiet, verbose)

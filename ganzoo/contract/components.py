@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -259,3 +259,8 @@ class Evaluator(ABC):
 
 class Observer:
     """Sees a run and changes nothing: any of the run hooks (see `ganzoo.contract.hooks`), marked `@ganzoo.hookimpl`."""
+
+
+def class_names(dataset: Dataset) -> Sequence[str]:
+    """Names of the classes, numbers where there are none."""
+    return dataset.class_names or [str(label) for label in range(dataset.spec.classes)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -50,14 +48,3 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
         return images
     resized = interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)
     return to_uint8(resized, (0, 255))
-
-
-def data_dir() -> Path:
-    """The folder of the datasets: `GANZOO_DATA` if it is set, else `~/.cache/ganzoo/data`."""
-    return Path(os.path.expanduser(os.environ.get("GANZOO_DATA") or cache_dir() / "data"))
-
-
-def cache_dir() -> Path:
-    """The folder of what can be made again: `GANZOO_CACHE` if it is set, else `ganzoo` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))

@@ -17,3 +17,14 @@ def whole(path: str | Path) -> Path:
         return Path(os.path.expanduser(path)).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long; a NUL, or half a character; links in a circle
         raise UsageError(f"{str(path)[:80]!r} cannot be a path: {error}.") from None
+
+
+def data_dir() -> Path:
+    """The folder of the datasets: `GANZOO_DATA` if it is set, else `~/.cache/ganzoo/data`."""
+    return Path(os.path.expanduser(os.environ.get("GANZOO_DATA") or cache_dir() / "data"))
+
+
+def cache_dir() -> Path:
+    """The folder of what can be made again: `GANZOO_CACHE` if it is set, else `ganzoo` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))

@@ -7,102 +7,17 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
+from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.protocol import Protocol
 
-UNITS = ("steps", "images", "epochs")
 SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
-# an option may name a file itself: `grey:extractor=./cells.py:Cells`, `./grey.py:Grey:extractor=./cells.py:Cells`
-_LOCATION = re.compile(r"^(?![\w./-]+:\w+=)(?P<name>.+?\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
-_AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """One part by name with its options: `r1:gamma=1,every=4`, or a location: `./my_gan.py:MyGAN:width=32`."""
-
-    name: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, value: str | Mapping[str, Any] | Choice) -> Choice:
-        """A Choice from its text, or from its JSON form `{"name": ..., "options": {...}}`."""
-        if isinstance(value, Choice):
-            return value
-        if isinstance(value, Mapping):
-            name, given = value.get("name"), value.get("options") or {}
-            strange = set(value) - {"name", "options"} or not isinstance(given, Mapping)
-            if strange or not isinstance(name, str) or not name.strip():
-                raise UsageError(f"A part is written as a name with options, not as {dict(value)!r}.")
-            return cls(name, dict(given))
-        if not isinstance(value, str) or not value.strip():
-            raise UsageError(f"A part is written `name` or `name:key=value,key=value`, not {value!r}.")
-        location = _LOCATION.match(value)
-        name, _, text = (location["name"], "", location["options"] or "") if location else value.partition(":")
-        if not name.strip():
-            raise UsageError(f"A part is written `name` or `name:key=value,key=value`: {value!r} has no name.")
-        options: dict[str, str] = {}
-        for pair in filter(None, text.split(",")):
-            key, equals, setting = (word.strip() for word in pair.partition("="))
-            if not equals and options:  # a comma inside a value: image-folder:path=holidays, 2024
-                options[next(reversed(options))] += f",{pair}"
-                continue
-            if not equals or not key:
-                raise UsageError(f"Options are written key=value: {pair!r} in {value!r} is not.")
-            if key in options:
-                raise UsageError(f"{value!r} gives the option {key!r} twice.")
-            options[key] = setting
-        return cls(name.strip(), options)
-
-    @property
-    def is_location(self) -> bool:
-        """Whether the name is a place in a file, `./my_gan.py:MyGAN`."""
-        return _LOCATION.match(self.name) is not None
-
-    def __str__(self) -> str:
-        pairs = ",".join(f"{key}={_plain(value)}" for key, value in self.options.items())
-        return f"{self.name}:{pairs}" if pairs else self.name
-
-
-def _plain(value: Any) -> str:
-    return (
-        {True: "true", False: "false", None: "none"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Amount:
-    """A length or an interval: `50 epochs`, `3000 steps`, `3M images`."""
-
-    count: int
-    unit: str
-
-    @classmethod
-    def parse(cls, value: str | int | Amount, unit: str = "") -> Amount:
-        """An Amount from its text; a bare number is counted in `unit`."""
-        if isinstance(value, Amount):
-            return value
-        match = _AMOUNT.match(str(value))
-        words = [word for word in UNITS if match and match[3] and word.startswith(match[3])]
-        if not match or (match[3] and not words) or not (words or unit):
-            raise UsageError(f"{value!r} is not an amount: write a number of {', '.join(UNITS)}, such as '50 epochs'.")
-        # exact: as floats, 8.2 million is not a whole number
-        count = Fraction(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
-        if count.denominator != 1:
-            raise UsageError(f"{value!r} is not a whole number of {(words or [unit])[0]}.")
-        return cls(int(count), (words or [unit])[0])
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.unit}"
 
 
 def parse_turns(text: str) -> list[list[str]]:
@@ -291,3 +206,15 @@ def _toml(value: Any) -> str:
     # TOML has no null, and an option left out would be its default again; the options read this word
     text = json.dumps("none" if value is None else value, ensure_ascii=False)
     return text.replace("\x7f", "\\u007f")  # the one character that JSON prints and TOML does not
+
+
+_KIND_OF = {
+    "architecture": "architectures",
+    "dataset": "datasets",
+    "losses": "losses",
+    "augmentations": "augmentations",
+    "observers": "observers",
+    "evaluators": "evaluators",
+    "generator_optimizer": "optimizers",
+    "discriminator_optimizer": "optimizers",
+}

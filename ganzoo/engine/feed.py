@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,17 +15,11 @@ from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.images import ValueRange, to_range
 from ganzoo.contract.recipe import Recipe, parse_subset
-from ganzoo.engine.layout import MEMORY_FORMAT
-from ganzoo.engine.ranks import rank, world_size
+from ganzoo.engine.distributed import rank, world_size
+from ganzoo.engine.memory import _fits
+from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.seeds import generator
 
-#: a dataset is held in memory whole if it takes at most this share of what is free there
-MEMORY_SHARE = 0.4
-#: bytes that a container may take and has taken, in both versions of Linux's control groups
-_CGROUP = (
-    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
-    ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 _CHUNK = 4096
 #: minibatches are read this many steps before they are played, where they are read one by one
 _STEPS_AHEAD = 2
@@ -240,25 +230,3 @@ class _Streamed:
             if key not in self._ahead:
                 self._ahead[key] = self._thread.submit(self._read, feed, key)
         return images.to(feed.device, non_blocking=True), labels.to(feed.device, non_blocking=True)
-
-
-def _fits(dataset: Dataset, subset: range, device: torch.device) -> bool:
-    size = len(subset) * (dataset.spec.pixels + 8)
-    if device.type == "cuda":
-        return size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
-    size *= int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # each process of this machine holds all of it
-    return size <= MEMORY_SHARE * free_memory()
-
-
-def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may still take: what the machine can spare, or the container that it runs in."""
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
-        free = [int(found[1]) << 10] if found else []
-    except OSError:
-        free = []
-    for limit, used in _CGROUP:
-        with suppress(OSError, ValueError):  # no container, or one without a limit: "max"
-            free.append(int((root / limit).read_text()) - int((root / used).read_text()))
-    # not every system says how much is free; half of what there is stands in
-    return max(0, min(free)) if free else os.sysconf("SC_PHYS_PAGES") // 2 * os.sysconf("SC_PAGE_SIZE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,13 +16,12 @@ from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.recipe import Recipe, parse_turns
 from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
-from ganzoo.engine.average import Average
+from ganzoo.engine.distributed import rank, world_size
+from ganzoo.engine.ema import Average
 from ganzoo.engine.feed import Batch
-from ganzoo.engine.layout import MEMORY_FORMAT
-from ganzoo.engine.meter import Meter
+from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.player import Player, Turn
-from ganzoo.engine.ranks import mean_over_ranks, rank, world_size
-from ganzoo.engine.together import one_batch
+from ganzoo.engine.running_means import Meter
 
 
 class Game:
@@ -221,47 +220,3 @@ def _refuse_misfit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     if differences:
         shown = "; ".join(sorted(differences)[:5])
         raise GanzooError(f"The saved state does not fit this recipe in {len(differences)} places: {shown}.")
-
-
-def play(game: Game, batches: Sequence[Batch]) -> None:
-    """One step: every turn of the game, each on a round of its own. `batches` holds one minibatch for each of
-    `game.minibatches`.
-
-    Gradients of all players of a turn are taken before any of them moves: `D+G` is a simultaneous update.
-    """
-    scalars: dict[str, list[Tensor]] = {name: [] for name in game.meter.names}
-    replayed: Round | None = None
-    for turn in game.turns:
-        round, costs, gradients = judge(game, turn, batches, replayed)
-        replayed = round if turn.replayed else None
-        for player, cost, gradient in zip(turn.players, costs, gradients, strict=True):
-            said = _accuracies(round) if player.role == "discriminator" else []
-            # what is only looked at travels with the gradients: it is the same on all ranks, and costs no exchange
-            shared = mean_over_ranks([*gradient, cost.detach(), *said])
-            player.update(shared[: len(gradient)])
-            scalars[f"{player.role}_loss"].append(shared[len(gradient)])
-            if said:
-                scalars["discriminator_accuracy"] += shared[len(gradient) + 1 :]
-    game.average.follow()
-    game.meter.add({name: torch.stack(values).mean() for name, values in scalars.items()})
-
-
-def judge(
-    game: Game, turn: Turn, batches: Sequence[Batch], replayed: Round | None = None
-) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
-    """A round of a turn, what it costs each player, and the gradients of that; nobody moves."""
-    with one_batch():
-        round = game.round(turn, batches[turn.minibatch], replayed)
-        costs = [player.cost(round) for player in turn.players]
-        gradients = [
-            torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
-            for player, cost in zip(turn.players, costs, strict=True)
-        ]
-    return round, costs, gradients
-
-
-def _accuracies(round: Round) -> list[Tensor]:
-    """Share of reals with a positive logit, and of fakes without one, of what was asked in this round."""
-    right: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
-    shares = [right[side](logits.detach()).to(torch.float32).mean() for side, logits in round.said.items()]
-    return shares or [torch.zeros((), device=round.reals.device)]

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ganzoo import checkpoint
 from ganzoo.contract.errors import RefusedSpec
+from ganzoo.storage.tensors import tensors_to_bytes
 from ganzoo.testing.kit import USUAL, Failed, Part, call, labels_for, reals_for, require, same, sentence, state_of
 from ganzoo.testing.process import random_state
 
@@ -111,7 +111,7 @@ def weights_survive_saving(part: Part) -> None:
     """Weights go through safetensors into a network of another seed, strictly, and it then answers the same."""
     for (role, network, values, labels), other in zip(_pair(part), part.networks(1), strict=True):
         call(network, values, labels, training=True)  # moving statistics and the like have moved
-        saved = safetensors.torch.load(checkpoint.tensors_to_bytes(network.state_dict()))
+        saved = safetensors.torch.load(tensors_to_bytes(network.state_dict()))
         other.load_state_dict(saved)
         alike = torch.equal(call(network, values, labels), call(other, values, labels))
         require(alike, f"The {role} keeps something beside its parameters and buffers: a saved one answers otherwise.")

@@ -11,15 +11,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ganzoo import checkpoint
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.components import Evaluator, Extractor, Origin
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.recipe import Choice
-from ganzoo.feature_pass import extractor_of
+from ganzoo.evaluation.features import extractor_of
+from ganzoo.registry.zoo import zoo
+from ganzoo.storage.tensors import tensors_to_bytes
 from ganzoo.testing.extractors import DATASET, digits
 from ganzoo.testing.kit import Failed, Part, Skipped, require, sentence
 from ganzoo.testing.process import random_state
-from ganzoo.zoo import zoo
 
 #: features and labels of some images
 Seen = tuple[Tensor, Tensor]
@@ -241,7 +241,7 @@ def statistics_stand_for_the_reals(part: Part) -> None:
     fakes = _shown(part)["slight noise"]
     restored = part.build()
     restored.reset(fakes[0][0].numel(), _DEVICE)
-    restored.restore(safetensors.torch.load(checkpoint.tensors_to_bytes(kept)))
+    restored.restore(safetensors.torch.load(tensors_to_bytes(kept)))
     for each in (evaluator, restored):
         _show(each, fakes, "fakes")
     expected, found = evaluator.compute(), restored.compute()

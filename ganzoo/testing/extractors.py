@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.components import Dataset, Extractor
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.recipe import Choice
+from ganzoo.registry.zoo import zoo
 from ganzoo.testing.kit import Part, Skipped, require, sentence
 from ganzoo.testing.process import random_state
-from ganzoo.zoo import zoo
 
 DATASET = "digits"
 

@@ -9,10 +9,10 @@ from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.round import Round
 from ganzoo.engine.game import Game
+from ganzoo.registry.zoo import zoo
 from ganzoo.testing import ranks
 from ganzoo.testing.kit import Failed, Part, call, labels_for, reals_for, require
 from ganzoo.testing.play import BATCH, Seated, captured_is_eager, resumes_bit_for_bit, seat
-from ganzoo.zoo import zoo
 
 #: the kinds of the parts a recipe names, by field
 _FIELDS = {

@@ -14,16 +14,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.options import resolve
-from ganzoo.contract.recipe import Choice
 from ganzoo.engine import seeds
-from ganzoo.testing.finding import find_kind
+from ganzoo.registry.describe import find_kind
+from ganzoo.registry.zoo import zoo
 from ganzoo.testing.process import secluded
-from ganzoo.zoo import zoo
 
 #: image sizes an architecture is tried at, the cheap ones first; it may refuse some
 USUAL = (

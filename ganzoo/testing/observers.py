@@ -12,12 +12,12 @@ from typing import Any
 import pluggy
 import torch
 
-from ganzoo import checkpoint
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import Moment, RunHooks
 from ganzoo.contract.recipe import Recipe
-from ganzoo.observers import Observers
-from ganzoo.run import Run
+from ganzoo.registry.observers import Observers
+from ganzoo.storage import checkpoints
+from ganzoo.storage.run import Run
 from ganzoo.testing.kit import Failed, Part, Skipped, require
 from ganzoo.testing.process import random_state
 
@@ -34,7 +34,7 @@ def _run() -> Iterator[Run]:
         run.append("stats.jsonl", _facts(run)["on_tick"]["scalars"])
         run.append("scores.jsonl", {**_facts(run)["on_score"]["scores"][0], "training": True})
         run.file("samples", _MOMENT, ".png").write_bytes(b"a picture")
-        checkpoint.save(run.path / "checkpoints", f"{_MOMENT.images:09d}", {"x": torch.zeros(2)}, {"step": 2})
+        checkpoints.save(run.path / "checkpoints", f"{_MOMENT.images:09d}", {"x": torch.zeros(2)}, {"step": 2})
         yield run
         run.close()
 

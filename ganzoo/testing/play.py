@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganzoo import checkpoint
 from ganzoo.contract.components import Architecture, Optimizer
 from ganzoo.contract.recipe import Recipe
+from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.feed import Batch, Feed
-from ganzoo.engine.game import Game, play
-from ganzoo.engine.graph import StepGraph
+from ganzoo.engine.game import Game
+from ganzoo.engine.step import play
+from ganzoo.registry.zoo import zoo
+from ganzoo.storage.tensors import tensors_to_bytes
 from ganzoo.testing.kit import Failed, Part, Skipped, labels_for, reals_for, require, same
 from ganzoo.testing.tiny import SPEC, Descent, Linear, Pictures, Plain
-from ganzoo.zoo import zoo
 
 BATCH = 8
 
@@ -107,7 +108,7 @@ def resumes_bit_for_bit(part: Part) -> None:
 def _through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
     import safetensors.torch
 
-    return safetensors.torch.load(checkpoint.tensors_to_bytes(state))
+    return safetensors.torch.load(tensors_to_bytes(state))
 
 
 def captured_is_eager(part: Part) -> str | None:

@@ -20,10 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ganzoo.contract.recipe import Choice
+from ganzoo.contract.choice import Choice
+from ganzoo.registry.zoo import zoo
 from ganzoo.testing.kit import Failed, Part, Skipped
 from ganzoo.testing.play import seat
-from ganzoo.zoo import zoo
 
 _SECONDS = 60
 _PROGRAM = "import sys; from ganzoo.testing.ranks import serve; serve(int(sys.argv[1]), sys.argv[2])"

@@ -1,0 +1,49 @@
+"""Devices by name."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from ganzoo.contract.errors import GanzooError, UsageError
+
+
+def find_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device. Raises GanzooError where that device is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name!r} is not one of: auto, cpu, cuda, cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name!r} is not one of: auto, cpu, cuda, cuda:N.")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise GanzooError(
+                "--device cuda: torch sees no CUDA device here; use --device cpu, or see `ganzoo doctor`."
+            )
+        # torchrun gives each of its processes a device of its own
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise GanzooError(
+                f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0."
+            )
+        # fp32 means fp32: TF32 would round every product to 10 bits behind the user's back; bf16 is the fast precision
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.cuda.set_device(device)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called by who made it; of a CPU as Linux tells it, elsewhere as Python does."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

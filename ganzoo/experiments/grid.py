@@ -1,0 +1,150 @@
+"""The grid: which cells were asked for, each with the whole recipe of its run."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ganzoo.contract.choice import Amount, Choice, short_name
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.recipe import Recipe
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.files import digest_of
+
+MOST_SEEDS = 1000
+
+
+class Promise(NamedTuple):
+    """One score, the evaluator that gives it as it was asked for, and which way is better."""
+
+    evaluator: str
+    score: str
+    better: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One training of the grid."""
+
+    #: as they were asked for
+    architecture: str
+    dataset: str
+    #: the scores it is to give
+    promises: tuple[Promise, ...]
+    #: complete, with its seed and its evaluators
+    recipe: Recipe
+    #: of its directory: short names, the seed, and a digest of the recipe and of the code that plays it
+    name: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """What its seeds have in common."""
+        return self.architecture, self.dataset
+
+    @property
+    def data(self) -> Choice:
+        """The dataset of its recipe."""
+        assert self.recipe.dataset is not None  # noqa: S101  (a cell's recipe is complete)
+        return self.recipe.dataset
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds that `0,1,2` or `0..4` stands for; both ends of a range belong to it."""
+    seeds: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\.\.(\d{1,9}))?\s*", word)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"--seeds {text!r}: {word.strip()!r} is no seed and no range; write 0,1,2 or 0..4.")
+        if int(match[2] or match[1]) - int(match[1]) + len(seeds) >= MOST_SEEDS:
+            raise UsageError(f"--seeds {text!r} are more than {MOST_SEEDS} seeds; 3 to 5 are usual.")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise UsageError(f"--seeds {text!r} gives the seed {twice[0]} twice.")
+    return tuple(sorted(seeds))
+
+
+def expand(zoo: Zoo, kind: str, choices: Sequence[Choice]) -> list[Choice]:
+    """`choices` with every name that has wildcards replaced by all it matches; each part once."""
+    found: dict[str, Choice] = {}
+    for choice in choices:
+        names = [choice.name]
+        if not choice.is_location and set(choice.name) & set("*?["):
+            names = fnmatch.filter(zoo.names(kind), choice.name)
+            if not names:
+                known = ", ".join(zoo.names(kind))
+                hint = did_you_mean(re.sub(r"[*?\[\]]", "", choice.name), zoo.names(kind))
+                raise UsageError(f"{choice.name!r} matches none of the {kind}.{hint} There are: {known}.")
+        for expanded in (Choice(name, choice.options) for name in names):
+            found.setdefault(str(zoo.resolve(kind, expanded)), expanded)
+    return list(found.values())
+
+
+def plan_cells(
+    zoo: Zoo,
+    architectures: Sequence[Choice],
+    datasets: Sequence[Choice],
+    evaluators: Sequence[Choice],
+    seeds: Sequence[int],
+    named: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> list[Cell]:
+    """Every cell of the grid, one seed after the other: so there is a first table early, and then its spread.
+
+    `named` is a recipe file or a variant that every architecture has; `changes` are fields of the recipes.
+    Raises UsageError for a name, option or value that no cell could mean.
+    """
+    scored = tuple(expand(zoo, "evaluators", evaluators))
+    fields = {**(changes or {}), "evaluators": scored}
+    prescribed = Protocol.named(fields.get("protocol", "default")).length
+    if prescribed and "length" not in fields:
+        fields["length"] = Amount.parse(prescribed)
+    bases = []
+    for dataset in expand(zoo, "datasets", datasets):
+        for architecture in expand(zoo, "architectures", architectures):
+            base = plan(zoo, architecture, dataset, named, fields)
+            if "score_every" not in fields:
+                base = base.merged({"score_every": share(base.length, 4)})
+            bases.append((str(architecture), str(dataset), base))
+    given = promised(zoo, list(zip(map(str, scored), scored, strict=True)))
+    names = [promise.score for promise in given]
+    if twins := [name for name in names if names.count(name) > 1]:
+        owners = " and ".join(promise.evaluator for promise in given if promise.score == twins[0])
+        raise UsageError(f"{owners} both give the score {twins[0]!r}: name one of them.")
+    return [seated(zoo, one, other, given, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases]
+
+
+def promised(zoo: Zoo, evaluators: Sequence[tuple[str, Choice]]) -> tuple[Promise, ...]:
+    """All scores of these evaluators, each with its words."""
+    built = [(words, zoo.build("evaluators", choice)) for words, choice in evaluators]
+    return tuple(Promise(words, name, score.better) for words, one in built for name, score in one.scores.items())
+
+
+def share(length: Amount, parts: int) -> Amount:
+    """One of so many parts of a length. Four scores a run are a last one, and others that may be better."""
+    return Amount(-(-length.count // parts), length.unit)
+
+
+def seated(zoo: Zoo, architecture: str, dataset: str, promises: tuple[Promise, ...], recipe: Recipe) -> Cell:
+    """The cell of a complete recipe."""
+    digest = digest_of({"recipe": recipe.to_dict(), "parts": _provenance(zoo, recipe)})
+    words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
+    return Cell(architecture, dataset, promises, recipe, "-".join(words).lower())
+
+
+def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:
+    """Where the parts that make the numbers come from: other code is another cell."""
+    chosen = {
+        "architectures": (recipe.architecture,),
+        "datasets": (recipe.dataset,),
+        "losses": recipe.losses,
+        "augmentations": recipe.augmentations,
+        "optimizers": (recipe.generator_optimizer, recipe.discriminator_optimizer),
+        "evaluators": recipe.evaluators,
+    }
+    return [zoo.provenance(kind, choice) for kind, choices in chosen.items() for choice in choices if choice]

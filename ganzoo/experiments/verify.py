@@ -1,0 +1,87 @@
+"""Verify: do the rows of a table hold when their cells are played again?"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.recipe import Recipe
+from ganzoo.experiments.grid import Cell, promised, seated
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.files import digest_of
+
+RULE = (
+    "A row holds if it was measured alike and its new mean lies in the old bootstrap interval widened by half the new "
+    "one, or within 2 pooled standard deviations; with a single seed, within 25 % of the old value."
+)
+#: share of the value that a single seed may differ by
+_SINGLE = 0.25
+_KEYS = {"architecture", "dataset", "evaluator", "score", "mean", "std", "interval", "finished", "card", "recipe"}
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table.json that have numbers. Raises UsageError where it is none."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not the table.json of a benchmark: {error}.") from None
+    whole = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= _KEYS for row in rows)
+    if not whole:
+        raise UsageError(f"{path} is not the table.json of a benchmark: it is no list of its rows.")
+    found = [row for row in rows if row["mean"] is not None]
+    if not found:
+        raise UsageError(f"{path} has no row with a number, so there is nothing to verify.")
+    return found
+
+
+def cells_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[Cell]:
+    """The cells that the rows of the table in `path` came from."""
+    cells: dict[str, Cell] = {}
+    for row in rows:
+        try:
+            recipe = Recipe.from_dict(row["recipe"])
+            promises = promised(zoo, [(str(choice), choice) for choice in recipe.evaluators])
+            for seed in row["finished"]:
+                cell = seated(zoo, row["architecture"], row["dataset"], promises, recipe.merged({"seed": seed}))
+                cells.setdefault(cell.name, cell)
+        except (UsageError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{path}: the row of {row['architecture']} on {row['dataset']} cannot be played again: {error}"
+            ) from None
+    return sorted(cells.values(), key=lambda cell: cell.recipe.seed)
+
+
+def verdicts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each old row, what came out now and whether it holds."""
+    again = {_identity(row): row for row in new}
+    return [_verdict(row, again.get(_identity(row))) for row in old]
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return digest_of(row["recipe"]), row["score"], row["card"]["digest"] if row["card"] else ""
+
+
+def _verdict(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
+    words = {name: old[name] for name in ("architecture", "dataset", "evaluator", "score")}
+    words |= {"then": old["mean"], "seeds_then": len(old["finished"])}
+    if new is None:
+        return words | {"now": None, "seeds": 0, "holds": False, "why": "nothing was measured alike; see the log"}
+    holds, why = _compared(old, new)
+    return words | {"now": new["mean"], "seeds": new["seeds"], "holds": holds, "why": why}
+
+
+def _compared(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[bool, str]:
+    if not old["interval"] or not new["interval"]:
+        allowed = _SINGLE * abs(old["mean"])
+        return abs(new["mean"] - old["mean"]) <= allowed, f"a single seed may differ by {allowed:.3g}"
+    low, high = old["interval"]
+    wider = (new["interval"][1] - new["interval"][0]) / 2
+    pooled = math.sqrt((old["std"] ** 2 + new["std"] ** 2) / 2)
+    low, high = min(low - wider, old["mean"] - 2 * pooled), max(high + wider, old["mean"] + 2 * pooled)
+    return low <= new["mean"] <= high, f"{low:.4g} to {high:.4g} is the same"

@@ -1,0 +1,144 @@
+"""Describe: all there is to say of one part, as plain data."""
+
+from __future__ import annotations
+
+from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.paths import whole
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.registry.zoo import zoo as process_zoo
+
+import ast
+import inspect
+from typing import Any
+
+from torch import nn
+
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.components import Architecture
+from ganzoo.contract.errors import GanzooError, RefusedSpec
+from ganzoo.contract.hooks import Component
+from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.options import options_of
+from ganzoo.registry.source import refuse_other_api, source
+from ganzoo.registry.zoo import Plugin, Zoo
+
+
+def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str, Any]:
+    """All there is to say of one part, as plain data; an architecture's networks are built for `images`."""
+    loaded = zoo.load(kind, choice)
+    given = zoo.options(kind, choice)
+    origin = zoo.provenance(kind, choice)
+    facts: dict[str, Any] = {
+        "name": choice.name,
+        "kind": kind,
+        "from": f"{origin['id'].partition('/')[0]} {origin['version']}" if "id" in origin else origin["location"],
+        "description": inspect.getdoc(loaded) or "",
+        "source": inspect.getsourcefile(loaded),
+        "options": [
+            {"name": o.name, "type": o.describe(), "default": o.default, "value": given[o.name], "help": o.help}
+            for o in options_of(loaded).values()
+            if o.name in given
+        ],
+    }
+    if issubclass(loaded, Architecture):
+        facts["value_range"] = list(loaded.value_range)
+        facts["conditional"] = loaded.conditional
+        facts["recipe"] = loaded.recipe.to_toml()
+        facts["recipes"] = {name: {k: str(v) for k, v in changes.items()} for name, changes in loaded.recipes.items()}
+        try:
+            networks = zoo.build(kind, choice).networks(images)
+            facts["images"] = str(images)
+            facts["networks"] = [_network(*pair) for pair in zip(("generator", "discriminator"), networks, strict=True)]
+        except RefusedSpec as error:
+            facts["note"] = str(error)
+    return facts
+
+
+def _network(role: str, network: nn.Module) -> dict[str, Any]:
+    # a parametrised layer (spectral norm) is one layer: what computes its weight is not another
+    leaves = [
+        (name, module)
+        for name, module in network.named_modules()
+        if "parametrizations" not in name.split(".") and not dict(module.named_children()).keys() - {"parametrizations"}
+    ]
+    return {
+        "role": role,
+        # moving statistics count as parameters where the field counts them (Keras), and are not trained
+        "parameters": sum(t.numel() for t in network.state_dict().values() if t.is_floating_point()),
+        "trainable": sum(p.numel() for p in network.parameters()),
+        "layers": [
+            (name or type(module).__name__, type(module).__name__, sum(t.numel() for t in module.state_dict().values()))
+            for name, module in leaves
+        ],
+    }
+
+
+def summary(component: Component) -> str:
+    """The first line of a part's docstring, read from its source without importing anything; empty if there is none."""
+    try:
+        file = source(component.target)
+        body = ast.parse(file.read_text(encoding="utf-8")).body if file else []
+    except (OSError, SyntaxError, ValueError, ImportError):
+        return ""
+    name = component.target.partition(":")[2]
+    found = (ast.get_docstring(node) for node in body if isinstance(node, ast.ClassDef) and node.name == name)
+    return (next(found, None) or "").partition("\n")[0].strip()
+
+
+def faults(plugin: Plugin) -> list[str]:
+    """What is wrong with a distribution, as far as it shows without importing any of it."""
+    found = list(plugin.errors)
+    for component in plugin.components:
+        where = f"{component.kind} {component.name}"
+        try:
+            file = source(component.target)
+            if file is None:
+                found.append(f"{where}: there is no module {component.target.partition(':')[0]}")
+            else:
+                ast.parse(file.read_text(encoding="utf-8"))
+                refuse_other_api(file, "it")
+        except SyntaxError as error:
+            found.append(f"{where}: SyntaxError: {error.msg} ({file}, line {error.lineno})")
+        except GanzooError as error:
+            found.append(f"{where}: {error}")
+        except (OSError, ValueError, ImportError) as error:
+            found.append(f"{where}: {type(error).__name__}: {error}")
+    return found
+
+
+def find_kind(choice: Choice) -> str:
+    """The kind of the part of that name. Raises UsageError where there is none, or more than one."""
+    if choice.is_location:
+        return zoo().kind_of(choice)
+    kinds = [kind for kind in KINDS if any(choice.name in (c.name, c.id) for c in zoo().components(kind))]
+    if not kinds:
+        names = [component.name for kind in KINDS for component in zoo().components(kind)]
+        raise UsageError(
+            f"There is no part {choice.name!r}.{did_you_mean(choice.name, names)} Name one that `ganzoo list` shows, "
+            "or a place, FILE.py:Class."
+        )
+    if len(kinds) > 1:
+        raise UsageError(f"{choice.name!r} is one of the {' and one of the '.join(kinds)}: say which by --kind.")
+    return kinds[0]
+
+
+def parts_of_file(file: str) -> list[tuple[Choice, str]]:
+    """Every part that a file defines, in its order, each with its kind. Raises UsageError where there is none."""
+    path = whole(file)
+    if not path.is_file():
+        raise UsageError(f"There is no file {file}.")
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{file} is not Python: {error}.") from None
+    found = []
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            choice = Choice(f"{file}:{node.name}")
+            try:
+                found.append((choice, zoo().kind_of(choice)))
+            except UsageError:
+                continue  # a class that is no part
+    if not found:
+        raise UsageError(f"{file} defines no part: a part is a class derived from one of {', '.join(KINDS.values())}.")
+    return found

@@ -1,0 +1,82 @@
+"""Loading: from a place in a module or file to a class, with a guard around whatever its author lets happen there."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import ganzoo
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.paths import whole
+from ganzoo.registry.guard import Note, importing
+from ganzoo.registry.source import RAISED, cause, place, refuse_other_api, source
+
+# --- from a place to a class ---
+
+
+def load_target(target: str, owner: str, note: Note) -> Any:
+    """What `package.module:Class` names, imported now. Raises GanzooError, naming the owner, where it cannot be."""
+    module, _, attribute = target.partition(":")
+    import_module("torch")  # its settings are watched from here on, and its import is nobody else's
+    try:
+        with importing(owner, note):
+            return functools.reduce(getattr, attribute.split("."), import_module(module))
+    except RAISED as error:
+        raise GanzooError(f"{owner} cannot be loaded: {cause(error, source(target))}") from error
+
+
+def load_location(location: str, note: Note) -> Any:
+    """The class that `FILE.py:Class` names; the file is executed once. Raises UsageError or GanzooError."""
+    text, _, attribute = location.rpartition(":")
+    path = whole(text)
+    if not path.is_file():
+        raise UsageError(f"There is no file {text}; a location is written FILE.py:Class.")
+    name = f"ganzoo_location_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        refuse_other_api(path, text)
+        import_module("torch")
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{text} is not a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            with importing(text, note):
+                spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, RAISED):
+                raise
+            raise GanzooError(f"{text} cannot be loaded: {cause(error, path)}{_beside(error, path)}") from error
+    loaded = getattr(sys.modules[name], attribute, None)
+    if loaded is None:
+        classes = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type)]
+        raise UsageError(f"{text} has no class {attribute!r}.{did_you_mean(attribute, classes)}")
+    return loaded
+
+
+def checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
+    """`loaded`, if it is a whole class of that kind. Raises GanzooError, naming the owner, if not."""
+    base = getattr(ganzoo, KINDS[kind])
+    if not (isinstance(loaded, type) and issubclass(loaded, base)):
+        raise GanzooError(f"{owner} is not a ganzoo.{KINDS[kind]}: it must be a class derived from it{place(loaded)}.")
+    missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+    if missing:
+        raise GanzooError(f"{owner} is not complete: it does not define {', '.join(missing)}{place(loaded)}.")
+    return loaded
+
+
+def _beside(error: BaseException, path: Path) -> str:
+    """What to do where a file wants to import its neighbour, which Python does not look for there."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    neighbours = [path.with_name(f"{name}.py"), path.with_name(name) / "__init__.py"] if name else []
+    if not any(map(Path.exists, neighbours)):
+        return ""
+    return f"; {name} lies beside it: set PYTHONPATH={shlex.quote(str(path.parent))} for Python to find it."

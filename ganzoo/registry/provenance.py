@@ -1,0 +1,32 @@
+"""Provenance: whether the code of a run's parts is still what it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.recipe import _KIND_OF
+from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.run import Run
+
+
+def refuse_changed_code(run: Run, zoo: Zoo, fields: Sequence[str] = tuple(_KIND_OF)) -> None:
+    """Raise GanzooError where a part of these fields was given by its file, and what that holds is not what it was."""
+    parts = run.environment.get("parts", {})
+    for field, then in [(name, part) for name in fields for part in parts.get(name, ())]:
+        path = Path(then.get("location", "").rpartition(":")[0])
+        if "location" not in then or not path.is_file():
+            continue  # a file that is gone is named where it is loaded
+        now = zoo.provenance(_KIND_OF[field], Choice(then["location"]))
+        beside = now.get("imports", {})
+        pairs = {path: (then.get("sha256"), now["sha256"])}
+        imports = then.get("imports", {})  # an earlier version wrote down none
+        pairs |= {path.parent / name: (imports[name], beside.get(name)) for name in imports}
+        for file, (old, new) in pairs.items():
+            if old != new:
+                raise GanzooError(
+                    f"{file} has changed since {run.path} was trained with it (sha256 {str(old)[:12]} then, "
+                    f"{str(new)[:12]} now): put it back, or accept what it does now with --accept-changed-code."
+                )

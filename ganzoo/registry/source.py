@@ -1,0 +1,99 @@
+"""The source of a part: found and read without importing it, and named in error messages."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ganzoo
+from ganzoo.contract.errors import GanzooError
+
+#: what a plugin's code may raise without ending the program; not Ctrl-C, nor what other signals raise
+RAISED = (Exception, SystemExit, GeneratorExit)
+_OWN = str(Path(__file__).parent)
+
+
+# --- what can be said without importing anything ---
+
+
+def source(target: str) -> Path | None:
+    """The file of `package.module:Class`, found without importing anything; None where there is none."""
+    top, *inner = target.partition(":")[0].split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    candidates = [Path(root, *inner).with_suffix(".py") for root in roots] if inner else []
+    candidates += [Path(root, *inner, "__init__.py") for root in roots]
+    if spec and spec.origin and not inner:
+        candidates.append(Path(spec.origin))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def declared_api(path: Path) -> int | None:
+    """The number in a module's line `ganzoo_api = 1`, read without importing it; None where it says nothing."""
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for node in body:
+        names = [name.id for name in node.targets if isinstance(name, ast.Name)] if isinstance(node, ast.Assign) else []
+        if "ganzoo_api" in names and isinstance(node.value, ast.Constant) and isinstance(node.value.value, int):  # type: ignore[attr-defined]
+            return int(node.value.value)  # type: ignore[attr-defined]
+    return None
+
+
+def refuse_other_api(path: Path | None, owner: str) -> None:
+    """Raise GanzooError where a module declares another version of the contract than this one."""
+    declared = declared_api(path) if path else None
+    if declared not in (None, ganzoo.API_VERSION):
+        older = (declared or 0) < ganzoo.API_VERSION
+        raise GanzooError(
+            f"{owner} was written for version {declared} of the contract ({path}: ganzoo_api = {declared}), and this "
+            f"is version {ganzoo.API_VERSION}: install a newer release of "
+            f"{'the plugin' if older else 'torch-ganzoo'}."
+        )
+
+
+# --- errors, in words ---
+
+
+def cause(error: BaseException, home: Path | None = None) -> str:
+    """`ImportError: no module x (file.py, line 3)`: the kind, the words, and the innermost line of `home`.
+
+    Where no line of `home` is in the traceback, the innermost one that is not ours.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = [f for f in reversed(traceback.extract_tb(error.__traceback__)) if "importlib" not in f.filename]
+    theirs = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+    here = next((f for f in frames if home and f.filename == str(home)), theirs[0] if theirs else None)
+    words = str(error).strip().splitlines()
+    where = f" ({here.filename}, line {here.lineno})" if here else ""
+    return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
+
+
+def words(error: BaseException) -> str:
+    """A sentence of ours as it is, anything else as its cause."""
+    return str(error) if isinstance(error, GanzooError) else cause(error)
+
+
+def file_of(loaded: Any) -> Path | None:
+    """The file of a class or function; None where it has none."""
+    try:
+        return Path(inspect.getsourcefile(loaded) or "")
+    except (OSError, TypeError):
+        return None
+
+
+def place(loaded: Any) -> str:
+    """` (file.py, line 3)` of a class or function; empty where it has none."""
+    try:
+        return f" ({file_of(loaded)}, line {inspect.getsourcelines(loaded)[1]})"
+    except (OSError, TypeError):
+        return ""

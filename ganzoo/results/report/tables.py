@@ -1,0 +1,155 @@
+"""The table as people read it: one section for each dataset and score, in which all numbers were measured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ganzoo.contract.choice import Choice
+from ganzoo.evaluation.corruptions import label
+
+#: means nearer than this factor are not told apart (ten extractor seeds agreed on no finer ranking)
+FACTOR = 1.25
+COLUMNS = ("architecture", "last", "95 % interval", "best", "seeds", "failures", "length", "images seen", "training")
+
+LEGEND = (
+    "*last* is the generator at the end of the training, *best* the one that was kept as the best, with the images it "
+    "had seen: mean ± standard deviation over the training seeds. The interval is the 95 % bootstrap of the mean of "
+    "*last*."
+)
+
+
+@dataclass
+class Section:
+    """Numbers that may stand in one column."""
+
+    title: str
+    rows: list[Mapping[str, Any]]
+    #: how they were measured, and what they do not say
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The rows as text, in the order of `COLUMNS`."""
+        return [_cells(row) for row in self.rows]
+
+
+def sections_of(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """The sections, in the order of the rows; in each the best comes first."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["card"]:
+            groups.setdefault((row["dataset"], row["score"], row["card"]["digest"]), []).append(row)
+    for row in rows:
+        if not row["card"]:  # nothing to compare: beside those it was to be compared with
+            same = [key for key in groups if key[:2] == (row["dataset"], row["score"])]
+            groups.setdefault(same[0] if same else (row["dataset"], row["score"], ""), []).append(row)
+    return [_section(group) for group in groups.values()]
+
+
+def _section(group: list[Mapping[str, Any]]) -> Section:
+    first = group[0]
+    sign = 1 if first["better"] == "lower" else -1
+    ranked = sorted(group, key=lambda row: (row["mean"] is None, sign * (row["mean"] or 0.0)))
+    section = Section(f"{first['score']} on {shown(first['dataset'])}, {first['better']} is better", ranked)
+    if first["card"]:
+        section.notes.append(_measure(first["card"]))
+    if first["floor"] is not None:
+        count = first["floor_images"]
+        section.notes.append(f"Floor, {count:,} real images of the other split: {number(first['floor'])}.")
+    if first["calibration"]:
+        steps = [f"{label(one['damage'], one['strength'])} {number(one['value'])}" for one in first["calibration"]]
+        section.notes.append(f"Scale, the same images damaged: {'; '.join(steps)}.")
+    for names in alike(ranked):
+        section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {', '.join(names)}.")
+    if any(row["seeds"] == 1 for row in ranked):
+        section.notes.append("One seed has no spread.")
+    section.notes += [f"{shown(row['architecture'])}: {row['note']}" for row in ranked if row["note"]]
+    section.notes += [
+        f"{shown(row['architecture'])}, seed {seed} failed: {reason}"
+        for row in ranked
+        for seed, reason in row["reasons"].items()
+    ]
+    return section
+
+
+def _measure(card: Mapping[str, Any]) -> str:
+    measure = card["measure"]
+    extractor, reals = measure["extractor"], measure["reals"]
+    return (
+        f"{measure['fakes']:,} fakes against the {reals['images']:,} {reals['split']} images, {measure['shape']}; "
+        f"{shown(extractor['name'])} {extractor['digest'][:12]}, {extractor['layer']}; protocol {card['protocol']}, "
+        f"card {card['digest']}."
+    )
+
+
+def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Architectures next to each other whose means are too near to be ranked."""
+    chains: list[list[Mapping[str, Any]]] = []
+    for row in ranked:
+        if row["mean"] is None:
+            continue
+        if chains and _near(chains[-1][-1], row):
+            chains[-1].append(row)
+        else:
+            chains.append([row])
+    return [[shown(row["architecture"]) for row in chain] for chain in chains if len(chain) > 1]
+
+
+def _near(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    low, high = sorted((one["mean"], other["mean"]))
+    if low > 0:
+        return bool(high / low <= FACTOR)
+    # a factor says nothing of numbers around zero; only spreads do
+    spreads = [row["interval"] for row in (one, other)]
+    return not all(spreads) or max(s[0] for s in spreads) <= min(s[1] for s in spreads)
+
+
+def shown(spec: str) -> str:
+    """A part as people read it: of a location, the file without the way to it."""
+    return spec.rpartition("/")[2] if Choice.parse(spec).is_location else spec
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    return number(found["mean"]) + (f" ± {found['std']:.2g}" if found["std"] is not None else "")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    best, images = row["best"], row["best"]["images"]
+    where = f" at {min(images):,}" + (f"..{max(images):,}" if len(set(images)) > 1 else "") if images else ""
+    seconds = row["seconds"]
+    return [
+        shown(row["architecture"]),
+        _spread(row["last"]),
+        " .. ".join(map(number, row["interval"])) if row["interval"] else "-",
+        _spread(best) + where,
+        str(row["seeds"]),
+        str(row["failures"]),
+        row["length"],
+        "-" if row["images_seen"] is None else f"{row['images_seen']:,}",
+        "-" if seconds is None else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min",
+    ]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """All sections as one page."""
+    lines = ["# Benchmark", ""]
+    for section in sections_of(rows):
+        lines += [f"## {section.title}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+        lines += [_line(cells) for cells in section.cells]
+        lines += ["", *(f"* {_one_line(note)}" for note in section.notes), ""]
+    return "\n".join([*lines, LEGEND]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

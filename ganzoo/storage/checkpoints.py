@@ -1,0 +1,193 @@
+"""A state on disk that a crash cannot spoil: written beside, synced, renamed; checked by digests before it is used.
+
+    checkpoints/000600000/state.safetensors  meta.json  MANIFEST.json
+
+The manifest holds size and sha256 of the other files and of itself. A directory without a good manifest is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from ganzoo.contract.errors import GanzooError
+from ganzoo.storage.files import _write, make_directory, parse_json, sync_directory
+from ganzoo.storage.tensors import refuse_infinite, tensors_from_bytes, tensors_to_bytes
+
+FORMAT = 1
+#: bytes of a manifest beyond which it is not read
+_MANIFEST_MOST = 1 << 16
+_FILES = ("state.safetensors", "meta.json")
+
+
+class BadCheckpoint(GanzooError):
+    """A checkpoint that must not be used; the message says what is wrong with which file."""
+
+
+def save(
+    folder: Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    keep: int = 2,
+    spared: Collection[str] = (),
+) -> Path:
+    """Commit one checkpoint below `folder`, then remove all but the newest `keep` up to it and those `spared`.
+
+    One of that name that is there already stays, if it is good: a resumed run saves the same state again.
+    Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
+    """
+    refuse_infinite(tensors)
+    make_directory(folder)
+    contents = {"state.safetensors": tensors_to_bytes(tensors), "meta.json": _json({"format": FORMAT, **meta})}
+    _refuse_full_disk(folder, sum(map(len, contents.values())))
+    final = folder / name
+    if final.exists() and _is_good(final):
+        return final
+    temporary = folder / f".tmp-{name}-{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        for file, data in contents.items():
+            _write(temporary / file, data)
+        _write(temporary / "MANIFEST.json", _manifest(name, contents))
+        sync_directory(temporary)
+        if final.exists():  # damaged: out of the way, for whoever wants to know why
+            os.rename(final, folder / f".bad-{name}-{uuid.uuid4().hex}")
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(folder)
+    prune(folder, name, keep, spared)
+    return final
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < 1.2 * needed:
+        raise GanzooError(
+            f"No room for a checkpoint in {folder}: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are "
+            f"free; make room and resume the run."
+        )
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _manifest(name: str, contents: Mapping[str, bytes]) -> bytes:
+    files = {file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in contents.items()}
+    return _sealed({"format": FORMAT, "name": name, "files": files})
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    """A manifest with its own digest."""
+    return _json({**body, "self": hashlib.sha256(_json(body)).hexdigest()})
+
+
+def prune(folder: Path, newest: str, keep: int = 2, spared: Collection[str] = ()) -> None:
+    """Remove what `save` would have removed after the checkpoint `newest`, and what crashes have left half done."""
+    # newer ones were passed over as damaged: they must not count as kept
+    old_ones = [name for name in _names(folder) if int(name) <= int(newest)][:-keep]
+    for old in [name for name in old_ones if name not in spared]:
+        doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
+        os.rename(folder / old, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    for leftover in folder.glob(".tmp-*"):
+        # out of the way at once: it may be another writer's, who is about to rename it
+        with contextlib.suppress(OSError):
+            os.rename(leftover, folder / f".del-{uuid.uuid4().hex}")
+    for leftover in folder.glob(".del-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint below `folder`, good or not."""
+    names = _names(folder)
+    return folder / names[-1] if names else None
+
+
+def _names(folder: Path) -> list[str]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((name for name in names if name.isascii() and name.isdecimal()), key=int)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, meta) of one checkpoint. Raises BadCheckpoint where any bit is not as it was written."""
+    try:
+        if not (path / "MANIFEST.json").is_file() or (path / "MANIFEST.json").stat().st_size > _MANIFEST_MOST:
+            raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one of no end.")
+        written = (path / "MANIFEST.json").read_bytes()
+        manifest = parse_json(written)
+        body = {key: value for key, value in manifest.items() if key != "self"}
+        if written != _sealed(body):
+            raise BadCheckpoint(f"{path}/MANIFEST.json does not match its own digest.")
+        if manifest["format"] != FORMAT:
+            raise BadCheckpoint(f"{path} has format {manifest['format']}; this version of ganzoo reads {FORMAT}.")
+        if manifest["name"] != path.name or sorted(manifest["files"]) != sorted(_FILES):
+            raise BadCheckpoint(f"{path}/MANIFEST.json belongs to another checkpoint.")
+        if strange := {file.name for file in path.iterdir()} - {*_FILES, "MANIFEST.json"}:
+            raise BadCheckpoint(f"{path} holds what was not saved there: {', '.join(sorted(strange))}.")
+        contents = {file: _checked(path / file, manifest["files"][file]) for file in _FILES}
+        tensors, _ = tensors_from_bytes(contents["state.safetensors"])
+        meta = dict(parse_json(contents["meta.json"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise BadCheckpoint(f"{path} is not a whole checkpoint: {type(error).__name__} {error}.") from None
+    return tensors, meta
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        load(path)
+    except BadCheckpoint:
+        return False
+    return True
+
+
+def _checked(path: Path, expected: Mapping[str, Any]) -> bytes:
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise BadCheckpoint(f"{path} has {size} bytes, expected {expected['bytes']}.")
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected["sha256"]:
+        raise BadCheckpoint(f"{path} has sha256 {found[:16]}..., expected {expected['sha256'][:16]}...")
+    return data
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read, and a note for each newer one that was passed over because it is damaged."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    notes: list[str]
+
+
+def load_latest(folder: Path, images: int | None = None) -> Saved | None:
+    """The newest good checkpoint below `folder`, or that of at most `images` images; None where there is none at all.
+
+    Raises GanzooError where there are some and none is good.
+    """
+    notes: list[str] = []
+    for name in reversed([name for name in _names(folder) if images is None or int(name) <= images]):
+        try:
+            tensors, meta = load(folder / name)
+            if not isinstance(meta.get("step"), int) or meta["step"] < 0:
+                raise BadCheckpoint(f"{folder / name}/meta.json does not say of which step it is.")
+            return Saved(tensors, meta, notes)
+        except BadCheckpoint as error:
+            notes.append(f"passed over a damaged checkpoint: {error}")
+    if notes:
+        raise GanzooError(f"No usable checkpoint in {folder}: {notes[0].removeprefix('passed over a ')}")
+    return None

@@ -1,0 +1,234 @@
+"""Import: the tensors of a foreign checkpoint as safetensors. The one place that opens somebody else's pickle.
+
+It is opened in a process of its own, as `weights_only=True` and nothing else, with limits on memory, time and the size
+of files, and without any plugin. `weights_only` is a mitigation and no wall (CVE-2025-32434, CVE-2026-24747), hence the
+rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ganzoo.contract.errors import GanzooError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: the first release of torch whose weights_only has no known hole
+TORCH = "2.10"
+#: what the process may take beside what the file's own size explains: bytes of memory, seconds of computing
+SPARE_BYTES = 256 << 20
+SPARE_SECONDS = 60
+#: nested deeper, or of more values, is no file of weights
+DEEPEST, MOST_VALUES = 16, 1_000_000
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was taken over."""
+
+    path: Path
+    sha256: str
+    tensors: int
+    bytes: int
+    #: values of the foreign file that are no tensors: numbers, texts, settings
+    left_out: int
+
+
+def import_checkpoint(foreign: Path, out: Path) -> Imported:
+    """Write the tensors of `foreign`, a file of torch.save, to the new safetensors file `out`, under flat names.
+
+    Nested names are joined with a slash. `out` is there whole or not at all. Raises GanzooError where the file is not
+    one of plain tensors, asks for anything to be run, or holds less than it declares.
+    """
+    if not foreign.is_file():
+        raise UsageError(f"There is no file {foreign}: name the checkpoint of another program.")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out}: the file to be written must end in .safetensors.")
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} is there already, and nothing is overwritten: name another file.")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no directory {out.parent}.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as folder:
+            result = Path(folder) / "result.safetensors"
+            facts = _read_apart(foreign, result)
+            with result.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = result.stat().st_size
+            os.rename(result, out)
+    except OSError as error:
+        raise GanzooError(f"{out} cannot be written ({error.strerror or error}): name a file elsewhere.") from None
+    return Imported(out, sha256, facts["tensors"], size, facts["left_out"])
+
+
+def _read_apart(foreign: Path, result: Path) -> dict[str, Any]:
+    """Let a process of its own read `foreign` and write `result`; what it says of it."""
+    # without what would switch weights_only off, load other devices' code, or start threads that cost address space
+    environment = {key: value for key, value in os.environ.items() if key != "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"}
+    environment |= {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "ganzoo.importing", str(foreign), str(result)]
+    seconds = 5 * _seconds(foreign.stat().st_size)
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise GanzooError(f"{foreign} was given up after {seconds} s: it is no ordinary file of weights.") from None
+    try:
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
+        raise GanzooError(
+            f"{foreign} was given up: the process that read it ended with {how}, within limits made for a file of its "
+            f"size; it is no ordinary file of weights."
+        ) from None
+    if "refused" in facts:
+        raise GanzooError(f"{foreign} is refused: {facts['refused']}.")
+    return facts
+
+
+def _seconds(size: int) -> int:
+    """Seconds of computing that a file of that size may cost."""
+    return SPARE_SECONDS + size // 10_000_000
+
+
+# --- in the process of its own ---
+
+
+class _Refused(Exception):
+    """Why a file is not taken over."""
+
+
+def _answer(foreign: Path, result: Path) -> dict[str, Any]:
+    import torch
+
+    if torch.__version__ < TORCH:  # it compares as versions do; such a torch was forced upon us
+        return {"refused": f"reading it safely needs torch {TORCH}, and this is {torch.__version__}"}
+    try:
+        size = foreign.stat().st_size
+        _limit_this_process(size)
+        return _convert(foreign, result, size)
+    except _Refused as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        return {"refused": "it needs more memory than a file of its size explains"}
+    except Exception as error:
+        return {"refused": _reason(error)}
+
+
+def _limit_this_process(size: int) -> None:
+    """From here on: the memory, time and file size that a file of `size` bytes explains."""
+    memory = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 0
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    limits = {
+        # read, made contiguous, written as bytes: three times the file, and torch itself
+        resource.RLIMIT_AS: memory + 4 * size + SPARE_BYTES if memory else None,
+        resource.RLIMIT_CPU: int(spent.ru_utime + spent.ru_stime) + _seconds(size),
+        resource.RLIMIT_FSIZE: 2 * size + (1 << 20),
+        resource.RLIMIT_CORE: 0,
+    }
+    for limit, value in limits.items():
+        if value is not None:
+            hard = resource.getrlimit(limit)[1]
+            least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(limit, (least, least))
+
+
+def _has_proc() -> bool:
+    return Path("/proc/self/statm").is_file()
+
+
+def _convert(foreign: Path, result: Path, size: int) -> dict[str, Any]:
+    import torch
+
+    from ganzoo.storage.files import write_atomically
+    from ganzoo.storage.tensors import tensors_to_bytes
+
+    with foreign.open("rb") as file:
+        origin = hashlib.file_digest(file, "sha256").hexdigest()
+        _refuse_compressed(file)
+        file.seek(0)
+        # an open file: of a name, torch would go by its suffix
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    tensors, left_out = _flat(loaded)
+    if not tensors:
+        raise _Refused("it holds no tensors")
+    _refuse_sizes(tensors, size)
+    write_atomically(result, tensors_to_bytes(tensors, {"imported_from_sha256": origin}))
+    return {"tensors": len(tensors), "left_out": left_out}
+
+
+def _refuse_compressed(file: IO[bytes]) -> None:
+    """torch stores and never compresses; what does may hold a thousand times its size."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise _Refused("it is compressed, which torch's own files never are")
+    except zipfile.BadZipFile:
+        return  # an older format, or none at all: torch will tell
+
+
+def _flat(loaded: Any) -> tuple[dict[str, Tensor], int]:
+    """All tensors in dicts, lists and tuples, by their path, and the number of other values."""
+    from torch import Tensor
+
+    found: dict[str, Tensor] = {}
+    left_out = visited = 0
+    waiting: list[tuple[str, Any, int]] = [("", loaded, 0)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        visited += 1
+        if depth > DEEPEST or visited > MOST_VALUES:
+            raise _Refused(f"it is nested deeper than {DEEPEST} levels or has more than {MOST_VALUES} values")
+        if isinstance(value, Tensor):
+            if name in found or name == "__metadata__":
+                raise _Refused(f"its names are not those of tensors: {name!r} is taken")
+            found[name or "tensor"] = value
+        elif isinstance(value, Mapping | list | tuple):
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            named = [(key, item) for key, item in pairs if isinstance(key, str | int)]
+            left_out += len(value) - len(named)
+            waiting += [(f"{name}/{key}" if name else str(key), item, depth + 1) for key, item in named]
+        else:
+            left_out += 1
+    return found, left_out
+
+
+def _refuse_sizes(tensors: Mapping[str, Tensor], size: int) -> None:
+    """A tensor of stride 0 may declare terabytes and hold one number: nothing is copied before this is said."""
+    import torch
+
+    for name, value in tensors.items():
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise _Refused(f"{name!r} is not a plain tensor with data, but {value.layout} on {value.device}")
+        held = value.untyped_storage().nbytes()
+        if value.nbytes > held:
+            raise _Refused(f"{name!r} declares {value.nbytes} bytes and holds {held}")
+    total = sum(value.nbytes for value in tensors.values())
+    if total > 2 * size:
+        raise _Refused(f"it declares {total} bytes of tensors, and has {size} bytes itself")
+
+
+def _reason(error: Exception) -> str:
+    """Why torch would not read a file, without its advice to switch the safety off."""
+    if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it asks for {called[1]} to be run, and only tensors in plain dicts and lists are read"
+    return f"it is no file of torch.save with plain tensors ({type(error).__name__})"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_answer(Path(sys.argv[1]), Path(sys.argv[2]))))

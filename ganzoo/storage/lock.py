@@ -1,0 +1,98 @@
+"""Lock: one run, one writer. A process that is gone leaves a lock that the next one takes over."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ganzoo.contract.errors import GanzooError
+from ganzoo.storage.files import parse_json
+
+
+class Lock:
+    """The right to write in a directory, held from now on. Raises GanzooError where a living process holds it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self._path = directory, directory / "lock"
+        #: whether a process that is gone had left its lock here
+        self.taken_over = False
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
+        mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+        self._text = json.dumps({**mine, "token": uuid.uuid4().hex})
+        with alone(directory):
+            if self._path.is_dir() and not self._path.is_symlink():
+                raise GanzooError(f"{self._path} is a directory, where the lock of a run is a file: remove it.")
+            if os.path.lexists(self._path):
+                self._refuse_living_owner()
+                self._path.unlink(missing_ok=True)
+                self.taken_over = True
+            try:
+                with open(self._path, "x", encoding="utf-8") as file:
+                    file.write(self._text)
+            except FileExistsError:
+                raise GanzooError(f"{directory} is being taken by another process; try again.") from None
+
+    def _refuse_living_owner(self) -> None:
+        try:
+            owner = parse_json(self._path.read_bytes())
+            pid, host, start = int(owner["pid"]), owner["host"], owner["start"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # half-written by a process that died
+        since = f", since {owner['since']}" if owner.get("since") else ""
+        if host != socket.gethostname():
+            raise GanzooError(
+                f"{self.directory} is written by process {pid} on {host}{since}; if that one is gone, remove "
+                f"{self._path} and try again."
+            )
+        # process numbers and starts are counted anew in every boot
+        if owner.get("boot") in (None, _boot()) and start is not None and _process_start(pid) == start:
+            here = f" ({host}{since})" if since else ""
+            raise GanzooError(
+                f"{self.directory} is being written by process {pid} on this machine{here}; stop that one first."
+            )
+
+    def release(self) -> None:
+        """Let others write here, unless one of them does already."""
+        if self._path.is_file() and self._path.read_text(encoding="utf-8") == self._text:
+            self._path.unlink()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process that looks at a lock in `path` and takes it, where the file system can tell."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _boot() -> str | None:
+    """A token that tells one life of this machine from the next; None where it has none to show."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _process_start(pid: int) -> str | None:
+    """A token that tells one life of a process number from the next; None where no such process lives."""
+    try:
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else facts[18]  # dead, and not yet waited for by its parent
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return None
+    return "alive"  # no /proc here: a living process of that number counts as the owner
