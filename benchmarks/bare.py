@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganzoo.engine.memory_format import MEMORY_FORMAT
-from ganzoo.training.build import Table
+from ganzoo.training.build import TrainingSetup
 
 
 class Bare:
     """Simultaneous steps of a game with the non-saturating loss, by hand: the table's own parts, moved by this loop."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: TrainingSetup) -> None:
         game = table.game
         self.generator, self.discriminator = game.generator, game.discriminator
         self.moves = [

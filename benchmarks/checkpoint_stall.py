@@ -26,7 +26,7 @@ from ganzoo import Choice
 from ganzoo.engine.device import find_device
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import zoo
-from ganzoo.training.loop import Session
+from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.train import start
 
 RESULTS = Path(__file__).parent / "results"
@@ -70,8 +70,8 @@ def measure(architecture: str, device: torch.device, checkpoints: int, batch_siz
     """Train for so many checkpoints, and then a few steps of the recipe's own batch size."""
     watch = Watch()
     # at any interval that a person would choose the one before has long been written
-    watch.over(Session, "save_checkpoint", "held", before=lambda session: session._writer.settle())
-    watch.over(Session, "_look", "held by a look")
+    watch.over(TrainingLoop, "save_checkpoint", "held", before=lambda session: session._writer.settle())
+    watch.over(TrainingLoop, "_look", "held by a look")
     watch.over(checkpoints, "save", "written beside")
     chosen = plan(zoo(), Choice(architecture), Choice.parse("digits:size=28"))
     quick = {"samples_every": "1000000 steps", "tick_every": "1000000 steps"}

@@ -22,17 +22,17 @@ from torch.nn.functional import conv2d
 from ganzoo import Choice
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import zoo
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 
 CPU = torch.device("cpu")
 #: as PyTorch's own example plays, and as the TensorFlow tutorial does
 RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}
 
 
-def table(rule: str, precision: str, batch_size: int) -> Table:
+def table(rule: str, precision: str, batch_size: int) -> TrainingSetup:
     """The tutorial's networks and MNIST under one of the two rules."""
     changes = {**RULES[rule], "precision": precision, "batch_size": batch_size, "sampling": "stream"}
-    return assemble(plan(zoo(), Choice("dcgan-tutorial"), Choice("mnist"), changes=changes), zoo(), CPU)
+    return build_setup(plan(zoo(), Choice("dcgan-tutorial"), Choice("mnist"), changes=changes), zoo(), CPU)
 
 
 def variant(name: str, batch_size: int) -> Callable[[], object]:

@@ -33,7 +33,7 @@ from ganzoo.engine.device import find_device
 from ganzoo.evaluation.scorer import Scorer, fakes_of
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import Table
+from ganzoo.training.build import TrainingSetup
 from ganzoo.training.train import start
 
 FIRST = "dcgan-tutorial"
@@ -94,7 +94,7 @@ def step_cell(bench: Bench, architecture: str, batch_size: int, precision: str, 
     of_recipe, tf32 = PRECISIONS[precision]
     small = f"{architecture}:width=4" if bench.quick else architecture
 
-    def ours() -> Table:
+    def ours() -> TrainingSetup:
         return seat(small, bench.dataset("mnist"), batch_size, of_recipe, bench.device)
 
     with rounding(tf32):
@@ -113,7 +113,7 @@ def step_cell(bench: Bench, architecture: str, batch_size: int, precision: str, 
     bench.facts["cells"][name] = found
 
 
-def textbook(bench: Bench, table: Table, half: bool) -> Callable[[], object]:
+def textbook(bench: Bench, table: TrainingSetup, half: bool) -> Callable[[], object]:
     """Steps of the textbook's loop on the same images, with processes that load them."""
     size, workers = table.game.batch_size, 0 if bench.quick else min(8, os.cpu_count() or 1)
     images, _ = table.dataset.read(torch.arange(len(table.dataset)))
@@ -127,7 +127,7 @@ def textbook(bench: Bench, table: Table, half: bool) -> Callable[[], object]:
     return step
 
 
-def compiled(table: Table) -> Callable[[], object]:
+def compiled(table: TrainingSetup) -> Callable[[], object]:
     """Captured steps of compiled networks. Raises GanzooError where not all of them can be compiled."""
     if left_out := compile_networks(table.game, table.feed):
         raise GanzooError(left_out)
@@ -189,7 +189,7 @@ def training(bench: Bench, name: str) -> dict[str, Any]:
     zoo, notes = Zoo(), []
     with tempfile.TemporaryDirectory() as folder:
         recipe, began = plan(zoo, architecture, bench.dataset(name), None, changes), time.perf_counter()
-        run, moment = start(recipe, Path(folder) / "run", zoo, bench.device, note=notes.append)
+        run, progress = start(recipe, Path(folder) / "run", zoo, bench.device, note=notes.append)
         synchronize(bench.device)
         seconds = time.perf_counter() - began
         if (grid := run.newest("samples", ".png")) is not None:
@@ -200,10 +200,10 @@ def training(bench: Bench, name: str) -> dict[str, Any]:
     return {
         "dataset": str(recipe.dataset),
         "epochs": epochs,
-        "images": moment.images,
+        "images": progress.images,
         "seconds": seconds,
         "seconds_of_scores": score["scoring_seconds"],
-        "images_per_second": round(moment.images / max(seconds - score["scoring_seconds"], 1e-9)),
+        "images_per_second": round(progress.images / max(seconds - score["scoring_seconds"], 1e-9)),
         "highest_images_per_second": max(line["images_per_second"] for line in lines),
         "fid-domain": score["value"],
         "notes": notes,

@@ -29,6 +29,7 @@ from measure import RESULTS, interleaved, machine, ratio, show, spread, timed, w
 from steps import Steps, seat
 
 from ganzoo import Choice
+from ganzoo.engine import memory
 from ganzoo.engine.device import find_device
 
 #: steps of a process before it is timed
@@ -83,7 +84,7 @@ def serve(setting: Setting, architecture: str, device_name: str, images: str) ->
     """Play as many steps as each line of stdin says, and answer when they are done, and with which memory."""
     device, before = find_device(device_name), _peak()
     if setting.streamed:
-        MEMORY_SHARE = 0.0
+        memory.MEMORY_SHARE = 0.0
     table = seat(architecture, Choice("npy", {"path": images, "test_every": 0}), setting.batch_size, "fp32", device)
     steps = Steps(table, capture=setting.ranks == 1)
     steps.play(_WARM)

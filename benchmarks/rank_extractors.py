@@ -25,7 +25,7 @@ import ganzoo
 from ganzoo.contract.choice import short_name
 from ganzoo.evaluation.scorer import fakes_of
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.load import Trained, open_trained
+from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo_plugins.evaluators.frechet import FIDDomain
 from ganzoo_plugins.extractors import _classifier, domain
 
@@ -54,14 +54,14 @@ class Judge:
         self.evaluator.restore(self.known)
 
 
-def opened(zoo: Zoo, name: str) -> Trained:
-    path, _, moment = name.partition("@")
-    if moment and not moment.isdigit():
+def opened(zoo: Zoo, name: str) -> TrainedGenerator:
+    path, _, images = name.partition("@")
+    if images and not images.isdigit():
         raise ganzoo.UsageError(f"{name!r} is not written RUN or RUN@IMAGES.")
-    return open_trained(Path(path), zoo, CPU, int(moment) if moment else None)
+    return load_generator(Path(path), zoo, CPU, int(images) if images else None)
 
 
-def score(trained: Trained, judges: Sequence[Judge], samples: int) -> list[float]:
+def score(trained: TrainedGenerator, judges: Sequence[Judge], samples: int) -> list[float]:
     """What each judge says of the same fakes."""
     for judge in judges:
         judge.begin()

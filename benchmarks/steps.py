@@ -14,10 +14,10 @@ from torch.utils.flop_counter import flop_registry
 
 from ganzoo import Choice
 from ganzoo.engine.cuda_graph import StepGraph
-from ganzoo.engine.step import play
+from ganzoo.engine.step import graphed, run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 
 #: how a precision of the table is had: the recipe's, and whether products are rounded to TF32
 PRECISIONS = {"fp32": ("fp32", False), "tf32": ("fp32", True), "bf16": ("bf16", False)}
@@ -36,18 +36,15 @@ _LAUNCHES = {
 class Steps:
     """The steps of a table, one after the other as a training plays them."""
 
-    def __init__(self, table: Table, capture: bool) -> None:
+    def __init__(self, table: TrainingSetup, capture: bool) -> None:
         self.table, self.number = table, 0
         self.graph = StepGraph(table.device, table.game.random, capture, table.game.uncapturable)
 
     def play(self, count: int = 1) -> None:
         """So many steps."""
-        game, feed = self.table.game, self.table.feed
+        game, feed, seed = self.table.game, self.table.feed, self.table.recipe.seed
         for _ in range(count):
-            game.reseed(self.table.recipe.seed, self.number)
-            batches = feed.fill(self.number)
-            game.advance(feed.images_at(self.number))
-            self.graph(len(batches[0].labels), lambda batches=batches: play(game, batches))
+            run_step(game, feed, seed, self.number, graphed(self.graph))
             self.number += 1
 
     @property
@@ -56,15 +53,15 @@ class Steps:
         return self.table.feed.images_at(1)
 
 
-def seat(architecture: str, dataset: Choice, batch_size: int, precision: str, device: torch.device) -> Table:
+def seat(architecture: str, dataset: Choice, batch_size: int, precision: str, device: torch.device) -> TrainingSetup:
     """An architecture in its own recipe, on batches of this size."""
     zoo, changes = Zoo(), {"batch_size": batch_size, "sampling": "stream", "subset": "all", "precision": precision}
-    return assemble(plan(zoo, Choice.parse(architecture), dataset, None, changes), zoo, device)
+    return build_setup(plan(zoo, Choice.parse(architecture), dataset, None, changes), zoo, device)
 
 
 @contextmanager
 def rounding(tf32: bool) -> Iterator[None]:
-    """Products in TF32, or in full float32, inside; our own policy is float32 (ganzoo.assembly.find_device)."""
+    """Products in TF32, or in full float32, inside; our own policy is float32 (ganzoo.engine.device.find_device)."""
     kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
@@ -118,7 +115,7 @@ def memory(device: torch.device, call: Callable[[], object]) -> int:
 
 
 def cell(
-    table: Table, others: dict[str, Callable[[], object]], rounds: int, seconds: float, matrix_peak: float
+    table: TrainingSetup, others: dict[str, Callable[[], object]], rounds: int, seconds: float, matrix_peak: float
 ) -> dict[str, Any]:
     """All there is to say of one recipe at one size of batch and in one precision.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ganzoo.contract.choice import Amount as Amount
     from ganzoo.contract.choice import Choice as Choice
+    from ganzoo.contract.choice import Amount as Amount
+    from ganzoo.contract.choice import Choice as Choice
     from ganzoo.contract.components import Architecture as Architecture
     from ganzoo.contract.components import Augmentation as Augmentation
     from ganzoo.contract.components import Dataset as Dataset
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from ganzoo.contract.errors import GanzooError as GanzooError
     from ganzoo.contract.errors import RefusedSpec as RefusedSpec
     from ganzoo.contract.errors import UsageError as UsageError
+    from ganzoo.contract.hooks import API_VERSION as API_VERSION
     from ganzoo.contract.hooks import Component as Component
-    from ganzoo.contract.hooks import Moment as Moment
+    from ganzoo.contract.hooks import TrainingProgress as TrainingProgress
     from ganzoo.contract.hooks import hookimpl as hookimpl
     from ganzoo.contract.images import ImageSpec as ImageSpec
     from ganzoo.contract.images import resize as resize
@@ -34,23 +37,23 @@ if TYPE_CHECKING:
     from ganzoo.contract.images import to_uint8 as to_uint8
     from ganzoo.contract.paths import cache_dir as cache_dir
     from ganzoo.contract.paths import data_dir as data_dir
+    from ganzoo.contract.paths import cache_dir as cache_dir
+    from ganzoo.contract.paths import data_dir as data_dir
     from ganzoo.contract.recipe import Recipe as Recipe
     from ganzoo.contract.round import Round as Round
-
-#: raised when a change of the contract needs a change in plugins
-API_VERSION = 1
+    from ganzoo.contract.run_view import RunView as RunView
 
 _HOMES = {
     "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
     "SeparableLoss",
     "errors": "GanzooError RefusedSpec UsageError",
-    "hooks": "Component Moment hookimpl",
+    "hooks": "Component TrainingProgress hookimpl",
     "images": "ImageSpec cache_dir data_dir resize to_range to_uint8",
     "recipe": "Amount Choice Recipe",
     "round": "Round",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = ["API_VERSION", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = [*sorted(_HOME_OF)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -163,10 +163,10 @@ class Part(ganzoo.Observer):
 
 HOOKS = {
     "on_run_start": "run",
-    "on_tick": "run, moment, scalars",
-    "on_samples": "run, moment, path",
-    "on_checkpoint": "run, moment, path",
-    "on_score": "run, moment, scores",
+    "on_tick": "run, progress, scalars",
+    "on_samples": "run, progress, path",
+    "on_checkpoint": "run, progress, path",
+    "on_score": "run, progress, scores",
     "on_run_end": "run, error",
 }
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 import ganzoo
 from ganzoo import Choice
 from ganzoo.engine import distributed
-from ganzoo.engine.step import play
-from ganzoo.engine.sync_batch_norm import one_batch
+from ganzoo.engine.step import run_step
+from ganzoo.engine.sync_batch_norm import sync_batch_norm
 from ganzoo.registry.recipes import plan
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 
 STEPS = 2
 #: architecture -> how it is made small; what each process draws for itself is switched off
@@ -54,7 +54,7 @@ def play(file: Path) -> None:
     # where on its line a penalty looks is drawn by each process; here all of them look half-way
     drawn = torch.rand
     torch.rand = lambda *size, **more: drawn(*size, **more) if "generator" in more else torch.full(size, 0.5, **more)  # type: ignore[assignment]
-    distributed.start(kills.CPU)
+    distributed.init_process_group(kills.CPU)
     played = {name: _played(*asked) for name, asked in GAMES.items()}
     torch.save({**played, "batch norm": _normalised()}, file)
 
@@ -62,12 +62,9 @@ def play(file: Path) -> None:
 def _played(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]:
     choice, dataset = Choice.parse(f"{architecture}:{SMALL[architecture]}"), Choice("digits", {"size": 16})
     recipe = plan(kills.ZOO, choice, dataset, None, {"batch_size": 8, "sampling": "stream", **changes})
-    table = assemble(recipe, kills.ZOO, kills.CPU)
+    table = build_setup(recipe, kills.ZOO, kills.CPU)
     for step in range(STEPS):
-        table.game.reseed(recipe.seed, step)
-        batches = table.feed.fill(step)
-        table.game.advance(table.feed.images_at(step))
-        play(table.game, batches)
+        run_step(table.game, table.feed, recipe.seed, step)
     return {name: value.detach().clone() for name, value in table.game.state().items()}
 
 
@@ -78,7 +75,7 @@ def _normalised() -> dict[str, Tensor]:
     share = len(whole) // distributed.world_size()
     mine = whole[distributed.rank() * share :][:share].requires_grad_()
     mean, variance, weight, bias = torch.zeros(3), torch.ones(3), torch.full((3,), 2.0), torch.ones(3)
-    with one_batch():
+    with sync_batch_norm():
         by_function = F.batch_norm(mine, mean, variance, weight, bias, training=True, momentum=0.25, eps=1e-3)
         by_layer = torch.nn.BatchNorm2d(3, track_running_stats=False, affine=False)(mine)
         by_moving = F.batch_norm(mine, mean, variance)
@@ -87,7 +84,7 @@ def _normalised() -> dict[str, Tensor]:
         (second,) = torch.autograd.grad(first.square().sum(), mine)
     assert half.dtype == torch.bfloat16
     values = {"function": by_function, "layer": by_layer, "moving": by_moving, "first": first, "second": second}
-    gathered = {name: distributed.gathered(value.detach()).flatten(0, 1) for name, value in values.items()}
+    gathered = {name: distributed.all_gather(value.detach()).flatten(0, 1) for name, value in values.items()}
     return {**gathered, "mean": mean, "variance": variance}
 
 

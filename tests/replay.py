@@ -16,7 +16,7 @@ import ganzoo
 from ganzoo.contract.options import resolve
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.game import Game
-from ganzoo.engine.step import play
+from ganzoo.engine.step import train_step
 from ganzoo_plugins.layers.keras import BatchNorm
 from ganzoo_plugins.losses.nonsaturating import NonSaturating
 from ganzoo_plugins.optimizers.adam import Adam
@@ -73,8 +73,8 @@ class Played:
         while (index := len(self.scalars)) < steps:
             reals = self._tensor("x")[index].permute(0, 3, 1, 2)
             with default_dtype(self.dtype):
-                play(self.game, [Batch(reals, torch.zeros(BATCH, dtype=torch.int64))] * self.game.minibatches)
-            self.scalars.append(self.game.meter.read())
+                train_step(self.game, [Batch(reals, torch.zeros(BATCH, dtype=torch.int64))] * self.game.minibatches)
+            self.scalars.append(self.game.running_means.read())
 
     @property
     def now(self) -> dict[str, np.ndarray]:

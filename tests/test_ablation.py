@@ -21,10 +21,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 import ganzoo
 from ganzoo import Choice, GanzooError, Recipe
 from ganzoo.contract.choice import Amount
-from ganzoo.engine.step import play
+from ganzoo.engine.step import run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.storage import checkpoints
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 from ganzoo.training.train import resume, start
 
 HERE = f"{__file__}:"
@@ -130,7 +130,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     folder = tmp_path_factory.mktemp("ablation")
     for name, steps in (("whole", STEPS), ("stopped", STOP)):
         start(recipe(steps), folder / name, kills.ZOO, kills.CPU, note=lambda text: None)
-    table = assemble(recipe(STOP), kills.ZOO, kills.CPU)
+    table = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
     fresh = {name: value.clone() for name, value in table.game.state().items()}
     return folder / "stopped", kills.left(folder / "whole"), fresh
 
@@ -213,15 +213,12 @@ def test_each_single_tensor_left_out_shows(runs):
     """Finer, and in the game alone: one tensor of one layer."""
     stopped, _, fresh = runs
     found = saved(stopped)
-    table = assemble(recipe(STOP), kills.ZOO, kills.CPU)
+    table = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
 
     def after(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         table.game.restore(tensors)
         for step in range(STOP, STOP + 2):
-            table.game.reseed(table.recipe.seed, step)
-            batches = table.feed.fill(step)
-            table.game.advance(table.feed.images_at(step))
-            play(table.game, batches)
+            run_step(table.game, table.feed, table.recipe.seed, step)
         return {name: value.clone() for name, value in table.game.state().items()}
 
     expected, unseen = after(found.tensors), []
@@ -235,7 +232,7 @@ def test_each_single_tensor_left_out_shows(runs):
 
 def test_a_state_without_one_of_them_is_refused(runs):
     found = saved(runs[0])
-    table = assemble(recipe(STOP), kills.ZOO, kills.CPU)
+    table = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
     table.game.restore(found.tensors)
     before = {name: value.clone() for name, value in table.game.state().items()}
     for name in found.tensors:

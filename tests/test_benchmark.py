@@ -22,7 +22,7 @@ from ganzoo.cli import cli
 from ganzoo.experiments import table, verify
 from ganzoo.experiments import worker as one_cell
 from ganzoo.experiments.folder import Folder
-from ganzoo.experiments.grid import Cell, expand, parse_seeds, plan_cells
+from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
 from ganzoo.experiments.run_grid import benchmark
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.report import tables
@@ -33,20 +33,20 @@ TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
 DIGITS = "digits:size=8"
 
 
-def cells(*architectures: str, seeds: Sequence[int] = (0, 1), named: str | None = None, **changes: Any) -> list[Cell]:
+def cells(*architectures: str, seeds: Sequence[int] = (0, 1), named: str | None = None, **changes: Any) -> list[Trial]:
     fields = {"length": "8 steps", "score_samples": 20, **changes}
     fields = {name: value for name, value in fields.items() if value is not None}
     chosen = [Choice.parse(text) for text in architectures or (TINY, f"{TINY}:width=4")]
-    return plan_cells(ZOO, chosen, [Choice.parse(DIGITS)], [Choice(BRIGHTNESS)], seeds, named, fields)
+    return plan_trials(ZOO, chosen, [Choice.parse(DIGITS)], [Choice(BRIGHTNESS)], seeds, named, fields)
 
 
-def play_here(asked: Sequence[Cell], out: Path) -> Folder:
+def play_here(asked: Sequence[Trial], out: Path) -> Folder:
     """Every cell in this process: as the others do it, without their start."""
     folder = Folder(out)
     with folder.taken():
         for cell in asked:
-            folder.ask(cell, "cpu", torch.get_num_threads())
-            one_cell.play(folder.desk(cell), ZOO)
+            folder.write_request(cell, "cpu", torch.get_num_threads())
+            one_cell.run_trial(folder.status_dir(cell), ZOO)
     return folder
 
 
@@ -54,7 +54,7 @@ def ignore(text: str) -> None:
     """Notes are for people."""
 
 
-def rows(asked: Sequence[Cell], out: Path, **more: Any) -> list[dict[str, Any]]:
+def rows(asked: Sequence[Trial], out: Path, **more: Any) -> list[dict[str, Any]]:
     return benchmark(ZOO, asked, out, "cpu", note=more.pop("note", ignore), **more)
 
 
@@ -323,7 +323,7 @@ def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
     assert found[TINY]["mean"] == 20
     folder = Folder(out)
     assert not folder.log(grid[0]).exists()  # refused before there was a process
-    assert json.loads((folder.desk(grid[1]) / "failed.json").read_text())["exit_code"] == 1
+    assert json.loads((folder.status_dir(grid[1]) / "failed.json").read_text())["exit_code"] == 1
     assert any("Refusing cannot serve" in line for line in said)
     assert "seed 0 failed: Refusing cannot serve" in (out / "table.md").read_text()
 
@@ -348,7 +348,7 @@ def test_a_cell_that_hangs_has_failed(tmp_path: Path) -> None:
 
 def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> None:
     scored = [Choice.parse(f"{BRIGHTNESS}:layer=nothing")]
-    grid = plan_cells(ZOO, [Choice(TINY)], [Choice.parse(DIGITS)], scored, [0, 1], None, {"length": "4 steps"})
+    grid = plan_trials(ZOO, [Choice(TINY)], [Choice.parse(DIGITS)], scored, [0, 1], None, {"length": "4 steps"})
     found = rows(grid, tmp_path)
     assert [row["failures"] for row in found] == [2, 2, 2]
     assert "has no layer 'nothing'" in found[0]["reasons"]["1"]
@@ -358,7 +358,7 @@ def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> N
 def test_a_result_that_is_not_one_is_missing(copy: Path) -> None:
     folder, (first, *_) = Folder(copy), cells()
     assert folder.state(first) == "done"
-    scores, done = folder.run(first) / "scores.jsonl", folder.desk(first) / "done.json"
+    scores, done = folder.run(first) / "scores.jsonl", folder.status_dir(first) / "done.json"
     kept = scores.read_text()
     for text in ("", kept.replace('"step": 8', '"step": 7'), kept.replace('"value": ', '"value": NaN, "was": ')):
         scores.write_text(text)
@@ -373,7 +373,7 @@ def test_a_run_found_at_its_end_is_not_played_again(copy: Path) -> None:
     """The process was killed after its last checkpoint and before it could say so."""
     folder, (first, *_) = Folder(copy), cells()
     before = folder.result(first)
-    (folder.desk(first) / "done.json").unlink()
+    (folder.status_dir(first) / "done.json").unlink()
     assert folder.state(first) == "missing"
     play_here([first], copy)
     assert folder.result(first) == before
@@ -530,7 +530,7 @@ def test_a_cell_has_a_recipe_of_its_own() -> None:
         == 4
     )
     assert str(cells(TINY, score_every="3")[0].recipe.score_every) == "3 steps"
-    lucic = plan_cells(
+    lucic = plan_trials(
         ZOO, [Choice(TINY)], [Choice("digits")], [Choice(BRIGHTNESS)], [0], None, {"protocol": "lucic2018"}
     )
     assert str(lucic[0].recipe.length) == "20 epochs"
@@ -600,7 +600,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_a_table_is_verified(copy: Path, tmp_path: Path) -> None:
     rows_of_it = verify.read_table(copy / "table.json")
-    again = verify.cells_of(ZOO, rows_of_it, copy / "table.json")
+    again = verify.trials_of(ZOO, rows_of_it, copy / "table.json")
     assert sorted(cell.name for cell in again) == sorted(cell.name for cell in cells())
     play_here(again, copy / "verify")
     result = ganzoo("--verify", copy / "table.json", "--device", "cpu", "--json")

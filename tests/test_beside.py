@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo.registry.local_imports import imported
+from ganzoo.registry.local_imports import local_imports
 
 FILES = {
     "plain.py": "from inner.deep import leaf\nimport json\n",
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_what_it_imports_is_seen(folder: Path, text: str, names: list[str]) -> None:
     (folder / "mine.py").write_text(text)
-    found = imported(folder / "mine.py")
+    found = local_imports(folder / "mine.py")
     assert list(found) == names
     for name, sha in found.items():
         assert sha == hashlib.sha256((folder / name).read_bytes()).hexdigest()

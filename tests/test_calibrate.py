@@ -102,7 +102,7 @@ def test_the_floor_is_what_a_scorer_says_of_the_real_images(rows):
     scorer = Scorer(ZOO, Choice("digits"), [Choice("fid-domain")], CPU, DEFAULT)
     images, labels = ZOO.build("datasets", Choice("digits"), split="test").read(torch.arange(299))
     (line,) = scorer.score([(images, labels)], {})
-    floor = calibrate.floor(ZOO, Choice("digits"), [Choice("fid-domain")], CPU, DEFAULT, 10_000)
+    floor = calibrate.real_baseline(ZOO, Choice("digits"), [Choice("fid-domain")], CPU, DEFAULT, 10_000)
     assert floor == {"fid-domain": line["value"]}
     undamaged = next(row for row in rows if row["score"] == "fid-domain")
     assert (undamaged["value"], undamaged["digest"]) == (line["value"], line["card"]["digest"])
@@ -112,8 +112,8 @@ def test_the_reals_of_the_protocol_are_never_the_fakes():
     test_reals = measured(BRIGHTNESS, protocol=Protocol.named("lucic2018"))
     counts = {row["score"]: row["value"] for row in test_reals if row["damage"] == "none"}
     assert (counts["reals"], counts["fakes"]) == (299, 1498)
-    assert calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT)["fakes"] == 299
-    fewer = calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 120)
+    assert calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT)["fakes"] == 299
+    fewer = calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 120)
     assert (fewer["reals"], fewer["fakes"]) == (1498, 120)
 
 
@@ -153,7 +153,7 @@ def test_missing_classes_are_missing():
         [1, 2],
         [10, 30, 50],
     ]
-    everything = calibrate._Scale(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
+    everything = calibrate.Calibration(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
     for condition in calibrate._conditions(ZOO, DIGITS, everything, None):
         seen = torch.cat([labels for _, labels in condition.batches()]).unique().tolist()
         gone = int(condition.strength) if condition.damage == "missing classes" else 0
@@ -161,7 +161,7 @@ def test_missing_classes_are_missing():
 
 
 def test_memorised_images_are_training_images():
-    found = calibrate._Scale(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
+    found = calibrate.Calibration(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
     (condition,) = [c for c in calibrate._conditions(ZOO, DIGITS, found, None) if c.damage == "memorised"]
     train, _ = ZOO.build("datasets", DIGITS, split="train").read(torch.arange(1498))
     known = {image.numpy().tobytes() for image in train}
@@ -185,7 +185,9 @@ def test_what_is_known_is_not_measured_again(cache):
     assert len(list(cache.iterdir())) == conditions
     before = passes()
     assert measured(BRIGHTNESS, samples=200) == first
-    assert calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 200)["brightness"] == first[0]["value"]
+    assert (
+        calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 200)["brightness"] == first[0]["value"]
+    )
     assert passes() == before
     # a second evaluator is measured, the first one is not again
     both = measured(BRIGHTNESS, DARKNESS, samples=200)
@@ -196,7 +198,7 @@ def test_what_is_known_is_not_measured_again(cache):
 
 @pytest.mark.parametrize("spoil", ["cut", "value", "facts", "nothing", "list"])
 def test_a_damaged_or_foreign_entry_is_measured_again(cache, spoil):
-    floor = calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
+    floor = calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
     (file,) = cache.iterdir()
     whole = file.read_text()
     entry = json.loads(whole)
@@ -213,25 +215,25 @@ def test_a_damaged_or_foreign_entry_is_measured_again(cache, spoil):
         }[spoil]
     )
     before = passes()
-    assert calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150) == floor
+    assert calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150) == floor
     assert passes() == before + 1  # the reals are known from the statistics
     assert file.read_text() == whole
 
 
 def test_other_versions_and_other_numbers_are_measured_anew(cache, monkeypatch):
-    calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
+    calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
     before = passes()
-    calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 151)
+    calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 151)
     assert passes() == before + 1
     monkeypatch.setattr(calibrate, "versions", lambda: {"torch": "another"})
-    calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
+    calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
     assert passes() == before + 2
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file"))
-    assert calibrate.floor(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)["fakes"] == 150
+    assert calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)["fakes"] == 150
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -366,7 +368,7 @@ def test_the_document_names_every_protocol_and_every_damage():
     for name in PROTOCOLS:
         assert f"| `{name}` |" in text
     for condition in [("none", 0), ("noise", 5), ("blur", 0.5), ("missing classes", 5), ("memorised", 100)]:
-        assert f"| {corruptions.label(*condition)} |" in text
+        assert f"| {corruptions.corruption_label(*condition)} |" in text
 
 
 def test_the_scales_of_the_document_grow_with_every_damage():

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganzoo import Amount, Moment
-from ganzoo.engine.progress import Clock
+from ganzoo import Amount, TrainingProgress
+from ganzoo.engine.progress import Progress
 
 
 def images_of(batches: list[int]):
@@ -24,8 +24,8 @@ def images_of(batches: list[int]):
 BATCHES = [8, 8, 4]
 
 
-def clock(length: str = "50 epochs", step: int = 0, batches: list[int] = BATCHES) -> Clock:
-    made = Clock(Amount.parse(length), images_of(batches), sum(batches))
+def clock(length: str = "50 epochs", step: int = 0, batches: list[int] = BATCHES) -> Progress:
+    made = Progress(Amount.parse(length), images_of(batches), sum(batches))
     made.step = step
     return made
 
@@ -35,10 +35,10 @@ def crossings(interval: str, steps: int, batches: list[int] = BATCHES) -> list[i
 
 
 def test_the_moment_says_where_a_run_stands():
-    assert clock().moment == Moment(0, 0, 0.0)
-    assert clock(step=1).moment == Moment(1, 8, 0.4)
-    assert clock(step=3).moment == Moment(3, 20, 1.0)
-    assert clock(step=4).moment == Moment(4, 28, 1.4)
+    assert clock().snapshot == TrainingProgress(0, 0, 0.0)
+    assert clock(step=1).snapshot == TrainingProgress(1, 8, 0.4)
+    assert clock(step=3).snapshot == TrainingProgress(3, 20, 1.0)
+    assert clock(step=4).snapshot == TrainingProgress(4, 28, 1.4)
     assert clock(step=4).images == 28
 
 

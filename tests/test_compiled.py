@@ -20,11 +20,11 @@ import ganzoo
 from ganzoo import Amount, Choice
 from ganzoo.engine import compile
 from ganzoo.engine.compile import compile_networks, compiled_networks
-from ganzoo.engine.step import play
+from ganzoo.engine.step import run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.checkpoints import load_latest
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.diagnosis import examine
 from ganzoo.training.train import resume, start
 
@@ -73,18 +73,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compile, "BACKEND", "aot_eager")
 
 
-def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> Table:
+def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> TrainingSetup:
     zoo = Zoo()
     recipe = plan(zoo, Choice(architecture), Choice("digits", {"size": 8}), None, changes)
-    return assemble(recipe, zoo, torch.device("cpu"))
+    return build_setup(recipe, zoo, torch.device("cpu"))
 
 
-def played(seated: Table, steps: int) -> dict[str, Tensor]:
+def played(seated: TrainingSetup, steps: int) -> dict[str, Tensor]:
     for step in range(steps):
-        seated.game.reseed(0, step)
-        batches = seated.feed.fill(step)
-        seated.game.advance(seated.feed.images_at(step))
-        play(seated.game, batches)
+        run_step(seated.game, seated.feed, 0, step)
     return seated.game.state()
 
 
@@ -106,7 +103,7 @@ def test_compiled_steps_are_eager_steps_and_compiling_leaves_no_trace(turns: str
     assert all(torch.equal(before[name], after[name]) for name in before)
     calls = [dict.fromkeys(network._modules) for network in tried.game.called.values()]  # type: ignore[attr-defined]
     assert calls == [{"_orig_mod": None}] * 2
-    assert tried.game.average.network is not tried.game.called["generator"]
+    assert tried.game.ema.network is not tried.game.called["generator"]
     codes = dict(counters["stats"])
     assert not not_close(played(plain, 4), played(tried, 4))  # the third is of the other size
     assert counters["stats"] == codes  # and that was compiled before the first

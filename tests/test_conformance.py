@@ -21,13 +21,13 @@ from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 from ganzoo.registry.zoo import zoo
 from ganzoo.testing.catalogue import CHECKS
-from ganzoo.testing.kit import Outcome, Part, examine
-from ganzoo.testing.process import put_back
+from ganzoo.testing.kit import ExaminedPart, Outcome, examine
+from ganzoo.testing.process import restoring_process
 
 ALL_CHECKS = [(kind, check.__name__) for kind, members in CHECKS.items() for check in members]
 
 
-def outcomes(part: Part) -> dict[str, Outcome]:
+def outcomes(part: ExaminedPart) -> dict[str, Outcome]:
     return {check.__name__: examine(part, check) for check in CHECKS[part.kind]}
 
 
@@ -47,12 +47,12 @@ def test_every_check_has_its_mutant() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_part_passes_every_check(kind: str) -> None:
-    assert not failures(outcomes(Part.of(GOOD[kind])))
+    assert not failures(outcomes(ExaminedPart.of(GOOD[kind])))
 
 
 @pytest.mark.parametrize(("kind", "check"), ALL_CHECKS)
 def test_a_mutant_fails_its_check_and_no_other(kind: str, check: str) -> None:
-    found = outcomes(Part(kind, MUTANTS[kind][check], {"split": "train"} if kind == "datasets" else {}))
+    found = outcomes(ExaminedPart(kind, MUTANTS[kind][check], {"split": "train"} if kind == "datasets" else {}))
     if found[check].state == "skipped":
         pytest.skip(found[check].reason)
     failed = failures(found)
@@ -80,8 +80,8 @@ def test_importing_a_part_must_leave_the_process_alone(tmp_path: Path) -> None:
         "    def forward(self, images):\n"
         "        return -images\n"
     )
-    with put_back():
-        failed = failures(outcomes(Part.of(f"{file}:Loud")))
+    with restoring_process():
+        failed = failures(outcomes(ExaminedPart.of(f"{file}:Loud")))
     assert torch.get_default_dtype() == torch.float32
     assert "default dtype" in failed["leaves_the_process_as_it_was"]
     assert "'hello'" in failed["leaves_the_process_as_it_was"]
@@ -89,7 +89,7 @@ def test_importing_a_part_must_leave_the_process_alone(tmp_path: Path) -> None:
 
 def test_nothing_is_fetched_and_nothing_left_behind() -> None:
     before = dict(os.environ), torch.get_num_threads(), torch.get_rng_state()
-    found = outcomes(Part("datasets", MUTANTS["datasets"]["missing_data_is_explained"], {}))
+    found = outcomes(ExaminedPart("datasets", MUTANTS["datasets"]["missing_data_is_explained"], {}))
     assert "onto the network" in found["missing_data_is_explained"].reason
     assert (dict(os.environ), torch.get_num_threads()) == before[:2]
     assert torch.equal(torch.get_rng_state(), before[2])
@@ -194,9 +194,9 @@ def test_commands_wait_for_torch_only_when_they_check() -> None:
 
 def test_the_class_decides_the_kind() -> None:
     for kind, good in GOOD.items():
-        assert Part.of(good).kind == kind
+        assert ExaminedPart.of(good).kind == kind
     with pytest.raises(UsageError, match="is no part"):
-        Part.of(dict)
+        ExaminedPart.of(dict)
 
 
 # --- the parts of the zoo ---
@@ -245,7 +245,7 @@ def test_every_part_of_the_zoo_passes(
     if name == "npy":
         np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
         options = f":path={tmp_path / 'a.npy'}"
-    found = outcomes(Part.of(name + options, kind))
+    found = outcomes(ExaminedPart.of(name + options, kind))
     assert not failures(found)
     skipped = {outcome.reason for outcome in found.values() if outcome.state == "skipped"}
     if sum(outcome.state == "ok" for outcome in found.values()) <= 4:

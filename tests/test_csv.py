@@ -5,7 +5,7 @@ import csv
 import pluggy
 import pytest
 
-from ganzoo.contract.hooks import Moment, RunHooks
+from ganzoo.contract.hooks import RunHooks, TrainingProgress
 from ganzoo.contract.recipe import Recipe
 from ganzoo.storage.run import Run
 from ganzoo_plugins.observers.csv import CSV
@@ -29,7 +29,7 @@ def play(run, lines):
     hook.on_run_start(run=run)
     for line in lines:
         run.append("stats.jsonl", line)
-        hook.on_tick(run=run, moment=Moment(line["step"], line["images"], 0.1), scalars=line)
+        hook.on_tick(run=run, progress=TrainingProgress(line["step"], line["images"], 0.1), scalars=line)
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_a_resumed_run_leaves_the_same_table(run, tmp_path, crash):
     whole = Run.create(tmp_path / "whole", RECIPE, {})
     play(whole, LINES)
     play(run, LINES[:crash])
-    run.cut_back(Moment(LINES[0]["step"], LINES[0]["images"], 0.1))
+    run.cut_back(TrainingProgress(LINES[0]["step"], LINES[0]["images"], 0.1))
     play(run, LINES[1:])
     assert table(run) == table(whole)
 
 
 def test_nothing_played_leaves_no_table(run):
     play(run, LINES[:2])
-    run.cut_back(Moment(0, 0, 0.0))
+    run.cut_back(TrainingProgress(0, 0, 0.0))
     play(run, [])
     assert not (run.path / "stats.csv").exists()
 

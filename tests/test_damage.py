@@ -28,7 +28,7 @@ from PIL import Image
 
 from ganzoo import Choice, GanzooError
 from ganzoo.contract.recipe import Recipe
-from ganzoo.engine.step import play
+from ganzoo.engine.step import train_step
 from ganzoo.experiments.verify import read_table
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
@@ -36,7 +36,7 @@ from ganzoo.storage import cache, checkpoints
 from ganzoo.storage.checkpoints import BadCheckpoint
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes, tensors_to_bytes
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo_plugins.datasets._idx import read_idx
 from ganzoo_plugins.datasets._pictures import careful, decode
 from ganzoo_plugins.datasets.torchvision_sets import read_batches
@@ -49,12 +49,12 @@ MUTANTS = int(os.environ.get("GANZOO_MUTANTS", "2000"))
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> TrainingSetup:
     """A game of which a step has been played."""
     zoo = Zoo()
     recipe = plan(zoo, Choice(f"{tiny.__file__}:Tiny", {"width": 24}), Choice("digits", {"size": 8}))
-    made = assemble(recipe, zoo, CPU)
-    play(made.game, made.feed.fill(0))
+    made = build_setup(recipe, zoo, CPU)
+    train_step(made.game, made.feed.fill(0))
     return made
 
 
@@ -67,7 +67,7 @@ def quick(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def folder(table: Table, quick: Path) -> Path:
+def folder(table: TrainingSetup, quick: Path) -> Path:
     """Two good checkpoints, small as they can be and yet of several pages."""
     for images in (16, 32):
         checkpoints.save(quick / "checkpoints", f"{images:09d}", table.game.state(), {"step": images // 16})
@@ -166,7 +166,7 @@ def misfits(state: dict[str, torch.Tensor], chance: random.Random) -> Iterator[d
     yield {}
 
 
-def test_a_state_that_does_not_fit_moves_nothing(table: Table) -> None:
+def test_a_state_that_does_not_fit_moves_nothing(table: TrainingSetup) -> None:
     before = {name: value.clone() for name, value in table.game.state().items()}
     count = 0
     for state in misfits({name: value + 1 for name, value in before.items()}, random.Random(0)):

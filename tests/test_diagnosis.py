@@ -16,7 +16,7 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite
-from ganzoo.training.health import COLLAPSED, PATIENCE, Watch
+from ganzoo.training.health import COLLAPSED, PATIENCE, HealthMonitor
 from ganzoo.training.replay import replay
 from ganzoo.training.train import start
 
@@ -113,7 +113,7 @@ REALS = torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8)
     [(1.0, 1e-4, "the discriminator wins"), (0.5, 1.386, "the discriminator may be dead")],
 )
 def test_a_sign_is_said_once_when_it_has_lasted(accuracy, loss, words):
-    watch = Watch(REALS)
+    watch = HealthMonitor(REALS)
     said = [watch.tick(scalars(accuracy, loss)) for _ in range(3 * PATIENCE)]
     assert [index for index, text in enumerate(said) if text] == [PATIENCE - 1]
     assert words in said[PATIENCE - 1]
@@ -122,13 +122,13 @@ def test_a_sign_is_said_once_when_it_has_lasted(accuracy, loss, words):
 
 
 def test_a_healthy_game_is_not_warned_of():
-    watch = Watch(REALS)
+    watch = HealthMonitor(REALS)
     assert not any(watch.tick(scalars(0.5 + 0.04 * (index % 7), 1.3)) for index in range(100))
     assert not any(watch.grid(REALS) for _ in range(10))
 
 
 def test_fakes_that_are_all_alike_are_seen():
-    watch = Watch(REALS)
+    watch = HealthMonitor(REALS)
     alike = REALS[:1].repeat(16, 1, 1, 1).float()
     noise = torch.randn(alike.shape) * watch.spread * COLLAPSED / 2
     said = [watch.grid((alike + noise).clamp(0, 255).to(torch.uint8)) for _ in range(3)]

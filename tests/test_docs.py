@@ -87,7 +87,16 @@ def reference() -> str:
     """Every base class, every hook and the rounds a loss is given, as they are in the code."""
     signatures = public_signatures()
     lines: list[str] = []
-    for owner in [*KINDS.values(), "SeparableLoss", "Round", "Score", "Origin", "ImageSpec", "Moment", "Component"]:
+    for owner in [
+        *KINDS.values(),
+        "SeparableLoss",
+        "Round",
+        "Score",
+        "Origin",
+        "ImageSpec",
+        "TrainingProgress",
+        "Component",
+    ]:
         members = {name: words for name, words in signatures.items() if name.startswith(f"{owner}.")}
         lines.append(f"{owner}: {signatures[owner]}".replace("typing.", ""))
         for name, words in members.items():

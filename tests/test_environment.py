@@ -17,7 +17,7 @@ from PIL import Image
 from ganzoo import Amount, Choice, GanzooError
 from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 from ganzoo.training.environment import environment
 from ganzoo.training.replay import replay
 from ganzoo.training.train import resume, start
@@ -80,7 +80,7 @@ def test_each_item_that_is_another_is_said(stopped):
 
 def test_what_is_written_down_is_what_is(stopped):
     facts = json.loads((stopped / "environment.json").read_text())
-    now = environment(assemble(kills.recipe(), kills.ZOO, kills.CPU), kills.ZOO)
+    now = environment(build_setup(kills.recipe(), kills.ZOO, kills.CPU), kills.ZOO)
     assert facts["threads"] == torch.get_num_threads()
     assert facts["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert (facts["memory_format"], facts["capture"], facts["world_size"]) == ("channels_last", False, 1)

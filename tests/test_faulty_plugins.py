@@ -19,11 +19,11 @@ import torch
 from click.testing import CliRunner, Result
 from faulty import Fault
 
-import ganzoo.registry.loading
-import ganzoo.registry.zoo
 from ganzoo import Choice
 from ganzoo.cli import cli
 from ganzoo.contract.hooks import KINDS
+from ganzoo.registry import guard
+from ganzoo.registry import zoo as registry
 
 SMALL = ("--steps", "2", "--batch-size", "4", "-q")
 TRAIN = ("train", "mlp-vanilla", "digits:size=8", *SMALL)
@@ -58,10 +58,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "faulty_plain_evaluator.py").write_text(EVALUATOR)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.setattr(ganzoo.loading, "SLOW_IMPORT", 0.25)
-        ganzoo.zoo.zoo.cache_clear()
+        patch.setattr(guard, "SLOW_IMPORT", 0.25)
+        registry.zoo.cache_clear()
         yield folder
-    ganzoo.zoo.zoo.cache_clear()
+    registry.zoo.cache_clear()
     for name in [name for name in sys.modules if name.startswith("faulty_")]:
         del sys.modules[name]
 
@@ -127,7 +127,7 @@ def test_what_is_broken_is_named_when_it_is_met(fault: Fault, shelf: Path, train
 def test_an_error_of_nobody_is_blamed_on_nobody(shelf: Path) -> None:
     with pytest.raises(ValueError, match="invalid literal") as error:
         int("x")
-    assert not ganzoo.zoo.zoo().blame(error.value)
+    assert not registry.zoo().blame(error.value)
 
 
 def test_what_an_observer_says_goes_to_stderr(shelf: Path, trained: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def everybodys() -> dict[str, Any]:
 def test_what_an_import_changes_is_really_put_back(fault: Fault, shelf: Path) -> None:
     sys.modules.pop(fault.module, None)
     notes: list[str] = []
-    zoo = ganzoo.zoo.Zoo(note=notes.append)
+    zoo = registry.Zoo(note=notes.append)
     before = everybodys()
     zoo.build("losses", Choice(f"{fault.distribution}/{fault.name}"))
     assert everybodys() == before
@@ -190,7 +190,7 @@ def test_a_name_that_two_distributions_share(shelf: Path, tmp_path: Path) -> Non
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: faulty-shared-{count}\nVersion: 1.2.3\n")
         (info / "entry_points.txt").write_text("[ganzoo.losses]\nshared = x:Y\n")
-    ganzoo.zoo.zoo.cache_clear()
+    registry.zoo.cache_clear()
     result = call(*TRAIN, "--loss", "shared", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "faulty-shared-1/shared and faulty-shared-2/shared" in result.stderr
@@ -209,9 +209,9 @@ def test_all_else_works(shelf: Path, trained: Path) -> None:
 
 def test_what_is_installed_changes_no_number(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANZOO_DISABLE", ",".join(fault.distribution for fault in faulty.ALL))
-    ganzoo.zoo.zoo.cache_clear()
+    registry.zoo.cache_clear()
     call(*TRAIN, "--out", tmp_path / "out")
-    ganzoo.zoo.zoo.cache_clear()
+    registry.zoo.cache_clear()
     timed = ("seconds", "images_per_second")
     lines = [json.loads((run / "stats.jsonl").read_text()) for run in (trained, tmp_path / "out")]
     first, second = ({key: value for key, value in line.items() if key not in timed} for line in lines)

@@ -12,6 +12,7 @@ from torch import Tensor
 import ganzoo
 from ganzoo import GanzooError, Recipe, UsageError
 from ganzoo.engine import feed as feeding
+from ganzoo.engine import memory
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.memory import MEMORY_SHARE, _fits, free_memory
 
@@ -42,7 +43,7 @@ class Numbered(ganzoo.Dataset):
 def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test that asks for it is run with the images in memory, and with images read as they are needed."""
     if request.param == "streamed":
-        monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+        monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     return request.param
 
 
@@ -127,7 +128,7 @@ def test_a_step_is_a_function_of_the_seed_and_the_step_alone(held, sampling):
 def test_both_ways_of_holding_images_feed_the_same(sampling, monkeypatch):
     changes = {"sampling": sampling, "subset": "last 30", "batch_size": 7}
     resident = feed(2, **changes)
-    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     streamed = feed(2, **changes)
     assert type(resident._source) is not type(streamed._source)
     for step in range(15):
@@ -179,7 +180,7 @@ def test_minibatches_of_one_size_lie_in_the_same_memory(held):
 
 
 def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):
-    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     images = Feed(Numbered(broken=13), Recipe(batch_size=8), 1, (0, 255), CPU)
     with pytest.raises(GanzooError, match="image 13 cannot be read"):
         seen(images, range(7))
@@ -253,7 +254,7 @@ class Gated(Numbered):
 
 @pytest.mark.parametrize("minibatches", [1, 3])
 def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
-    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     dataset, recipe = Gated(), Recipe(batch_size=8)
     images, expected = Feed(dataset, recipe, minibatches, (0, 255), CPU), feed(minibatches)
     assert seen(images, range(1)) == seen(expected, range(1))
@@ -271,7 +272,7 @@ def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
 
 def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
     """Its digest is asked for while the minibatches of the next steps are read ahead."""
-    monkeypatch.setattr(feeding, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     readers, most = [], []
 
     class Watched(Numbered):
@@ -283,11 +284,11 @@ def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
             return super().read(indices)
 
     feed = Feed(Watched(), Recipe(batch_size=8), 1, (0, 1), CPU)
-    whole = feed.digest
+    whole = feed.fingerprint
     for step in range(4):
         feed.fill(step)
         feed.__dict__.pop("digest")
-        assert feed.digest == whole
+        assert feed.fingerprint == whole
         feed.read(torch.arange(3))
     feed.close()
     assert max(most) == 1

@@ -13,95 +13,55 @@ ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "ganzoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins" / "ganzoo_plugins").rglob("*.py"))
 
-#: room -> the rooms of ganzoo it may import; a room may always import itself
-VERBS = {"train", "sample", "evaluate", "benchmark", "speedrun", "calibrate", "replay"}
-FLOOR_1 = {"contract", "checkpoint", "pictures", "signals", "statistics", "watch", "writer", "importing"}
-MAY_IMPORT = {
-    "contract": set(),
-    "checkpoint": {"contract"},
-    "pictures": {"checkpoint"},
-    "importing": {"contract", "checkpoint"},
-    "signals": {"contract"},
-    "statistics": {"contract", "checkpoint"},
-    "watch": set(),
-    "writer": set(),
-    "engine": {"contract"},
-    "damage": {"contract", "engine"},
-    "scale": {"damage"},
-    "loading": {"contract"},
-    "promises": {"contract", "loading"},
-    "beside": set(),
-    "zoo": {"beside", "contract", "loading", "promises"},
-    "lock": {"contract", "checkpoint"},
-    "run": {"contract", "checkpoint", "lock"},
-    "observers": {"contract", "loading", "run"},
-    "assembly": {"contract", "checkpoint", "engine", "zoo", "run"},
-    "feature_pass": {"contract", "loading", "zoo", "statistics"},
-    "scoring": {"contract", "engine", "zoo", "assembly", "statistics", "feature_pass"},
-    "changes": {"contract", "run"},
-    "diagnosis": {"contract", "engine"},
-    "rehearsal": {"contract", "engine", "loading", "promises", "zoo", "assembly"},
-    "session": FLOOR_1 | {"engine", "run", "observers", "assembly", "scoring", "feature_pass", "diagnosis"},
-    **{verb: FLOOR_1 | {"engine", "zoo", "run", "observers", "assembly", "scoring"} for verb in VERBS},
-    "calibrate": {"contract", "checkpoint", "statistics", "damage", "zoo", "assembly", "feature_pass", "scoring"},
-    "replay": FLOOR_1 | {"engine", "zoo", "run", "assembly", "changes", "diagnosis"},
-    "train": FLOOR_1 | {"changes", "rehearsal", "engine", "zoo", "run", "observers", "assembly", "scoring", "session"},
-    # its cells are trainings, its floors are calibrations
-    "benchmark": FLOOR_1
-    | {"engine", "feature_pass", "loading", "zoo", "run", "assembly", "scoring", "train", "calibrate", "damage"},
-    "speedrun": {"contract", "checkpoint", "signals", "statistics", "zoo", "run", "benchmark"},
-    "testing": FLOOR_1 | {"engine", "feature_pass", "zoo", "run", "observers", "assembly", "scoring", "train"},
-    "describe": {"contract", "zoo"},
-    "cli": FLOOR_1 | VERBS | {"changes", "describe", "zoo", "run", "assembly", "engine", "testing", "damage", "scale"},
-    "__init__": {"contract"},
-    "__main__": {"cli"},
+#: room -> its floor. A room may import the rooms below it and itself, also for type checkers only.
+FLOORS = {
+    "contract": 1,
+    "engine": 2,
+    "registry": 2,
+    "storage": 2,
+    "evaluation": 3,
+    "training": 4,
+    "results": 4,
+    "testing": 4,
+    "experiments": 5,
+    "api": 6,
+    "cli": 7,
 }
-#: the only places where what stands above is named, for type checkers alone
-TYPES_ONLY = {("contract", "run")}
+#: the two doors: names that are resolved when they are used, and `python -m ganzoo`
+DOORS = {"__init__": {"contract"}, "__main__": {"cli"}}
 
 
 def _room(path: Path) -> str:
     return path.relative_to(ROOT / "ganzoo").parts[0].removesuffix(".py")
 
 
-def _imports(path: Path) -> list[tuple[str, bool]]:
-    """(module, seen by type checkers only) of every import in a file."""
-    tree = ast.parse(path.read_text())
-    guarded = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+def _imports(path: Path) -> list[str]:
+    """The module of every import in a file, wherever it stands."""
     found = []
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found += [(alias.name, id(node) in guarded) for alias in node.names]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "ganzoo" else [node.module]
-            )
-            found += [(name or "", id(node) in guarded) for name in names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += names if node.module == "ganzoo" else [node.module or ""]
     return found
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_import_runs_upwards(path: Path) -> None:
     room = _room(path)
-    for module, types_only in _imports(path):
+    for module in _imports(path):
         assert not module.startswith("ganzoo_plugins"), f"{path} imports a plugin"
-        if module.startswith("ganzoo."):
-            target = module.split(".")[1]
-            if target == room or (types_only and (room, target) in TYPES_ONLY):
-                continue
-            assert target in MAY_IMPORT[room], f"{path}: {room} must not import {target}"
+        if module.startswith("ganzoo.") and (target := module.split(".")[1]) != room:
+            allowed = target in DOORS[room] if room in DOORS else FLOORS[target] < FLOORS[room]
+            assert allowed, f"{path}: {room} must not import {target}"
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_plugin_knows_the_door_and_its_own_library(path: Path) -> None:
     kind = path.relative_to(ROOT / "plugins" / "ganzoo_plugins").parts[0]
-    for module, _ in _imports(path):
+    for module in _imports(path):
         assert not module.startswith("ganzoo."), f"{path} reaches past the door: {module}"
         if module.startswith("ganzoo_plugins."):
             _, target, *inner = module.split(".")

@@ -16,8 +16,8 @@ from torch.nn.functional import softplus
 import ganzoo
 from ganzoo import Choice, GanzooError, ImageSpec, Recipe, Round, UsageError
 from ganzoo.engine.feed import Batch
-from ganzoo.engine.game import Average, Game
-from ganzoo.engine.step import play
+from ganzoo.engine.game import EMA, Game
+from ganzoo.engine.step import train_step
 from ganzoo.registry.zoo import Zoo
 from ganzoo_plugins.losses.nonsaturating import NonSaturating
 from ganzoo_plugins.losses.relativistic import Relativistic
@@ -157,7 +157,7 @@ def test_a_step_is_the_sums_done_by_hand(turns):
     seated = game(turns=turns)
     hand, (batch,) = ByHand(seated), batches()
     for _ in range(2):
-        play(seated, [batch])
+        train_step(seated, [batch])
     for name, sums in HANDS.items():
         attempt = copy.deepcopy(hand)
         # the other orders of play give other numbers, of as many latents as there are
@@ -168,7 +168,7 @@ def test_a_step_is_the_sums_done_by_hand(turns):
 
 def test_every_turn_draws_latents_of_its_own():
     seated = game(turns="D,D,G")
-    play(seated, batches(2))
+    train_step(seated, batches(2))
     assert len(seated.architecture.drawn) == 3
     assert len({tuple(drawn.flatten().tolist()) for drawn in seated.architecture.drawn}) == 3
 
@@ -193,15 +193,15 @@ def test_each_look_of_the_discriminator_has_new_reals_and_no_other_turn(turns, m
     seated = game(turns=turns)
     assert [turn.minibatch for turn in seated.turns] == minibatches
     assert seated.minibatches == max(minibatches) + 1
-    play(seated, batches(seated.minibatches))
+    train_step(seated, batches(seated.minibatches))
 
 
 def test_a_turn_is_played_on_its_own_minibatch():
     first, second = batches(2)
     left, right, repeated = (game(turns="D,D,G") for _ in range(3))
-    play(left, [first, second])
-    play(right, [second, first])
-    play(repeated, [first, first])
+    train_step(left, [first, second])
+    train_step(right, [second, first])
+    train_step(repeated, [first, first])
     ends = [weights(seated.discriminator) for seated in (left, right, repeated)]
     assert not same(ends[0], ends[1])
     assert not same(ends[0], ends[2])
@@ -221,7 +221,7 @@ def test_only_the_player_whose_turn_it_is_moves_or_has_gradients():
             )
         )
     generator, discriminator = weights(seated.generator), weights(seated.discriminator)
-    play(seated, batches())
+    train_step(seated, batches())
     after_discriminator, after_generator = record
     assert same(after_discriminator[0], generator)
     assert not same(after_discriminator[1], discriminator)
@@ -253,7 +253,7 @@ def test_a_turn_on_one_side_asks_nothing_of_the_other():
     asked = []
     seated.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
     (batch,) = batches()
-    play(seated, [batch])
+    train_step(seated, [batch])
     assert len(asked) == 3
     assert torch.equal(asked[0], batch.reals)
     assert not any(torch.equal(images, batch.reals) for images in asked[1:])
@@ -267,20 +267,20 @@ def test_a_loss_of_pairs_cannot_be_judged_on_one_side():
 
 def test_a_recipe_of_penalties_alone_moves_nobody():
     with pytest.raises(UsageError, match="No loss of the recipe says anything to the generator"):
-        play(game(losses=[R1()]), batches())
+        train_step(game(losses=[R1()]), batches())
 
 
 def test_losses_are_added():
     both, alone = game(losses=[NonSaturating(), R1(gamma=3.0)]), game(losses=[NonSaturating()])
     (batch,) = batches()
     hand = ByHand(both)
-    play(both, [batch])
-    play(alone, [batch])
+    train_step(both, [batch])
+    train_step(alone, [batch])
     reals = batch.reals.clone().requires_grad_()
     logits = hand.discriminator(reals, None)
     (gradient,) = torch.autograd.grad(logits.sum(), reals)
     penalty = 1.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
-    costs = [seated.meter.read()["discriminator_loss"] for seated in (both, alone)]
+    costs = [seated.running_means.read()["discriminator_loss"] for seated in (both, alone)]
     assert penalty.item() > 1e-4
     assert costs[0] - costs[1] == pytest.approx(penalty.item(), rel=1e-4)
 
@@ -293,7 +293,7 @@ def test_the_discriminator_is_shown_augmented_images():
     seated, asked = game(augmentations=[Negative(), Negative(), Negative()]), []
     seated.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
     (batch,) = batches()
-    play(seated, [batch])
+    train_step(seated, [batch])
     assert torch.equal(asked[0], -batch.reals)
 
 
@@ -306,7 +306,7 @@ def test_fakes_for_the_discriminator_move_the_statistics_only_in_training_mode(m
     shown = []
     seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
     before = copy.deepcopy(seated.generator)
-    play(seated, batches())
+    train_step(seated, batches())
     assert seated.generator.norm.num_batches_tracked == updates
     before.train(mode == "training")
     expected = before(seated.architecture.drawn[0], None)
@@ -317,7 +317,7 @@ def test_fakes_for_the_discriminator_move_the_statistics_only_in_training_mode(m
 
 def test_a_turn_that_moves_the_generator_is_always_played_in_training_mode():
     seated = game(Tiny(norm=True, dropout=0), turns="D+G", discriminator_fakes="inference")
-    play(seated, batches())
+    train_step(seated, batches())
     assert seated.generator.norm.num_batches_tracked == 1
 
 
@@ -330,7 +330,7 @@ def test_a_generator_can_be_judged_on_the_fakes_that_the_discriminator_saw(turns
     seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
     seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
     before = copy.deepcopy(seated.generator).train()
-    play(seated, batches(seated.minibatches))
+    train_step(seated, batches(seated.minibatches))
     # once where both are to see the same, and from the same latents where the mode makes others of them
     assert len(drawn) == seated.minibatches + (mode == "inference")
     assert torch.equal(drawn[-1], drawn[seated.minibatches - 1])
@@ -350,7 +350,7 @@ def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():
     seated = game(Tiny(norm=False, dropout=0), turns="D,G", generator_fakes="replayed")
     alone = copy.deepcopy(seated)
     (batch,) = batches()
-    play(seated, [batch])
+    train_step(seated, [batch])
     latents, optimizers = seated.architecture.drawn[0], {key: p.optimizer for key, p in alone.players.items()}
     generator, discriminator = alone.generator.train(), alone.discriminator.train()
     fakes = generator(latents, batch.labels)
@@ -368,7 +368,7 @@ def test_fakes_are_not_replayed_over_a_move_of_the_generator():
     seated = game(Tiny(norm=True, dropout=0), turns="D,G,G", generator_fakes="replayed")
     drawn = []
     seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
-    play(seated, batches())
+    train_step(seated, batches())
     assert len(drawn) == 2
     assert not torch.equal(*drawn)
 
@@ -377,7 +377,7 @@ def test_fakes_are_of_the_classes_of_the_reals():
     seated, classes = game(TinyConditional()), []
     seated.generator.register_forward_hook(lambda module, args, out: classes.append(args[1]))
     (batch,) = batches()
-    play(seated, [batch])
+    train_step(seated, [batch])
     assert all(torch.equal(labels, batch.labels) for labels in classes)
 
 
@@ -406,7 +406,7 @@ class Misshapen(Tiny):
 )
 def test_what_a_network_gives_must_fit_the_round(role, change, words):
     with pytest.raises(GanzooError, match=words):
-        play(game(Misshapen(role, change)), batches())
+        train_step(game(Misshapen(role, change)), batches())
 
 
 # --- the average ---
@@ -414,7 +414,7 @@ def test_what_a_network_gives_must_fit_the_round(role, change, words):
 
 def test_without_a_half_life_the_average_is_the_generator():
     seated = game()
-    assert seated.average.network is seated.generator
+    assert seated.ema.network is seated.generator
     assert not any(name.startswith("average/") for name in seated.state())
 
 
@@ -424,24 +424,24 @@ def test_the_average_follows_by_its_half_life(turns, images):
     share = 1 - 0.5 ** (images / 40)
     expected = weights(seated.generator)
     for step in range(5):
-        play(seated, batches(seated.minibatches, seed=step))
+        train_step(seated, batches(seated.minibatches, seed=step))
         moved = weights(seated.generator)
         expected = [
             old + share * (new - old) if new.is_floating_point() else new
             for old, new in zip(expected, moved, strict=True)
         ]
-        assert not same(weights(seated.average.network), moved)
-    for mine, theirs in zip(weights(seated.average.network), expected, strict=True):
+        assert not same(weights(seated.ema.network), moved)
+    for mine, theirs in zip(weights(seated.ema.network), expected, strict=True):
         torch.testing.assert_close(mine, theirs)
-    assert seated.average.network.norm.num_batches_tracked == 5 * len(seated.turns)
-    assert not any(parameter.requires_grad for parameter in seated.average.network.parameters())
+    assert seated.ema.network.norm.num_batches_tracked == 5 * len(seated.turns)
+    assert not any(parameter.requires_grad for parameter in seated.ema.network.parameters())
     assert any(name.startswith("average/") for name in seated.state())
 
 
 def test_after_a_half_life_half_of_the_way_is_left():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    average = Average(network, 10 * COUNT, COUNT)
+    average = EMA(network, 10 * COUNT, COUNT)
     nn.init.ones_(network.weight)
     for _ in range(10):
         average.follow()
@@ -458,14 +458,14 @@ def test_bfloat16_stays_inside_the_networks():
     for network in (seated.generator, seated.discriminator):
         network.first.register_forward_hook(lambda module, args, out: inside.append(out.dtype))
     for step in range(3):
-        play(seated, batches(seed=step))
+        train_step(seated, batches(seed=step))
     assert set(inside) == {torch.bfloat16}
     for round in loss.rounds:
         assert {round.reals.dtype, round.fakes.dtype, round.fake_logits.dtype} == {torch.float32}
-    assert seated.players["D"].cost(loss.rounds[-1]).dtype == torch.float32
+    assert seated.players["D"].loss(loss.rounds[-1]).dtype == torch.float32
     assert {value.dtype for value in seated.state().values()} == {torch.float32, torch.float64, torch.int64}
     assert all(value.isfinite().all() for value in seated.state().values())
-    assert all(map(math.isfinite, seated.meter.read().values()))
+    assert all(map(math.isfinite, seated.running_means.read().values()))
 
 
 @pytest.mark.parametrize(
@@ -493,11 +493,11 @@ def test_an_optimiser_of_anybody_begins_where_it_begins_and_is_restored_where_it
 
     seated, resumed = game(optimizers=(Plain(), Plain())), game(optimizers=(Plain(), Plain()))
     hand, (batch,) = Hand(seated), batches()
-    play(seated, [batch])
+    train_step(seated, [batch])
     resumed.restore(tensors(seated))
     resumed.random.set_state(seated.random.get_state())
-    play(seated, [batch])
-    play(resumed, [batch])
+    train_step(seated, [batch])
+    train_step(resumed, [batch])
     in_turn(hand, batch)
     assert hand.agrees(seated)
     assert same([*tensors(seated).values()], [*tensors(resumed).values()])
@@ -511,10 +511,10 @@ def test_a_learning_rate_is_written_before_the_step():
     seated = game(optimizers=(Warming(), Warming()))
     before = weights(seated.generator)
     seated.advance(0)
-    play(seated, batches())
+    train_step(seated, batches())
     assert same(weights(seated.generator), before)
     seated.advance(100)
-    play(seated, batches())
+    train_step(seated, batches())
     assert not same(weights(seated.generator), before)
     assert seated.players["G"].optimizer.param_groups[0]["lr"].item() == pytest.approx(0.1)
 
@@ -539,7 +539,7 @@ def test_whatever_has_a_schedule_is_advanced():
 def test_players_may_share_an_optimiser_and_its_counter():
     shared = KerasAdam(lr=0.01)
     seated = game(optimizers=(shared, shared), turns="D,G")
-    play(seated, batches())
+    train_step(seated, batches())
     assert seated.state()["generator_optimizer/iterations"] == 2
     assert "discriminator_optimizer/iterations" not in seated.state()
 
@@ -548,16 +548,16 @@ def test_the_meter_tells_costs_and_the_share_of_right_answers():
     loss = Watcher()
     seated, (batch,) = game(losses=[loss]), batches()
     hand = ByHand(seated)
-    play(seated, [batch])
+    train_step(seated, [batch])
     reals = hand.discriminator(batch.reals, None)
     fakes = hand.discriminator(hand.fakes(0), None)
-    read = seated.meter.read()
+    read = seated.running_means.read()
     assert read["discriminator_loss"] == pytest.approx((softplus(-reals).mean() + softplus(fakes).mean()).item())
     assert read["discriminator_accuracy"] == pytest.approx(
         ((reals > 0).float().mean() + (fakes <= 0).float().mean()).item() / 2
     )
     assert set(read) == {"discriminator_loss", "generator_loss", "discriminator_accuracy"}
-    assert seated.meter.read() == {}
+    assert seated.running_means.read() == {}
 
 
 # --- state ---
@@ -572,7 +572,7 @@ def test_a_restored_game_plays_on_bit_for_bit():
         if step == 3:
             saved = tensors(whole)
         whole.reseed(1, step)
-        play(whole, batches(seed=step))
+        train_step(whole, batches(seed=step))
     assert not same([*tensors(other).values()][:4], [*tensors(whole).values()][:4])
     other.restore(saved)
     assert {name: value.tolist() for name, value in tensors(other).items()} == {
@@ -580,7 +580,7 @@ def test_a_restored_game_plays_on_bit_for_bit():
     }
     for step in range(3, 6):
         other.reseed(1, step)
-        play(other, batches(seed=step))
+        train_step(other, batches(seed=step))
     assert tensors(whole).keys() == tensors(other).keys()
     assert same([*tensors(whole).values()], [*tensors(other).values()])
 
@@ -608,7 +608,7 @@ def test_the_state_of_a_game_never_played_is_a_state_too():
 def test_a_state_that_does_not_fit_is_refused_with_nothing_moved(damage, words):
     source, target = game(), game(seed=9)
     for step in range(3):
-        play(source, batches(seed=step))
+        train_step(source, batches(seed=step))
     saved = tensors(source)
     damage(saved)
     before = weights(target.generator) + weights(target.discriminator)
@@ -627,7 +627,7 @@ def test_a_step_is_a_function_of_seed_and_step():
                 torch.rand(7)
                 seated.latents(3)
             seated.reseed(0, step)
-            play(seated, batches(seed=step))
+            train_step(seated, batches(seed=step))
         ends.append([*tensors(seated).values()])
     assert same(*ends)
 
@@ -652,7 +652,7 @@ def test_all_losses_with_all_penalties(turns):
             seated = game(Tiny(), losses, turns=turns, average_half_life=100)
             before = weights(seated.generator)
             for step in range(2):
-                play(seated, batches(seated.minibatches, seed=step))
+                train_step(seated, batches(seated.minibatches, seed=step))
             bad = [key for key, value in seated.state().items() if not value.isfinite().all()]
             assert not bad, (name, penalty)
             assert not same(weights(seated.generator), before), (name, penalty)

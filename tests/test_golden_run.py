@@ -58,10 +58,10 @@ def test_it_draws_what_it_drew(golden: Path, tmp_path: Path) -> None:
 def test_it_is_played_on(golden: Path) -> None:
     before = checkpoints.load_latest(golden / "checkpoints")
     assert before is not None
-    _, moment = resume(golden, ZOO, length=Amount(12, "steps"), note=lambda text: None)
+    _, progress = resume(golden, ZOO, length=Amount(12, "steps"), note=lambda text: None)
     after = checkpoints.load_latest(golden / "checkpoints")
     assert after is not None
-    assert (moment.step, after.meta["step"]) == (12, 12)
+    assert (progress.step, after.meta["step"]) == (12, 12)
     assert after.tensors.keys() == before.tensors.keys()
     assert any(not torch.equal(after.tensors[name], before.tensors[name]) for name in after.tensors)
     assert [line["step"] for line in Run.open(golden).lines("stats.jsonl")] == [2, 4, 6, 8, 10, 12]

@@ -18,16 +18,16 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo import Amount, Choice
-from ganzoo.engine import feed
+from ganzoo.engine import memory
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.device import find_device
-from ganzoo.engine.step import play
+from ganzoo.engine.step import graphed, run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.checkpoints import load_latest
-from ganzoo.testing.kit import Part, examine
+from ganzoo.testing.kit import ExaminedPart, examine
 from ganzoo.testing.play import captured_is_eager
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.train import resume, start
 
 pytestmark = [
@@ -68,21 +68,17 @@ def _deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> Table:
+def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> TrainingSetup:
     recipe = plan(ZOO, Choice.parse(architecture), Choice("digits", {"size": 8}), None, {**ODD, **changes})
-    return assemble(recipe, ZOO, find_device("cuda"))
+    return build_setup(recipe, ZOO, find_device("cuda"))
 
 
-def played(seated: Table, capture: bool, steps: int = 18) -> tuple[dict[str, Tensor], StepGraph]:
+def played(seated: TrainingSetup, capture: bool, steps: int = 18) -> tuple[dict[str, Tensor], StepGraph]:
     """18 steps are six epochs of batches of 16, 16 and 8: each size is played, recorded and replayed."""
     game = seated.game
     graph = StepGraph(seated.device, game.random, capture, game.uncapturable)
     for step in range(steps):
-        game.reseed(0, step)
-        batches = seated.feed.fill(step)
-        game.advance(seated.feed.images_at(step))
-        key = tuple(len(batch.labels) for batch in batches)
-        graph(key, lambda batches=batches: play(game, batches))  # type: ignore[misc]
+        run_step(game, seated.feed, 0, step, graphed(graph))
     torch.cuda.synchronize()
     return game.state(), graph
 
@@ -144,7 +140,7 @@ def test_the_tutorial_captured_is_the_tutorial(precision: str) -> None:
 
 def test_images_streamed_from_the_host_are_those_held_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     resident, _ = played(table({}), capture=True, steps=40)
-    monkeypatch.setattr(feed, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     streamed, graph = played(table({}), capture=True, steps=40)
     assert graph.captured, graph.reason
     assert not different(resident, streamed)
@@ -214,5 +210,5 @@ def test_compiled_steps_can_be_recorded() -> None:
 )
 def test_every_part_of_the_zoo_can_be_recorded(kind: str, name: str) -> None:
     torch.use_deterministic_algorithms(False)  # not every kernel of a large network has a deterministic twin
-    outcome = examine(Part.of(name, kind), captured_is_eager)
+    outcome = examine(ExaminedPart.of(name, kind), captured_is_eager)
     assert outcome.state == "ok", outcome.reason

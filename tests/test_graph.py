@@ -16,8 +16,8 @@ from ganzoo import Augmentation, Loss, Optimizer
 from ganzoo.engine import seeds
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.testing import checks
-from ganzoo.testing.kit import Part, examine
-from ganzoo.testing.play import captured_is_eager, seat
+from ganzoo.testing.kit import ExaminedPart, examine
+from ganzoo.testing.play import captured_is_eager, make_game
 from ganzoo.testing.tiny import Descent, Linear, Plain
 
 CUDA = torch.device("cuda")
@@ -263,12 +263,12 @@ class Same(Augmentation):
     ("kind", "base"), [("architectures", Linear), ("losses", Plain), ("augmentations", Same), ("optimizers", Descent)]
 )
 def test_a_part_that_cannot_be_recorded_names_itself(kind: str, base: type[Any]) -> None:
-    part = Part(kind, saying(base), {})
+    part = ExaminedPart(kind, saying(base), {})
     expected = f"the {WORDS[kind]} Reading{base.__name__} says that it cannot be captured"
-    game = seat(part, own=False).game
+    game = make_game(part, own=False).game
     assert game.uncapturable == expected
-    assert not seat(Part(kind, base, {}), own=False).game.uncapturable
-    outcome = examine(Part(kind, saying(base), {}), captured_is_eager)
+    assert not make_game(ExaminedPart(kind, base, {}), own=False).game.uncapturable
+    outcome = examine(ExaminedPart(kind, saying(base), {}), captured_is_eager)
     assert outcome.state == "ok"
     assert outcome.reason == "it says that it cannot be captured: its steps are played eagerly"
 

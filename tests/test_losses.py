@@ -163,7 +163,7 @@ def test_a_sure_wrong_answer_still_teaches():
 def test_the_generator_asks_for_fakes_only_unless_it_compares(loss):
     table = Table(REALS, FAKES)
     loss().generator(table.round)
-    assert set(table.round.said) == ({"reals", "fakes"} if loss is Relativistic else {"fakes"})
+    assert set(table.round.computed_logits) == ({"reals", "fakes"} if loss is Relativistic else {"fakes"})
 
 
 @pytest.mark.parametrize("side", ["reals", "fakes"])
@@ -171,7 +171,7 @@ def test_the_generator_asks_for_fakes_only_unless_it_compares(loss):
 def test_a_separable_loss_judges_one_side_alone(loss, side):
     table = Table(REALS, FAKES, sides=[side])
     alone = loss().discriminator(table.round)
-    assert set(table.round.said) == {side}
+    assert set(table.round.computed_logits) == {side}
     assert alone == getattr(loss(), f"on_{side}")(table.logits[side])
 
 
@@ -291,7 +291,7 @@ def test_r1_never_draws_fakes():
     played = Played()
     R1().discriminator(played.round)
     assert played.drawn == 0
-    assert set(played.round.said) == {"reals"}
+    assert set(played.round.computed_logits) == {"reals"}
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)

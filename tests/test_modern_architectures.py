@@ -19,10 +19,10 @@ from torch.nn import functional as F
 import ganzoo
 from ganzoo import Choice
 from ganzoo.cli import cli
-from ganzoo.engine.step import play
+from ganzoo.engine.step import train_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo_plugins.architectures import began, cgan, r3gan
 from ganzoo_plugins.architectures.began import BEGAN
 from ganzoo_plugins.architectures.cgan import CGAN
@@ -315,16 +315,16 @@ def test_k_is_moved_by_all_ranks_together(monkeypatch: pytest.MonkeyPatch) -> No
     assert loss.k.item() == pytest.approx(0.5 + (0.5 * 0.6 - 0.3), abs=1e-6)
 
 
-def seated(name: str, variant: str | None = None, **changes: Any) -> Table:
+def seated(name: str, variant: str | None = None, **changes: Any) -> TrainingSetup:
     recipe = plan(ZOO, Choice.parse(name), Choice.parse("digits:size=16"), variant, {"batch_size": 8, **changes})
-    return assemble(recipe, ZOO, CPU)
+    return build_setup(recipe, ZOO, CPU)
 
 
-def steps(table: Table, first: int, last: int) -> None:
+def steps(table: TrainingSetup, first: int, last: int) -> None:
     for step in range(first, last):
         table.game.reseed(0, step)
         table.game.advance(step * 8)
-        play(table.game, table.feed.fill(step))
+        train_step(table.game, table.feed.fill(step))
 
 
 def test_began_goes_on_where_it_stood_with_its_k() -> None:
@@ -439,7 +439,7 @@ def test_every_one_trains_by_its_own_recipe(name: str, variant: str | None) -> N
     (batch,) = table.feed.fill(2)[:1]
     for player, network in (("D", table.game.discriminator), ("G", table.game.generator)):
         turn = next(turn for turn in table.game.turns if table.game.players[player] in turn.players)
-        cost = table.game.players[player].cost(table.game.round(turn, batch))
+        cost = table.game.players[player].loss(table.game.round(turn, batch))
         for parameter, gradient in zip(
             network.parameters(), torch.autograd.grad(cost, list(network.parameters())), strict=True
         ):

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ganzoo
-from ganzoo import Choice, GanzooError, Moment, Recipe
+from ganzoo import Choice, GanzooError, Recipe, TrainingProgress
 from ganzoo.cli import cli
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import cache, checkpoints, foreign, pictures
@@ -219,7 +219,7 @@ def runs(root: Path, name: str) -> None:
     with writes_within(place), as_the_command_line():
         run = Run.create(out, RECIPE, {"note": name})
         run.append("stats.jsonl", {"step": 1, name: name})
-        run.file("samples", Moment(1, 2, 3.0), ".png").write_bytes(b"")
+        run.file("samples", TrainingProgress(1, 2, 3.0), ".png").write_bytes(b"")
         assert run.lines("stats.jsonl") == [{"step": 1, name: name} if name != "step" else {"step": "step"}]
         run.close()
         assert Run.open(out).recipe == RECIPE

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import ganzoo
 from ganzoo.cli import cli
-from ganzoo.engine import feed as feeding
+from ganzoo.engine import memory
 from ganzoo.storage.run import Run
 from ganzoo_plugins.datasets.npy import Npy
 
@@ -226,7 +226,7 @@ def test_a_training_on_what_memory_does_not_hold_is_the_same(colours, tmp_path, 
     """Bit for bit, streamed or resident; and only what is asked for is read."""
     read = {}
     for kind, share in (("resident", 0.4), ("streamed", 0.0)):
-        monkeypatch.setattr(feeding, "MEMORY_SHARE", share)
+        monkeypatch.setattr(memory, "MEMORY_SHARE", share)
         out = tmp_path / kind
         words = [
             "train",

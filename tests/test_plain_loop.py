@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as entropy
 
 from ganzoo import Choice
-from ganzoo.engine.step import play
+from ganzoo.engine.step import run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import zoo
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 
 STEPS, BATCH = 12, 32
 RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}
@@ -24,7 +24,7 @@ def test_losses_are_those_of_a_loop_by_hand(rule: str) -> None:
     """No fused optimiser, no channels_last, no uint8 tensor on the device, no lazy round: 1e-5 over 12 steps."""
     changes = {"batch_size": BATCH, "generator_optimizer": ADAM, "discriminator_optimizer": ADAM, **RULES[rule]}
     architecture, digits = Choice.parse("dcgan-tutorial:dropout=0,width=16"), Choice.parse("digits:size=28")
-    table = assemble(plan(zoo(), architecture, digits, changes=changes), zoo(), torch.device("cpu"))
+    table = build_setup(plan(zoo(), architecture, digits, changes=changes), zoo(), torch.device("cpu"))
     game, feed = table.game, table.feed
     generator, discriminator = (
         copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in (game.generator, game.discriminator)
@@ -54,8 +54,7 @@ def test_losses_are_those_of_a_loop_by_hand(rule: str) -> None:
             parameter.grad = gradient
         moves_generator.step()
 
-        game.reseed(0, step)
-        play(game, feed.fill(step))
-        found = game.meter.read()
+        run_step(game, feed, 0, step)
+        found = game.running_means.read()
         assert found["discriminator_loss"] == pytest.approx(judged.item(), abs=1e-5), step
         assert found["generator_loss"] == pytest.approx(answered.item(), abs=1e-5), step

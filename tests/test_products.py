@@ -14,7 +14,7 @@ from ganzoo import Choice, ImageSpec, RefusedSpec, Round, UsageError
 from ganzoo.contract.options import options_of
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.game import Game
-from ganzoo.engine.step import play
+from ganzoo.engine.step import train_step
 from ganzoo.registry.zoo import Zoo
 
 CPU, ZOO = torch.device("cpu"), Zoo()
@@ -97,7 +97,7 @@ def refusal(name: str, losses: tuple[str, ...], **changes: Any) -> str:
     for step in range(2):
         game.reseed(0, step)
         game.advance(step * COUNT * game.minibatches)
-        play(game, batches(game, step))
+        train_step(game, batches(game, step))
     assert not [key for key, value in game.state().items() if not value.isfinite().all()]
     return ""
 

@@ -35,7 +35,7 @@ from ganzoo.registry.recipes import plan
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.testing.games import two_processes_are_one
-from ganzoo.testing.kit import Part
+from ganzoo.testing.kit import ExaminedPart
 from ganzoo.training.train import resume, start
 
 PATIENCE = 60.0
@@ -90,8 +90,10 @@ def test_every_architecture_is_compared() -> None:
 
 
 def test_the_kit_compares_batch_norm_and_says_where_it_cannot() -> None:
-    assert two_processes_are_one(Part.of(tiny.Tiny, options={"dropout": 0.0})) == ""
-    assert "statistics of its own images" in two_processes_are_one(Part.of(ranked.Centred, options={"dropout": 0.0}))
+    assert two_processes_are_one(ExaminedPart.of(tiny.Tiny, options={"dropout": 0.0})) == ""
+    assert "statistics of its own images" in two_processes_are_one(
+        ExaminedPart.of(ranked.Centred, options={"dropout": 0.0})
+    )
 
 
 # --- the same files ---

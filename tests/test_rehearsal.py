@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ganzoo import Choice
-from ganzoo.engine.step import play
+from ganzoo.engine.step import train_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import Table, assemble
-from ganzoo.training.preflight import rehearse
+from ganzoo.training.build import TrainingSetup, build_setup
+from ganzoo.training.preflight import preflight
 
 TINY = Path(__file__).with_name("tiny.py")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -34,19 +34,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def table(architecture: str, changes: dict[str, Any]) -> tuple[Table, Zoo]:
+def table(architecture: str, changes: dict[str, Any]) -> tuple[TrainingSetup, Zoo]:
     zoo = Zoo()
     recipe = plan(zoo, Choice(architecture), Choice("digits", {"size": 8}), None, changes)
-    return assemble(recipe, zoo, torch.device("cpu")), zoo
+    return build_setup(recipe, zoo, torch.device("cpu")), zoo
 
 
 def after_a_step(architecture: str, changes: dict[str, Any], rehearsed: bool) -> dict[str, torch.Tensor]:
     seated, zoo = table(architecture, changes)
     if rehearsed:
-        rehearse(seated, zoo)
+        preflight(seated, zoo)
     seated.game.reseed(0, 0)
     seated.game.advance(0)
-    play(seated.game, seated.feed.fill(0))
+    train_step(seated.game, seated.feed.fill(0))
     return seated.game.state()
 
 
@@ -63,7 +63,7 @@ def test_nothing_of_the_game_and_no_random_state_is_touched() -> None:
     before = {name: value.clone() for name, value in seated.game.state().items()}
     drawn = len(seated.architecture.drawn)  # type: ignore[attr-defined]
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    rehearse(seated, zoo)
+    preflight(seated, zoo)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())
     assert all(torch.equal(before[name], value) for name, value in seated.game.state().items())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo import Amount, GanzooError, Moment, Recipe, UsageError
+from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.storage.lock import _process_start
 from ganzoo.storage.run import Run
 
@@ -259,7 +259,7 @@ def test_a_torn_line_costs_no_other(run, torn):
 
 def test_files_are_named_by_images_seen(run):
     for images in (5, 1_000_000_000, 999_999_999):
-        run.file("samples", Moment(1, images, 0.5), ".png").touch()
+        run.file("samples", TrainingProgress(1, images, 0.5), ".png").touch()
     (run.path / "samples" / ".000000007.png.a1b2").touch()
     (run.path / "samples" / "notes.png").touch()
     assert (run.path / "samples" / "000000005.png").exists()
@@ -278,21 +278,21 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
         run.append("scores.jsonl", line)
     for folder in ("samples", "generators"):
         for images in (0, 10, 30, 40):
-            run.file(folder, Moment(0, images, 0), ".x").touch()
+            run.file(folder, TrainingProgress(0, images, 0), ".x").touch()
         (run.path / folder / "notes.txt").touch()
         (run.path / folder / ".000000030.x.5c1e").touch()
     for name in ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl"):
         (run.path / f".{name}.5c1e").touch()
-    run.cut_back(Moment(3, 30, 1.0))
+    run.cut_back(TrainingProgress(3, 30, 1.0))
     assert not list(run.path.rglob("*.5c1e"))
     assert (run.path / "stats.jsonl").read_text() == '{"step": 1, "images": 10}\n{"step": 2, "images": 20}\n'
     for folder in ("samples", "generators"):
         left = sorted(path.name for path in (run.path / folder).iterdir())
         assert left == ["000000000.x", "000000010.x", "000000030.x", "notes.txt"]
     assert run.lines("scores.jsonl") == [by_hand, trained[0]]
-    run.cut_back(Moment(3, 30, 1.0))
+    run.cut_back(TrainingProgress(3, 30, 1.0))
     shutil.rmtree(run.path / "samples")
-    run.cut_back(Moment(0, 0, 0.0))
+    run.cut_back(TrainingProgress(0, 0, 0.0))
     assert run.lines("stats.jsonl") == []
 
 

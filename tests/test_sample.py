@@ -16,7 +16,7 @@ from ganzoo.engine.sampler import balanced_labels, draw, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.load import open_trained
+from ganzoo.results.load import load_generator
 from ganzoo.results.sample import sample, slerp
 from ganzoo.training.train import start
 
@@ -125,7 +125,7 @@ def test_an_older_generator_can_be_had(run, tmp_path):
 
 
 def test_a_class_on_demand(conditional, tmp_path):
-    trained = open_trained(conditional, ZOO, CPU)
+    trained = load_generator(conditional, ZOO, CPU)
     latents = draw_latents(trained.architecture, 12, CPU, derive(1, "sample"))
     for label in (0, 9):
         expected = draw_all(trained.network, trained.architecture, latents, [label] * 12).numpy()
@@ -142,7 +142,7 @@ def test_a_class_is_refused_where_there_are_none(run, tmp_path):
 
 
 def test_a_conditional_grid_shows_a_class_a_row(conditional, tmp_path):
-    trained = open_trained(conditional, ZOO, CPU)
+    trained = load_generator(conditional, ZOO, CPU)
     latents = draw_latents(trained.architecture, 12, CPU, derive(0, "sample"))
     labels = [row for row in range(4) for _ in range(3)]
     expected = draw_all(trained.network, trained.architecture, latents, labels).numpy()
@@ -163,7 +163,7 @@ def test_a_walk_ends_where_samples_are(kind, tmp_path, request):
     with Image.open(picture) as opened:
         left = opened.width - 5 * (SIZE * SCALE + GAP)
     walks = tiles(picture, 3, 5, left)
-    trained = open_trained(path, ZOO, CPU)
+    trained = load_generator(path, ZOO, CPU)
     for column, end in ((0, "first"), (4, "last")):
         latents = draw_latents(trained.architecture, 3, CPU, derive(4, end))
         expected = draw_all(trained.network, trained.architecture, latents, [0, 1, 2])[:, 0].numpy()

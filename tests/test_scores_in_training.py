@@ -14,12 +14,12 @@ import torch
 from click.testing import CliRunner
 
 import ganzoo
-from ganzoo import Amount, Choice, Moment, Recipe, UsageError
+from ganzoo import Amount, Choice, Recipe, TrainingProgress, UsageError
 from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.evaluate import evaluate
-from ganzoo.results.load import open_trained
+from ganzoo.results.load import load_generator
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.train import Interrupted, resume, start
@@ -92,21 +92,21 @@ def test_the_best_is_kept_beside_the_last_two(tmp_path):
         """Moves the best to the first score, whatever the networks do."""
 
         @ganzoo.hookimpl
-        def on_score(self, run: Run, moment: Moment, scores: list[dict[str, Any]]) -> None:
-            order.append(moment.images)
+        def on_score(self, run: Run, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
+            order.append(progress.images)
 
     order: list[int] = []
     out = tmp_path / "run"
     fields = {**SCORED, "best_by": "reals", "score_every": "2 steps"}  # always 1498: the first of equals is the best
-    start(recipe(12, **fields), out, ZOO, CPU, note=lambda text: None, watching={"worse": Worse()})
+    start(recipe(12, **fields), out, ZOO, CPU, note=lambda text: None, extra_observers={"worse": Worse()})
     best = Run.open(out).best()
     assert best is not None
     assert (best["score"], best["images"]) == ("reals", order[0])
     kept = sorted(int(path.name) for path in (out / "checkpoints").iterdir())
     assert kept == [order[0], *order[-2:]]
-    trained = open_trained(out, ZOO, CPU, "best")
+    trained = load_generator(out, ZOO, CPU, "best")
     assert trained.images_seen == order[0]
-    assert order[0] < open_trained(out, ZOO, CPU).images_seen
+    assert order[0] < load_generator(out, ZOO, CPU).images_seen
 
 
 def test_best_is_the_lowest_or_the_highest_of_what_was_measured_alike(tmp_path):
@@ -129,13 +129,20 @@ def test_a_run_stopped_anywhere_and_resumed_has_the_same_scores(scored, tmp_path
         """Ends the run in the middle."""
 
         @ganzoo.hookimpl
-        def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
-            if moment.step == stop:
+        def on_tick(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
+            if progress.step == stop:
                 raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        start(recipe(**SCORED, tick_every="1 steps"), out, ZOO, CPU, note=lambda text: None, watching={"stop": Stop()})
+        start(
+            recipe(**SCORED, tick_every="1 steps"),
+            out,
+            ZOO,
+            CPU,
+            note=lambda text: None,
+            extra_observers={"stop": Stop()},
+        )
     resume(out, ZOO, note=lambda text: None)
     assert left(out)["scores"] == scores(scored)[: len(left(out)["scores"])]
     assert state(out).keys() == state(scored).keys()
@@ -147,13 +154,13 @@ def test_a_crash_before_the_last_checkpoint_is_a_run_that_has_not_ended(scored, 
         """Dies after the last score, before the last checkpoint."""
 
         @ganzoo.hookimpl
-        def on_score(self, run: Run, moment: Moment, scores: list[dict[str, Any]]) -> None:
-            if moment.step == 10:
+        def on_score(self, run: Run, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
+            if progress.step == 10:
                 raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        start(recipe(**SCORED), out, ZOO, CPU, note=lambda text: None, watching={"die": Die()})
+        start(recipe(**SCORED), out, ZOO, CPU, note=lambda text: None, extra_observers={"die": Die()})
     assert len(scores(out)) == 12
     resume(out, ZOO, note=lambda text: None)
     assert left(out) == left(scored)
@@ -188,7 +195,7 @@ def test_a_part_whose_file_has_changed_is_refused_unless_told_otherwise(tmp_path
     fields = {"length": "4 steps", "subset": "first 40", "losses": ["nonsaturating", f"{copy}:Remembering"]}
     mine = plan(ZOO, Choice(f"{copy}:Tiny"), Choice("digits", {"size": 8}), None, fields)
     with pytest.raises(Interrupted):
-        start(mine, out, ZOO, CPU, note=lambda text: None, watching={"stop": _Signal()})
+        start(mine, out, ZOO, CPU, note=lambda text: None, extra_observers={"stop": _Signal()})
     copy.write_text(copy.read_text() + "\n# another thought\n")
     for verb in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
         with pytest.raises(ganzoo.GanzooError, match=r"mine\.py has changed since .* --accept-changed-code"):
@@ -249,7 +256,7 @@ class _Signal:
     """Asks the run to stop, as Ctrl-C would."""
 
     @ganzoo.hookimpl
-    def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
+    def on_tick(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 

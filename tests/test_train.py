@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo import Amount, Choice, GanzooError, Moment, Recipe, UsageError
+from ganzoo import Amount, Choice, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.sample import sample
@@ -43,8 +43,8 @@ def recipe(steps: int = 8, architecture: str = TINY, **changes: Any) -> Recipe:
 
 
 def play(out: Path, steps: int = 8, **changes: Any) -> Path:
-    watching = changes.pop("watching", None)
-    start(recipe(steps, **changes), out, ZOO, CPU, watching=watching, note=ignore)
+    extra_observers = changes.pop("extra_observers", None)
+    start(recipe(steps, **changes), out, ZOO, CPU, extra_observers=extra_observers, note=ignore)
     return out
 
 
@@ -85,35 +85,35 @@ def files(out: Path) -> dict[str, Any]:
 class Watcher:
     """An observer that writes down what it is told, and does `act` at each."""
 
-    def __init__(self, act: Any = lambda hook, moment: None) -> None:
+    def __init__(self, act: Any = lambda hook, progress: None) -> None:
         self.told: list[str] = []
-        self.moments: list[Moment] = []
+        self.moments: list[TrainingProgress] = []
         self.error: BaseException | None = None
         self.act = act
 
-    def _note(self, hook: str, moment: Moment | None = None) -> None:
+    def _note(self, hook: str, progress: TrainingProgress | None = None) -> None:
         self.told.append(hook)
-        if moment:
-            self.moments.append(moment)
-        self.act(hook, moment)
+        if progress:
+            self.moments.append(progress)
+        self.act(hook, progress)
 
     @ganzoo.hookimpl
     def on_run_start(self, run: Run) -> None:
         self._note("on_run_start")
 
     @ganzoo.hookimpl
-    def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
-        self._note("on_tick", moment)
+    def on_tick(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
+        self._note("on_tick", progress)
 
     @ganzoo.hookimpl
-    def on_samples(self, run: Run, moment: Moment, path: Path) -> None:
+    def on_samples(self, run: Run, progress: TrainingProgress, path: Path) -> None:
         assert path.is_file()
-        self._note("on_samples", moment)
+        self._note("on_samples", progress)
 
     @ganzoo.hookimpl
-    def on_checkpoint(self, run: Run, moment: Moment, path: Path) -> None:
+    def on_checkpoint(self, run: Run, progress: TrainingProgress, path: Path) -> None:
         assert (path / "MANIFEST.json").is_file()
-        self._note("on_checkpoint", moment)
+        self._note("on_checkpoint", progress)
 
     @ganzoo.hookimpl
     def on_run_end(self, run: Run, error: BaseException | None) -> None:
@@ -124,8 +124,8 @@ class Watcher:
 def stopping_at(*steps: int, number: int = signal.SIGTERM) -> dict[str, Watcher]:
     """An observer in whose tick a signal arrives."""
 
-    def act(hook: str, moment: Moment | None) -> None:
-        if hook == "on_tick" and moment and moment.step in steps:
+    def act(hook: str, progress: TrainingProgress | None) -> None:
+        if hook == "on_tick" and progress and progress.step in steps:
             os.kill(os.getpid(), number)
 
     return {"stopper": Watcher(act)}
@@ -175,8 +175,8 @@ def test_three_resumes_inside_one_epoch(tmp_path):
 
 def test_the_speed_is_that_since_the_last_line_also_after_a_resume(tmp_path):
     changes = {"tick_every": "3 steps", "subset": "all"}
-    out = play(tmp_path / "a", 4, **changes, watching={"slow": Watcher(lambda hook, moment: time.sleep(0.1))})
-    lines = Run.open(play_on(out, 9, watching={})).lines("stats.jsonl")
+    out = play(tmp_path / "a", 4, **changes, extra_observers={"slow": Watcher(lambda hook, progress: time.sleep(0.1))})
+    lines = Run.open(play_on(out, 9, extra_observers={})).lines("stats.jsonl")
     assert [line["step"] for line in lines] == [3, 6, 9]
     for before, line in zip([{"images": 0, "seconds": 0.0}, *lines], lines, strict=False):
         images, seconds = line["images"] - before["images"], line["seconds"] - before["seconds"]
@@ -193,14 +193,14 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
     out, stopper = tmp_path / "stopped", stopping_at(3, number=number)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=rf"Stopped by {number.name} after step 3; .*ganzoo resume {out}$") as stopped:
-        play(out, 8, **changes, watching=stopper)
+        play(out, 8, **changes, extra_observers=stopper)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
     assert stopper["stopper"].error is stopped.value
     assert not (out / "lock").exists()
     assert checkpoints.load_latest(out / "checkpoints")[1]["step"] == 3
     with pytest.raises(Interrupted, match="after step 5"):
-        resume(out, ZOO, note=ignore, watching=stopping_at(5, number=number))
+        resume(out, ZOO, note=ignore, extra_observers=stopping_at(5, number=number))
     resume(out, ZOO, note=ignore)
     assert files(out) == whole
 
@@ -208,7 +208,7 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
 def test_a_signal_at_the_last_step_finds_the_run_done(tmp_path):
     changes = {"tick_every": "1 steps", "samples_every": "5 steps"}
     whole = files(play(tmp_path / "whole", 6, **changes))
-    assert files(play(tmp_path / "late", 6, **changes, watching=stopping_at(6))) == whole
+    assert files(play(tmp_path / "late", 6, **changes, extra_observers=stopping_at(6))) == whole
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
@@ -218,12 +218,12 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
     class Killed(BaseException):
         pass
 
-    def act(hook: str, moment: Moment | None) -> None:
-        if hook == "on_tick" and moment and moment.step == 3:
+    def act(hook: str, progress: TrainingProgress | None) -> None:
+        if hook == "on_tick" and progress and progress.step == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        play(tmp_path / "killed", 8, **changes, watching={"killer": Watcher(act)})
+        play(tmp_path / "killed", 8, **changes, extra_observers={"killer": Watcher(act)})
     out = tmp_path / "killed"
     assert Run.open(out).lines("stats.jsonl")
     resume(out, ZOO, note=ignore)
@@ -280,16 +280,16 @@ def test_what_others_do_meanwhile_changes_nothing(tmp_path):
     whole = files(play(tmp_path / "whole", 8, **changes))
     out = tmp_path / "watched"
 
-    def act(hook: str, moment: Moment | None) -> None:
+    def act(hook: str, progress: TrainingProgress | None) -> None:
         torch.rand(3), np.random.rand(3), random.random()
         torch.manual_seed(0)
         if (out / "generators").exists() and list((out / "generators").iterdir()):
             sample(out, ZOO, CPU, tmp_path / "s.png", seed=3)
 
     watchers = {"nosy": Watcher(act), "nosier": Watcher(act)}
-    play(out, 4, **changes, watching=watchers)
+    play(out, 4, **changes, extra_observers=watchers)
     sample(out, ZOO, CPU, tmp_path / "s.npy", count=5)
-    assert files(play_on(out, 8, watching=watchers)) == whole
+    assert files(play_on(out, 8, extra_observers=watchers)) == whole
     assert set(watchers["nosy"].told) == {"on_run_start", "on_tick", "on_samples", "on_checkpoint", "on_run_end"}
 
 
@@ -304,11 +304,11 @@ def test_observers_of_the_recipe_change_nothing_but_their_own_files(tmp_path):
 
 def test_observers_are_told_in_order(tmp_path):
     watcher = Watcher()
-    play(tmp_path / "a", 4, watching={"watcher": watcher}, tick_every="2 steps", checkpoint_every="2 steps")
+    play(tmp_path / "a", 4, extra_observers={"watcher": watcher}, tick_every="2 steps", checkpoint_every="2 steps")
     ticks = ["on_tick", "on_checkpoint", "on_tick", "on_samples", "on_checkpoint"]
     assert watcher.told == ["on_run_start", "on_samples", *ticks, "on_run_end"]
-    assert [moment.step for moment in watcher.moments] == [0, 2, 2, 4, 4, 4]
-    assert [moment.images for moment in watcher.moments] == [0, 32, 32, 56, 56, 56]
+    assert [progress.step for progress in watcher.moments] == [0, 2, 2, 4, 4, 4]
+    assert [progress.images for progress in watcher.moments] == [0, 32, 32, 56, 56, 56]
     assert watcher.error is None
 
 
@@ -316,8 +316,8 @@ def test_observers_are_told_in_order(tmp_path):
 
 
 def failing_in(hook: str, error: Exception, step: int = 0) -> dict[str, Watcher]:
-    def act(told: str, moment: Moment | None) -> None:
-        if told == hook and (moment.step if moment else 0) >= step:
+    def act(told: str, progress: TrainingProgress | None) -> None:
+        if told == hook and (progress.step if progress else 0) >= step:
             raise error
 
     return {"clumsy": Watcher(act)}
@@ -327,9 +327,9 @@ def failing_in(hook: str, error: Exception, step: int = 0) -> dict[str, Watcher]
 @pytest.mark.parametrize("error", [ValueError("boom"), GanzooError("boom")], ids=["error", "sentence"])
 def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook, step, error):
     bystander = Watcher()
-    watching = {"bystander": bystander, **failing_in(hook, error, step)}
+    extra_observers = {"bystander": bystander, **failing_in(hook, error, step)}
     with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: .*boom") as failed:
-        play(tmp_path / "a", watching=watching, tick_every="1 steps", checkpoint_every="1 steps")
+        play(tmp_path / "a", extra_observers=extra_observers, tick_every="1 steps", checkpoint_every="1 steps")
     assert bystander.told[-1] == "on_run_end"
     assert bystander.error is failed.value
     assert not (tmp_path / "a" / "lock").exists()
@@ -342,27 +342,27 @@ def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook,
 def test_a_run_refused_before_its_first_step_is_not_in_the_way(tmp_path, hook):
     out = tmp_path / "a"
     with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: boom"):
-        play(out, watching=failing_in(hook, GanzooError("boom")))
+        play(out, extra_observers=failing_in(hook, GanzooError("boom")))
     assert not out.exists()
     before = files(play(out, 4))
     with pytest.raises(GanzooError, match=r"^Observer clumsy failed in on_run_start: boom"):
-        play_on(out, 8, watching=failing_in("on_run_start", GanzooError("boom")))
+        play_on(out, 8, extra_observers=failing_in("on_run_start", GanzooError("boom")))
     after = files(out)  # a run that has begun is never thrown away
     assert {**after, "recipe": None} == {**before, "recipe": None}
 
 
 def test_an_observer_that_fails_at_the_end_hides_no_error_and_no_result(tmp_path):
-    def at_end(told: str, moment: Moment | None) -> None:
+    def at_end(told: str, progress: TrainingProgress | None) -> None:
         if told == "on_run_end":
             raise ValueError("too late")
 
     bystander = Watcher()
     with pytest.raises(GanzooError, match=r"^Observer late failed in on_run_end: ValueError: too late"):
-        play(tmp_path / "a", watching={"late": Watcher(at_end), "bystander": bystander})
+        play(tmp_path / "a", extra_observers={"late": Watcher(at_end), "bystander": bystander})
     assert bystander.told[-1] == "on_run_end"
     assert files(tmp_path / "a") == files(play(tmp_path / "whole"))
     with pytest.raises(Interrupted):
-        play(tmp_path / "b", watching={"late": Watcher(at_end), **stopping_at(2)})
+        play(tmp_path / "b", extra_observers={"late": Watcher(at_end), **stopping_at(2)})
 
 
 def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
@@ -377,7 +377,7 @@ def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
     for observer, words in ((Misspelt(), "unknown hook 'on_tik'"), (Greedy(), "game")):
         out = tmp_path / type(observer).__name__
         with pytest.raises(GanzooError, match=f"^Observer mine: .*{words}") as error:
-            play(out, watching={"mine": observer})
+            play(out, extra_observers={"mine": observer})
         assert "\n" not in str(error.value)
         assert not (out / "lock").exists()
         assert not (out / "stats.jsonl").exists()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ganzoo.storage.background import Writer
+from ganzoo.storage.background import BackgroundWriter
 
 
 class Slow:
@@ -23,7 +23,7 @@ def _writing() -> bool:
 
 def test_closed_means_that_the_thread_has_ended() -> None:
     """Not only its job: Python aborts a process that ends over a thread which still lets go of tensors."""
-    writer, done = Writer(), list[int]()
+    writer, done = BackgroundWriter(), list[int]()
 
     def submit(held: Slow) -> None:
         writer.submit(lambda: len([held]), done.append)
@@ -36,7 +36,7 @@ def test_closed_means_that_the_thread_has_ended() -> None:
 
 
 def test_a_close_that_may_not_take_long_does_not() -> None:
-    writer, free = Writer(), threading.Event()
+    writer, free = BackgroundWriter(), threading.Event()
     writer.submit(lambda: free.wait(10), lambda result: None)
     since = time.perf_counter()
     writer.close(0.1)
@@ -47,7 +47,7 @@ def test_a_close_that_may_not_take_long_does_not() -> None:
 
 
 def test_what_fails_is_raised_at_the_next_call() -> None:
-    writer = Writer()
+    writer = BackgroundWriter()
     writer.submit(lambda: 1 // 0, lambda result: None)
     with pytest.raises(ZeroDivisionError):
         writer.submit(lambda: 1, lambda result: None)

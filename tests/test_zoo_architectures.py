@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo import Choice
 from ganzoo.engine.cuda_graph import StepGraph
-from ganzoo.engine.step import play
+from ganzoo.engine.step import graphed, run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
 from ganzoo_plugins.architectures.sngan import SNGAN
@@ -463,14 +463,12 @@ def test_every_recipe_plays_two_finite_steps(architecture: type[ganzoo.Architect
     """On the digits: the networks narrow, the batch small, everything else as the recipe has it."""
     chosen = Choice(NAMES[architecture], SMALL[architecture])
     recipe = plan(ZOO, chosen, Choice("digits"), variant, {"batch_size": 4, "subset": "first 64"})
-    table = assemble(recipe, ZOO, CPU)
+    table = build_setup(recipe, ZOO, CPU)
     game, feed = table.game, table.feed
     players = (game.generator, game.discriminator)
     before = [[weight.clone() for weight in network.parameters()] for network in players]
     for step in range(2):
-        game.reseed(recipe.seed, step)
-        game.advance(feed.images_at(step))
-        play(game, feed.fill(step))
+        run_step(game, feed, recipe.seed, step)
     assert all(value.isfinite().all() for value in game.state().values())
     for network, weights in zip(players, before, strict=True):
         pairs = zip(weights, network.parameters(), strict=True)
@@ -480,14 +478,11 @@ def test_every_recipe_plays_two_finite_steps(architecture: type[ganzoo.Architect
 def after_six_steps(name: str, variant: str, device: torch.device, capture: bool) -> tuple[dict[str, Tensor], str]:
     """The state of a game, and why its steps were not recorded."""
     recipe = plan(ZOO, Choice(name, {"width": 8}), Choice("digits"), variant, {"batch_size": 8, "subset": "first 64"})
-    table = assemble(recipe, ZOO, device)
+    table = build_setup(recipe, ZOO, device)
     game, feed = table.game, table.feed
     graph = StepGraph(device, game.random, capture)
     for step in range(6):
-        game.reseed(recipe.seed, step)
-        game.advance(feed.images_at(step))
-        batches = feed.fill(step)
-        graph(len(batches[0].reals), lambda batches=batches: play(game, batches))  # type: ignore[misc]
+        run_step(game, feed, recipe.seed, step, graphed(graph))
     return {key: value.detach().cpu().clone() for key, value in game.state().items()}, graph.reason
 
 

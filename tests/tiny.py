@@ -140,10 +140,10 @@ class Listener(ganzoo.Observer):
     """Writes down the scores it is told, and where the run stood."""
 
     @ganzoo.hookimpl
-    def on_score(self, run: Any, moment: ganzoo.Moment, scores: list[dict[str, Any]]) -> None:
+    def on_score(self, run: Any, progress: ganzoo.TrainingProgress, scores: list[dict[str, Any]]) -> None:
         names = " ".join(score["score"] for score in scores)
         with open(run.path / "told.txt", "a") as file:
-            file.write(f"{moment.step} {moment.images} {names}\n")
+            file.write(f"{progress.step} {progress.images} {names}\n")
 
 
 class Pixels(ganzoo.Extractor):

@@ -118,7 +118,7 @@ class _Commands(click.Group):
 
 def _blamed(error: Exception, debug: bool) -> Exception:
     """A sentence that names the plugin in whose code an error arose; the error itself if it is nobody's."""
-    loaded = sys.modules.get("ganzoo.zoo")
+    loaded = sys.modules.get("ganzoo.registry.zoo")
     words = loaded.zoo().blame(error) if loaded and not debug else ""
     return _Failure(f"{words}. GANZOO_DEBUG=1 shows where.", 1) if words else error
 

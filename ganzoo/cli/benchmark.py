@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ganzoo.cli.options import (
-    Part,
+    PartParam,
     data_dir_option,
     device_named,
     device_option,
@@ -18,14 +18,14 @@ from ganzoo.cli.options import (
     length_of,
     seeds_option,
 )
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
 if TYPE_CHECKING:
-    from ganzoo.experiments.grid import Cell
+    from ganzoo.experiments.grid import Trial
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 #: columns that fit a terminal; the files have all of them
@@ -33,7 +33,7 @@ _NARROW = 6
 
 
 def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
-    return click.option(flag, kind, multiple=True, type=Part(kind), metavar="SPEC", help=what)
+    return click.option(flag, kind, multiple=True, type=PartParam(kind), metavar="SPEC", help=what)
 
 
 @click.command()
@@ -134,9 +134,9 @@ def benchmark(
         return
     rows = _played(cells, out or Path("benchmark"), device, **how)
     print_json(rows) if as_json else _show(rows)
-    note(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
+    log(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
     if any(row["failures"] for row in rows):
-        note("Some cells failed and are counted as such; --retry-failed plays them again, from their beginning.")
+        log("Some cells failed and are counted as such; --retry-failed plays them again, from their beginning.")
     if not any(row["seeds"] for row in rows):
         raise GanzooError("No cell has finished; the reasons stand above.")
 
@@ -148,16 +148,16 @@ def _planned(
     seeds: str,
     recipe: str | None,
     fields: dict[str, Any],
-) -> list[Cell]:
-    from ganzoo.experiments.grid import parse_seeds, plan_cells
+) -> list[Trial]:
+    from ganzoo.experiments.grid import parse_seeds, plan_trials
     from ganzoo.registry.zoo import zoo
     from ganzoo.results.evaluate import DEFAULT_EVALUATORS
 
     numbers = parse_seeds(seeds)
-    return plan_cells(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
+    return plan_trials(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
 
 
-def _played(cells: list[Cell], out: Path, device: str, **how: Any) -> list[dict[str, Any]]:
+def _played(cells: list[Trial], out: Path, device: str, **how: Any) -> list[dict[str, Any]]:
     from ganzoo.cli.grid_console import GridConsole
     from ganzoo.experiments.run_grid import benchmark as play
     from ganzoo.registry.zoo import zoo
@@ -175,7 +175,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         click.echo("\n".join(section.notes) + "\n")
 
 
-def _show_plan(cells: list[Cell], out: Path, device: str, jobs: int, as_json: bool) -> None:
+def _show_plan(cells: list[Trial], out: Path, device: str, jobs: int, as_json: bool) -> None:
     from ganzoo.experiments.estimate import estimated
     from ganzoo.experiments.folder import Folder
     from ganzoo.registry.zoo import zoo
@@ -221,9 +221,9 @@ def _show_plan(cells: list[Cell], out: Path, device: str, jobs: int, as_json: bo
         rows.append([*pair.cells[0].pair, seeds, *counts, *numbers, each])
     print_table(columns, rows)
     missing = sum(pair.missing for pair in pairs)
-    note(f"{missing} of {len(cells)} cells to play in {out}, about {_duration(total)} with {jobs} at a time.")
+    log(f"{missing} of {len(cells)} cells to play in {out}, about {_duration(total)} with {jobs} at a time.")
     if missing:
-        note(
+        log(
             "On top come the start of each process, the scores where no cell of a pair has finished, and, once a "
             "dataset, its extractor and what its real images score."
         )
@@ -242,7 +242,7 @@ def _verify(table: Path, out: Path, device: str, as_json: bool, **how: Any) -> N
     if out.resolve() == table.resolve().parent:
         raise UsageError(f"--out {out} holds the cells of the table, which would not be played again: name another.")
     old = verify.read_table(table)
-    cells = verify.cells_of(zoo(), old, table)
+    cells = verify.trials_of(zoo(), old, table)
     found = verify.verdicts(old, _played(cells, out, device, **how))
     if as_json:
         print_json(found)
@@ -260,7 +260,7 @@ def _verify(table: Path, out: Path, device: str, as_json: bool, **how: Any) -> N
             for one in found
         ]
         print_table(columns, rows)
-        note(verify.RULE)
+        log(verify.RULE)
     fallen = sum(not one["holds"] for one in found)
     if fallen:
         raise GanzooError(f"{fallen} of {len(found)} rows do not hold.")

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.cli.output import note
+from ganzoo.cli.output import log
 from ganzoo.contract.choice import Amount
-from ganzoo.contract.hooks import Moment, hookimpl
+from ganzoo.contract.hooks import TrainingProgress, hookimpl
 
 if TYPE_CHECKING:
     from ganzoo.storage.run import Run
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _PLAIN_INTERVAL = 10.0
 
 
-def _share(length: Amount, moment: Moment) -> float:
-    position = {"steps": moment.step, "images": moment.images, "epochs": moment.epochs}[length.unit]
+def _share(length: Amount, progress: TrainingProgress) -> float:
+    position = {"steps": progress.step, "images": progress.images, "epochs": progress.epochs}[length.unit]
     return min(1.0, position / length.count)
 
 
@@ -66,13 +66,13 @@ class Console:
         self._live.start()
 
     @hookimpl
-    def on_tick(self, run: Run, moment: Moment, scalars: dict[str, Any]) -> None:
+    def on_tick(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
         """Say where the run stands."""
-        share = _share(run.recipe.length, moment)
+        share = _share(run.recipe.length, progress)
         if self._started is None:
             self._started = (time.perf_counter(), share)
         speed = f"{scalars['images_per_second']:.0f} images/s"
-        where = f"epoch {moment.epochs:.2f}" if run.recipe.length.unit != "steps" else f"step {moment.step}"
+        where = f"epoch {progress.epochs:.2f}" if run.recipe.length.unit != "steps" else f"step {progress.step}"
         self._last = f"{where}  {_losses(scalars)}  {speed}"
         if self._live is not None:
             self._live.update(self._task, completed=share, where=where, losses=f"{_losses(scalars)}  {speed}")
@@ -82,21 +82,21 @@ class Console:
             self._said = now
             since, first = self._started
             left = (now - since) / (share - first) * (1 - share) if share > first else 0.0
-            note(f"{run.path}: {self._last}  {share:.0%}" + (f"  {_clock(left)} left" if left else ""))
+            log(f"{run.path}: {self._last}  {share:.0%}" + (f"  {_clock(left)} left" if left else ""))
 
     @hookimpl
-    def on_samples(self, run: Run, moment: Moment, path: Path) -> None:
+    def on_samples(self, run: Run, progress: TrainingProgress, path: Path) -> None:
         """Name the grid, when asked to talk much."""
         if self.verbose:
             self._say(f"samples {path}")
 
     @hookimpl
-    def on_score(self, run: Run, moment: Moment, scores: list[dict[str, Any]]) -> None:
+    def on_score(self, run: Run, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
         """Say how good the generator is."""
         self._say(f"{run.path}: " + "  ".join(f"{line['score']} {line['value']:.4f}" for line in scores))
 
     @hookimpl
-    def on_checkpoint(self, run: Run, moment: Moment, path: Path) -> None:
+    def on_checkpoint(self, run: Run, progress: TrainingProgress, path: Path) -> None:
         """Name the checkpoint, when asked to talk much."""
         if self.verbose:
             self._say(f"checkpoint {path}")
@@ -106,10 +106,10 @@ class Console:
         """Close the live line and leave the last word."""
         if self._live is not None:
             self._live.stop()
-            note(f"{run.path}: {self._last}")
+            log(f"{run.path}: {self._last}")
 
     def _say(self, text: str) -> None:
         if self._live is not None:
             self._live.console.print(text)
         else:
-            note(text)
+            log(text)

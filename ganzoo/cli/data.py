@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.options import Part, data_dir_option, device_named, json_option, matches
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.options import PartParam, data_dir_option, device_named, json_option, matches
+from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 
 _SPLITS = ("train", "test")
@@ -45,7 +45,7 @@ def _print(facts: list[dict[str, Any]], as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("name", type=Part("datasets"))
+@click.argument("name", type=PartParam("datasets"))
 @click.option("--no-extractor", "bare", is_flag=True, help="Leave out the classifier that domain scores look through.")
 @data_dir_option
 @json_option
@@ -74,7 +74,7 @@ def _extractor(name: Choice, classes: int) -> str:
 
 
 @data.command()
-@click.argument("name", type=Part("datasets"))
+@click.argument("name", type=PartParam("datasets"))
 @data_dir_option
 @json_option
 def verify(name: Choice, as_json: bool) -> None:
@@ -101,4 +101,4 @@ def list_datasets(name: str | None, as_json: bool) -> None:
         print_json({"data_dir": str(root), "folders": here, "datasets": datasets})
         return
     print_table(["dataset", "what it is"], [[part.name, summary(part)] for part in parts])
-    note(f"Data folder {root}: {', '.join(here) or 'empty'}")
+    log(f"Data folder {root}: {', '.join(here) or 'empty'}")

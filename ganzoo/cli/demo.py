@@ -9,7 +9,7 @@ import click
 
 from ganzoo.cli.console import Console
 from ganzoo.cli.options import device_named, device_option, json_option
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 
@@ -37,16 +37,16 @@ def demo(out: Path, device: str, as_json: bool) -> None:
         raise UsageError(f"{out} is not empty; remove it, or give another directory by --out.")
     where, rows, facts = device_named(device), [], []
     for name in _ARCHITECTURES:
-        note(f"\nTraining {name} on {_DATASET} ({where})")
+        log(f"\nTraining {name} on {_DATASET} ({where})")
         started = time.perf_counter()
         recipe = plan(zoo(), Choice(name), Choice(_DATASET), named=_DATASET)
-        run, moment = start(recipe, out / name, zoo(), where, watching={"console": Console()}, note=note)
+        run, progress = start(recipe, out / name, zoo(), where, extra_observers={"console": Console()}, note=log)
         seconds = time.perf_counter() - started
         (score,) = evaluate(run.path, zoo(), where, samples=_SAMPLES)
         picture = sample(run.path, zoo(), where, shape=(8, 10))
         animation = training_gif(Run.open(run.path), run.path / "training.gif")
         rows.append(
-            [name, f"{score['value']:.2f}", str(_SAMPLES), str(recipe.seed), str(moment.images), f"{seconds:.0f} s"]
+            [name, f"{score['value']:.2f}", str(_SAMPLES), str(recipe.seed), str(progress.images), f"{seconds:.0f} s"]
         )
         facts.append({**score, "architecture": name, "training_seconds": seconds, "samples": str(picture)})
         facts[-1]["gif"] = str(animation)
@@ -59,4 +59,4 @@ def demo(out: Path, device: str, as_json: bool) -> None:
     click.echo("\nLook at:")
     for fact in facts:
         click.echo(f"  {fact['samples']}\n  {fact['gif']}")
-    note("\nNext: ganzoo train dcgan-tutorial mnist --epochs 5")
+    log("\nNext: ganzoo train dcgan-tutorial mnist --epochs 5")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import (
-    Part,
+    PartParam,
     at_option,
     changed_code_option,
     data_dir_option,
@@ -18,7 +18,7 @@ from ganzoo.cli.options import (
     inception_weights_option,
     json_option,
 )
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import PROTOCOLS
@@ -30,7 +30,7 @@ from ganzoo.contract.protocol import PROTOCOLS
     "-e",
     "evaluators",
     multiple=True,
-    type=Part("evaluators"),
+    type=PartParam("evaluators"),
     metavar="NAME[:k=v]",
     help="What to score by.  [default: those of the run, or fid-domain]",
 )
@@ -42,8 +42,12 @@ from ganzoo.contract.protocol import PROTOCOLS
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
-@click.option("--calibrate", "dataset", type=Part("datasets"), metavar="DATASET", help="The scale, instead of a RUN.")
-@click.option("--other", type=Part("datasets"), metavar="DATASET", help="The other dataset at the end of the scale.")
+@click.option(
+    "--calibrate", "dataset", type=PartParam("datasets"), metavar="DATASET", help="The scale, instead of a RUN."
+)
+@click.option(
+    "--other", type=PartParam("datasets"), metavar="DATASET", help="The other dataset at the end of the scale."
+)
 @click.option("-o", "out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Its picture.")
 @inception_weights_option
 @changed_code_option
@@ -126,23 +130,23 @@ def _calibrate(
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
     chosen = tuple(evaluators) or DEFAULT_EVALUATORS
-    rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, note)
+    rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"
     write_atomically(path, calibration_plot.png(rows, title))
     print_json(rows) if as_json else _print_scale(rows)
-    note(f"The picture of it: {path}")
+    log(f"The picture of it: {path}")
 
 
 def _print_scale(rows: Sequence[Mapping[str, Any]]) -> None:
     """A line for each condition, a column for each score."""
-    from ganzoo.evaluation.corruptions import label
+    from ganzoo.evaluation.corruptions import corruption_label
 
     better = {row["score"]: row["better"] for row in rows}
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        line = lines.setdefault(label(row["damage"], row["strength"]), {"images": str(row["images"])})
+        line = lines.setdefault(corruption_label(row["damage"], row["strength"]), {"images": str(row["images"])})
         line[row["score"]] = f"{row['value']:.4g}"
     columns = [f"{score} ({which})" for score, which in better.items()]
     print_table(

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ganzoo.cli.output import note
+from ganzoo.cli.output import log
 
 if TYPE_CHECKING:
-    from ganzoo.experiments.grid import Cell
+    from ganzoo.experiments.grid import Trial
 
 #: seconds between two pictures
 _INTERVAL = 1.0
@@ -21,11 +21,11 @@ _INTERVAL = 1.0
 class GridConsole:
     """A table of architectures and datasets on a terminal's stderr; elsewhere nothing but what is said."""
 
-    def __init__(self, cells: Sequence[Cell], out: Path) -> None:
+    def __init__(self, cells: Sequence[Trial], out: Path) -> None:
         from ganzoo.experiments.folder import Folder
 
         self.folder = Folder(out)
-        self.pairs: dict[tuple[str, str], list[Cell]] = {}
+        self.pairs: dict[tuple[str, str], list[Trial]] = {}
         for cell in cells:
             self.pairs.setdefault(cell.pair, []).append(cell)
         self._live: Any = None
@@ -51,7 +51,7 @@ class GridConsole:
     def say(self, text: str) -> None:
         """One line, above the table where there is one."""
         if self._live is None:
-            note(text)
+            log(text)
         else:
             self._live.console.print(text, markup=False)
 
@@ -76,7 +76,7 @@ class GridConsole:
             table.add_row(architecture, dataset, done, str(here.count("failed")), self._score(cells, states), now)
         return table
 
-    def _score(self, cells: Sequence[Cell], states: Mapping[str, str]) -> str:
+    def _score(self, cells: Sequence[Trial], states: Mapping[str, str]) -> str:
         """The first score of the finished cells, averaged where they were measured alike."""
         found = [result for cell in cells if states[cell.name] == "done" and (result := self._result(cell))]
         if not found:
@@ -86,12 +86,12 @@ class GridConsole:
         values = [line["value"] for line in lines if line["card"]["digest"] == lines[0]["card"]["digest"]]
         return f"{name} {sum(values) / len(values):.4g}"
 
-    def _result(self, cell: Cell) -> Any:
+    def _result(self, cell: Trial) -> Any:
         if cell.name not in self._results:
             self._results[cell.name] = self.folder.result(cell)
         return self._results[cell.name]
 
-    def _progress(self, cell: Cell) -> str:
+    def _progress(self, cell: Trial) -> str:
         line = self.folder.progress(cell)
         if not line:
             return f"seed {cell.recipe.seed}: starting"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ganzoo.cli.options import json_option
-from ganzoo.cli.output import note, print_json
+from ganzoo.cli.output import log, print_json
 
 
 @click.command("import-checkpoint")
@@ -29,4 +29,4 @@ def import_checkpoint(foreign: Path, out: Path, as_json: bool) -> None:
         return
     click.echo(f"{imported.sha256}  {imported.path}")
     rest = f"; {imported.left_out} values that are no tensors were left out" if imported.left_out else ""
-    note(f"{imported.tensors} tensors, {imported.bytes / 1e6:.1f} MB{rest}.")
+    log(f"{imported.tensors} tensors, {imported.bytes / 1e6:.1f} MB{rest}.")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import json_option, matches
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
@@ -18,7 +18,7 @@ def _warn_of_broken() -> None:
 
     for plugin in zoo().plugins.values():
         for error in plugin.errors:
-            note(f"Warning: {plugin.distribution} {plugin.version}: {error}")
+            log(f"Warning: {plugin.distribution} {plugin.version}: {error}")
 
 
 @click.command("list")
@@ -46,7 +46,7 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
         )
         return
     if not found:
-        note(f"No {kind} match {pattern!r}." if pattern else f"No {kind} are installed.")
+        log(f"No {kind} match {pattern!r}." if pattern else f"No {kind} are installed.")
     print_table(["name", "what it is", "from"], [[p.name, summary(p), f"{p.distribution} {p.version}"] for p in found])
 
 
@@ -104,4 +104,4 @@ def _print_facts(facts: dict[str, Any]) -> None:
     for variant, changes in facts.get("recipes", {}).items():
         click.echo(f"--recipe {variant}: {', '.join(f'{key}={value}' for key, value in changes.items())}")
     if "note" in facts:
-        note(facts["note"])
+        log(facts["note"])

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import UsageError
-from ganzoo.contract.paths import whole
+from ganzoo.contract.paths import absolute_path
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class Part(click.ParamType):
+class PartParam(click.ParamType):
     """A part by name with options, `mnist:size=32`, or a location, `./file.py:Class`."""
 
     def __init__(self, kind: str) -> None:
@@ -56,7 +56,7 @@ class Shape(click.ParamType):
 def _use_data_dir(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is None:
         return
-    value = whole(value)
+    value = absolute_path(value)
     # a folder named by the environment may be made by the first download; one typed here is meant to be there
     typed = ctx.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
     if (typed or value.exists()) and not value.is_dir():
@@ -79,7 +79,7 @@ def data_dir_option(command: _Command) -> _Command:
 
 def _use_inception_weights(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        os.environ["GANZOO_INCEPTION_WEIGHTS"] = str(whole(value))
+        os.environ["GANZOO_INCEPTION_WEIGHTS"] = str(absolute_path(value))
 
 
 def inception_weights_option(command: _Command) -> _Command:

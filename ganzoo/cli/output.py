@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 
 
-def note(text: str) -> None:
+def log(text: str) -> None:
     """Talk: one line on stderr."""
     click.echo(text, err=True)
 

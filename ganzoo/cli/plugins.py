@@ -6,8 +6,8 @@ import time
 
 import click
 
-from ganzoo.cli.options import Part, json_option
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.options import PartParam, json_option
+from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS
 
@@ -74,7 +74,7 @@ def _list(as_json: bool) -> None:
 
 
 @click.command("check")
-@click.argument("part", metavar="NAME_OR_FILE[:CLASS][:OPTIONS]", type=Part("architectures"))
+@click.argument("part", metavar="NAME_OR_FILE[:CLASS][:OPTIONS]", type=PartParam("architectures"))
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
 @json_option
 @click.pass_context
@@ -97,7 +97,7 @@ def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> 
         print_json(outcomes)
     counts = {state: sum(o["state"] == state for o in outcomes) for state in ("ok", "failed", "skipped")}
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    note(f"{told}, in {time.perf_counter() - started:.1f} s.")
+    log(f"{told}, in {time.perf_counter() - started:.1f} s.")
     ctx.exit(1 if counts["failed"] else 0)
 
 
@@ -112,7 +112,7 @@ def _parts(part: Choice, kind: str | None) -> list[tuple[Choice, str]]:
 
 def _examine(choice: Choice, kind: str, as_json: bool) -> list[dict[str, object]]:
     from ganzoo.testing.catalogue import CHECKS
-    from ganzoo.testing.kit import Part as Examined
+    from ganzoo.testing.kit import ExaminedPart as Examined
     from ganzoo.testing.kit import examine
 
     examined = Examined.of(choice, kind)

@@ -13,7 +13,7 @@ from string import Template
 import click
 
 import ganzoo
-from ganzoo.cli.output import note
+from ganzoo.cli.output import log
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 
@@ -71,15 +71,15 @@ def _say_what_next(name: str, kind: str, folder: Path) -> None:
     part = name
     if others := [other.id for other in zoo().components(_GROUPS[kind]) if other.name == name]:
         part = f"ganzoo-{name}/{name}"
-        note(f"{others[0]} has the same short name: whoever has both writes {part}.")
-    note("Next:")
+        log(f"{others[0]} has the same short name: whoever has both writes {part}.")
+    log("Next:")
     for command in (
         f"pip install -e {shlex.quote(str(folder))}",
         f"ganzoo plugins check {part}",
         f"pytest {shlex.quote(str(folder))}",
         _COMMANDS[kind].format(name=part),
     ):
-        note(f"  {command}")
+        log(f"  {command}")
 
 
 def _files(name: str, kind: str) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _files(name: str, kind: str) -> dict[str, str]:
         f"test_ganzoo_{identifier}.py": "test.py",
         "README.md": "README.md",
     }
-    folder = resources.files("ganzoo") / "templates"
+    folder = resources.files("ganzoo.cli") / "templates"
     return {
         file: Template((folder / f"{template}.in").read_text(encoding="utf-8")).substitute(words)
         for file, template in templates.items()

@@ -40,13 +40,13 @@ def talk_options(command: _Command) -> _Command:
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
 
 
-def ways_of(capture: bool | None, compile: bool | None) -> dict[str, bool]:
+def execution_options(capture: bool | None, compile: bool | None) -> dict[str, bool]:
     """How steps are to be played, as far as somebody said so; a run is resumed as it was begun."""
     given = {"capture": capture, "compile": compile}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def watching_of(quiet: bool, verbose: bool) -> dict[str, object]:
+def console_observers(quiet: bool, verbose: bool) -> dict[str, object]:
     """Observers of a run for whoever sits before it."""
     from ganzoo.cli.console import Console
 
@@ -67,7 +67,7 @@ def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Cho
     return choices
 
 
-def planned(
+def recipe_from_options(
     given: dict[str, Choice],
     options: tuple[str, ...],
     named: str | None,
@@ -76,8 +76,8 @@ def planned(
     changes: dict[str, Any],
 ) -> Recipe:
     """The recipe of parts by field, `-o` options, a named recipe and changed fields, of which None and () are none."""
-    from ganzoo.assembly import plan
-    from ganzoo.zoo import zoo
+    from ganzoo.registry.recipes import plan
+    from ganzoo.registry.zoo import zoo
 
     fields: dict[str, Any] = {name: value for name, value in changes.items() if value not in (None, ())}
     if length:

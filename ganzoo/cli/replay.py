@@ -14,7 +14,7 @@ from ganzoo.cli.options import (
     json_option,
     run_argument,
 )
-from ganzoo.cli.output import note, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table
 
 
 @click.command()
@@ -44,16 +44,16 @@ def replay(
     It is played from the newest checkpoint before that step, or from the beginning. Nothing is written to RUN.
     """
     from ganzoo.registry.zoo import zoo
-    from ganzoo.training.environment import in_words
+    from ganzoo.training.environment import describe_changes
     from ganzoo.training.replay import replay as play_again
 
     found = play_again(run, zoo(), step, device, anomaly, changed_code, changed_images)
     if as_json:
         print_json(found)
         return
-    for what in in_words(found["not_as_it_was"]):
-        note(f"Replayed with {what}: not the same bit for bit.")
-    note(f"Step {step} of {run}, {found['images']} images seen, played from step {found['played_from']}.")
+    for what in describe_changes(found["not_as_it_was"]):
+        log(f"Replayed with {what}: not the same bit for bit.")
+    log(f"Step {step} of {run}, {found['images']} images seen, played from step {found['played_from']}.")
     if "anomaly" in found:
         click.echo(found["anomaly"])
         return

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import (
-    Part,
+    PartParam,
     data_dir_option,
     device_option,
     inception_weights_option,
@@ -16,8 +16,14 @@ from ganzoo.cli.options import (
     length_of,
     seeds_option,
 )
-from ganzoo.cli.output import note, print_json, print_table
-from ganzoo.cli.recipe_options import length_options, planned, talk_options, watching_of, ways_of
+from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.recipe_options import (
+    console_observers,
+    execution_options,
+    length_options,
+    recipe_from_options,
+    talk_options,
+)
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.protocol import PROTOCOLS
@@ -25,14 +31,14 @@ from ganzoo.contract.recipe import PRECISIONS
 
 
 @click.command()
-@click.argument("dataset", type=Part("datasets"))
+@click.argument("dataset", type=PartParam("datasets"))
 @click.option(
     "--target", required=True, metavar="SCORE<=X", help="The score that ends a run; >= where higher is better."
 )
 @click.option(
     "-a",
     "architecture",
-    type=Part("architectures"),
+    type=PartParam("architectures"),
     default="dcgan-atienza-book",
     show_default=True,
     metavar="SPEC",
@@ -43,7 +49,11 @@ from ganzoo.contract.recipe import PRECISIONS
 )
 @click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
 @click.option(
-    "-e", "evaluator", type=Part("evaluators"), metavar="SPEC", help="What gives the score.  [default: found by it]"
+    "-e",
+    "evaluator",
+    type=PartParam("evaluators"),
+    metavar="SPEC",
+    help="What gives the score.  [default: found by it]",
 )
 @seeds_option
 @click.option("--score-every", metavar="N", help="Interval of scores.  [default: a hundredth of the length]")
@@ -93,22 +103,22 @@ def speedrun(
     DIR/....json.
     """
     from ganzoo.experiments.grid import parse_seeds
-    from ganzoo.experiments.speedrun import parse_target, seeded
+    from ganzoo.experiments.speedrun import parse_target, trials_for_seeds
     from ganzoo.experiments.speedrun import speedrun as play
     from ganzoo.registry.zoo import zoo
 
     asked, numbers = parse_target(target, zoo(), evaluator), parse_seeds(seeds)
     changes |= {"score_samples": samples}
     given = {"architecture": architecture, "dataset": dataset}
-    base = planned(given, options, recipe, length_of(epochs, images, steps), False, changes)
+    base = recipe_from_options(given, options, recipe, length_of(epochs, images, steps), False, changes)
     often = changes["score_every"] is None
-    cells = seeded(zoo(), architecture, dataset, base, asked, numbers, often)
+    cells = trials_for_seeds(zoo(), architecture, dataset, base, asked, numbers, often)
     if out is None:
         out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
-    how: dict[str, Any] = {"watching": lambda: watching_of(quiet, verbose), **ways_of(capture, compile)}
-    record = play(zoo(), cells, asked, out, device, note=note, **how)
+    how: dict[str, Any] = {"watching": lambda: console_observers(quiet, verbose), **execution_options(capture, compile)}
+    record = play(zoo(), cells, asked, out, device, note=log, **how)
     print_json(record) if as_json else _show(record)
-    note(f"Record: {out / record['name']}.json")
+    log(f"Record: {out / record['name']}.json")
     if record["reached"] < len(numbers):
         raise GanzooError(f"{asked} was reached by {record['reached']} of {len(numbers)} seeds.")
 

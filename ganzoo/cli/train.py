@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import (
-    Part,
+    PartParam,
     changed_code_option,
     changed_images_option,
     data_dir_option,
@@ -19,24 +19,32 @@ from ganzoo.cli.options import (
     length_of,
     run_argument,
 )
-from ganzoo.cli.output import note, print_json
-from ganzoo.cli.recipe_options import length_options, planned, talk_options, watching_of, ways_of
+from ganzoo.cli.output import log, print_json
+from ganzoo.cli.recipe_options import (
+    console_observers,
+    execution_options,
+    length_options,
+    recipe_from_options,
+    talk_options,
+)
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS, SAMPLINGS
 
 
-def _report(run: Any, moment: Any, verb: str, as_json: bool, quiet: bool) -> None:
+def _report(run: Any, progress: Any, verb: str, as_json: bool, quiet: bool) -> None:
     if not run.writes:
         return
     if as_json:
         last = (run.lines("stats.jsonl") or [{}])[-1]
-        print_json({"run": str(run.path), "step": moment.step, "images": moment.images, "epochs": moment.epochs} | last)
+        print_json(
+            {"run": str(run.path), "step": progress.step, "images": progress.images, "epochs": progress.epochs} | last
+        )
         return
     click.echo(run.path)
     if not quiet:
         _say_scores(run)
-        note(
+        log(
             f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}"
         )
 
@@ -47,31 +55,33 @@ def _say_scores(run: Any) -> None:
     if best is not None:
         same = [line for line in lines if line.get("score") == best["score"] and isinstance(line.get("card"), dict)]
         last = same[-1]
-        note(
+        log(
             f"{best['score']} ({best['better']} is better): last {last['value']:.4f} at {last['images']} images, "
             f"best {best['value']:.4f} at {best['images']}."
         )
         others = sum(line["card"].get("digest") != best["card"]["digest"] for line in same)
         if others:
-            note(
+            log(
                 f"The best of {len(same) - others} scores: {others} before were measured against other images or "
                 f"otherwise, and are not to be compared with them."
             )
 
 
 @click.command()
-@click.argument("architecture", type=Part("architectures"))
-@click.argument("dataset", type=Part("datasets"))
+@click.argument("architecture", type=PartParam("architectures"))
+@click.argument("dataset", type=PartParam("datasets"))
 @click.option(
     "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
 )
 @click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
-@click.option("--loss", "losses", multiple=True, type=Part("losses"), metavar="SPEC", help="A loss; several add up.")
+@click.option(
+    "--loss", "losses", multiple=True, type=PartParam("losses"), metavar="SPEC", help="A loss; several add up."
+)
 @click.option(
     "--augmentation",
     "augmentations",
     multiple=True,
-    type=Part("augmentations"),
+    type=PartParam("augmentations"),
     metavar="SPEC",
     help="What the discriminator sees, changed.",
 )
@@ -79,12 +89,17 @@ def _say_scores(run: Any) -> None:
     "--observer",
     "observers",
     multiple=True,
-    type=Part("observers"),
+    type=PartParam("observers"),
     metavar="SPEC",
     help="Sees the run and changes nothing.",
 )
 @click.option(
-    "-e", "evaluators", multiple=True, type=Part("evaluators"), metavar="SPEC", help="Scores the generator on the way."
+    "-e",
+    "evaluators",
+    multiple=True,
+    type=PartParam("evaluators"),
+    metavar="SPEC",
+    help="Scores the generator on the way.",
 )
 @click.option("--score-every", metavar="N", help="Interval of scores, in the unit of the length, or '500 steps'.")
 @click.option(
@@ -99,7 +114,7 @@ def _say_scores(run: Any) -> None:
     "--best-by", metavar="SCORE", help="The score by which the best checkpoint is kept.  [default: the first]"
 )
 @inception_weights_option
-@click.option("--generator-optimizer", type=Part("optimizers"), metavar="SPEC", help="Moves the generator.")
+@click.option("--generator-optimizer", type=PartParam("optimizers"), metavar="SPEC", help="Moves the generator.")
 @click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Moves the discriminator.")
 @click.option("--turns", metavar="TURNS", help="Order of play: 'D,G' in turn, 'D+G' at once, 'D,D,D,D,D,G'.")
 @click.option("--sampling", type=click.Choice(SAMPLINGS), help="How minibatches are drawn.")
@@ -159,7 +174,7 @@ def train(
         given["generator_optimizer"] = generator_optimizer
     if discriminator_optimizer and discriminator_optimizer != "shared":
         given["discriminator_optimizer"] = Choice.parse(discriminator_optimizer)
-    chosen = planned(
+    chosen = recipe_from_options(
         given, options, recipe, length_of(epochs, images, steps), discriminator_optimizer == "shared", changes
     )
     if dry_run:
@@ -170,10 +185,10 @@ def train(
     from ganzoo.training.train import start
 
     out = out or free_directory(chosen, Path("runs"))
-    watching = watching_of(quiet, verbose)
-    how = {"watching": watching, "note": note, **ways_of(capture, compile)}
-    run, moment = start(chosen, out, zoo(), device_named(device), **how)
-    _report(run, moment, "Trained", as_json, quiet)
+    extra_observers = console_observers(quiet, verbose)
+    how = {"watching": extra_observers, "note": log, **execution_options(capture, compile)}
+    run, progress = start(chosen, out, zoo(), device_named(device), **how)
+    _report(run, progress, "Trained", as_json, quiet)
 
 
 @click.command()
@@ -209,7 +224,7 @@ def resume(
     from ganzoo.training.train import resume as play_on
 
     length = length_of(epochs, images, steps)
-    watching = watching_of(quiet, verbose)
-    how = {"watching": watching, "note": note, **ways_of(capture, compile)}
-    resumed, moment = play_on(run, zoo(), device, length, changed_code, changed_images, **how)
-    _report(resumed, moment, "Resumed and finished", as_json, quiet)
+    extra_observers = console_observers(quiet, verbose)
+    how = {"watching": extra_observers, "note": log, **execution_options(capture, compile)}
+    resumed, progress = play_on(run, zoo(), device, length, changed_code, changed_images, **how)
+    _report(resumed, progress, "Resumed and finished", as_json, quiet)

@@ -264,3 +264,21 @@ class Observer:
 def class_names(dataset: Dataset) -> Sequence[str]:
     """Names of the classes, numbers where there are none."""
     return dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
+
+
+#: kind of part -> its base class
+BASES: Mapping[str, type[Any]] = {
+    "architectures": Architecture,
+    "datasets": Dataset,
+    "losses": Loss,
+    "optimizers": Optimizer,
+    "augmentations": Augmentation,
+    "extractors": Extractor,
+    "evaluators": Evaluator,
+    "observers": Observer,
+}
+
+
+def kind_of_class(component: object) -> str:
+    """The kind of part that a class is; empty where it is none."""
+    return next((k for k, base in BASES.items() if isinstance(component, type) and issubclass(component, base)), "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from ganzoo.contract.errors import UsageError
 
 
-def whole(path: str | Path) -> Path:
+def absolute_path(path: str | Path) -> Path:
     """A path from the root on, with `~` and links followed. Raises UsageError for what can be no path.
 
     `~nobody`, where there is no such user, is a name like any other: nothing will be there.

@@ -208,7 +208,7 @@ def _toml(value: Any) -> str:
     return text.replace("\x7f", "\\u007f")  # the one character that JSON prints and TOML does not
 
 
-_KIND_OF = {
+KIND_OF_FIELD = {
     "architecture": "architectures",
     "dataset": "datasets",
     "losses": "losses",

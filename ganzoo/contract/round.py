@@ -69,7 +69,7 @@ class Round:
         return self._discriminate(images, self.labels)
 
     @property
-    def said(self) -> dict[str, Tensor]:
+    def computed_logits(self) -> dict[str, Tensor]:
         """The logits that were asked for, by side; asking here computes nothing."""
         logits = {"reals": self._real_logits, "fakes": self._fake_logits}
         return {side: value for side, value in logits.items() if value is not None}

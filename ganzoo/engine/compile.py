@@ -15,7 +15,7 @@ from ganzoo.engine import seeds
 from ganzoo.engine.distributed import any_rank
 from ganzoo.engine.feed import Batch, Feed
 from ganzoo.engine.game import Game
-from ganzoo.engine.step import judge
+from ganzoo.engine.step import turn_gradients
 
 #: by which torch.compile turns a network into code
 BACKEND = "inductor"
@@ -85,7 +85,7 @@ def _failure(game: Game, feed: Feed) -> str:
             for size in sorted({len(batches[0].labels), feed.last_size} - {0}):
                 some = [Batch(batch.reals[:size], batch.labels[:size]) for batch in batches]
                 for turn in game.turns:
-                    judge(game, turn, some)
+                    turn_gradients(game, turn, some)
     except Exception as error:  # whatever a compiler, or code that cannot be compiled, comes up with
         return _in_a_line(error)
     finally:

@@ -22,7 +22,7 @@ _PATIENCE = timedelta(days=1)
 _talk: Any = None
 
 
-class Elsewhere(GanzooError):
+class FailedOnOtherRank(GanzooError):
     """Another process of this training has failed, and says why; this one ends like it, without a word."""
 
     def __init__(self, exit_code: int) -> None:
@@ -30,7 +30,7 @@ class Elsewhere(GanzooError):
         self.exit_code = exit_code
 
 
-def start(device: torch.device) -> None:
+def init_process_group(device: torch.device) -> None:
     """Join the other processes when `torchrun` started this one; do nothing when it runs alone.
 
     Steps are shared over NCCL on CUDA, and NCCL takes a process for lost that is 10 minutes late, while rank 0 may
@@ -63,10 +63,10 @@ def world_size() -> int:
 
 def any_rank(flag: bool) -> bool:
     """Whether `flag` is set on at least one process: all of them must leave the loop at the same step."""
-    return bool(highest(int(flag)))
+    return bool(max_over_ranks(int(flag)))
 
 
-def highest(number: int) -> int:
+def max_over_ranks(number: int) -> int:
     """The highest of the numbers of all processes."""
     if world_size() == 1:
         return number
@@ -76,7 +76,7 @@ def highest(number: int) -> int:
 
 
 @contextmanager
-def agreed() -> Iterator[None]:
+def all_or_none() -> Iterator[None]:
     """Let all processes go on behind this, or none: where it raises on one, it raises on all, and one says why.
 
     What is done in it must not wait for other processes.
@@ -86,9 +86,9 @@ def agreed() -> Iterator[None]:
         yield
     except Exception as caught:
         error = caught
-    if status := highest(getattr(error, "exit_code", 1) if error else 0):
-        speaker = -highest(-rank() if error else -world_size())
-        raise error if error and rank() == speaker else Elsewhere(status)
+    if status := max_over_ranks(getattr(error, "exit_code", 1) if error else 0):
+        speaker = -max_over_ranks(-rank() if error else -world_size())
+        raise error if error and rank() == speaker else FailedOnOtherRank(status)
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -102,7 +102,7 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def all_gather(tensor: Tensor) -> Tensor:
     """The tensors of all processes, (processes, ...); can be differentiated, again and again."""
     if world_size() == 1:
         return tensor[None]

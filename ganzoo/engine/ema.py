@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class EMA:
     """The moving average of the generator. With a half-life of zero it is the generator itself."""
 
     def __init__(self, network: nn.Module, half_life: int, step_images: int) -> None:
@@ -20,7 +20,7 @@ class Average:
         self._share = 1 - 0.5 ** (step_images / half_life) if half_life else 1.0
 
     @torch.no_grad()
-    def follow(self) -> None:
+    def update(self) -> None:
         """Move the share of one step towards the generator."""
         for mine, theirs in self._copied:
             mine.copy_(theirs)

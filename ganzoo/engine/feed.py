@@ -70,7 +70,7 @@ class Feed:
         self._source = _Resident(dataset, self.subset, device) if fits else _Streamed(dataset, self.subset)
 
     @functools.cached_property
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """sha256 of the training images and labels, in their order, however they are held.
 
         Where the images take more than 256 MiB it is of their number and of 1,000 of them, the first and last included.
@@ -134,7 +134,7 @@ class Feed:
         epoch, position = divmod(minibatch, self._batches_per_epoch)
         return self._order(epoch)[position * size : (position + 1) * size]
 
-    def mine(self, minibatch: int) -> Tensor:
+    def local_indices(self, minibatch: int) -> Tensor:
         """This rank's share of `indices`."""
         indices = self.indices(minibatch)
         share = len(indices) // world_size()
@@ -193,7 +193,7 @@ class _Resident:
         pass
 
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
-        indices = feed.mine(minibatch)
+        indices = feed.local_indices(minibatch)
         if self.images.is_cuda:
             indices = indices.pin_memory()  # or else the copy would wait for all steps before it
         indices = indices.to(self.images.device, non_blocking=True)
@@ -217,7 +217,7 @@ class _Streamed:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.read(feed.mine(minibatch))
+        images, labels = self.read(feed.local_indices(minibatch))
         return (images.pin_memory(), labels.pin_memory()) if feed.device.type == "cuda" else (images, labels)
 
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:

@@ -17,11 +17,11 @@ from ganzoo.contract.recipe import Recipe, parse_turns
 from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
 from ganzoo.engine.distributed import rank, world_size
-from ganzoo.engine.ema import Average
+from ganzoo.engine.ema import EMA
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.player import Player, Turn
-from ganzoo.engine.running_means import Meter
+from ganzoo.engine.running_means import RunningMeans
 
 
 class Game:
@@ -58,11 +58,11 @@ class Game:
         if discriminator_optimizer is not generator_optimizer:
             self.optimizers["discriminator"] = discriminator_optimizer.to(device)
         self.players: dict[str, Player] = {}
-        self.turns = self._seat_turns(parse_turns(recipe.turns))
-        self.average = Average(self.generator, recipe.average_half_life, recipe.batch_size * self.minibatches)
-        self.meter = Meter(self._scalar_names(), device)
+        self.turns = self._build_turns(parse_turns(recipe.turns))
+        self.ema = EMA(self.generator, recipe.average_half_life, recipe.batch_size * self.minibatches)
+        self.running_means = RunningMeans(self._scalar_names(), device)
 
-    def _seat_turns(self, turns: list[list[str]]) -> list[Turn]:
+    def _build_turns(self, turns: list[list[str]]) -> list[Turn]:
         seated: list[Turn] = []
         minibatch, looked = 0, False
         for names in turns:
@@ -78,9 +78,9 @@ class Game:
             turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
             # nobody has moved the generator since, and the reals are the same
             if self.replay_fakes and turn.moves_generator and seated and not seated[-1].moves_generator:
-                seated[-1] = replace(seated[-1], replayed=seated[-1].minibatch == minibatch)
+                seated[-1] = replace(seated[-1], reused=seated[-1].minibatch == minibatch)
             seated.append(turn)
-        if self.replay_fakes and not any(turn.replayed for turn in seated):
+        if self.replay_fakes and not any(turn.reused for turn in seated):
             raise UsageError(
                 f"generator_fakes is 'replayed', and no turn of {','.join(map('+'.join, turns))} moves the generator "
                 f"right after the discriminator alone; write turns such as 'D,G', or leave generator_fakes 'fresh'."
@@ -112,21 +112,21 @@ class Game:
         latents = self.architecture.latents(count * world_size(), self.random)
         return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
 
-    def round(self, turn: Turn, batch: Batch, replayed: Round | None = None) -> Round:
-        """What a turn is played on: this minibatch, and fakes for its labels; those of the `replayed` round, if any."""
+    def round(self, turn: Turn, batch: Batch, reused: Round | None = None) -> Round:
+        """What a turn is played on: this minibatch, and fakes for its labels; those of the `reused` round, if any."""
 
         def generate(latents: Tensor, labels: Tensor) -> Tensor:
-            if replayed is not None and self.training_fakes:  # in inference mode they are others
-                return replayed.fakes
+            if reused is not None and self.training_fakes:  # in inference mode they are others
+                return reused.fakes
             return self._generate(latents, labels, turn)
 
-        latents = self.latents(len(batch.reals)) if replayed is None else replayed.latents
+        latents = self.latents(len(batch.reals)) if reused is None else reused.latents
         return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
         training = turn.moves_generator or self.training_fakes
         # no graph unless the generator moves: thrift only, the numbers are the same
-        with torch.set_grad_enabled(turn.moves_generator or (turn.replayed and training)), self._precision():
+        with torch.set_grad_enabled(turn.moves_generator or (turn.reused and training)), self._precision():
             self.generator.train(training)
             fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
         expected = (len(latents), self.images.channels, self.images.height, self.images.width)
@@ -163,12 +163,12 @@ class Game:
     def modules(self) -> dict[str, nn.Module]:
         """Every module whose tensors are state, by name."""
         named: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
-        if self.average.network is not self.generator:
-            named["average"] = self.average.network
+        if self.ema.network is not self.generator:
+            named["average"] = self.ema.network
         named |= {f"loss{index}": loss for index, loss in enumerate(self.losses)}
         named |= {f"augmentation{index}": augmentation for index, augmentation in enumerate(self.augmentations)}
         named |= {f"{role}_optimizer": optimizer for role, optimizer in self.optimizers.items()}
-        return named | {"meter": self.meter}
+        return named | {"meter": self.running_means}
 
     def reseed(self, seed: int, step: int) -> None:
         """Set all randomness of a step: the latents are those of all ranks together, the rest is each rank's own."""

@@ -26,7 +26,7 @@ class Player:
         self.optimizer = optimizer.build(self.parameters)
         self._losses = losses
 
-    def cost(self, round: Round) -> Tensor:
+    def loss(self, round: Round) -> Tensor:
         """What this round costs the player: its side of every loss, added; a scalar, float32 in float32 networks."""
         cost = torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
         if not cost.requires_grad:
@@ -75,7 +75,7 @@ class Turn:
     sides: frozenset[str]
     minibatch: int
     #: whether the turn after this one is judged on the fakes of this one
-    replayed: bool = False
+    reused: bool = False
 
     @property
     def moves_generator(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ganzoo.contract.choice import Amount
-from ganzoo.contract.hooks import Moment
+from ganzoo.contract.hooks import TrainingProgress
 
 
-class Clock:
+class Progress:
     """Counts steps, and knows the images and epochs they stand for.
 
     `images_at(step)` is the number of real images seen after `step` steps; an epoch is `epoch_images` of them.
@@ -26,9 +26,9 @@ class Clock:
         return self.images_at(self.step)
 
     @property
-    def moment(self) -> Moment:
+    def snapshot(self) -> TrainingProgress:
         """Where the run stands, for observers and file names."""
-        return Moment(self.step, self.images, round(self.images / self.epoch_images, 4))
+        return TrainingProgress(self.step, self.images, round(self.images / self.epoch_images, 4))
 
     @property
     def done(self) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Meter(nn.Module):
+class RunningMeans(nn.Module):
     """Sums of named scalars, one addition a step."""
 
     sums: Tensor

@@ -1,59 +1,92 @@
-"""One training step of every architecture."""
+"""One training step, for every architecture: each turn's losses, their gradients, and the updates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ganzoo.contract.round import Round
+from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.distributed import mean_over_ranks
-from ganzoo.engine.feed import Batch
+from ganzoo.engine.feed import Batch, Feed
 from ganzoo.engine.game import Game
 from ganzoo.engine.player import Turn
-from ganzoo.engine.sync_batch_norm import one_batch
+from ganzoo.engine.sync_batch_norm import sync_batch_norm
+
+_Result = TypeVar("_Result")
 
 
-def play(game: Game, batches: Sequence[Batch]) -> None:
-    """One step: every turn of the game, each on a round of its own. `batches` holds one minibatch for each of
-    `game.minibatches`.
+def train_step(game: Game, batches: Sequence[Batch]) -> None:
+    """One step: every turn of the game, each on a round of its own, then the EMA and the running means.
 
-    Gradients of all players of a turn are taken before any of them moves: `D+G` is a simultaneous update.
+    `batches` holds one minibatch for each of `game.minibatches`. The gradients of all players of a turn are taken
+    before any of them is updated: `D+G` is a simultaneous update.
     """
-    scalars: dict[str, list[Tensor]] = {name: [] for name in game.meter.names}
-    replayed: Round | None = None
+    scalars: dict[str, list[Tensor]] = {name: [] for name in game.running_means.names}
+    reused: Round | None = None
     for turn in game.turns:
-        round, costs, gradients = judge(game, turn, batches, replayed)
-        replayed = round if turn.replayed else None
-        for player, cost, gradient in zip(turn.players, costs, gradients, strict=True):
-            said = _accuracies(round) if player.role == "discriminator" else []
-            # what is only looked at travels with the gradients: it is the same on all ranks, and costs no exchange
-            shared = mean_over_ranks([*gradient, cost.detach(), *said])
+        round, losses, gradients = turn_gradients(game, turn, batches, reused)
+        reused = round if turn.reused else None
+        for player, loss, gradient in zip(turn.players, losses, gradients, strict=True):
+            accuracies = _accuracies(round) if player.role == "discriminator" else []
+            # the logged scalars are averaged over the ranks together with the gradients, in one all-reduce
+            shared = mean_over_ranks([*gradient, loss.detach(), *accuracies])
             player.update(shared[: len(gradient)])
             scalars[f"{player.role}_loss"].append(shared[len(gradient)])
-            if said:
+            if accuracies:
                 scalars["discriminator_accuracy"] += shared[len(gradient) + 1 :]
-    game.average.follow()
-    game.meter.add({name: torch.stack(values).mean() for name, values in scalars.items()})
+    game.ema.update()
+    game.running_means.add({name: torch.stack(values).mean() for name, values in scalars.items()})
 
 
-def judge(
-    game: Game, turn: Turn, batches: Sequence[Batch], replayed: Round | None = None
+def run_step(
+    game: Game,
+    feed: Feed,
+    seed: int,
+    step: int,
+    update: Callable[[Game, Sequence[Batch]], _Result] = train_step,  # type: ignore[assignment]
+    batches: Sequence[Batch] | None = None,
+) -> _Result:
+    """Step number `step` (from 0) of a training with this seed, and what `update` returns.
+
+    Images, random state and schedules are functions of (seed, step), so any step can be run again. `update` does the
+    step: `train_step`, or a function that calls it. `batches` are the minibatches of the step where they were read
+    already.
+    """
+    batches = feed.fill(step) if batches is None else batches
+    game.reseed(seed, step)  # no random state has to be saved with a checkpoint
+    game.advance(feed.images_at(step))  # learning rates and other schedules, in place
+    return update(game, batches)
+
+
+def graphed(graph: StepGraph) -> Callable[[Game, Sequence[Batch]], None]:
+    """`train_step` through `graph`, which records it once for each combination of minibatch sizes."""
+
+    def update(game: Game, batches: Sequence[Batch]) -> None:
+        graph(tuple(len(batch.labels) for batch in batches), lambda: train_step(game, batches))
+
+    return update
+
+
+def turn_gradients(
+    game: Game, turn: Turn, batches: Sequence[Batch], reused: Round | None = None
 ) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
-    """A round of a turn, what it costs each player, and the gradients of that; nobody moves."""
-    with one_batch():
-        round = game.round(turn, batches[turn.minibatch], replayed)
-        costs = [player.cost(round) for player in turn.players]
+    """The round of a turn, the loss of each of its players, and the gradients of each loss. Nothing is updated."""
+    with sync_batch_norm():
+        round = game.round(turn, batches[turn.minibatch], reused)
+        losses = [player.loss(round) for player in turn.players]
         gradients = [
-            torch.autograd.grad(cost, player.parameters, retain_graph=cost is not costs[-1], materialize_grads=True)
-            for player, cost in zip(turn.players, costs, strict=True)
+            torch.autograd.grad(loss, player.parameters, retain_graph=loss is not losses[-1], materialize_grads=True)
+            for player, loss in zip(turn.players, losses, strict=True)
         ]
-    return round, costs, gradients
+    return round, losses, gradients
 
 
 def _accuracies(round: Round) -> list[Tensor]:
-    """Share of reals with a positive logit, and of fakes without one, of what was asked in this round."""
+    """Share of reals with a positive logit, and of fakes with a logit of 0 or less, where logits were computed."""
     right: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
-    shares = [right[side](logits.detach()).to(torch.float32).mean() for side, logits in round.said.items()]
+    shares = [right[side](logits.detach()).to(torch.float32).mean() for side, logits in round.computed_logits.items()]
     return shares or [torch.zeros((), device=round.reals.device)]

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ganzoo.engine.distributed import gathered, world_size
+from ganzoo.engine.distributed import all_gather, world_size
 
 
-def one_batch() -> AbstractContextManager[object]:
+def sync_batch_norm() -> AbstractContextManager[object]:
     """While this is entered, the minibatches of all processes are one to every batch norm that is in training mode.
 
     It replaces the function that all such layers end in, those of plugins included: torch.nn.SyncBatchNorm would have
@@ -80,7 +80,7 @@ def _batch_norm(
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (C,) of values (N, C, ...) over the N of all processes, which all have as many."""
     mine = torch.var_mean(values, [axis for axis in range(values.ndim) if axis != 1], correction=0)
-    variances, means = gathered(torch.stack(mine)).unbind(1)  # (processes, C) each
+    variances, means = all_gather(torch.stack(mine)).unbind(1)  # (processes, C) each
     mean = means.mean(0)
     # one exchange, and nothing large is subtracted from something large
     return mean, variances.mean(0) + (means - mean).square().mean(0)

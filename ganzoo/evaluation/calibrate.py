@@ -25,15 +25,15 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.corruptions import (
     BLURS,
     NOISES,
-    Condition,
+    Corruption,
     add_noise,
     blur,
-    choose,
-    label,
+    choose_images,
+    corruption_label,
     missing_counts,
     uniform_noise,
 )
-from ganzoo.evaluation.features import Group, Member, versions
+from ganzoo.evaluation.features import ExtractorGroup, RunningEvaluator, versions
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of, write_atomically
@@ -61,7 +61,7 @@ def calibrate(
     They are `samples` images (None: as the protocol says, or all there are) of the split that the reals are not from.
     `other` names the dataset of the last condition but one. Raises GanzooError where a score would mean nothing.
     """
-    scale = _Scale(zoo, dataset, evaluators, device, protocol, samples, note)
+    scale = Calibration(zoo, dataset, evaluators, device, protocol, samples, note)
     if samples is not None and samples > len(scale.pool):
         raise UsageError(
             f"--samples {samples}: {dataset} has only {len(scale.pool)} images in its {scale.split} split, which "
@@ -70,7 +70,7 @@ def calibrate(
     return [row for condition in _conditions(zoo, dataset, scale, other) for row in scale.rows(condition)]
 
 
-def floor(
+def real_baseline(
     zoo: Zoo,
     dataset: Choice,
     evaluators: Sequence[Choice],
@@ -82,11 +82,11 @@ def floor(
 
     They are `samples` images, or all there are where those are fewer.
     """
-    scale = _Scale(zoo, dataset, evaluators, device, protocol, samples)
+    scale = Calibration(zoo, dataset, evaluators, device, protocol, samples)
     return {row["score"]: row["value"] for row in scale.rows(scale.undamaged())}
 
 
-class _Scale:
+class Calibration:
     """Evaluators, and the real images that are shown to them as fakes."""
 
     def __init__(
@@ -112,11 +112,11 @@ class _Scale:
         members = [(group, member) for group in self.scorer.groups for member in group.members]
         self.members = sorted(members, key=lambda pair: list(evaluators).index(pair[1].choice))
 
-    def undamaged(self) -> Condition:
+    def undamaged(self) -> Corruption:
         """The real images as they are."""
-        return Condition("none", 0, choose(self.pool, self.count))
+        return Corruption("none", 0, choose_images(self.pool, self.count))
 
-    def rows(self, condition: Condition) -> list[Row]:
+    def rows(self, condition: Corruption) -> list[Row]:
         """The scores of a condition: what is known of it, and what is not is measured in one pass."""
         members = [pair for pair in self.members if len(condition) >= pair[1].evaluator.minimum]
         keys = {str(member.choice): self._key(group, member, condition) for group, member in members}
@@ -136,15 +136,15 @@ class _Scale:
             for score, found in (scores or {}).items()
         ]
 
-    def _lines(self, members: Sequence[Member], condition: Condition) -> list[dict[str, Any]]:
-        self.note(f"Scoring {len(condition)} real images: {label(condition.damage, condition.strength)}.")
+    def _lines(self, members: Sequence[RunningEvaluator], condition: Corruption) -> list[dict[str, Any]]:
+        self.note(f"Scoring {len(condition)} real images: {corruption_label(condition.damage, condition.strength)}.")
         names = tuple(str(member.choice) for member in members)
         if names not in self._scorers:
             self._scorers[names] = self._build([member.choice for member in members])
         subject = {"weights": "none: real images", "damage": condition.damage, "strength": condition.strength}
         return self._scorers[names].score(condition.batches(), subject)
 
-    def _key(self, group: Group, member: Member, condition: Condition) -> dict[str, Any]:
+    def _key(self, group: ExtractorGroup, member: RunningEvaluator, condition: Corruption) -> dict[str, Any]:
         """All that an entry depends on."""
         held_out = self.scorer.held_out if member.evaluator.held_out else None
         return {
@@ -165,27 +165,27 @@ def _told(line: Mapping[str, Any]) -> dict[str, Any]:
 # --- the conditions ---------------------------------------------------------------------------------------------------
 
 
-def _conditions(zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None) -> Iterator[Condition]:
+def _conditions(zoo: Zoo, dataset: Choice, scale: Calibration, other: Choice | None) -> Iterator[Corruption]:
     undamaged = scale.undamaged()
     images, labels = undamaged.source
     foreign = _foreign(zoo, dataset, scale, other)  # a refusal comes before any work
     yield undamaged
     for deviation in NOISES:
-        yield Condition("noise", deviation, undamaged.source, lambda images, sd=deviation: add_noise(images, sd))
+        yield Corruption("noise", deviation, undamaged.source, lambda images, sd=deviation: add_noise(images, sd))
     for width in BLURS:
-        yield Condition("blur", width, undamaged.source, lambda images, sd=width: blur(images, sd))
+        yield Corruption("blur", width, undamaged.source, lambda images, sd=width: blur(images, sd))
     for missing in missing_counts(scale.pool.spec.classes):
         kept = labels >= missing
-        yield Condition("missing classes", missing, (images[kept], labels[kept]))
-    memorised, their = choose(scale.scorer.train, MEMORISED)
+        yield Corruption("missing classes", missing, (images[kept], labels[kept]))
+    memorised, their = choose_images(scale.scorer.train, MEMORISED)
     repeats = torch.arange(len(images)) % len(memorised)
-    yield Condition("memorised", len(memorised), (memorised[repeats], their[repeats]))
+    yield Corruption("memorised", len(memorised), (memorised[repeats], their[repeats]))
     if foreign is not None:
         yield foreign
-    yield Condition("uniform noise", 255, undamaged.source, uniform_noise)
+    yield Corruption("uniform noise", 255, undamaged.source, uniform_noise)
 
 
-def _foreign(zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None) -> Condition | None:
+def _foreign(zoo: Zoo, dataset: Choice, scale: Calibration, other: Choice | None) -> Corruption | None:
     """Images of another dataset; None where none was named and the usual one is not here, or not of this shape."""
     choice = other
     if choice is None:
@@ -206,7 +206,7 @@ def _foreign(zoo: Zoo, dataset: Choice, scale: _Scale, other: Choice | None) -> 
         if other is None:
             return None
         raise UsageError(f"--other {choice} has images of {theirs}, and {dataset} of {ours}: name one of that shape.")
-    return Condition("other dataset", str(choice), choose(found, scale.count))
+    return Corruption("other dataset", str(choice), choose_images(found, scale.count))
 
 
 class _offline:

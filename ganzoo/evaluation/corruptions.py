@@ -28,7 +28,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Condition:
+class Corruption:
     """Real images under one damage, in the place of fakes."""
 
     damage: str
@@ -55,7 +55,7 @@ class Condition:
         return {"edition": _EDITION, **known}
 
 
-def label(damage: str, strength: float | str) -> str:
+def corruption_label(damage: str, strength: float | str) -> str:
     """A condition in words."""
     words = {
         "none": "undamaged",
@@ -68,7 +68,7 @@ def label(damage: str, strength: float | str) -> str:
     return words.get(damage, damage)
 
 
-def choose(dataset: Dataset, count: int) -> Pair:
+def choose_images(dataset: Dataset, count: int) -> Pair:
     """`count` images of a dataset and their labels, drawn without replacement, in the dataset's order."""
     drawn = torch.randperm(len(dataset), generator=seeds.generator("cpu", "calibration", "which images"))
     return dataset.read(drawn[:count].sort().values)

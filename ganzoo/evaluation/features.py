@@ -14,7 +14,7 @@ from torch import Tensor
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.components import Dataset, Evaluator, Extractor, Origin
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.contract.paths import whole
+from ganzoo.contract.paths import absolute_path
 from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import cache
@@ -48,11 +48,11 @@ def extractor_of(evaluator: Evaluator) -> Choice:
     own = file_of(type(evaluator))
     if own is not None and not path.startswith("~"):
         path = str(own.parent / path)
-    return Choice(f"{whole(path)}:{attribute}", choice.options)
+    return Choice(f"{absolute_path(path)}:{attribute}", choice.options)
 
 
 @dataclass
-class Member:
+class RunningEvaluator:
     """One evaluator at work, and what of its measure is the same for every generator."""
 
     choice: Choice
@@ -67,15 +67,15 @@ class Member:
         return full_name(self.provenance)
 
 
-class Abandoned(GanzooError):
+class ScoringCancelled(GanzooError):
     """Whoever asked for the scores wants them no longer."""
 
 
-def until(stopped: Callable[[], bool], batches: Images) -> Iterator[tuple[Tensor, Tensor]]:
+def cancellable(stopped: Callable[[], bool], batches: Images) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches, for as long as nobody says stop. Raises Abandoned then."""
     for batch in batches:
         if stopped():
-            raise Abandoned("The scoring was stopped.")
+            raise ScoringCancelled("The scoring was stopped.")
         yield batch
 
 
@@ -99,7 +99,7 @@ class Reals:
             yield self.dataset.read(torch.arange(start, min(start + _BATCH, count)))
 
 
-class Group:
+class ExtractorGroup:
     """The evaluators that share an extractor."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Group:
         choice: Choice,
         provenance: Mapping[str, Any],
         extractor: Extractor,
-        members: list[Member],
+        members: list[RunningEvaluator],
         device: torch.device,
     ) -> None:
         self.choice, self.provenance, self.extractor, self.members = choice, provenance, extractor, members
@@ -139,18 +139,18 @@ class Group:
                 evaluator.restore(member.known)
         if not unknown:
             return
-        for images, labels in until(stopped, reals):
+        for images, labels in cancellable(stopped, reals):
             self.take_in(images, labels, "reals", unknown)
         looking = [member for member in unknown if member.evaluator.held_out]
         if looking and held_out is not None:
-            for images, labels in until(stopped, held_out):
+            for images, labels in cancellable(stopped, held_out):
                 self.take_in(images, labels, "held-out", looking)
         for member in unknown:
             member.known = member.evaluator.statistics()
             if member.known is not None:
                 cache.save(self._key(member, reals, held_out), member.known)
 
-    def _key(self, member: Member, reals: Reals, held_out: Reals | None) -> dict[str, Any]:
+    def _key(self, member: RunningEvaluator, reals: Reals, held_out: Reals | None) -> dict[str, Any]:
         """All that the statistics of the reals depend on."""
         return {
             "evaluator": dict(member.provenance),
@@ -160,7 +160,7 @@ class Group:
             "versions": versions(),
         }
 
-    def take_in(self, images: Tensor, labels: Tensor, origin: Origin, members: Sequence[Member]) -> None:
+    def take_in(self, images: Tensor, labels: Tensor, origin: Origin, members: Sequence[RunningEvaluator]) -> None:
         """Show some images of one origin to `members`. Raises GanzooError where a feature is not finite."""
         features = self.extractor(images.to(self.device))
         name = full_name(self.provenance)

@@ -19,7 +19,16 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Recipe
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
-from ganzoo.evaluation.features import Group, Images, Member, Reals, extractor_of, last_part, until, versions
+from ganzoo.evaluation.features import (
+    ExtractorGroup,
+    Images,
+    Reals,
+    RunningEvaluator,
+    cancellable,
+    extractor_of,
+    last_part,
+    versions,
+)
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of
 
@@ -48,7 +57,7 @@ class Scorer:
         with seeds.aside(seed, "evaluate"):  # evaluators may draw, and a training must not see it
             self.reals = Reals(zoo, dataset, protocol.split)
             members = [
-                Member(
+                RunningEvaluator(
                     choice,
                     zoo.build("evaluators", zoo.resolve("evaluators", choice)),
                     _provenance(zoo, "evaluators", choice),
@@ -80,7 +89,7 @@ class Scorer:
         train: Dataset = zoo.build("datasets", dataset, split="train")
         return train
 
-    def _refuse_meaningless(self, member: Member, conditional: bool) -> None:
+    def _refuse_meaningless(self, member: RunningEvaluator, conditional: bool) -> None:
         if member.evaluator.split not in ("", self.protocol.split):
             raise UsageError(
                 f"Evaluator {member.name} compares with the {member.evaluator.split} images, and protocol "
@@ -91,7 +100,7 @@ class Scorer:
                 f"Evaluator {member.name} asks for classes, and this architecture is not conditional: leave it out."
             )
 
-    def _refuse_few(self, member: Member, fakes: int) -> None:
+    def _refuse_few(self, member: RunningEvaluator, fakes: int) -> None:
         counts = {"generated": fakes, f"real ({self.reals.split})": len(self.reals.dataset)}
         if member.evaluator.held_out and self.held_out is not None:
             counts[f"real ({self.held_out.split})"] = len(self.held_out.dataset)
@@ -102,13 +111,13 @@ class Scorer:
                     f"there are {count} {what} ones: ask for more samples, or for an evaluator that needs fewer."
                 )
 
-    def _group(self, zoo: Zoo, dataset: Choice, name: str, members: list[Member]) -> Group:
+    def _group(self, zoo: Zoo, dataset: Choice, name: str, members: list[RunningEvaluator]) -> ExtractorGroup:
         choice = Choice.parse(name)
         # the protocol says how an extractor sees images, unless the evaluator itself does
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
         extractor.bind(short_name(dataset), self.train)
-        return Group(choice, _provenance(zoo, "extractors", choice), extractor, members, self.device)
+        return ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, members, self.device)
 
     def score(
         self, fakes: Images, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
@@ -123,7 +132,7 @@ class Scorer:
             for group in self.groups:
                 group.take_in_reals(self.reals, self.held_out, stopped)
         with seeds.aside(self.seed, "evaluate"):
-            count = self._take_in_fakes(until(stopped, fakes))
+            count = self._take_in_fakes(cancellable(stopped, fakes))
             found = []
             for group in self.groups:
                 for member in group.members:
@@ -149,7 +158,13 @@ class Scorer:
         return count
 
     def _card(
-        self, group: Group, member: Member, score: str, fakes: int, subject: Mapping[str, Any], seconds: float
+        self,
+        group: ExtractorGroup,
+        member: RunningEvaluator,
+        score: str,
+        fakes: int,
+        subject: Mapping[str, Any],
+        seconds: float,
     ) -> dict[str, Any]:
         """How a number was measured; the digest of `measure` tells whether two numbers can be compared."""
         spec = self.reals.dataset.spec
@@ -201,7 +216,7 @@ def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
     return {**found, "options": {k: last_part(v) if isinstance(v, str) and ".py:" in v else v for k, v in options}}
 
 
-def _refuse_twins(members: Sequence[Member]) -> None:
+def _refuse_twins(members: Sequence[RunningEvaluator]) -> None:
     """Two evaluators that give a score of one name would be told apart by nobody."""
     owners: dict[str, Choice] = {}
     for member in members:
@@ -211,7 +226,7 @@ def _refuse_twins(members: Sequence[Member]) -> None:
             owners[name] = member.choice
 
 
-def _computed(member: Member) -> dict[str, float]:
+def _computed(member: RunningEvaluator) -> dict[str, float]:
     """The scores of an evaluator, held to what it promises. Raises GanzooError for one that is not."""
     found = member.evaluator.compute()
     promised = member.evaluator.scores

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from ganzoo.contract.errors import GanzooError
-from ganzoo.engine.progress import Clock
-from ganzoo.engine.step import play
+from ganzoo.engine.progress import Progress
+from ganzoo.engine.step import run_step
 from ganzoo.experiments.folder import Folder
-from ganzoo.experiments.grid import Cell
+from ganzoo.experiments.grid import Trial
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import Table, assemble
+from ganzoo.training.build import TrainingSetup, build_setup
 
 _STEPS = 3
 
@@ -23,7 +23,7 @@ _STEPS = 3
 class Pair:
     """An architecture on a dataset, and where its seeds stand."""
 
-    cells: list[Cell]
+    cells: list[Trial]
     done: int
     failed: int
     missing: int
@@ -32,9 +32,9 @@ class Pair:
     source: str
 
 
-def estimated(zoo: Zoo, cells: Sequence[Cell], folder: Folder, device: torch.device) -> list[Pair]:
+def estimated(zoo: Zoo, cells: Sequence[Trial], folder: Folder, device: torch.device) -> list[Pair]:
     """Every pair of the grid. A pair of which nothing has finished is timed for a few steps, without its scores."""
-    pairs: dict[tuple[str, str], list[Cell]] = {}
+    pairs: dict[tuple[str, str], list[Trial]] = {}
     for cell in cells:
         pairs.setdefault(cell.pair, []).append(cell)
     found = []
@@ -46,12 +46,12 @@ def estimated(zoo: Zoo, cells: Sequence[Cell], folder: Folder, device: torch.dev
     return found
 
 
-def _seconds(zoo: Zoo, members: list[Cell], folder: Folder, device: torch.device) -> tuple[float | None, str]:
+def _seconds(zoo: Zoo, members: list[Trial], folder: Folder, device: torch.device) -> tuple[float | None, str]:
     finished = [result.seconds for cell in members if (result := folder.result(cell))]
     if finished:
         return sum(finished) / len(finished), f"mean of {len(finished)} finished"
     try:
-        table = assemble(members[0].recipe, zoo, device)
+        table = build_setup(members[0].recipe, zoo, device)
         per_step = _seconds_per_step(table)
     except GanzooError as error:
         return None, str(error)
@@ -59,17 +59,14 @@ def _seconds(zoo: Zoo, members: list[Cell], folder: Folder, device: torch.device
     return per_step * steps, f"{steps:,} steps of {per_step * 1000:.3g} ms, scores apart"
 
 
-def _seconds_per_step(table: Table) -> float:
+def _seconds_per_step(table: TrainingSetup) -> float:
     """The mean of some steps; the one before them, which makes room, does not count."""
-    game, started = table.game, 0.0
+    started = 0.0
     for step in range(_STEPS + 1):
         if step == 1:
             _finish(table.device)
             started = time.perf_counter()
-        game.reseed(table.recipe.seed, step)
-        batches = table.feed.fill(step)
-        game.advance(table.feed.images_at(step))
-        play(game, batches)
+        run_step(table.game, table.feed, table.recipe.seed, step)
     _finish(table.device)
     return (time.perf_counter() - started) / _STEPS
 
@@ -79,18 +76,18 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def steps_of(table: Table) -> int:
+def steps_of(table: TrainingSetup) -> int:
     """Steps of the whole run: the first at which its clock has run out."""
-    clock = Clock(table.recipe.length, table.feed.images_at, table.feed.epoch_images)
+    progress = Progress(table.recipe.length, table.feed.images_at, table.feed.epoch_images)
     low, high = 0, 1
-    while not _done_at(clock, high):
+    while not _done_at(progress, high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _done_at(clock, middle) else (middle, high)
+        low, high = (low, middle) if _done_at(progress, middle) else (middle, high)
     return high
 
 
-def _done_at(clock: Clock, step: int) -> bool:
-    clock.step = step
-    return clock.done
+def _done_at(progress: Progress, step: int) -> bool:
+    progress.step = step
+    return progress.done

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.experiments.grid import Cell
+from ganzoo.experiments.grid import Trial
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
 
@@ -64,31 +64,31 @@ class Folder:
                 pass  # a file system that cannot lock cannot tell
             yield
 
-    def run(self, cell: Cell) -> Path:
+    def run(self, cell: Trial) -> Path:
         """The directory of its run."""
         return self.path / "runs" / cell.name
 
-    def desk(self, cell: Cell) -> Path:
+    def status_dir(self, cell: Trial) -> Path:
         """The directory of what is asked of it, and of what came of it."""
         return self.path / "cells" / cell.name
 
-    def log(self, cell: Cell) -> Path:
+    def log(self, cell: Trial) -> Path:
         """What its processes said."""
         return self.path / "logs" / f"{cell.name}.log"
 
-    def ask(self, cell: Cell, device: str, threads: int) -> int:
+    def write_request(self, cell: Trial, device: str, threads: int) -> int:
         """Write down what the cell's process is to do, and give its number of threads.
 
         A run that was begun goes on with the threads it began with: its bits depend on them.
         """
-        desk = self.desk(cell)
+        desk = self.status_dir(cell)
         desk.mkdir(exist_ok=True)
         (desk / "done.json").unlink(missing_ok=True)  # it said so, and there are no scores: look again
         if self.run(cell).is_dir():
             threads = _read(desk / "cell.json").get("threads", threads)
         asked = {
             "recipe": cell.recipe.to_dict(),
-            "scores": [promise.score for promise in cell.promises],
+            "scores": [promise.score for promise in cell.expected_scores],
             "run": os.path.relpath(self.run(cell), desk),
             "device": device,
             "threads": threads,
@@ -96,30 +96,30 @@ class Folder:
         write_atomically(desk / "cell.json", _json(asked))
         return threads
 
-    def fail(self, cell: Cell, reason: str, exit_code: int | None = None) -> None:
+    def fail(self, cell: Trial, reason: str, exit_code: int | None = None) -> None:
         """Write down that the cell failed, and why."""
-        self.desk(cell).mkdir(exist_ok=True)
-        write_atomically(self.desk(cell) / "failed.json", _json({"reason": reason, "exit_code": exit_code}))
+        self.status_dir(cell).mkdir(exist_ok=True)
+        write_atomically(self.status_dir(cell) / "failed.json", _json({"reason": reason, "exit_code": exit_code}))
 
-    def forget(self, cell: Cell) -> None:
+    def forget(self, cell: Trial) -> None:
         """Remove all that came of the cell: it will be played from its beginning."""
         shutil.rmtree(self.run(cell), ignore_errors=True)
         for name in ("done.json", "failed.json"):
-            (self.desk(cell) / name).unlink(missing_ok=True)
+            (self.status_dir(cell) / name).unlink(missing_ok=True)
 
-    def state(self, cell: Cell) -> State:
+    def state(self, cell: Trial) -> State:
         """What came of the cell so far."""
         if self.result(cell) is not None:
             return "done"
         return "failed" if self.reason(cell) else "missing"
 
-    def reason(self, cell: Cell) -> str:
+    def reason(self, cell: Trial) -> str:
         """Why the cell failed; empty where it did not."""
-        return str(_read(self.desk(cell) / "failed.json").get("reason", ""))
+        return str(_read(self.status_dir(cell) / "failed.json").get("reason", ""))
 
-    def result(self, cell: Cell) -> Result | None:
+    def result(self, cell: Trial) -> Result | None:
         """What a finished cell found; None where it has not finished, or left no number for each of its scores."""
-        done = _read(self.desk(cell) / "done.json")
+        done = _read(self.status_dir(cell) / "done.json")
         if "step" not in done or not (self.run(cell) / "recipe.json").is_file():
             return None
         try:
@@ -129,7 +129,7 @@ class Folder:
         lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] <= done["step"]]
         last = {line["score"]: line for line in lines if line["step"] == done["step"]}
         stats = [line for line in run.lines("stats.jsonl") if line["step"] <= done["step"]]
-        whole = last.keys() >= {promise.score for promise in cell.promises}
+        whole = last.keys() >= {promise.score for promise in cell.expected_scores}
         if not stats or not whole or not all(math.isfinite(line["value"]) for line in last.values()):
             return None
         kept = run.best() or {"step": done["step"]}
@@ -140,7 +140,7 @@ class Folder:
         }
         return Result(cell.recipe.seed, done["images"], stats[-1]["seconds"], last, alike)
 
-    def progress(self, cell: Cell) -> dict[str, Any]:
+    def progress(self, cell: Trial) -> dict[str, Any]:
         """The last line of the statistics of its run; empty where there is none yet."""
         with suppress(OSError, ValueError, IndexError), open(self.run(cell) / "stats.jsonl", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))

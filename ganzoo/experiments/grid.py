@@ -19,7 +19,7 @@ from ganzoo.storage.files import digest_of
 MOST_SEEDS = 1000
 
 
-class Promise(NamedTuple):
+class ExpectedScore(NamedTuple):
     """One score, the evaluator that gives it as it was asked for, and which way is better."""
 
     evaluator: str
@@ -28,14 +28,14 @@ class Promise(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class Trial:
     """One training of the grid."""
 
     #: as they were asked for
     architecture: str
     dataset: str
     #: the scores it is to give
-    promises: tuple[Promise, ...]
+    expected_scores: tuple[ExpectedScore, ...]
     #: complete, with its seed and its evaluators
     recipe: Recipe
     #: of its directory: short names, the seed, and a digest of the recipe and of the code that plays it
@@ -85,7 +85,7 @@ def expand(zoo: Zoo, kind: str, choices: Sequence[Choice]) -> list[Choice]:
     return list(found.values())
 
 
-def plan_cells(
+def plan_trials(
     zoo: Zoo,
     architectures: Sequence[Choice],
     datasets: Sequence[Choice],
@@ -93,7 +93,7 @@ def plan_cells(
     seeds: Sequence[int],
     named: str | None = None,
     changes: Mapping[str, Any] | None = None,
-) -> list[Cell]:
+) -> list[Trial]:
     """Every cell of the grid, one seed after the other: so there is a first table early, and then its spread.
 
     `named` is a recipe file or a variant that every architecture has; `changes` are fields of the recipes.
@@ -111,18 +111,20 @@ def plan_cells(
             if "score_every" not in fields:
                 base = base.merged({"score_every": share(base.length, 4)})
             bases.append((str(architecture), str(dataset), base))
-    given = promised(zoo, list(zip(map(str, scored), scored, strict=True)))
+    given = expected_scores(zoo, list(zip(map(str, scored), scored, strict=True)))
     names = [promise.score for promise in given]
     if twins := [name for name in names if names.count(name) > 1]:
         owners = " and ".join(promise.evaluator for promise in given if promise.score == twins[0])
         raise UsageError(f"{owners} both give the score {twins[0]!r}: name one of them.")
-    return [seated(zoo, one, other, given, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases]
+    return [
+        make_trial(zoo, one, other, given, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases
+    ]
 
 
-def promised(zoo: Zoo, evaluators: Sequence[tuple[str, Choice]]) -> tuple[Promise, ...]:
+def expected_scores(zoo: Zoo, evaluators: Sequence[tuple[str, Choice]]) -> tuple[ExpectedScore, ...]:
     """All scores of these evaluators, each with its words."""
     built = [(words, zoo.build("evaluators", choice)) for words, choice in evaluators]
-    return tuple(Promise(words, name, score.better) for words, one in built for name, score in one.scores.items())
+    return tuple(ExpectedScore(words, name, score.better) for words, one in built for name, score in one.scores.items())
 
 
 def share(length: Amount, parts: int) -> Amount:
@@ -130,11 +132,11 @@ def share(length: Amount, parts: int) -> Amount:
     return Amount(-(-length.count // parts), length.unit)
 
 
-def seated(zoo: Zoo, architecture: str, dataset: str, promises: tuple[Promise, ...], recipe: Recipe) -> Cell:
+def make_trial(zoo: Zoo, architecture: str, dataset: str, promises: tuple[ExpectedScore, ...], recipe: Recipe) -> Trial:
     """The cell of a complete recipe."""
     digest = digest_of({"recipe": recipe.to_dict(), "parts": _provenance(zoo, recipe)})
     words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
-    return Cell(architecture, dataset, promises, recipe, "-".join(words).lower())
+    return Trial(architecture, dataset, promises, recipe, "-".join(words).lower())
 
 
 def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:

@@ -20,10 +20,10 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.experiments import real_baseline, table
 from ganzoo.experiments.folder import Folder
-from ganzoo.experiments.grid import Cell
-from ganzoo.registry.source import RAISED, words
+from ganzoo.experiments.grid import Trial
+from ganzoo.registry.source import PLUGIN_ERRORS, error_text
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 from ganzoo.training.signals import Interrupted, Signals
 
 #: seconds between two looks at the processes
@@ -35,12 +35,12 @@ _STOPPED = (130, 143, -signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM, -signal.S
 
 
 @dataclass
-class Job:
+class RunningTrial:
     """A cell at work."""
 
     process: subprocess.Popen[bytes]
     #: size of its log before it was started
-    said: int
+    log_offset: int
     #: when it was last looked at, and when it was first seen to have written what it has, on a clock that stands still
     #: while the machine sleeps
     looked: float
@@ -51,19 +51,19 @@ class Job:
 
 
 #: told the state of every cell by its name, several times a second: done, failed, missing, or running
-Watch = Callable[[Mapping[str, str]], None]
+ProgressCallback = Callable[[Mapping[str, str]], None]
 
 
 def benchmark(
     zoo: Zoo,
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     out: Path,
     device: str = "auto",
     jobs: int = 1,
     retry_failed: bool = False,
     scale: bool = False,
     patience: float = math.inf,
-    watch: Watch = lambda states: None,
+    watch: ProgressCallback = lambda states: None,
     note: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Play the cells that have not finished in `out`, and give the rows of the table, which are written there as well.
@@ -91,22 +91,22 @@ class _Grid:
     def __init__(
         self,
         zoo: Zoo,
-        cells: Sequence[Cell],
+        cells: Sequence[Trial],
         folder: Folder,
         device: str,
         jobs: int,
         patience: float,
-        watch: Watch,
+        watch: ProgressCallback,
         note: Callable[[str], None],
     ) -> None:
         self.zoo, self.cells, self.folder, self.device, self.jobs = zoo, cells, folder, device, jobs
         self.patience, self.watch, self.note = patience, watch, note
         self.states: dict[str, str] = {cell.name: folder.state(cell) for cell in cells}
-        self.known: dict[str, real_baseline.Known] = {}
+        self.known: dict[str, real_baseline.RealScores] = {}
         self.rows: list[dict[str, Any]] = []
 
     @property
-    def missing(self) -> list[Cell]:
+    def missing(self) -> list[Trial]:
         """Cells that are to be played."""
         return [cell for cell in self.cells if self.states[cell.name] == "missing"]
 
@@ -124,7 +124,9 @@ class _Grid:
         """What the real images of the other split score: no generator is expected to do better."""
         for cell in self.cells:
             if cell.dataset not in self.known and self.states[cell.name] != "failed":
-                self.known[cell.dataset] = real_baseline.measured(self.zoo, cell, self.device, scale, self.note)
+                self.known[cell.dataset] = real_baseline.measure_real_images(
+                    self.zoo, cell, self.device, scale, self.note
+                )
 
     def write(self) -> None:
         """The table as it stands."""
@@ -133,8 +135,8 @@ class _Grid:
 
     def play(self) -> None:
         """Play what is missing. Raises Interrupted on a signal, when all processes have ended."""
-        waiting, running = self.missing, dict[str, tuple[Cell, Job]]()
-        with Signals().watched() as stop:
+        waiting, running = self.missing, dict[str, tuple[Trial, RunningTrial]]()
+        with Signals().installed() as stop:
             told = False
             try:
                 while running or (waiting and not stop.number):
@@ -160,22 +162,29 @@ class _Grid:
                 f"play; everything is saved in {self.folder.path}. Go on with the same command.",
             )
 
-    def _launch(self, cell: Cell) -> Job:
-        threads = self.folder.ask(cell, self.device, max(1, cores() // self.jobs))
+    def _launch(self, cell: Trial) -> RunningTrial:
+        threads = self.folder.write_request(cell, self.device, max(1, cores() // self.jobs))
         log = self.folder.log(cell)
         with open(log, "ab") as file:
             # a session of its own: Ctrl-C on the terminal reaches the benchmark, which tells its cells once
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ganzoo.benchmark.cell", str(self.folder.desk(cell)), str(os.getpid())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "ganzoo.experiments.worker",
+                    str(self.folder.status_dir(cell)),
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},
                 start_new_session=True,
             )
-            return Job(process, file.tell(), time.monotonic(), time.monotonic())
+            return RunningTrial(process, file.tell(), time.monotonic(), time.monotonic())
 
-    def _gather(self, running: dict[str, tuple[Cell, Job]]) -> None:
+    def _gather(self, running: dict[str, tuple[Trial, RunningTrial]]) -> None:
         """Take in the processes that have ended."""
         for name, (cell, job) in list(running.items()):
             status = job.process.poll()
@@ -187,7 +196,7 @@ class _Grid:
             self._settle(cell, "" if stopped else self._last_word(cell, job, status), status)
             self.write()
 
-    def _end_if_hung(self, cell: Cell, job: Job) -> None:
+    def _end_if_hung(self, cell: Trial, job: RunningTrial) -> None:
         """Kill a process that has written nothing for too long: it does not have to hear a kinder word."""
         now = time.monotonic()
         if now - job.looked < min(_LOOK, self.patience / 10):
@@ -202,7 +211,7 @@ class _Grid:
             job.hung = True
             job.process.kill()
 
-    def _settle(self, cell: Cell, reason: str, status: int | None = None) -> None:
+    def _settle(self, cell: Trial, reason: str, status: int | None = None) -> None:
         """Write down what came of a cell: its result if it has one, or else the reason; none if it was stopped."""
         state = self.folder.state(cell)
         if state == "missing" and reason:
@@ -211,13 +220,13 @@ class _Grid:
         self.states[cell.name] = state
         self.note(f"{cell.name}: {_outcome(self.folder, cell, state)}")
 
-    def _last_word(self, cell: Cell, job: Job, status: int) -> str:
+    def _last_word(self, cell: Trial, job: RunningTrial, status: int) -> str:
         if job.hung:
             return f"It had written nothing for {self.patience / 3600:.3g} hours (--patience), and was ended."
         if status < 0:
             return f"Its process was ended by {signal.Signals(-status).name}."
         with open(self.folder.log(cell), encoding="utf-8", errors="replace") as file:
-            file.seek(job.said)
+            file.seek(job.log_offset)
             said = [line.strip() for line in file.read().splitlines() if line.strip()]
         if status == 0:
             return "Its process ended without the scores it was asked for."
@@ -228,7 +237,7 @@ class _Grid:
         )
 
 
-def _outcome(folder: Folder, cell: Cell, state: str) -> str:
+def _outcome(folder: Folder, cell: Trial, state: str) -> str:
     result = folder.result(cell)
     if result is None:
         return f"failed: {folder.reason(cell)}" if state == "failed" else "stopped; to be gone on with"
@@ -236,22 +245,22 @@ def _outcome(folder: Folder, cell: Cell, state: str) -> str:
     return f"done in {result.seconds:.0f} s: {scores}"
 
 
-def misfit(zoo: Zoo, cell: Cell) -> str:
+def misfit(zoo: Zoo, cell: Trial) -> str:
     """Why the parts of a cell do not fit together; empty where they do."""
     try:
-        assemble(cell.recipe, zoo, torch.device("cpu"))
-    except RAISED as error:
-        return words(error)
+        build_setup(cell.recipe, zoo, torch.device("cpu"))
+    except PLUGIN_ERRORS as error:
+        return error_text(error)
     return ""
 
 
-def unscorable(zoo: Zoo, cell: Cell) -> str:
+def unscorable(zoo: Zoo, cell: Trial) -> str:
     """Why generators of a cell's dataset cannot be scored; empty where they can."""
     recipe, protocol = cell.recipe, Protocol.named(cell.recipe.protocol)
     try:
         Scorer(zoo, cell.data, recipe.evaluators, torch.device("cpu"), protocol, recipe.score_samples or None)
-    except RAISED as error:
-        return words(error)
+    except PLUGIN_ERRORS as error:
+        return error_text(error)
     return ""
 
 

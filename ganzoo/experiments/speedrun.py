@@ -19,9 +19,9 @@ from typing import Any
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.recipe import Recipe
-from ganzoo.experiments.grid import Cell, Promise, promised, seated, share
+from ganzoo.experiments.grid import ExpectedScore, Trial, expected_scores, make_trial, share
 from ganzoo.experiments.table import spread
-from ganzoo.experiments.worker import played
+from ganzoo.experiments.worker import run_to_end
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import digest_of, write_atomically
@@ -51,7 +51,7 @@ _MACHINE = (
 class Target:
     """A score that is good enough."""
 
-    promise: Promise
+    promise: ExpectedScore
     value: float
 
     def met(self, value: float) -> bool:
@@ -91,14 +91,14 @@ def parse_target(text: str, zoo: Zoo, evaluator: Choice | None = None) -> Target
     return Target(promise, value)
 
 
-def _promise(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> Promise:
+def _promise(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> ExpectedScore:
     """The promise of that score: of the evaluator given, or of the one that gives it."""
-    found: list[Promise] = []
+    found: list[ExpectedScore] = []
     # one of that very name is asked first: to ask all of them takes seconds
     names = [score] if score in zoo.names("evaluators") else zoo.names("evaluators")
     for choice in [evaluator] if evaluator else map(Choice, names):
         try:
-            found += promised(zoo, [(str(choice), choice)])
+            found += expected_scores(zoo, [(str(choice), choice)])
         except GanzooError:
             if evaluator:
                 raise
@@ -115,30 +115,30 @@ def _promise(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> Promi
     return same[0]
 
 
-def seeded(
+def trials_for_seeds(
     zoo: Zoo, architecture: Choice, dataset: Choice, recipe: Recipe, target: Target, seeds: Sequence[int], often: bool
-) -> list[Cell]:
+) -> list[Trial]:
     """A cell for each seed; `often` if nobody said how often to score."""
     evaluator = zoo.resolve("evaluators", Choice.parse(target.promise.evaluator))
     fields: dict[str, Any] = {"evaluators": (evaluator,), "best_by": target.promise.score}
     fields |= {"score_every": share(recipe.length, SCORES)} if often else {}
     names = str(architecture), str(dataset)
-    return [seated(zoo, *names, (target.promise,), recipe.merged({**fields, "seed": seed})) for seed in seeds]
+    return [make_trial(zoo, *names, (target.promise,), recipe.merged({**fields, "seed": seed})) for seed in seeds]
 
 
 def speedrun(
     zoo: Zoo,
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     target: Target,
     out: Path,
     device: str = "auto",
     note: Callable[[str], None] = print,
-    watching: Callable[[], Mapping[str, object]] = dict,
+    extra_observers: Callable[[], Mapping[str, object]] = dict,
     **more: Any,
 ) -> dict[str, Any]:
     """Train every cell until it meets the target, and give the record, which is written into `out` as well.
 
-    `watching` makes the observers of a run; `more` goes to `start` or `resume`. Raises Interrupted, with everything
+    `extra_observers` makes the observers of a run; `more` goes to `start` or `resume`. Raises Interrupted, with all
     saved, on a signal.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -149,8 +149,8 @@ def speedrun(
         try:
             if _hit(path, cell, target) is None and not _diverged(path):
                 scores = [target.promise.score]
-                asked = {"until": target.met_by, "note": note, "watching": watching(), **more}
-                played(path, cell.recipe, device, scores, zoo, **asked)
+                asked = {"until": target.met_by, "note": note, "watching": extra_observers(), **more}
+                run_to_end(path, cell.recipe, device, scores, zoo, **asked)
         except Interrupted as stopped:
             number = stopped.exit_code - 128
             raise Interrupted(
@@ -175,7 +175,7 @@ def _told(seed: Mapping[str, Any], target: Target) -> str:
     return f"{target} after {seed['training_seconds']:.1f} s of training, {seed['images']:,} images"
 
 
-def _lines(path: Path, cell: Cell, target: Target) -> list[dict[str, Any]]:
+def _lines(path: Path, cell: Trial, target: Target) -> list[dict[str, Any]]:
     """The scores of the run in `path` that a checkpoint stands behind; none where there is no run."""
     if not (path / "recipe.json").is_file():
         return []
@@ -193,7 +193,7 @@ def _before_end(line: Mapping[str, Any], length: Amount) -> bool:
     return bool(done - done / line["step"] < length.count)
 
 
-def _hit(path: Path, cell: Cell, target: Target) -> dict[str, Any] | None:
+def _hit(path: Path, cell: Trial, target: Target) -> dict[str, Any] | None:
     """The first score that is good enough."""
     return next((line for line in _lines(path, cell, target) if target.met(line["value"])), None)
 
@@ -202,7 +202,7 @@ def _diverged(path: Path) -> bool:
     return (path / "recipe.json").is_file() and Run.open(path).diagnosis is not None
 
 
-def _outcome(cell: Cell, path: Path, target: Target) -> dict[str, Any]:
+def _outcome(cell: Trial, path: Path, target: Target) -> dict[str, Any]:
     """What came of a seed: the line that met the target, or the last one, and why it did not."""
     lines, hit = _lines(path, cell, target), _hit(path, cell, target)
     seed: dict[str, Any] = {"seed": cell.recipe.seed, "reached": hit is not None, "run": cell.name}
@@ -220,7 +220,7 @@ def _outcome(cell: Cell, path: Path, target: Target) -> dict[str, Any]:
     return seed
 
 
-def _record(cells: Sequence[Cell], found: list[dict[str, Any]], target: Target, out: Path) -> dict[str, Any]:
+def _record(cells: Sequence[Trial], found: list[dict[str, Any]], target: Target, out: Path) -> dict[str, Any]:
     """All seeds; their means only where every one of them reached the target and all were measured alike."""
     recipe = {name: value for name, value in cells[0].recipe.to_dict().items() if name != "seed"}
     lines = [line for cell in cells for line in _lines(out / cell.name, cell, target)[:1]]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy
 
 from ganzoo.experiments.folder import Folder, Result
-from ganzoo.experiments.grid import Cell
-from ganzoo.experiments.real_baseline import NOTHING, Known
+from ganzoo.experiments.grid import Trial
+from ganzoo.experiments.real_baseline import NO_REAL_SCORES, RealScores
 from ganzoo.results.report import bars, tables
 from ganzoo.storage.files import write_atomically
 
@@ -24,12 +24,12 @@ _DRAWS = 10_000
 Row = dict[str, Any]
 
 
-def rows_of(cells: Sequence[Cell], folder: Folder, known: Mapping[str, Known]) -> list[Row]:
+def rows_of(cells: Sequence[Trial], folder: Folder, known: Mapping[str, RealScores]) -> list[Row]:
     """The rows, by dataset, then score, then architecture, as they were asked for.
 
     `known` by dataset: what real images score.
     """
-    pairs: dict[tuple[str, str], list[Cell]] = {}
+    pairs: dict[tuple[str, str], list[Trial]] = {}
     for cell in cells:
         pairs.setdefault(cell.pair, []).append(cell)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
@@ -38,20 +38,20 @@ def rows_of(cells: Sequence[Cell], folder: Folder, known: Mapping[str, Known]) -
         results = [result for cell in members if (result := folder.result(cell))]
         results.sort(key=lambda result: result.seed)
         failed = {str(cell.recipe.seed): folder.reason(cell) for cell in members if folder.state(cell) == "failed"}
-        for rank, (evaluator, score, better) in enumerate(members[0].promises):
+        for rank, (evaluator, score, better) in enumerate(members[0].expected_scores):
             ways = _apart(results, score)
             note = f"Measured in {len(ways)} ways, which cannot be averaged." if len(ways) > 1 else ""
             for alike in ways:
                 row: Row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
                 row |= {"better": better, **_numbers(score, alike), "failures": len(failed)}
                 row |= {"reasons": dict(sorted(failed.items())), "note": note}
-                row |= _real_images(known.get(dataset, NOTHING), score, alike)
+                row |= _real_images(known.get(dataset, NO_REAL_SCORES), score, alike)
                 row |= _circumstances(members[0], score, alike)
                 found.append(((datasets.index(dataset), rank), row))
     return [row for _, row in sorted(found, key=lambda item: item[0])]  # stable: architectures as asked for
 
 
-def _real_images(known: Known, score: str, results: Sequence[Result]) -> Row:
+def _real_images(known: RealScores, score: str, results: Sequence[Result]) -> Row:
     """Floor and scale of a row; none beside numbers that were measured against other reals than those."""
     found = {name: values.get(score) for name, values in known.items()}
     reals = found.pop("reals")
@@ -83,7 +83,7 @@ def _numbers(score: str, results: Sequence[Result]) -> Row:
     }
 
 
-def _circumstances(cell: Cell, score: str, results: Sequence[Result]) -> Row:
+def _circumstances(cell: Trial, score: str, results: Sequence[Result]) -> Row:
     card = results[0].last[score]["card"] if results else None
     return {
         "card": {name: card[name] for name in ("protocol", "measure", "digest")} if card else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
-from ganzoo.experiments.grid import Cell, promised, seated
+from ganzoo.experiments.grid import Trial, expected_scores, make_trial
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of
 
@@ -40,15 +40,15 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def cells_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[Cell]:
+def trials_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[Trial]:
     """The cells that the rows of the table in `path` came from."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, Trial] = {}
     for row in rows:
         try:
             recipe = Recipe.from_dict(row["recipe"])
-            promises = promised(zoo, [(str(choice), choice) for choice in recipe.evaluators])
+            promises = expected_scores(zoo, [(str(choice), choice) for choice in recipe.evaluators])
             for seed in row["finished"]:
-                cell = seated(zoo, row["architecture"], row["dataset"], promises, recipe.merged({"seed": seed}))
+                cell = make_trial(zoo, row["architecture"], row["dataset"], promises, recipe.merged({"seed": seed}))
                 cells.setdefault(cell.name, cell)
         except (UsageError, TypeError, AttributeError) as error:
             raise UsageError(

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import GanzooError
-from ganzoo.registry.source import RAISED, cause
+from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line
 
 #: images a dataset is asked for when it is made, spread over it
 _READ = 16
 
 
-class Owner:
+class CheckedPart:
     """Whose promises they are: the title of a part, as a sentence about it begins, and its file."""
 
     def __init__(self, title: str, home: Path | None) -> None:
@@ -31,8 +31,8 @@ class Owner:
             yield
         except GanzooError:
             raise
-        except RAISED as error:
-            raise GanzooError(f"{self.title} failed in {what}: {cause(error, self.home)}") from error
+        except PLUGIN_ERRORS as error:
+            raise GanzooError(f"{self.title} failed in {what}: {error_with_line(error, self.home)}") from error
 
     def refuse(self, words: str) -> GanzooError:
         """An error with the part's name and file."""
@@ -53,7 +53,7 @@ class Owner:
             raise self.refuse(f"{what} are not finite")
 
 
-def look_at_dataset(dataset: Dataset, owner: Owner) -> None:
+def check_dataset(dataset: Dataset, owner: CheckedPart) -> None:
     """Read a few images and their labels. Raises GanzooError where they are not what the dataset's `spec` says."""
     spec, total = dataset.spec, len(dataset)
     indices = torch.linspace(0, total - 1, min(_READ, total)).long()
@@ -69,7 +69,7 @@ def look_at_dataset(dataset: Dataset, owner: Owner) -> None:
         raise owner.refuse(f"it reads the label {strange[0]}; its labels are 0..{spec.classes - 1}")
 
 
-def expect_scalar(value: Any, what: str, owner: Owner) -> None:
+def check_scalar(value: Any, what: str, owner: CheckedPart) -> None:
     """Raise GanzooError where `value` is not a finite floating tensor without dimensions."""
     if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
         raise owner.refuse(f"{what} gives {_told(value)}, not a scalar tensor")

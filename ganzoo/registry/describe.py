@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from ganzoo.contract.hooks import KINDS
-from ganzoo.contract.paths import whole
-from ganzoo.contract.errors import UsageError, did_you_mean
-from ganzoo.registry.zoo import zoo as process_zoo
-
 import ast
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.paths import absolute_path
+from ganzoo.registry.zoo import zoo
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import GanzooError, RefusedSpec
 from ganzoo.contract.hooks import Component
 from ganzoo.contract.images import ImageSpec
@@ -25,6 +26,8 @@ from ganzoo.registry.zoo import Plugin, Zoo
 
 def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str, Any]:
     """All there is to say of one part, as plain data; an architecture's networks are built for `images`."""
+    from ganzoo.contract.components import Architecture
+
     loaded = zoo.load(kind, choice)
     given = zoo.options(kind, choice)
     origin = zoo.provenance(kind, choice)
@@ -124,7 +127,7 @@ def find_kind(choice: Choice) -> str:
 
 def parts_of_file(file: str) -> list[tuple[Choice, str]]:
     """Every part that a file defines, in its order, each with its kind. Raises UsageError where there is none."""
-    path = whole(file)
+    path = absolute_path(file)
     if not path.is_file():
         raise UsageError(f"There is no file {file}.")
     try:

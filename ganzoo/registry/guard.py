@@ -22,7 +22,7 @@ SLOW_LISTING = 1.0
 Note = Callable[[str], None]
 
 
-def say(text: str) -> None:
+def print_to_stderr(text: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"{text}\n")
 
@@ -116,7 +116,7 @@ def _difference(before: Any, after: Any) -> str:
 
 
 @contextlib.contextmanager
-def unchanged(owner: str, note: Note, draws: bool = False) -> Iterator[None]:
+def restoring_process_state(owner: str, note: Note, draws: bool = False) -> Iterator[None]:
     """A while in which a plugin's code runs: what it changes for the whole process is put back, and said.
 
     What it prints goes to stderr, since stdout is for facts. With `draws` it may draw from global random states.
@@ -134,12 +134,12 @@ def unchanged(owner: str, note: Note, draws: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def importing(owner: str, note: Note, patience: float | None = None) -> Iterator[None]:
+def guarded_import(owner: str, note: Note, patience: float | None = None) -> Iterator[None]:
     """`unchanged` for the time of an import, which is also to be silent and over in `patience` seconds."""
     heard = io.StringIO()
     started = time.perf_counter()
     try:
-        with unchanged(owner, note), contextlib.redirect_stdout(heard):
+        with restoring_process_state(owner, note), contextlib.redirect_stdout(heard):
             yield
     finally:
         seconds = time.perf_counter() - started

@@ -11,12 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import ganzoo
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
-from ganzoo.contract.paths import whole
-from ganzoo.registry.guard import Note, importing
-from ganzoo.registry.source import RAISED, cause, place, refuse_other_api, source
+from ganzoo.contract.paths import absolute_path
+from ganzoo.registry.guard import Note, guarded_import
+from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, refuse_other_api, source, source_location
 
 # --- from a place to a class ---
 
@@ -26,16 +25,16 @@ def load_target(target: str, owner: str, note: Note) -> Any:
     module, _, attribute = target.partition(":")
     import_module("torch")  # its settings are watched from here on, and its import is nobody else's
     try:
-        with importing(owner, note):
+        with guarded_import(owner, note):
             return functools.reduce(getattr, attribute.split("."), import_module(module))
-    except RAISED as error:
-        raise GanzooError(f"{owner} cannot be loaded: {cause(error, source(target))}") from error
+    except PLUGIN_ERRORS as error:
+        raise GanzooError(f"{owner} cannot be loaded: {error_with_line(error, source(target))}") from error
 
 
 def load_location(location: str, note: Note) -> Any:
     """The class that `FILE.py:Class` names; the file is executed once. Raises UsageError or GanzooError."""
     text, _, attribute = location.rpartition(":")
-    path = whole(text)
+    path = absolute_path(text)
     if not path.is_file():
         raise UsageError(f"There is no file {text}; a location is written FILE.py:Class.")
     name = f"ganzoo_location_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
@@ -48,13 +47,15 @@ def load_location(location: str, note: Note) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            with importing(text, note):
+            with guarded_import(text, note):
                 spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[name]
-            if not isinstance(error, RAISED):
+            if not isinstance(error, PLUGIN_ERRORS):
                 raise
-            raise GanzooError(f"{text} cannot be loaded: {cause(error, path)}{_beside(error, path)}") from error
+            raise GanzooError(
+                f"{text} cannot be loaded: {error_with_line(error, path)}{_beside(error, path)}"
+            ) from error
     loaded = getattr(sys.modules[name], attribute, None)
     if loaded is None:
         classes = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type)]
@@ -64,12 +65,16 @@ def load_location(location: str, note: Note) -> Any:
 
 def checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
     """`loaded`, if it is a whole class of that kind. Raises GanzooError, naming the owner, if not."""
-    base = getattr(ganzoo, KINDS[kind])
+    from ganzoo.contract.components import BASES
+
+    base = BASES[kind]
     if not (isinstance(loaded, type) and issubclass(loaded, base)):
-        raise GanzooError(f"{owner} is not a ganzoo.{KINDS[kind]}: it must be a class derived from it{place(loaded)}.")
+        raise GanzooError(
+            f"{owner} is not a ganzoo.{KINDS[kind]}: it must be a class derived from it{source_location(loaded)}."
+        )
     missing = sorted(getattr(loaded, "__abstractmethods__", ()))
     if missing:
-        raise GanzooError(f"{owner} is not complete: it does not define {', '.join(missing)}{place(loaded)}.")
+        raise GanzooError(f"{owner} is not complete: it does not define {', '.join(missing)}{source_location(loaded)}.")
     return loaded
 
 

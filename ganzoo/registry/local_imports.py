@@ -11,7 +11,7 @@ from pathlib import Path
 _OURS = ("ganzoo", "ganzoo_plugins")
 
 
-def imported(file: Path) -> dict[str, str]:
+def local_imports(file: Path) -> dict[str, str]:
     """sha256, by its path from the folder of `file`, of every file below it that `file` imports, directly or not.
 
     What is imported under a computed name is not seen.

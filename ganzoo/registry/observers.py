@@ -9,15 +9,15 @@ import pluggy
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
 from ganzoo.contract.hooks import RunHooks
-from ganzoo.registry.guard import Note, say, unchanged
-from ganzoo.registry.source import RAISED, cause, file_of, place
-from ganzoo.storage.run import Run
+from ganzoo.contract.run_view import RunView
+from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
+from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, file_of, source_location
 
 
 class Observers:
     """Those who see the run, each behind a door of its own, so that an error has a name on it."""
 
-    def __init__(self, observers: Mapping[str, object], note: Note = say) -> None:
+    def __init__(self, observers: Mapping[str, object], note: Note = print_to_stderr) -> None:
         self.note = note
         self._doors: dict[str, tuple[object, Any]] = {}
         for name, observer in observers.items():
@@ -28,15 +28,17 @@ class Observers:
                 manager.register(observer)
             except pluggy.PluginValidationError as error:
                 words = " ".join(str(error).split())
-                raise GanzooError(f"Observer {name}: {words}{place(type(observer))}") from None
+                raise GanzooError(f"Observer {name}: {words}{source_location(type(observer))}") from None
             self._doors[name] = observer, manager.hook
 
     def tell(self, hook: str, **facts: Any) -> None:
         """Call one hook of every observer. Raises GanzooError with the name of the one that failed."""
+        if "progress" in facts:
+            facts["moment"] = facts["progress"]  # the argument's old name
         for name in self._doors:
             self._call(name, hook, facts)
 
-    def tell_end(self, run: Run, error: BaseException | None) -> None:
+    def tell_end(self, run: RunView, error: BaseException | None) -> None:
         """on_run_end, to everybody, whatever some of them raise; the first such error is raised afterwards."""
         failures = []
         for name in self._doors:
@@ -50,10 +52,10 @@ class Observers:
     def _call(self, name: str, hook: str, facts: dict[str, Any]) -> None:
         observer, door = self._doors[name]
         try:
-            with unchanged(f"Observer {name}", self.note):
+            with restoring_process_state(f"Observer {name}", self.note):
                 getattr(door, hook)(**facts)
-        except RAISED as error:
-            words = str(error) if isinstance(error, GanzooError) else cause(error, file_of(type(observer)))
+        except PLUGIN_ERRORS as error:
+            words = str(error) if isinstance(error, GanzooError) else error_with_line(error, file_of(type(observer)))
             raise GanzooError(f"Observer {name} failed in {hook}: {words}") from error
 
 
@@ -64,6 +66,6 @@ def _refuse_unknown_hooks(name: str, observer: object) -> None:
         # an optional hook is one of another release of ganzoo, and waits for it
         if mark and not mark["optionalhook"] and method not in known:
             raise GanzooError(
-                f"Observer {name}: unknown hook {method!r}{place(type(observer))}.{did_you_mean(method, known)} "
-                f"Known: {', '.join(known)}."
+                f"Observer {name}: unknown hook {method!r}{source_location(type(observer))}."
+                f"{did_you_mean(method, known)} Known: {', '.join(known)}."
             )

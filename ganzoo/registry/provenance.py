@@ -7,19 +7,19 @@ from pathlib import Path
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.recipe import _KIND_OF
+from ganzoo.contract.recipe import KIND_OF_FIELD
+from ganzoo.contract.run_view import RunView
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage.run import Run
 
 
-def refuse_changed_code(run: Run, zoo: Zoo, fields: Sequence[str] = tuple(_KIND_OF)) -> None:
+def refuse_changed_code(run: RunView, zoo: Zoo, fields: Sequence[str] = tuple(KIND_OF_FIELD)) -> None:
     """Raise GanzooError where a part of these fields was given by its file, and what that holds is not what it was."""
     parts = run.environment.get("parts", {})
     for field, then in [(name, part) for name in fields for part in parts.get(name, ())]:
         path = Path(then.get("location", "").rpartition(":")[0])
         if "location" not in then or not path.is_file():
             continue  # a file that is gone is named where it is loaded
-        now = zoo.provenance(_KIND_OF[field], Choice(then["location"]))
+        now = zoo.provenance(KIND_OF_FIELD[field], Choice(then["location"]))
         beside = now.get("imports", {})
         pairs = {path: (then.get("sha256"), now["sha256"])}
         imports = then.get("imports", {})  # an earlier version wrote down none

@@ -9,7 +9,7 @@ from typing import Any
 from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import UsageError, did_you_mean
-from ganzoo.contract.recipe import _KIND_OF, Recipe
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
 from ganzoo.registry.zoo import Zoo
 
 
@@ -27,7 +27,7 @@ def plan(
         architecture = _inherited(architecture, recipe.architecture)
         dataset = _inherited(dataset, recipe.dataset)
     recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
-    return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in _KIND_OF.items()})
+    return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in KIND_OF_FIELD.items()})
 
 
 def _inherited(choice: Choice, recipe: Choice | None) -> Choice:

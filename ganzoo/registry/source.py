@@ -9,12 +9,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import ganzoo
 from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.hooks import API_VERSION
 
 #: what a plugin's code may raise without ending the program; not Ctrl-C, nor what other signals raise
-RAISED = (Exception, SystemExit, GeneratorExit)
-_OWN = str(Path(__file__).parent)
+PLUGIN_ERRORS = (Exception, SystemExit, GeneratorExit)
+#: the package's own folder: lines of code in it are never the cause of a plugin's error
+_OWN = str(Path(__file__).parents[1])
 
 
 # --- what can be said without importing anything ---
@@ -51,11 +52,11 @@ def declared_api(path: Path) -> int | None:
 def refuse_other_api(path: Path | None, owner: str) -> None:
     """Raise GanzooError where a module declares another version of the contract than this one."""
     declared = declared_api(path) if path else None
-    if declared not in (None, ganzoo.API_VERSION):
-        older = (declared or 0) < ganzoo.API_VERSION
+    if declared not in (None, API_VERSION):
+        older = (declared or 0) < API_VERSION
         raise GanzooError(
             f"{owner} was written for version {declared} of the contract ({path}: ganzoo_api = {declared}), and this "
-            f"is version {ganzoo.API_VERSION}: install a newer release of "
+            f"is version {API_VERSION}: install a newer release of "
             f"{'the plugin' if older else 'torch-ganzoo'}."
         )
 
@@ -63,7 +64,7 @@ def refuse_other_api(path: Path | None, owner: str) -> None:
 # --- errors, in words ---
 
 
-def cause(error: BaseException, home: Path | None = None) -> str:
+def error_with_line(error: BaseException, home: Path | None = None) -> str:
     """`ImportError: no module x (file.py, line 3)`: the kind, the words, and the innermost line of `home`.
 
     Where no line of `home` is in the traceback, the innermost one that is not ours.
@@ -78,9 +79,9 @@ def cause(error: BaseException, home: Path | None = None) -> str:
     return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
 
 
-def words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """A sentence of ours as it is, anything else as its cause."""
-    return str(error) if isinstance(error, GanzooError) else cause(error)
+    return str(error) if isinstance(error, GanzooError) else error_with_line(error)
 
 
 def file_of(loaded: Any) -> Path | None:
@@ -91,7 +92,7 @@ def file_of(loaded: Any) -> Path | None:
         return None
 
 
-def place(loaded: Any) -> str:
+def source_location(loaded: Any) -> str:
     """` (file.py, line 3)` of a class or function; empty where it has none."""
     try:
         return f" ({file_of(loaded)}, line {inspect.getsourcelines(loaded)[1]})"

@@ -21,11 +21,11 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Component, ComponentHooks
 from ganzoo.contract.options import options_of, resolve
-from ganzoo.contract.paths import whole
-from ganzoo.registry.guard import SLOW_LISTING, Note, importing, say, unchanged
+from ganzoo.contract.paths import absolute_path
+from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, print_to_stderr, restoring_process_state
 from ganzoo.registry.loading import checked_class, load_location, load_target
-from ganzoo.registry.local_imports import imported
-from ganzoo.registry.source import RAISED, cause, file_of, place, refuse_other_api, source
+from ganzoo.registry.local_imports import local_imports
+from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, file_of, refuse_other_api, source, source_location
 
 FIRST_PARTY = "torch-ganzoo"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -46,7 +46,7 @@ class Plugin:
 class Zoo:
     """All parts that can be had here."""
 
-    def __init__(self, sources: Iterable[Distribution] | None = None, note: Note = say) -> None:
+    def __init__(self, sources: Iterable[Distribution] | None = None, note: Note = print_to_stderr) -> None:
         self.plugins: dict[str, Plugin] = {}
         self.note = note
         #: titles of the parts that were loaded, by module
@@ -78,7 +78,7 @@ class Zoo:
         owner, file = f"{plugin.distribution} {plugin.version}, module {point.value}", source(point.value)
         try:
             refuse_other_api(file, "it")
-            with importing(owner, self.note, SLOW_LISTING):
+            with guarded_import(owner, self.note, SLOW_LISTING):
                 manager.register(import_module(point.module))
                 manager.check_pending()
                 if not manager.hook.ganzoo_components.get_hookimpls():
@@ -86,8 +86,8 @@ class Zoo:
                 offers = [component for answer in manager.hook.ganzoo_components() for component in answer]
             for component in offers:
                 self._offer(plugin, component)
-        except RAISED as error:
-            plugin.errors.append(f"module {point.value}: {cause(error, file)}")
+        except PLUGIN_ERRORS as error:
+            plugin.errors.append(f"module {point.value}: {error_with_line(error, file)}")
 
     @staticmethod
     def _offer(plugin: Plugin, component: Component) -> None:
@@ -171,16 +171,15 @@ class Zoo:
         for frame in reversed(frames):
             titles = self._loaded.get(frame.f_globals.get("__name__", ""))
             if titles:
-                return f"{' or '.join(sorted(titles))} failed: {cause(error, Path(frame.f_code.co_filename))}"
+                return f"{' or '.join(sorted(titles))} failed: {error_with_line(error, Path(frame.f_code.co_filename))}"
         return ""
 
     def kind_of(self, location: Choice) -> str:
         """Which kind of part lies at a location. Raises UsageError where it is none."""
-        loaded = load_location(location.name, self.note)
-        door = import_module("ganzoo")
-        for kind, base in KINDS.items():
-            if isinstance(loaded, type) and issubclass(loaded, getattr(door, base)):
-                return kind
+        from ganzoo.contract.components import kind_of_class
+
+        if kind := kind_of_class(load_location(location.name, self.note)):
+            return kind
         raise UsageError(f"{location.name} is no part: it is derived from none of {', '.join(KINDS.values())}.")
 
     def resolve(self, kind: str, choice: Choice) -> Choice:
@@ -188,11 +187,11 @@ class Zoo:
         name = choice.name
         if choice.is_location:
             path, _, attribute = name.rpartition(":")
-            name = f"{whole(path)}:{attribute}"
+            name = f"{absolute_path(path)}:{attribute}"
         options = self.options(kind, choice)
         for option in options_of(self.load(kind, choice)).values():
             if isinstance(option.type, click.Path) and options.get(option.name):
-                options[option.name] = str(whole(options[option.name]))
+                options[option.name] = str(absolute_path(options[option.name]))
             elif isinstance(options.get(option.name), str) and (place := _place(options[option.name])):
                 options[option.name] = place
         return Choice(name, options)
@@ -206,7 +205,9 @@ class Zoo:
         try:
             options = resolve(loaded, {**choice.options, **reserved}, owner)
         except (TypeError, NameError) as error:
-            raise GanzooError(f"{self.title(kind, choice)} breaks the contract: {error}{place(loaded)}") from None
+            raise GanzooError(
+                f"{self.title(kind, choice)} breaks the contract: {error}{source_location(loaded)}"
+            ) from None
         return {name: value for name, value in options.items() if name not in reserved}
 
     def build(self, kind: str, choice: Choice, **reserved: Any) -> Any:
@@ -215,26 +216,26 @@ class Zoo:
         options = self.options(kind, choice)
         owner = self.title(kind, choice)
         try:
-            with unchanged(owner, self.note, draws=True):
+            with restoring_process_state(owner, self.note, draws=True):
                 part = loaded(**options, **reserved)
         except (GanzooError, MemoryError):
             raise
         except ValueError as error:
             raise UsageError(f"{KINDS[kind]} {choice}: {error}") from error
-        except RAISED as error:
-            raise GanzooError(f"{owner} cannot be made: {cause(error, file_of(loaded))}") from error
+        except PLUGIN_ERRORS as error:
+            raise GanzooError(f"{owner} cannot be made: {error_with_line(error, file_of(loaded))}") from error
         if kind == "datasets":
-            from ganzoo.registry.contract_checks import Owner, look_at_dataset
+            from ganzoo.registry.contract_checks import CheckedPart, check_dataset
 
-            look_at_dataset(part, Owner(owner, file_of(loaded)))
+            check_dataset(part, CheckedPart(owner, file_of(loaded)))
         return part
 
     def provenance(self, kind: str, choice: Choice) -> dict[str, Any]:
         """Where a part comes from: its id and version, or the file and its sha256, and those of what it imports."""
         if choice.is_location:
-            path = whole(choice.name.rpartition(":")[0])
+            path = absolute_path(choice.name.rpartition(":")[0])
             found = {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            beside = imported(path)
+            beside = local_imports(path)
             return {**found, "imports": beside} if beside else found
         component = self.find(kind, choice.name)
         return {"id": component.id, "version": component.version, "target": component.target}
@@ -244,7 +245,7 @@ def _place(value: str) -> str:
     """A part in a file, `./cells.py:Cells`, seen from anywhere; empty for any other text."""
     file, _, rest = value.partition(".py:")
     path = Path(file + ".py")
-    return f"{whole(path)}:{rest}" if rest and path.is_file() else ""
+    return f"{absolute_path(path)}:{rest}" if rest and path.is_file() else ""
 
 
 def _normal(name: str) -> str:

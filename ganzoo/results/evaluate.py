@@ -10,12 +10,12 @@ import torch
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
-from ganzoo.contract.hooks import Moment
+from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.load import Trained, open_trained
+from ganzoo.results.load import TrainedGenerator, load_generator
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
 
@@ -38,7 +38,7 @@ def evaluate(
     where it has none), protocol and number of fakes.
     Raises GanzooError where a score would mean nothing; the run itself is never touched.
     """
-    trained = open_trained(path, zoo, device, at, changed_code)
+    trained = load_generator(path, zoo, device, at, changed_code)
     recipe = trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     chosen = tuple(evaluators) or recipe.evaluators or DEFAULT_EVALUATORS
@@ -58,18 +58,18 @@ def evaluate(
     )
     subject = subject_of(recipe, trained.images_seen)
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
-    moment = _moment(trained)
-    when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": False}
+    progress = _moment(trained)
+    when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": False}
     lines = [{**line, **when} for line in scorer.score(fakes, subject)]
     for line in lines:
         trained.run.append("scores.jsonl", line)
     observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
-    observers.tell("on_score", run=trained.run, moment=moment, scores=lines)
+    observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
     return lines
 
 
-def _moment(trained: Trained) -> Moment:
+def _moment(trained: TrainedGenerator) -> TrainingProgress:
     """When the generator that was scored was saved."""
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
-    return Moment(last["step"], trained.images_seen, last["epoch"])
+    return TrainingProgress(last["step"], trained.images_seen, last["epoch"])

@@ -19,7 +19,7 @@ from ganzoo.storage.tensors import tensors_from_bytes
 
 
 @dataclass
-class Trained:
+class TrainedGenerator:
     """The generator of a run, rebuilt from its recipe and its weights. It needs no dataset."""
 
     run: Run
@@ -31,9 +31,9 @@ class Trained:
     device: torch.device
 
 
-def open_trained(
+def load_generator(
     path: Path, zoo: Zoo, device: torch.device, at: int | str | None = None, changed_code: bool = False
-) -> Trained:
+) -> TrainedGenerator:
     """The newest generator of the run in `path`, the one saved at `at` images, or the "best" one scored in training.
 
     Raises GanzooError where there is none yet, its file is damaged, the plugin of its architecture is gone, or (unless
@@ -63,4 +63,4 @@ def open_trained(
     except (RuntimeError, ValueError) as error:
         raise GanzooError(f"{file} does not fit {run.recipe.architecture}: {str(error).splitlines()[0]}") from None
     network = network.to(device).eval().requires_grad_(False)
-    return Trained(run, architecture, network, images, facts["class_names"], int(file.stem), device)
+    return TrainedGenerator(run, architecture, network, images, facts["class_names"], int(file.stem), device)

@@ -15,7 +15,7 @@ from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.load import Trained, open_trained
+from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.storage import pictures
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
@@ -47,7 +47,7 @@ def sample(
         if count is not None or shape is not None or label is not None or at is not None:
             raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
-    trained = open_trained(path, zoo, device, at, changed_code)
+    trained = load_generator(path, zoo, device, at, changed_code)
     if shape is not None and count is not None and not shape[0] * shape[1] - shape[1] < count <= shape[0] * shape[1]:
         raise UsageError(f"-n {count} images do not fill a grid of {shape[0]}x{shape[1]}; give one of the two.")
     rows, columns = shape or _shape(count, trained.run.recipe.grid_shape)
@@ -89,7 +89,7 @@ def training_gif(run: Run, out: Path) -> Path:
     return out
 
 
-def _interpolation(trained: Trained, shape: tuple[int, int], labels: Tensor, seed: int, out: Path) -> Path:
+def _interpolation(trained: TrainedGenerator, shape: tuple[int, int], labels: Tensor, seed: int, out: Path) -> Path:
     rows, columns = shape
     animate = out.suffix == ".gif"
     ends = rows * columns if animate else rows
@@ -124,7 +124,7 @@ def _shape(count: int | None, default: tuple[int, int]) -> tuple[int, int]:
     return -(-count // columns), columns
 
 
-def _labels(trained: Trained, count: int, columns: int, label: int | None) -> Tensor:
+def _labels(trained: TrainedGenerator, count: int, columns: int, label: int | None) -> Tensor:
     classes = trained.images.classes
     if label is None:
         rows = balanced_labels(-(-count // columns), classes, trained.device)
@@ -137,7 +137,7 @@ def _labels(trained: Trained, count: int, columns: int, label: int | None) -> Te
     return torch.full((count,), label, device=trained.device)
 
 
-def _row_names(trained: Trained, labels: Tensor) -> list[str]:
+def _row_names(trained: TrainedGenerator, labels: Tensor) -> list[str]:
     return [trained.class_names[label] for label in labels.tolist()] if trained.architecture.conditional else []
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 
-class Writer:
+class BackgroundWriter:
     """A thread that writes, and one job at a time: what fails there is raised here, at the next call."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ganzoo.contract.errors import GanzooError
-from ganzoo.storage.files import _write, make_directory, parse_json, sync_directory
+from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_synced
 from ganzoo.storage.tensors import refuse_infinite, tensors_from_bytes, tensors_to_bytes
 
 FORMAT = 1
@@ -59,8 +59,8 @@ def save(
     temporary.mkdir()
     try:
         for file, data in contents.items():
-            _write(temporary / file, data)
-        _write(temporary / "MANIFEST.json", _manifest(name, contents))
+            write_synced(temporary / file, data)
+        write_synced(temporary / "MANIFEST.json", _manifest(name, contents))
         sync_directory(temporary)
         if final.exists():  # damaged: out of the way, for whoever wants to know why
             os.rename(final, folder / f".bad-{name}-{uuid.uuid4().hex}")

@@ -15,7 +15,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Make `data` the content of `path`: whole or not at all, also after a power cut."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        _write(temporary, data)
+        write_synced(temporary, data)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -23,7 +23,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file, and wait until it lies on the disk."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()

@@ -80,7 +80,7 @@ def _read_apart(foreign: Path, result: Path) -> dict[str, Any]:
     # without what would switch weights_only off, load other devices' code, or start threads that cost address space
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"}
     environment |= {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "ganzoo.importing", str(foreign), str(result)]
+    command = [sys.executable, "-P", "-m", "ganzoo.storage.foreign", str(foreign), str(result)]
     seconds = 5 * _seconds(foreign.stat().st_size)
     try:
         done = subprocess.run(

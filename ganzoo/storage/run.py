@@ -23,8 +23,8 @@ from typing import Any
 
 from ganzoo.contract.choice import Amount, Choice, short_name
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.contract.hooks import Moment
-from ganzoo.contract.paths import whole
+from ganzoo.contract.hooks import TrainingProgress
+from ganzoo.contract.paths import absolute_path
 from ganzoo.contract.recipe import Recipe
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_atomically
@@ -152,31 +152,31 @@ class Run:
         """The JSON lines of `name`; a torn one, left by a crash, is passed over."""
         return list(_json_lines(self.path / name))
 
-    def cut_back(self, moment: Moment, undue: Collection[str] = ()) -> None:
+    def cut_back(self, progress: TrainingProgress, undue: Collection[str] = ()) -> None:
         """Forget what lies beyond `moment`, so that a resumed run leaves the files of one never interrupted.
 
         `undue` are the folders in which the file of this very moment is forgotten as well: only the end made it.
         """
         for name in ("stats.jsonl", "scores.jsonl"):
             with alone(self.path):  # somebody may be scoring by hand
-                self._cut_back_lines(name, moment)
+                self._cut_back_lines(name, progress)
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
-                if file.stem.isdecimal() and int(file.stem) > moment.images - (folder in undue):
+                if file.stem.isdecimal() and int(file.stem) > progress.images - (folder in undue):
                     file.unlink()
         files = ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl")
         for halves in (*(f".{name}.*" for name in files), "samples/.*", "generators/.*"):
             for file in self.path.glob(halves):  # of writes that a crash broke off
                 file.unlink()
 
-    def _cut_back_lines(self, name: str, moment: Moment) -> None:
+    def _cut_back_lines(self, name: str, progress: TrainingProgress) -> None:
         path = self.path / name
         lines = list(_json_lines(path))
         kept = [
             line
             for line in lines
             if (name == "scores.jsonl" and not line.get("training"))  # scored by hand: not to be taken back
-            or (line["step"] <= moment.step and not line.get("partial"))
+            or (line["step"] <= progress.step and not line.get("partial"))
         ]
         if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -207,10 +207,10 @@ class Run:
         """Checkpoints that are kept for their scores: the best one, and the best one that a longer run would have."""
         return {f"{best['images']:09d}" for best in (self.best(), self.best(partial=False)) if best}
 
-    def file(self, folder: str, moment: Moment, suffix: str) -> Path:
+    def file(self, folder: str, progress: TrainingProgress, suffix: str) -> Path:
         """`folder/000500000.suffix`: the name is the images seen."""
         make_directory(self.path / folder)
-        return self.path / folder / f"{moment.images:09d}{suffix}"
+        return self.path / folder / f"{progress.images:09d}{suffix}"
 
     def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint, good or not."""
@@ -293,7 +293,7 @@ def _refuse_code_within(path: Path, recipe: Recipe) -> None:
     named = [value for value in values if isinstance(value, Choice)]
     for choice in [*named, *(part for value in named for part in _named_within(value))]:
         if choice.is_location:
-            file = whole(choice.name.rpartition(":")[0])
+            file = absolute_path(choice.name.rpartition(":")[0])
             if file.is_relative_to(path.resolve()):
                 raise GanzooError(
                     f"{path / 'recipe.json'} names code that lies in the run itself, {file.name}: read it, and if you "

@@ -30,16 +30,16 @@ def conformance(part: type[Any] | str, /, kind: str = "", **options: Any) -> Any
     import pytest
 
     from ganzoo.testing.catalogue import CHECKS
-    from ganzoo.testing.kit import Check, Failed, Part, Skipped
-    from ganzoo.testing.process import secluded
+    from ganzoo.testing.kit import Check, ExaminedPart, Failed, Skipped
+    from ganzoo.testing.process import isolated
 
-    examined = Part.of(part, kind, options)
+    examined = ExaminedPart.of(part, kind, options)
 
     @pytest.mark.parametrize("check", CHECKS[examined.kind], ids=lambda check: check.__name__)
     def test(check: Check) -> None:
         __tracebackhide__ = True
         try:
-            with secluded():
+            with isolated():
                 check(examined)
         except Skipped as skipped:
             pytest.skip(str(skipped))

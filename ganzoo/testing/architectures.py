@@ -11,20 +11,31 @@ from torch import Tensor, nn
 
 from ganzoo.contract.errors import RefusedSpec
 from ganzoo.storage.tensors import tensors_to_bytes
-from ganzoo.testing.kit import USUAL, Failed, Part, call, labels_for, reals_for, require, same, sentence, state_of
+from ganzoo.testing.kit import (
+    USUAL,
+    ExaminedPart,
+    Failed,
+    call,
+    labels_for,
+    reals_for,
+    require,
+    same,
+    sentence,
+    state_of,
+)
 from ganzoo.testing.process import random_state
 
 ROLES = ("generator", "discriminator")
 
 
-def _pair(part: Part, seed: int = 0) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+def _pair(part: ExaminedPart, seed: int = 0) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
     """(role, network, its inputs, labels) of both networks, for four images."""
     images, networks = part.spec, part.networks(seed)
     inputs = (part.latents(4), reals_for(part.component, images, 4))
     return [(*known, labels_for(images, 4)) for known in zip(ROLES, networks, inputs, strict=True)]
 
 
-def shapes_are_as_asked(part: Part) -> None:
+def shapes_are_as_asked(part: ExaminedPart) -> None:
     """At several sizes images are (N, C, H, W), logits (N, ...), both float32; what is not served is refused."""
     served = False
     for images in USUAL:
@@ -47,7 +58,7 @@ def shapes_are_as_asked(part: Part) -> None:
     require(served, f"It refuses all of {', '.join(map(str, USUAL))}: an architecture serves at least one of them.")
 
 
-def images_keep_their_range(part: Part) -> None:
+def images_keep_their_range(part: ExaminedPart) -> None:
     """Generated images stay in `value_range`, in training and inference mode, also at latents 1000 times as large."""
     low, high = part.component.value_range
     slack = 1e-4 * (high - low)
@@ -60,14 +71,14 @@ def images_keep_their_range(part: Part) -> None:
             require(inside, f"Images span {found} at {factor} x latents; value_range is {(low, high)}.")
 
 
-def one_seed_one_model(part: Part) -> None:
+def one_seed_one_model(part: ExaminedPart) -> None:
     """The global random state decides the initial weights: one seed gives one model, two seeds give two."""
     for role, first, again, other in zip(ROLES, part.networks(0), part.networks(0), part.networks(1), strict=True):
         require(same(state_of(first), state_of(again)), f"One seed gives two different {role}s.")
         require(not same(state_of(first), state_of(other)), f"Two seeds give the same {role}.")
 
 
-def latents_come_from_their_generator(part: Part) -> None:
+def latents_come_from_their_generator(part: ExaminedPart) -> None:
     """Latents (count, Z) depend on the given generator alone, and leave the global random state as it is."""
     before = random_state()
     first, again, other = part.latents(16), part.latents(16), part.latents(16, seed=1)
@@ -79,7 +90,7 @@ def latents_come_from_their_generator(part: Part) -> None:
     require(random_state() == before, "Drawing latents uses the global random state; use the generator given.")
 
 
-def inference_is_deterministic(part: Part) -> None:
+def inference_is_deterministic(part: ExaminedPart) -> None:
     """In inference mode the same inputs give the same images and logits, whatever the random state."""
     for role, network, values, labels in _pair(part):
         answers = [call(network, values, labels, seed=seed) for seed in (0, 0, 1)]
@@ -87,7 +98,7 @@ def inference_is_deterministic(part: Part) -> None:
         require(torch.equal(answers[0], answers[2]), f"The {role} draws at random in inference mode.")
 
 
-def images_are_made_one_by_one(part: Part) -> None:
+def images_are_made_one_by_one(part: ExaminedPart) -> None:
     """In inference mode an image or a logit does not depend on what else is in the batch."""
     for role, network, values, labels in _pair(part):
         others = torch.cat([values[:2], 0.5 * values[2:].flip(0)])
@@ -95,7 +106,7 @@ def images_are_made_one_by_one(part: Part) -> None:
         require(alike, f"The {role}'s answer depends on the rest of the batch.")
 
 
-def inputs_are_left_alone(part: Part) -> None:
+def inputs_are_left_alone(part: ExaminedPart) -> None:
     """Neither network changes the latents, images or labels it is given."""
     for role, network, values, labels in _pair(part):
         for training in (True, False):
@@ -107,7 +118,7 @@ def inputs_are_left_alone(part: Part) -> None:
             require(kept, f"The {role} changes its inputs in place.")
 
 
-def weights_survive_saving(part: Part) -> None:
+def weights_survive_saving(part: ExaminedPart) -> None:
     """Weights go through safetensors into a network of another seed, strictly, and it then answers the same."""
     for (role, network, values, labels), other in zip(_pair(part), part.networks(1), strict=True):
         call(network, values, labels, training=True)  # moving statistics and the like have moved
@@ -117,7 +128,7 @@ def weights_survive_saving(part: Part) -> None:
         require(alike, f"The {role} keeps something beside its parameters and buffers: a saved one answers otherwise.")
 
 
-def copies_stand_alone(part: Part) -> None:
+def copies_stand_alone(part: ExaminedPart) -> None:
     """A deep copy, as the moving average makes one, answers the same and does not follow the original."""
     for role, network, values, labels in _pair(part):
         before = call(network, values, labels)
@@ -130,7 +141,7 @@ def copies_stand_alone(part: Part) -> None:
         require(alike, f"A deep copy of the {role} follows the original: something in it still points there.")
 
 
-def labels_matter_as_declared(part: Part) -> None:
+def labels_matter_as_declared(part: ExaminedPart) -> None:
     """With `conditional = True` images depend on their labels; with False neither network looks at them."""
     for role, network, values, _ in _pair(part):
         torch.manual_seed(0)
@@ -145,7 +156,7 @@ def labels_matter_as_declared(part: Part) -> None:
             require(not alike, "It says conditional = True, and its images do not depend on the labels.")
 
 
-def logits_are_no_probabilities(part: Part) -> None:
+def logits_are_no_probabilities(part: ExaminedPart) -> None:
     """Logits are unbounded: for images far out of range some lie outside 0..1, so no sigmoid ends the discriminator."""
     reached = []
     for seed in range(3):
@@ -157,7 +168,7 @@ def logits_are_no_probabilities(part: Part) -> None:
     require(outside, "All logits lie in 0..1: the losses want what comes before the sigmoid.")
 
 
-def runs_on_any_device(part: Part) -> None:
+def runs_on_any_device(part: ExaminedPart) -> None:
     """Moved to another device (`meta`, which every machine has) both networks run: no tensor stays behind."""
     for role, network, values, labels in _pair(part):
         network.to("meta")
@@ -174,7 +185,7 @@ def runs_on_any_device(part: Part) -> None:
             require(answer.device.type == "meta", f"The {role} moved to another device answers on {answer.device}.")
 
 
-def compiles_without_a_break(part: Part) -> None:
+def compiles_without_a_break(part: ExaminedPart) -> None:
     """`torch.compile(backend="eager", fullgraph=True)` takes both networks: no `.item()`, no branch on values."""
     for role, network, values, labels in _pair(part):
         torch._dynamo.reset()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ganzoo.contract.components import Augmentation
 from ganzoo.engine import seeds
-from ganzoo.testing.kit import Failed, Part, require
+from ganzoo.testing.kit import ExaminedPart, Failed, require
 from ganzoo.testing.play import captured_is_eager, resumes_bit_for_bit
 
 _SHAPES = ((16, 1, 8, 8), (4, 3, 16, 16), (1, 3, 28, 20))
@@ -24,7 +24,7 @@ def _changed(augmentation: Augmentation, images: Tensor, seed: int = 0) -> Tenso
     return answer
 
 
-def shape_is_kept(part: Part) -> None:
+def shape_is_kept(part: ExaminedPart) -> None:
     """Images of any size and number of channels keep shape and dtype, and stay finite."""
     augmentation = part.build()
     for shape in _SHAPES:
@@ -34,13 +34,13 @@ def shape_is_kept(part: Part) -> None:
         require(answer.isfinite().all(), f"Images of shape {shape} become NaN or infinite.")
 
 
-def images_are_changed(part: Part) -> None:
+def images_are_changed(part: ExaminedPart) -> None:
     """It does something: of 16 images not all come out as they went in."""
     images = _images()
     require(not torch.equal(_changed(part.build(), images.clone()), images), "Images come out as they went in.")
 
 
-def gradient_goes_through(part: Part) -> None:
+def gradient_goes_through(part: ExaminedPart) -> None:
     """It can be differentiated, twice: the generator learns through it, and so do penalties."""
     images = _images().requires_grad_()
     answer = _changed(part.build(), images)
@@ -57,14 +57,14 @@ def gradient_goes_through(part: Part) -> None:
     require(second.isfinite().all() and second.any(), "The gradient of its gradient is zero everywhere, or not finite.")
 
 
-def one_seed_one_change(part: Part) -> None:
+def one_seed_one_change(part: ExaminedPart) -> None:
     """What it draws comes from the global generators: the same random state gives the same images."""
     images = _images()
     alike = torch.equal(_changed(part.build(), images.clone()), _changed(part.build(), images.clone()))
     require(alike, "Under one random state the same images come out differently.")
 
 
-def images_are_left_alone(part: Part) -> None:
+def images_are_left_alone(part: ExaminedPart) -> None:
     """The images it is given are not changed in place: the reals are needed again."""
     images = _images()
     given = images.clone()
@@ -72,7 +72,7 @@ def images_are_left_alone(part: Part) -> None:
     require(torch.equal(given, images), "It changes the images it is given in place.")
 
 
-def runs_on_any_device(part: Part) -> None:
+def runs_on_any_device(part: ExaminedPart) -> None:
     """On another device (`meta`, which every machine has) it runs: draws are made there, and no values are read."""
     try:
         answer = part.build().to("meta")(_images().to("meta"))

@@ -14,18 +14,18 @@ import torch
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.options import options_of, resolve
 from ganzoo.engine import seeds
-from ganzoo.testing.kit import Failed, Part, require
-from ganzoo.testing.process import changes, put_back, random_state
+from ganzoo.testing.kit import ExaminedPart, Failed, require
+from ganzoo.testing.process import changes, random_state, restoring_process
 
 
-def says_what_it_is(part: Part) -> None:
+def says_what_it_is(part: ExaminedPart) -> None:
     """The class has a docstring whose first line, at most 120 characters, says what it is."""
     first = (part.component.__doc__ or "").strip().partition("\n")[0]
     require(first, f"{part.component.__name__} has no docstring: its first line is what `ganzoo list` shows.")
     require(len(first) <= 120, f"The first line of its docstring has {len(first)} characters: `ganzoo list` has 120.")
 
 
-def options_survive_json(part: Part) -> None:
+def options_survive_json(part: ExaminedPart) -> None:
     """Options are keyword-only, typed, with defaults that keep their own bounds, and go through JSON and back."""
     reserved = {"split": "train"} if part.kind == "datasets" else {}
     owner = part.component.__name__
@@ -43,9 +43,9 @@ def options_survive_json(part: Part) -> None:
     require(again == given, f"Through JSON, {given} becomes {again}.")
 
 
-def leaves_the_process_as_it_was(part: Part) -> None:
+def leaves_the_process_as_it_was(part: ExaminedPart) -> None:
     """Importing and making it change no default dtype, threads, seed, signal handler or the like, and print nothing."""
-    with put_back():
+    with restoring_process():
         _make(part)  # what the libraries it imports do the first time is not its doing
     found = [f"importing it changes {what}" for what in changes(lambda: _import_again(part.component))]
     if not found:
@@ -80,7 +80,7 @@ def _import_again(component: type[Any]) -> None:
     require(random_state() == before, "Importing it draws from a global generator, or seeds it.")
 
 
-def _make(part: Part) -> None:
+def _make(part: ExaminedPart) -> None:
     """Make a part, and what it builds."""
     try:
         made = part.build()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import GanzooError
-from ganzoo.testing.kit import Part, require, sentence
+from ganzoo.testing.kit import ExaminedPart, require, sentence
 from ganzoo.testing.process import random_state
 
 #: images of a split that are looked at one by one
@@ -31,7 +31,7 @@ def _equal(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
     return torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
-def images_are_of_their_spec(part: Part) -> None:
+def images_are_of_their_spec(part: ExaminedPart) -> None:
     """`read` gives uint8 images (n, C, H, W) on the CPU, of the shape `spec` says."""
     dataset = part.on_disk()
     for count in (1, _SOME):
@@ -44,7 +44,7 @@ def images_are_of_their_spec(part: Part) -> None:
         require(images.device.type == "cpu", f"Images lie on {images.device}, not on the CPU.")
 
 
-def labels_are_of_their_classes(part: Part) -> None:
+def labels_are_of_their_classes(part: ExaminedPart) -> None:
     """Labels are int64 (n,) from 0 to `spec.classes` - 1, and there is a name for each class or for none."""
     dataset = part.on_disk()
     indices, classes = _some(dataset), dataset.spec.classes
@@ -57,7 +57,7 @@ def labels_are_of_their_classes(part: Part) -> None:
     require(named in (0, classes), f"There are {named} names for {classes} classes.")
 
 
-def splits_are_alike(part: Part) -> None:
+def splits_are_alike(part: ExaminedPart) -> None:
     """Both splits, train and test, hold images, of the same spec and with the same class names."""
     train, test = part.on_disk(split="train"), part.on_disk(split="test")
     require(len(train) and len(test), f"The splits hold {len(train)} and {len(test)} images.")
@@ -65,7 +65,7 @@ def splits_are_alike(part: Part) -> None:
     require(tuple(train.class_names) == tuple(test.class_names), "The splits have different class names.")
 
 
-def splits_share_no_image(part: Part) -> None:
+def splits_share_no_image(part: ExaminedPart) -> None:
     """No image, by its content, is both in the training and in the test split (1 in 100 is put up with)."""
     hashes = []
     for split in ("train", "test"):
@@ -79,7 +79,7 @@ def splits_share_no_image(part: Part) -> None:
     require(shared <= fewest / 100, f"{shared} of {fewest} different images are in both splits.")
 
 
-def reads_the_same_every_time(part: Part) -> None:
+def reads_the_same_every_time(part: ExaminedPart) -> None:
     """The same indices give the same images and labels, from the same object and from another one."""
     first, second = part.on_disk(), part.on_disk()
     indices = _some(first)
@@ -89,7 +89,7 @@ def reads_the_same_every_time(part: Part) -> None:
     require(_equal(images, second.read(indices)), "A second object gives something else.")
 
 
-def reads_in_any_order(part: Part) -> None:
+def reads_in_any_order(part: ExaminedPart) -> None:
     """An image does not depend on which others are read with it, in which order, or how often."""
     dataset = part.on_disk()
     indices = _some(dataset, 16)
@@ -100,7 +100,7 @@ def reads_in_any_order(part: Part) -> None:
     require(_equal((images[[0, 0, -1]], labels[[0, 0, -1]]), twice), "Read twice in one go, an image is another one.")
 
 
-def reads_copies(part: Part) -> None:
+def reads_copies(part: ExaminedPart) -> None:
     """What is done to images that were read does not change the dataset, nor does reading change the indices."""
     dataset = part.on_disk()
     indices = _some(dataset, 4)
@@ -113,7 +113,7 @@ def reads_copies(part: Part) -> None:
     require(_equal(kept, dataset.read(given)), "What is done to images that were read changes the dataset.")
 
 
-def reads_in_any_thread(part: Part) -> None:
+def reads_in_any_thread(part: ExaminedPart) -> None:
     """Another thread reads the same: images that do not fit into memory are read ahead in one."""
     dataset = part.on_disk()
     indices = _some(dataset, 16)
@@ -122,7 +122,7 @@ def reads_in_any_thread(part: Part) -> None:
     require(_equal(dataset.read(indices), elsewhere), "Another thread reads other images.")
 
 
-def random_state_is_left_alone(part: Part) -> None:
+def random_state_is_left_alone(part: ExaminedPart) -> None:
     """Making it and reading from it draw from no global generator: no training must depend on that."""
     part.on_disk()  # what is prepared once, the first time, is not the point
     before = random_state()
@@ -131,13 +131,13 @@ def random_state_is_left_alone(part: Part) -> None:
     require(random_state() == before, "It draws from a global generator; use a torch.Generator of its own.")
 
 
-def verify_tells_what_it_checked(part: Part) -> None:
+def verify_tells_what_it_checked(part: ExaminedPart) -> None:
     """`verify` finds nothing wrong and says in a few words what it checked."""
     told = part.on_disk().verify()
     require(isinstance(told, str) and told.strip(), f"verify gives {told!r}, not words on what was checked.")
 
 
-def missing_data_is_explained(part: Part) -> str:
+def missing_data_is_explained(part: ExaminedPart) -> str:
     """With no data on disk and no network it works all the same, or raises a GanzooError that says what to do."""
     with tempfile.TemporaryDirectory() as nothing:
         os.environ.update(GANZOO_DATA=nothing, GANZOO_CACHE=nothing)

@@ -18,7 +18,7 @@ from ganzoo.evaluation.features import extractor_of
 from ganzoo.registry.zoo import zoo
 from ganzoo.storage.tensors import tensors_to_bytes
 from ganzoo.testing.extractors import DATASET, digits
-from ganzoo.testing.kit import Failed, Part, Skipped, require, sentence
+from ganzoo.testing.kit import ExaminedPart, Failed, Skipped, require, sentence
 from ganzoo.testing.process import random_state
 
 #: features and labels of some images
@@ -82,12 +82,12 @@ def _blurred(reals: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return (1 - share) * reals + share * (reals.mean(dim=0) + 0.1 * noise)
 
 
-def _shown(part: Part) -> dict[str, Seen]:
+def _shown(part: ExaminedPart) -> dict[str, Seen]:
     evaluator = part.build()
     return _seen(str(extractor_of(evaluator)), evaluator.layer, max(_COUNT, evaluator.minimum))
 
 
-def _score(part: Part, fakes: Seen, *, reals: Seen | None = None, batch: int = 64) -> dict[str, float]:
+def _score(part: ExaminedPart, fakes: Seen, *, reals: Seen | None = None, batch: int = 64) -> dict[str, float]:
     """The scores of `fakes` by a new evaluator, shown everything in batches."""
     evaluator: Evaluator = part.build()
     _take_in_reals(part, evaluator, reals, batch)
@@ -95,7 +95,7 @@ def _score(part: Part, fakes: Seen, *, reals: Seen | None = None, batch: int = 6
     return evaluator.compute()
 
 
-def _take_in_reals(part: Part, evaluator: Evaluator, reals: Seen | None = None, batch: int = 64) -> None:
+def _take_in_reals(part: ExaminedPart, evaluator: Evaluator, reals: Seen | None = None, batch: int = 64) -> None:
     shown = _shown(part)
     reals = reals or shown["reals"]
     evaluator.reset(reals[0][0].numel(), _DEVICE)
@@ -109,7 +109,7 @@ def _show(evaluator: Evaluator, seen: Seen, origin: Origin, batch: int = 64) -> 
         evaluator.update(features.clone(), labels.clone(), origin)
 
 
-def _ideal(part: Part) -> Seen:
+def _ideal(part: ExaminedPart) -> Seen:
     """Fakes that could not be better: the reals themselves, or new reals where copies are looked for."""
     return _shown(part)["held-out" if part.build().held_out else "reals"]
 
@@ -121,20 +121,20 @@ def _near(first: dict[str, float], second: dict[str, float], slack: Mapping[str,
     return first.keys() == second.keys() and all(near)
 
 
-def _spans(part: Part) -> dict[str, float]:
+def _spans(part: ExaminedPart) -> dict[str, float]:
     """How far each score is from the best images to bad ones: what chance does to an estimate is small beside it."""
     best, worst = (_score(part, seen) for seen in (_ideal(part), _shown(part)["one image of noise"]))
     return {name: abs(worst[name] - best[name]) for name in best}
 
 
-def _worse(part: Part, score: str, value: float, than: float, slack: float = 0.0) -> bool:
+def _worse(part: ExaminedPart, score: str, value: float, than: float, slack: float = 0.0) -> bool:
     """Whether a value is worse than another by more than rounding, or a slack."""
     slack += 1e-5 * max(1.0, abs(than))
     lower: bool = part.build().scores[score].better == "lower"
     return value > than + slack if lower else value < than - slack
 
 
-def scores_are_as_declared(part: Part) -> None:
+def scores_are_as_declared(part: ExaminedPart) -> None:
     """`compute` gives the scores that `scores` names: Python floats, finite, within their bounds."""
     declared = part.build().scores
     for name in ("reals", "noise"):
@@ -148,7 +148,7 @@ def scores_are_as_declared(part: Part) -> None:
             require(bounds.better in ("lower", "higher"), f"{score} is better {bounds.better!r}: say lower or higher.")
 
 
-def extractor_has_the_layer(part: Part) -> None:
+def extractor_has_the_layer(part: ExaminedPart) -> None:
     """The extractor it names exists, and has the layer it names."""
     evaluator: Evaluator = part.build()
     choice = extractor_of(evaluator)
@@ -160,7 +160,7 @@ def extractor_has_the_layer(part: Part) -> None:
     require(evaluator.layer in layers, f"{choice} has no layer {evaluator.layer!r}; it has {', '.join(layers)}.")
 
 
-def bad_images_score_worse(part: Part) -> None:
+def bad_images_score_worse(part: ExaminedPart) -> None:
     """Every score is worse for one image of noise repeated, or for copies if it looks for them, than for reals."""
     shown, best = _shown(part), _score(part, _ideal(part))
     bad = [_score(part, shown["one image of noise"])]
@@ -171,7 +171,7 @@ def bad_images_score_worse(part: Part) -> None:
         require(any(_worse(part, name, found[name], value) for found in bad), told)
 
 
-def same_set_scores_best(part: Part) -> None:
+def same_set_scores_best(part: ExaminedPart) -> None:
     """The reals themselves score as well as with any noise on them, and much noise is felt."""
     shown = _shown(part)
     if part.build().held_out:
@@ -188,7 +188,7 @@ def same_set_scores_best(part: Part) -> None:
     require(felt, f"No score is worse for images deep in noise: {much} against {same}.")
 
 
-def order_does_not_matter(part: Part) -> None:
+def order_does_not_matter(part: ExaminedPart) -> None:
     """Scores do not depend on the order of the images; estimates by parts of them do so by little."""
     features, labels = _shown(part)["slight noise"]
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(1))
@@ -198,14 +198,14 @@ def order_does_not_matter(part: Part) -> None:
     require(_near(first, other, slack), f"In another order, {first} becomes {other}.")
 
 
-def batches_do_not_matter(part: Part) -> None:
+def batches_do_not_matter(part: ExaminedPart) -> None:
     """Scores do not depend on how the images are cut into batches: what is taken in by halves is the whole."""
     fakes = _shown(part)["slight noise"]
     whole, halves, odd = (_score(part, fakes, batch=size) for size in (len(fakes[0]), len(fakes[0]) // 2, 17))
     require(_near(whole, halves) and _near(whole, odd), f"In smaller batches, {whole} becomes {halves} and {odd}.")
 
 
-def reset_forgets(part: Part) -> None:
+def reset_forgets(part: ExaminedPart) -> None:
     """After `reset` an evaluator scores as a new one does."""
     shown = _shown(part)
     expected = _score(part, shown["slight noise"])
@@ -217,7 +217,7 @@ def reset_forgets(part: Part) -> None:
     require(_near(expected, found), f"Used again after reset, it gives {found}, not {expected}.")
 
 
-def computes_the_same_twice(part: Part) -> None:
+def computes_the_same_twice(part: ExaminedPart) -> None:
     """`compute` gives the same when it is asked again, and does not depend on the global random state."""
     fakes = _shown(part)["slight noise"]
     evaluator = part.build()
@@ -230,7 +230,7 @@ def computes_the_same_twice(part: Part) -> None:
     require(first == other, f"Under another random state it gives {other}, not {first}.")
 
 
-def statistics_stand_for_the_reals(part: Part) -> None:
+def statistics_stand_for_the_reals(part: ExaminedPart) -> None:
     """What `statistics` gives are tensors; through a file and `restore` they give the same scores as the reals."""
     evaluator = part.build()
     _take_in_reals(part, evaluator)
@@ -248,7 +248,7 @@ def statistics_stand_for_the_reals(part: Part) -> None:
     require(_near(expected, found), f"With restored statistics it gives {found}, not {expected}.")
 
 
-def too_few_images_are_refused(part: Part) -> None:
+def too_few_images_are_refused(part: ExaminedPart) -> None:
     """With fewer fakes than `minimum` it raises a GanzooError that says so; with that many it scores."""
     least = part.build().minimum
     features, labels = _ideal(part)
@@ -262,7 +262,7 @@ def too_few_images_are_refused(part: Part) -> None:
     raise Failed(f"With {least - 1} fakes, one less than its minimum, it gives {found}.")
 
 
-def features_are_left_alone(part: Part) -> None:
+def features_are_left_alone(part: ExaminedPart) -> None:
     """The features and labels it is given are not changed in place: other evaluators are shown them too."""
     features, labels = (tensor.clone() for tensor in _shown(part)["reals"])
     kept = features.clone(), labels.clone()
@@ -276,7 +276,7 @@ def features_are_left_alone(part: Part) -> None:
     require(same, "It changes the features or labels it is given in place.")
 
 
-def random_state_is_left_alone(part: Part) -> None:
+def random_state_is_left_alone(part: ExaminedPart) -> None:
     """Nothing it does draws from a global generator: scoring during a training must not be seen there."""
     shown = _shown(part)
     before = random_state()

@@ -9,7 +9,7 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.components import Dataset, Extractor
 from ganzoo.contract.errors import GanzooError
 from ganzoo.registry.zoo import zoo
-from ganzoo.testing.kit import Part, Skipped, require, sentence
+from ganzoo.testing.kit import ExaminedPart, Skipped, require, sentence
 from ganzoo.testing.process import random_state
 
 DATASET = "digits"
@@ -21,7 +21,7 @@ def digits(split: str = "train") -> Dataset:
     return found
 
 
-def _bound(part: Part) -> Extractor:
+def _bound(part: ExaminedPart) -> Extractor:
     """The extractor, ready. Raises Skipped, with its own words, where its weights are not here."""
     extractor: Extractor = part.on_disk()
     try:
@@ -38,7 +38,7 @@ def _images(count: int = 8) -> Tensor:
     return images
 
 
-def features_are_of_their_layers(part: Part) -> None:
+def features_are_of_their_layers(part: ExaminedPart) -> None:
     """`forward` gives the layers it names: finite float32, D numbers an image, (N, D) or of the shape of images."""
     extractor, images = _bound(part), _images()
     features = extractor(images)
@@ -53,7 +53,7 @@ def features_are_of_their_layers(part: Part) -> None:
         require(values.isfinite().all(), f"{layer} is not finite.")
 
 
-def digest_names_the_features(part: Part) -> None:
+def digest_names_the_features(part: ExaminedPart) -> None:
     """Once bound, two objects have one digest, a text that is not empty, and give the same features."""
     first, second = _bound(part), _bound(part)
     require(isinstance(first.digest, str) and first.digest, f"Its digest is {first.digest!r}.")
@@ -62,7 +62,7 @@ def digest_names_the_features(part: Part) -> None:
     require(all(torch.equal(mine[layer], others[layer]) for layer in mine), "Two objects give different features.")
 
 
-def images_are_seen_one_by_one(part: Part) -> None:
+def images_are_seen_one_by_one(part: ExaminedPart) -> None:
     """The features of an image do not depend on the batch it is in."""
     extractor, images = _bound(part), _images()
     among_all, alone = extractor(images), extractor(images[2:3])
@@ -71,7 +71,7 @@ def images_are_seen_one_by_one(part: Part) -> None:
         require(alike, f"{layer} of an image alone is not what it is in a batch.")
 
 
-def stays_in_evaluation_mode(part: Part) -> None:
+def stays_in_evaluation_mode(part: ExaminedPart) -> None:
     """`train()` changes nothing: no dropout, and no moving statistics that score after score would shift."""
     extractor, images = _bound(part), _images()
     before = extractor(images)
@@ -83,7 +83,7 @@ def stays_in_evaluation_mode(part: Part) -> None:
         require(alike, f"After train() {layer} is another one; override train() to stay in evaluation mode.")
 
 
-def images_must_be_uint8(part: Part) -> None:
+def images_must_be_uint8(part: ExaminedPart) -> None:
     """Images that are not uint8 are refused with a GanzooError that says so: floats may have any range."""
     extractor, images = _bound(part), _images()
     try:
@@ -94,7 +94,7 @@ def images_must_be_uint8(part: Part) -> None:
     require(False, "It takes float images without a word.")
 
 
-def images_are_left_alone(part: Part) -> None:
+def images_are_left_alone(part: ExaminedPart) -> None:
     """The images it is given are not changed in place."""
     extractor, images = _bound(part), _images()
     given = images.clone()
@@ -102,7 +102,7 @@ def images_are_left_alone(part: Part) -> None:
     require(torch.equal(given, images), "It changes the images it is given in place.")
 
 
-def random_state_is_left_alone(part: Part) -> None:
+def random_state_is_left_alone(part: ExaminedPart) -> None:
     """Making, binding and using it draw from no global generator: scoring during a training must not be seen there."""
     _bound(part)  # what is trained once and kept is not the point
     before = random_state()
@@ -110,7 +110,7 @@ def random_state_is_left_alone(part: Part) -> None:
     require(random_state() == before, "It draws from a global generator.")
 
 
-def computes_in_its_own_way(part: Part) -> None:
+def computes_in_its_own_way(part: ExaminedPart) -> None:
     """Features are the same under autocast, and carry no gradient: the caller's settings do not reach them."""
     extractor, images = _bound(part), _images()
     plain = extractor(images)

@@ -11,8 +11,8 @@ from ganzoo.contract.round import Round
 from ganzoo.engine.game import Game
 from ganzoo.registry.zoo import zoo
 from ganzoo.testing import ranks
-from ganzoo.testing.kit import Failed, Part, call, labels_for, reals_for, require
-from ganzoo.testing.play import BATCH, Seated, captured_is_eager, resumes_bit_for_bit, seat
+from ganzoo.testing.kit import ExaminedPart, Failed, call, labels_for, reals_for, require
+from ganzoo.testing.play import BATCH, SmallGame, captured_is_eager, make_game, resumes_bit_for_bit
 
 #: the kinds of the parts a recipe names, by field
 _FIELDS = {
@@ -26,7 +26,7 @@ _FIELDS = {
 }
 
 
-def recipes_name_what_exists(part: Part) -> None:
+def recipes_name_what_exists(part: ExaminedPart) -> None:
     """Its recipe and every variant of it are recipes, and name parts that exist with options these take."""
     for name, changes in {"": {}, **part.component.recipes}.items():
         where = f"The recipe {name!r}" if name else "The recipe"
@@ -40,29 +40,29 @@ def recipes_name_what_exists(part: Part) -> None:
             raise Failed(f"{where} cannot be played: {error}") from error
 
 
-def every_parameter_gets_a_gradient(part: Part) -> None:
+def every_parameter_gets_a_gradient(part: ExaminedPart) -> None:
     """Every parameter gets a finite gradient by its own losses, the generator's through the discriminator."""
-    seated = seat(part)
+    seated = make_game(part)
     for turn in seated.game.turns:
         round = seated.game.round(turn, seated.batch())
         for player in turn.players:
-            cost = player.cost(round)
+            cost = player.loss(round)
             given = torch.autograd.grad(cost, player.parameters, retain_graph=True, allow_unused=True)
             for name, gradient in zip(player.names, given, strict=True):
                 require(gradient is not None, f"{name} gets no gradient from the {player.role}'s cost.")
                 require(gradient.isfinite().all(), f"The gradient of {name} is not finite.")
 
 
-def costs_stay_finite_far_out(part: Part) -> None:
+def costs_stay_finite_far_out(part: ExaminedPart) -> None:
     """Its own losses and their gradients are finite where logits reach 10,000, logits at 1000 times the latents."""
-    seated = seat(part)
+    seated = make_game(part)
     generator, discriminator = seated.game.generator, seated.game.discriminator
     batch = seated.batch()
     for factor in (1e4, -1e4):
         for turn in seated.game.turns:
             round = _stretched(seated.game, seated.game.round(turn, batch), factor)
             for player in turn.players:
-                cost = player.cost(round)
+                cost = player.loss(round)
                 given = torch.autograd.grad(cost, player.parameters, retain_graph=True, materialize_grads=True)
                 finite = cost.isfinite() and all(gradient.isfinite().all() for gradient in given)
                 told = f"The {player.role}'s cost is {cost.item():.3g} or its gradient not finite at logits of"
@@ -83,9 +83,9 @@ def _stretched(game: Game, round: Round, factor: float) -> Round:
     return Round(round.reals, round.labels, round.latents, round._generate, discriminate, round.sides)
 
 
-def discriminator_overfits_one_batch(part: Part) -> None:
+def discriminator_overfits_one_batch(part: ExaminedPart) -> None:
     """Shown one batch again and again, the discriminator cuts its own cost by a fifth and more."""
-    seated = seat(part)
+    seated = make_game(part)
     game, batch = seated.game, seated.batch()
     turn = next((turn for turn in game.turns if any(p.role == "discriminator" for p in turn.players)), None)
     require(turn is not None, "Its recipe never moves the discriminator.")
@@ -98,7 +98,7 @@ def discriminator_overfits_one_batch(part: Part) -> None:
     for step in range(120):
         game.reseed(0, step)
         round = Round(batch.reals, batch.labels, fakes, lambda fakes, labels: fakes, game.discriminate, turn.sides)
-        cost = player.cost(round)
+        cost = player.loss(round)
         for parameter, gradient in zip(
             player.parameters, torch.autograd.grad(cost, player.parameters, materialize_grads=True), strict=True
         ):
@@ -114,17 +114,17 @@ def _fallen(costs: list[float]) -> bool:
     return costs[-1] < costs[0] - 0.2 * max(abs(costs[0]), 0.05)
 
 
-def bf16_is_finite(part: Part) -> None:
+def bf16_is_finite(part: ExaminedPart) -> None:
     """Two steps in bfloat16 autocast leave every tensor finite."""
-    seated = seat(part, precision="bf16")
+    seated = make_game(part, precision="bf16")
     seated.play(0, 2)
     bad = [name for name, value in seated.state().items() if value.is_floating_point() and not value.isfinite().all()]
     require(not bad, f"After two steps in bf16 {bad[:1]} and {len(bad)} tensors in all are not finite.")
 
 
-def two_processes_are_one(part: Part) -> str:
+def two_processes_are_one(part: ExaminedPart) -> str:
     """Two processes with half a batch each hold the same weights, and those that one process learns from the whole."""
-    alone = seat(part, own=False)
+    alone = make_game(part, own=False)
     alone.play(0, 2)
     first, second = ranks.play(part)
     expected = {name: value for name, value in alone.state().items() if name in first}
@@ -141,7 +141,7 @@ def two_processes_are_one(part: Part) -> str:
     return f"the processes were compared with each other only: {reason}" if reason else ""
 
 
-def _of_each_process(part: Part, seated: Seated) -> str:
+def _of_each_process(part: ExaminedPart, seated: SmallGame) -> str:
     """Why half a batch each need not be the whole batch; empty where it must."""
     images = seated.game.images
     labels = labels_for(images, BATCH)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.components import Architecture
+from ganzoo.contract.components import Architecture, kind_of_class
 from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.images import ImageSpec
@@ -23,7 +23,7 @@ from ganzoo.contract.options import resolve
 from ganzoo.engine import seeds
 from ganzoo.registry.describe import find_kind
 from ganzoo.registry.zoo import zoo
-from ganzoo.testing.process import secluded
+from ganzoo.testing.process import isolated
 
 #: image sizes an architecture is tried at, the cheap ones first; it may refuse some
 USUAL = (
@@ -51,7 +51,7 @@ def require(kept: object, words: str) -> None:
 
 
 @dataclasses.dataclass
-class Part:
+class ExaminedPart:
     """A component class with options, of which every check makes objects of its own."""
 
     kind: str
@@ -59,7 +59,9 @@ class Part:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, part: type[Any] | str | Choice, kind: str = "", options: Mapping[str, Any] | None = None) -> Part:
+    def of(
+        cls, part: type[Any] | str | Choice, kind: str = "", options: Mapping[str, Any] | None = None
+    ) -> ExaminedPart:
         """From a class, a name (`dcgan:width=8`) or a location (`./my_gan.py:MyGAN`).
 
         Raises UsageError where there is no such part, or the name is used by two kinds and `kind` does not say which.
@@ -113,7 +115,7 @@ class Part:
         return drawn
 
 
-Check = Callable[[Part], str | None]
+Check = Callable[[ExaminedPart], str | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,12 +128,12 @@ class Outcome:
     seconds: float
 
 
-def examine(part: Part, check: Check) -> Outcome:
+def examine(part: ExaminedPart, check: Check) -> Outcome:
     """Run one check, with the process put back afterwards."""
     started = time.perf_counter()
     state: Literal["ok", "failed", "skipped"] = "ok"
     try:
-        with secluded():
+        with isolated():
             reason = check(part) or ""
     except Skipped as skipped:
         state, reason = "skipped", str(skipped)
@@ -143,15 +145,12 @@ def examine(part: Part, check: Check) -> Outcome:
 
 
 def _kind_of(component: type[Any]) -> str:
-    import ganzoo
-
-    for kind, base in KINDS.items():
-        if issubclass(component, getattr(ganzoo, base)):
-            return kind
+    if kind := kind_of_class(component):
+        return kind
     raise UsageError(f"{component.__name__} is no part: it is derived from none of {', '.join(KINDS.values())}.")
 
 
-def _cause(error: BaseException, part: Part) -> str:
+def _cause(error: BaseException, part: ExaminedPart) -> str:
     """The kind of an error, its first line, and the innermost line of the part's own file, if it went through there."""
     frames = traceback.extract_tb(error.__traceback__)
     try:

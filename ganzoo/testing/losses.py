@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ganzoo.contract.components import Loss
 from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
-from ganzoo.testing.kit import Failed, Part, Skipped, labels_for, require
+from ganzoo.testing.kit import ExaminedPart, Failed, Skipped, labels_for, require
 from ganzoo.testing.play import captured_is_eager, resumes_bit_for_bit
 from ganzoo.testing.tiny import SPEC, Linear
 
@@ -74,7 +74,7 @@ def _gradients(cost: Tensor, parameters: Iterable[nn.Parameter]) -> list[Tensor]
     return [gradient for gradient in given if gradient is not None]
 
 
-def costs_are_scalars(part: Part) -> None:
+def costs_are_scalars(part: ExaminedPart) -> None:
     """Both costs are finite float32 scalars, and at least one of them depends on the round."""
     stage, loss = _Stage(), part.build()
     says_something = False
@@ -88,7 +88,7 @@ def costs_are_scalars(part: Part) -> None:
     require(says_something, "It has no gradient for either player: it says nothing to anybody.")
 
 
-def finite_at_extreme_logits(part: Part) -> None:
+def finite_at_extreme_logits(part: ExaminedPart) -> None:
     """Costs and gradients are finite where logits reach 10,000, of either sign: no log of a sigmoid."""
     for factor in (1e4, -1e4):
         stage, loss = _Stage(), part.build()
@@ -101,7 +101,7 @@ def finite_at_extreme_logits(part: Part) -> None:
             require(finite, told)
 
 
-def gradient_reaches_the_player(part: Part) -> None:
+def gradient_reaches_the_player(part: ExaminedPart) -> None:
     """A cost that changes with a player's weights has a gradient there: nothing is detached on the way."""
     stage, loss = _Stage(), part.build()
     for role in ROLES:
@@ -115,7 +115,7 @@ def gradient_reaches_the_player(part: Part) -> None:
         require(reached or not moved, f"The {role}'s cost changes with its weights and gives them no gradient.")
 
 
-def separable_terms_add_up(part: Part) -> None:
+def separable_terms_add_up(part: ExaminedPart) -> None:
     """If it says `separable`: the discriminator's cost of a whole round is that of its reals plus that of its fakes."""
     if not part.component.separable:
         raise Skipped("it says separable = False")
@@ -128,7 +128,7 @@ def separable_terms_add_up(part: Part) -> None:
     require(alike, f"A whole round costs {whole:.5g}, its reals {reals:.5g} and its fakes {fakes:.5g}.")
 
 
-def generator_wants_to_look_real(part: Part) -> None:
+def generator_wants_to_look_real(part: ExaminedPart) -> None:
     """The generator's cost falls as its fakes are judged more real, while they are judged to be fakes."""
     costs = [_cost(part.build(), "generator", _fixed(2.0, fake)).item() for fake in (-3.0, -2.0, -1.0)]
     if len(set(costs)) == 1:
@@ -136,7 +136,7 @@ def generator_wants_to_look_real(part: Part) -> None:
     require(costs[0] > costs[1] > costs[2], f"At logits of -3, -2, -1 the generator pays {costs}.")
 
 
-def discriminator_wants_to_be_right(part: Part) -> None:
+def discriminator_wants_to_be_right(part: ExaminedPart) -> None:
     """The discriminator pays less for judging reals above fakes than for judging them below."""
     # below 0 alike, for discriminators whose logits are
     right, wrong = (
@@ -147,7 +147,7 @@ def discriminator_wants_to_be_right(part: Part) -> None:
     require(right < wrong, f"The discriminator pays {right:.4g} for being right and {wrong:.4g} for being wrong.")
 
 
-def order_does_not_matter(part: Part) -> None:
+def order_does_not_matter(part: ExaminedPart) -> None:
     """The costs are those of a set: they do not depend on the order of the images in the batch."""
     stage = _Stage()
     order = torch.tensor([3, 0, 7, 1, 6, 2, 5, 4])
@@ -162,12 +162,12 @@ def order_does_not_matter(part: Part) -> None:
         require(alike, f"The {role}'s cost depends on the order of the images.")
 
 
-def _seeded(part: Part, stage: _Stage, role: str) -> bool:
+def _seeded(part: ExaminedPart, stage: _Stage, role: str) -> bool:
     """Whether a cost does not depend on the global random state."""
     return torch.equal(*(_cost(part.build(), role, stage.round(), seed=seed) for seed in (0, 1)))
 
 
-def round_is_left_alone(part: Part) -> None:
+def round_is_left_alone(part: ExaminedPart) -> None:
     """The round's images, labels, latents and logits are not changed in place: other losses look at them too."""
     stage = _Stage()
     for role in ROLES:
@@ -186,7 +186,7 @@ def round_is_left_alone(part: Part) -> None:
         require(not changed, f"The {role}'s cost changes the round's {', '.join(changed)} in place.")
 
 
-def memory_is_in_buffers(part: Part) -> None:
+def memory_is_in_buffers(part: ExaminedPart) -> None:
     """All that a cost depends on beside the round and the global generators lies in buffers: another object goes on."""
     first, second, stage = part.build(), part.build(), _Stage()
     for step in range(3):
@@ -207,7 +207,7 @@ def _advance(loss: Loss, images_seen: int) -> None:
         advance(images_seen)
 
 
-def runs_on_any_device(part: Part) -> None:
+def runs_on_any_device(part: ExaminedPart) -> None:
     """On another device (`meta`, which every machine has) both costs can be had: no `.item()`, no tensor stays."""
     stage = _Stage("meta")
     loss = part.build().to("meta")

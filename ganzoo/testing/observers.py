@@ -13,16 +13,16 @@ import pluggy
 import torch
 
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.hooks import Moment, RunHooks
+from ganzoo.contract.hooks import RunHooks, TrainingProgress
 from ganzoo.contract.recipe import Recipe
 from ganzoo.registry.observers import Observers
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
-from ganzoo.testing.kit import Failed, Part, Skipped, require
+from ganzoo.testing.kit import ExaminedPart, Failed, Skipped, require
 from ganzoo.testing.process import random_state
 
 _HOOKS = tuple(name for name in vars(RunHooks) if name.startswith("on_"))
-_MOMENT = Moment(step=2, images=16, epochs=0.25)
+_MOMENT = TrainingProgress(step=2, images=16, epochs=0.25)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _facts(run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def _door(part: Part) -> Any:
+def _door(part: ExaminedPart) -> Any:
     """The hooks of a new observer, called without the guard that a training puts around them."""
     manager = pluggy.PluginManager("ganzoo")
     manager.add_hookspecs(RunHooks)
@@ -62,7 +62,7 @@ def _door(part: Part) -> Any:
     return manager.hook
 
 
-def _watch_once(part: Part, run: Run, facts: dict[str, dict[str, Any]]) -> None:
+def _watch_once(part: ExaminedPart, run: Run, facts: dict[str, dict[str, Any]]) -> None:
     """As `_watch`; Skipped where it does not get through, which another check says."""
     try:
         _watch(part, run, facts)
@@ -70,16 +70,16 @@ def _watch_once(part: Part, run: Run, facts: dict[str, dict[str, Any]]) -> None:
         raise Skipped("it does not get through a run") from error
 
 
-def _watch(part: Part, run: Run, facts: dict[str, dict[str, Any]]) -> None:
+def _watch(part: ExaminedPart, run: Run, facts: dict[str, dict[str, Any]]) -> None:
     """A run from its start to its end, as an observer is told of it."""
     hooks = _door(part)
     hooks.on_run_start(run=run)
     for hook, told in facts.items():
-        getattr(hooks, hook)(run=run, moment=_MOMENT, **told)
+        getattr(hooks, hook)(run=run, progress=_MOMENT, **told)
     hooks.on_run_end(run=run, error=None)
 
 
-def hooks_are_known(part: Part) -> None:
+def hooks_are_known(part: ExaminedPart) -> None:
     """It has at least one hook, and each is one that a run calls, with arguments that it has."""
     observer = part.build()
     try:
@@ -92,20 +92,20 @@ def hooks_are_known(part: Part) -> None:
     require(not unmarked, f"{', '.join(unmarked)} lacks @ganzoo.hookimpl and is never called.")
 
 
-def run_is_watched_to_its_end(part: Part) -> None:
+def run_is_watched_to_its_end(part: ExaminedPart) -> None:
     """Told of a whole run, from its start over ticks, grids, checkpoints and scores to its end, it raises nothing."""
     with _run() as run:
         _watch(part, run, _facts(run))
 
 
-def run_may_be_resumed(part: Part) -> None:
+def run_may_be_resumed(part: ExaminedPart) -> None:
     """A new object takes up a run that another one has watched before."""
     with _run() as run:
         _watch_once(part, run, _facts(run))
         _watch(part, run, _facts(run))
 
 
-def failure_is_taken_calmly(part: Part) -> None:
+def failure_is_taken_calmly(part: ExaminedPart) -> None:
     """After a failure `on_run_end` raises nothing of its own, also where the run has never begun."""
     with _run() as run:
         for begun in (True, False):
@@ -120,7 +120,7 @@ def failure_is_taken_calmly(part: Part) -> None:
                 raise Failed(f"After a failure {told}; {when}.") from failure
 
 
-def facts_are_left_alone(part: Part) -> None:
+def facts_are_left_alone(part: ExaminedPart) -> None:
     """It changes nothing of what it is told: other observers are told the same objects."""
     with _run() as run:
         facts = _facts(run)
@@ -131,7 +131,7 @@ def facts_are_left_alone(part: Part) -> None:
         require(run.recipe is recipe and run.writes, "It changes the run it is told of.")
 
 
-def files_of_the_run_are_left_alone(part: Part) -> None:
+def files_of_the_run_are_left_alone(part: ExaminedPart) -> None:
     """It may add files, and changes or removes none of the run's own."""
     with _run() as run:
         before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
@@ -141,7 +141,7 @@ def files_of_the_run_are_left_alone(part: Part) -> None:
         require(not changed, f"It changes {names}.")
 
 
-def random_state_is_left_alone(part: Part) -> None:
+def random_state_is_left_alone(part: ExaminedPart) -> None:
     """Nothing it does draws from a global generator: whoever watches a training must not change it."""
     with _run() as run:
         before = random_state()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.contract.components import Optimizer
-from ganzoo.testing.kit import Part, require
+from ganzoo.testing.kit import ExaminedPart, require
 from ganzoo.testing.play import captured_is_eager, resumes_bit_for_bit
 
 
@@ -33,7 +33,7 @@ def _copies(parameters: list[nn.Parameter]) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in parameters]
 
 
-def holds_the_parameters_it_was_given(part: Part) -> None:
+def holds_the_parameters_it_was_given(part: ExaminedPart) -> None:
     """`build` gives a torch optimiser over exactly the parameters given, in their order, from any iterable."""
     parameters = _parameters()
     optimizer = part.build().build(iter(parameters))
@@ -42,7 +42,7 @@ def holds_the_parameters_it_was_given(part: Part) -> None:
     require(list(map(id, held)) == list(map(id, parameters)), f"It holds {len(held)} of {len(parameters)} parameters.")
 
 
-def learning_rate_is_a_tensor_it_follows(part: Part) -> None:
+def learning_rate_is_a_tensor_it_follows(part: ExaminedPart) -> None:
     """Its learning rate is a tensor, and one written in place decides how far the next step goes."""
     reached = []
     for factor in (1.0, 3.0):
@@ -58,7 +58,7 @@ def learning_rate_is_a_tensor_it_follows(part: Part) -> None:
     require(reached[1] > 1.5 * reached[0], "A learning rate written in place does not change the next step.")
 
 
-def learning_rate_is_always_finite(part: Part) -> None:
+def learning_rate_is_always_finite(part: ExaminedPart) -> None:
     """`learning_rate` is a finite number, not negative, whatever the number of images seen."""
     component = part.build()
     for images in (0, 1, 1000, 10**6, 10**9):
@@ -67,7 +67,7 @@ def learning_rate_is_always_finite(part: Part) -> None:
         require(fits, f"After {images} images the learning rate is {rate!r}.")
 
 
-def goes_downhill(part: Part) -> None:
+def goes_downhill(part: ExaminedPart) -> None:
     """Every parameter moves, and steps along the gradient of a bowl bring it nearer to the bottom."""
     component, parameters = part.build(), _parameters()
     optimizer, start = component.build(parameters), _copies(parameters)
@@ -80,7 +80,7 @@ def goes_downhill(part: Part) -> None:
     require(after < before, f"20 steps along the gradient take a cost from {before:.4g} to {after:.4g}.")
 
 
-def state_is_tensors_by_parameter(part: Part) -> None:
+def state_is_tensors_by_parameter(part: ExaminedPart) -> None:
     """All it keeps for a parameter are tensors in `state[parameter]`: a checkpoint holds them by name."""
     component, parameters = part.build(), _parameters()
     optimizer = component.build(parameters)
@@ -92,7 +92,7 @@ def state_is_tensors_by_parameter(part: Part) -> None:
             require(isinstance(value, Tensor), f"Its state {name!r} is a {type(value).__name__}, not a tensor.")
 
 
-def serves_two_players(part: Part) -> None:
+def serves_two_players(part: ExaminedPart) -> None:
     """Built twice, for two players, a step of one does not move the parameters of the other."""
     component = part.build()
     mine, others = _parameters(), _parameters()

@@ -13,17 +13,17 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.feed import Batch, Feed
 from ganzoo.engine.game import Game
-from ganzoo.engine.step import play
+from ganzoo.engine.step import graphed, run_step, train_step
 from ganzoo.registry.zoo import zoo
 from ganzoo.storage.tensors import tensors_to_bytes
-from ganzoo.testing.kit import Failed, Part, Skipped, labels_for, reals_for, require, same
+from ganzoo.testing.kit import ExaminedPart, Failed, Skipped, labels_for, reals_for, require, same
 from ganzoo.testing.tiny import SPEC, Descent, Linear, Pictures, Plain
 
 BATCH = 8
 
 
 @dataclasses.dataclass
-class Seated:
+class SmallGame:
     """A part at the table."""
 
     recipe: Recipe
@@ -33,13 +33,7 @@ class Seated:
     def play(self, first: int, last: int, graph: StepGraph | None = None) -> None:
         """Steps `first` to `last`, as a training plays them."""
         for step in range(first, last):
-            self.game.reseed(self.recipe.seed, step)
-            batches = self.feed.fill(step)
-            self.game.advance(self.feed.images_at(step))
-            if graph is None:
-                play(self.game, batches)
-            else:
-                graph(BATCH, lambda batches=batches: play(self.game, batches))  # type: ignore[misc]
+            run_step(self.game, self.feed, self.recipe.seed, step, train_step if graph is None else graphed(graph))
 
     def state(self) -> dict[str, Tensor]:
         """A copy of every tensor the next step depends on."""
@@ -51,7 +45,7 @@ class Seated:
         return Batch(reals_for(self.game.architecture, images, BATCH), labels_for(images, BATCH))
 
 
-def seat(part: Part, *, precision: str = "fp32", device: str = "cpu", own: bool = True) -> Seated:
+def make_game(part: ExaminedPart, *, precision: str = "fp32", device: str = "cpu", own: bool = True) -> SmallGame:
     """A game of the part on small batches of synthetic images.
 
     An architecture is played by its recipe, or, if not `own`, with the kit's loss and optimiser. A loss or an
@@ -65,15 +59,15 @@ def seat(part: Part, *, precision: str = "fp32", device: str = "cpu", own: bool 
     place = torch.device(device)
     game = Game(architecture, spec, losses, augmentations, generator, discriminator, recipe, place)
     feed = Feed(Pictures(spec), recipe, game.minibatches, architecture.value_range, place)
-    return Seated(recipe, game, feed)
+    return SmallGame(recipe, game, feed)
 
 
-def _recipe(part: Part, own: bool) -> Recipe:
+def _recipe(part: ExaminedPart, own: bool) -> Recipe:
     recipe: Recipe = part.component.recipe if part.kind == "architectures" and own else Recipe(average_half_life=100)
     return recipe
 
 
-def _parts(part: Part, recipe: Recipe, own: bool) -> tuple[list[Any], list[Any], tuple[Optimizer, Optimizer]]:
+def _parts(part: ExaminedPart, recipe: Recipe, own: bool) -> tuple[list[Any], list[Any], tuple[Optimizer, Optimizer]]:
     if part.kind != "architectures" or not own:
         losses = [Plain()] + [part.build() for _ in range(part.kind == "losses")]
         optimizers = [part.build() if part.kind == "optimizers" else Descent() for _ in range(2)]
@@ -87,9 +81,9 @@ def _parts(part: Part, recipe: Recipe, own: bool) -> tuple[list[Any], list[Any],
     )
 
 
-def resumes_bit_for_bit(part: Part) -> None:
+def resumes_bit_for_bit(part: ExaminedPart) -> None:
     """Two steps, a checkpoint taken up by a new game, and two more are four steps, bit for bit."""
-    whole, first, second = seat(part), seat(part), seat(part)
+    whole, first, second = make_game(part), make_game(part), make_game(part)
     start = whole.state()
     whole.play(0, 4)
     first.play(0, 2)
@@ -111,7 +105,7 @@ def _through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return safetensors.torch.load(tensors_to_bytes(state))
 
 
-def captured_is_eager(part: Part) -> str | None:
+def captured_is_eager(part: ExaminedPart) -> str | None:
     """On a GPU: steps recorded as a CUDA graph and replayed compute what eager steps compute."""
     if not part.component.capturable:
         return "it says that it cannot be captured: its steps are played eagerly"
@@ -120,7 +114,7 @@ def captured_is_eager(part: Part) -> str | None:
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        eager, captured = seat(part, device="cuda"), seat(part, device="cuda")
+        eager, captured = make_game(part, device="cuda"), make_game(part, device="cuda")
         if refusal := captured.game.uncapturable:
             return f"{refusal}: its steps are played eagerly"
         graph = StepGraph(captured.game.device, captured.game.random)

@@ -75,7 +75,7 @@ def random_state() -> tuple[bytes, bytes, bytes]:
 
 
 @contextmanager
-def put_back() -> Iterator[None]:
+def restoring_process() -> Iterator[None]:
     """Whatever happens inside, the process and its random state are as before."""
     before = {name: read() for name, (read, _) in _FACTS.items()}
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
@@ -97,7 +97,7 @@ def changes(action: Callable[[], Any]) -> list[str]:
     """
     found = []
     printed = io.StringIO()
-    with put_back():
+    with restoring_process():
         torch.set_default_dtype(torch.float32)
         torch.set_num_threads(3)
         _put_signals({signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: None})
@@ -133,8 +133,8 @@ def offline() -> Iterator[None]:
 
 
 @contextmanager
-def secluded() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Where a check is run: offline, and with the process put back afterwards."""
-    with put_back(), offline():
+    with restoring_process(), offline():
         os.environ["GANZOO_OFFLINE"] = "1"
         yield

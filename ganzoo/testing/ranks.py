@@ -22,14 +22,14 @@ from torch import Tensor
 
 from ganzoo.contract.choice import Choice
 from ganzoo.registry.zoo import zoo
-from ganzoo.testing.kit import Failed, Part, Skipped
-from ganzoo.testing.play import seat
+from ganzoo.testing.kit import ExaminedPart, Failed, Skipped
+from ganzoo.testing.play import make_game
 
 _SECONDS = 60
 _PROGRAM = "import sys; from ganzoo.testing.ranks import serve; serve(int(sys.argv[1]), sys.argv[2])"
 
 
-def play(part: Part) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def play(part: ExaminedPart) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The parameters of both networks after two steps, on each of two processes that share a batch.
 
     Raises Skipped where the two cannot be had, Failed where one of them fails.
@@ -50,7 +50,7 @@ def play(part: Part) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return first, second
 
 
-def _address(part: Part) -> str:
+def _address(part: ExaminedPart) -> str:
     """Where another process finds the class: `module:Class` or `file.py:Class`."""
     component = part.component
     module = sys.modules.get(component.__module__)
@@ -139,8 +139,8 @@ def serve(rank: int, store: str) -> None:
 def _answer(path: list[str], address: str, kind: str, options: Mapping[str, Any]) -> dict[str, Tensor] | str:
     sys.path[:] = path
     try:
-        part = Part(kind, _found(address), options)
-        seated = seat(part, own=False)
+        part = ExaminedPart(kind, _found(address), options)
+        seated = make_game(part, own=False)
         seated.play(0, 2)
         game = seated.game
         return {

@@ -15,7 +15,7 @@ from ganzoo.registry.zoo import Zoo
 
 
 @dataclass
-class Table:
+class TrainingSetup:
     """A recipe with its parts at the table: what `train` plays."""
 
     recipe: Recipe
@@ -26,11 +26,11 @@ class Table:
     device: torch.device
 
 
-def assemble(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
+def build_setup(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup:
     """Build every part of a recipe on the device. Raises a GanzooError, and writes nothing, where one refuses."""
     assert recipe.architecture is not None  # noqa: S101  (a recipe from `plan`)
     assert recipe.dataset is not None  # noqa: S101
-    distributed.start(device)
+    distributed.init_process_group(device)
     seeds.reseed(recipe.seed, "parts")  # a part may draw in its constructor
     architecture = zoo.build("architectures", recipe.architecture)
     dataset = zoo.build("datasets", recipe.dataset, split="train")
@@ -48,4 +48,4 @@ def assemble(recipe: Recipe, zoo: Zoo, device: torch.device) -> Table:
         device,
     )
     feed = Feed(dataset, recipe, game.minibatches, architecture.value_range, device)
-    return Table(recipe, architecture, dataset, game, feed, device)
+    return TrainingSetup(recipe, architecture, dataset, game, feed, device)

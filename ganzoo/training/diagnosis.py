@@ -20,7 +20,7 @@ from ganzoo.engine.distributed import any_rank
 from ganzoo.engine.feed import Batch, Feed
 from ganzoo.engine.game import Game
 from ganzoo.engine.player import Player
-from ganzoo.engine.step import play
+from ganzoo.engine.step import run_step, train_step
 
 
 def examine(game: Game, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def examine(game: Game, batches: Sequence[Batch]) -> dict[str, Any]:
                 stack.enter_context(_watched_cost(f"{type(loss).__name__} (loss {index + 1})", loss, role, seen))
         for player in game.players.values():
             stack.enter_context(_watched_update(player, seen))
-        play(game, batches)
+        train_step(game, batches)
     bad = next((event for event in seen if not _is_finite(event["value"])), None)
     return {
         "first_bad": _plain(bad) if bad else None,
@@ -59,10 +59,7 @@ def first_bad_step(game: Game, feed: Feed, seed: int, state: dict[str, Tensor], 
     found: dict[str, Any] = {"first_bad": None}
     # other ranks see other images, and all play a step or none
     while step < last and not any_rank(bool(found["first_bad"])):
-        game.reseed(seed, step)
-        batches = feed.fill(step)
-        game.advance(feed.images_at(step))
-        found = examine(game, batches)
+        found = run_step(game, feed, seed, step, examine)
         step += 1
     return {"step": step, "images": feed.images_at(step), **found}
 

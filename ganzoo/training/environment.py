@@ -12,14 +12,14 @@ import torch
 
 from ganzoo.contract.components import class_names
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.recipe import _KIND_OF
+from ganzoo.contract.recipe import KIND_OF_FIELD
 from ganzoo.engine.compile import compiled_networks
 from ganzoo.engine.device import device_name
 from ganzoo.engine.distributed import world_size
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.run import Run
-from ganzoo.training.build import Table
+from ganzoo.training.build import TrainingSetup
 
 #: items of an environment whose name is no word of everyday
 _WORDS = {
@@ -35,7 +35,7 @@ _WORDS = {
 _SINGULAR = {"losses": "loss", "augmentations": "augmentation", "observers": "observer", "evaluators": "evaluator"}
 
 
-def in_words(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
+def describe_changes(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """`another torch (2.14.0 then, 2.15.0 now)`: one for each package, part and other item that is another."""
     found = []
     for name, (then, now) in changed.items():
@@ -95,14 +95,14 @@ def refuse_other_images(run: Run, digest: str) -> None:
         )
 
 
-def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
+def environment(table: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
     """What else the numbers depend on: versions, machine, and where each part comes from.
 
     `capture` says whether CUDA steps are recorded and replayed.
     """
     recipe, device, dataset = table.recipe, table.device, table.dataset
     parts = {}
-    for name, kind in _KIND_OF.items():
+    for name, kind in KIND_OF_FIELD.items():
         value = getattr(recipe, name)
         choices = value if isinstance(value, tuple) else [value] if value else []
         parts[name] = [zoo.provenance(kind, choice) for choice in choices]
@@ -118,7 +118,7 @@ def environment(table: Table, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
         "compile": compiled_networks(table.game),
         "world_size": world_size(),
         "platform": platform.platform(),
-        "training_images": table.feed.digest,
+        "training_images": table.feed.fingerprint,
         "images": asdict(dataset.spec),
         "class_names": list(class_names(dataset)),
         "parts": parts,
@@ -141,7 +141,7 @@ _BITS = (
 )
 
 
-def changed_environment(run: Run, table: Table, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
+def changed_environment(run: Run, table: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
     """What the bits of a resumed run depend on and is not as it was: name to (then, now)."""
     # a run of an earlier version knew less of its environment, and compiled nothing
     then, now = {"compile": [], **run.environment}, environment(table, zoo, capture)

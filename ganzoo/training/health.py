@@ -18,7 +18,7 @@ COIN = 0.002
 COLLAPSED = 0.05
 
 
-class Watch:
+class HealthMonitor:
     """Looks at ticks and grids, and says a thing once for as long as it lasts."""
 
     def __init__(self, reals: Tensor) -> None:

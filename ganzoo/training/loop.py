@@ -16,20 +16,20 @@ from ganzoo.contract.components import class_names
 from ganzoo.contract.errors import GanzooError
 from ganzoo.engine import distributed
 from ganzoo.engine.cuda_graph import StepGraph
-from ganzoo.engine.progress import Clock
+from ganzoo.engine.progress import Progress
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
-from ganzoo.engine.step import play
-from ganzoo.evaluation.features import Abandoned
+from ganzoo.engine.step import graphed, run_step
+from ganzoo.evaluation.features import ScoringCancelled
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
 from ganzoo.storage import checkpoints, pictures
-from ganzoo.storage.background import Writer
+from ganzoo.storage.background import BackgroundWriter
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite, refuse_infinite, tensors_to_bytes
-from ganzoo.training.build import Table
+from ganzoo.training.build import TrainingSetup
 from ganzoo.training.diagnosis import divergence, first_bad_step
-from ganzoo.training.health import Watch
+from ganzoo.training.health import HealthMonitor
 from ganzoo.training.signals import Signals
 
 #: steps between two looks at whether all numbers are finite still
@@ -37,13 +37,13 @@ _LOOK_EVERY = 50
 _HOST = torch.device("cpu")
 
 
-class Session:
+class TrainingLoop:
     """One process's part in a run: the table, the clock, the files, and those who watch."""
 
     def __init__(
         self,
         run: Run,
-        table: Table,
+        table: TrainingSetup,
         observers: Observers,
         note: Callable[[str], None],
         capture: bool = True,
@@ -54,7 +54,7 @@ class Session:
         #: whether the lines of a score end the run, and whether some have
         self.until, self.reached = until, False
         game, recipe = table.game, table.recipe
-        self.clock = Clock(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+        self.progress = Progress(run.recipe.length, table.feed.images_at, table.feed.epoch_images)
         self.seconds = 0.0
         #: of `seconds`, what went into scores
         self.scoring_seconds = 0.0
@@ -66,11 +66,11 @@ class Session:
         classes = table.dataset.spec.classes if table.architecture.conditional else 1
         # a conditional grid shows one class a row
         self.fixed_labels = balanced_labels(rows, classes, table.device).repeat_interleave(self.columns)
-        self.step = StepGraph(table.device, game.random, capture, game.uncapturable)
+        self.graph = StepGraph(table.device, game.random, capture, game.uncapturable)
         self._said_eager = False
         self._stop = Signals()
-        self._writer = Writer()
-        self._watch = Watch(table.feed.read(torch.arange(min(256, table.feed.length)))[0])
+        self._writer = BackgroundWriter()
+        self._watch = HealthMonitor(table.feed.read(torch.arange(min(256, table.feed.length)))[0])
         #: the state when all numbers were last seen to be finite, on the device: a copy to the host would take longer
         #: than the steps between two looks
         self._good = self._snapshot(table.device)
@@ -81,7 +81,7 @@ class Session:
             for note in saved.notes:
                 self.note(note)
             self.table.game.restore(saved.tensors)
-            self.clock.step, self.seconds = saved.meta["step"], saved.meta["seconds"]
+            self.progress.step, self.seconds = saved.meta["step"], saved.meta["seconds"]
             self.scoring_seconds = saved.meta.get("scoring_seconds", 0.0)
             self._ticked = (saved.meta["ticked_images"], saved.meta["ticked_seconds"])
             self._since = time.perf_counter() - self.seconds
@@ -93,53 +93,51 @@ class Session:
         """Leave the files as an uninterrupted run would have them now."""
         recipe = self.table.recipe
         due = {"samples": (recipe.samples_every,), "generators": (recipe.checkpoint_every, *self._score_every)}
-        undue = [folder for folder, intervals in due.items() if not any(map(self.clock.crossed, intervals))]
-        self.run.cut_back(self.clock.moment, undue)
+        undue = [folder for folder, intervals in due.items() if not any(map(self.progress.crossed, intervals))]
+        self.run.cut_back(self.progress.snapshot, undue)
 
     @property
     def _score_every(self) -> tuple[Amount, ...]:
         return (self.table.recipe.score_every,) if self.table.recipe.evaluators else ()
 
     @property
-    def owes_score(self) -> bool:
+    def score_due(self) -> bool:
         """Whether a score is due at this moment that is not written down: it was broken off."""
-        due = self.clock.step and (self.clock.done or any(map(self.clock.crossed, self._score_every)))
+        due = self.progress.step and (self.progress.done or any(map(self.progress.crossed, self._score_every)))
         names = set(self.scorer.names) if self.scorer is not None else set()
-        return bool(due) and not names <= self.run.scored_at(self.clock.step)
+        return bool(due) and not names <= self.run.scored_at(self.progress.step)
 
     def _over(self) -> bool:
         """Whether the run has come to its end: all processes agree, and one of them knows the scores."""
         self.reached = self.until is not None and distributed.any_rank(self.reached)
-        return self.clock.done or self.reached
+        return self.progress.done or self.reached
 
     def play(self, stop: Signals) -> None:
         """The loop: steps until the clock has run out, or a score was good enough; chores between them."""
         self._stop = stop
-        clock, game, feed, recipe = self.clock, self.table.game, self.table.feed, self.table.recipe
+        progress, game, feed, recipe = self.progress, self.table.game, self.table.feed, self.table.recipe
         chores = [(recipe.tick_every, self.tick), (recipe.samples_every, self.save_samples)]
         chores += [(interval, self.score) for interval in self._score_every]
         self._since = time.perf_counter() - self.seconds
-        if clock.step == 0:
+        if progress.step == 0:
             self.save_samples()
-        if self.owes_score and not clock.done:
+        if self.score_due and not progress.done:
             self.score()
         while not self._over():
-            batches = feed.fill(clock.step)  # which images: a pure function of the step
-            if stop.heard(
-                distributed.highest
+            batches = feed.fill(progress.step)  # which images: a pure function of the step
+            if stop.received_on_any_rank(
+                distributed.max_over_ranks
             ):  # the processes meet here: one that could not read is missed, not waited for
                 break
-            game.reseed(recipe.seed, clock.step)  # no random state to save, none to lose
-            game.advance(clock.images)  # learning rates and other schedules, in place
-            self.step(tuple(len(batch.labels) for batch in batches), lambda batches=batches: play(game, batches))  # type: ignore[misc]
-            clock.step += 1
+            run_step(game, feed, recipe.seed, progress.step, graphed(self.graph), batches)
+            progress.step += 1
             self.run.begun = True
-            if clock.step % _LOOK_EVERY == 0:
+            if progress.step % _LOOK_EVERY == 0:
                 self._look()
             for interval, chore in chores:
-                if clock.crossed(interval):
+                if progress.crossed(interval):
                     chore()
-            if clock.crossed(recipe.checkpoint_every) and not clock.done:
+            if progress.crossed(recipe.checkpoint_every) and not progress.done:
                 self.save_checkpoint()
         self._end()
 
@@ -154,13 +152,13 @@ class Session:
         a longer run would take back must not be in it.
         """
         state = self._snapshot()
-        if self.clock.done or self.reached:
-            if not self.clock.crossed(self.table.recipe.tick_every):
+        if self.progress.done or self.reached:
+            if not self.progress.crossed(self.table.recipe.tick_every):
                 self.tick(partial=True)
-            if not self.clock.crossed(self.table.recipe.samples_every):
+            if not self.progress.crossed(self.table.recipe.samples_every):
                 self.save_samples()
-            if self.owes_score:
-                self.score(partial=not any(map(self.clock.crossed, self._score_every)))
+            if self.score_due:
+                self.score(partial=not any(map(self.progress.crossed, self._score_every)))
         self._commit(*state)
         self._writer.settle()
 
@@ -169,23 +167,23 @@ class Session:
     def tick(self, partial: bool = False) -> None:
         """Means since the last tick into stats.jsonl, then to the observers. Raises GanzooError for one not finite."""
         self._writer.settle()
-        scalars = self.table.game.meter.read()
+        scalars = self.table.game.running_means.read()
         if not scalars:
             return
         if distributed.any_rank(not all(map(math.isfinite, scalars.values()))):
             self._diverged()
-        if self.step.reason and self.table.device.type == "cuda" and not self._said_eager:
+        if self.graph.reason and self.table.device.type == "cuda" and not self._said_eager:
             self._said_eager = True
-            self.note(f"Steps are played eagerly: {self.step.reason}.")
-        moment, self.seconds = self.clock.moment, time.perf_counter() - self._since
+            self.note(f"Steps are played eagerly: {self.graph.reason}.")
+        progress, self.seconds = self.progress.snapshot, time.perf_counter() - self._since
         images, seconds = self._ticked
         playing = self.seconds - self.scoring_seconds
-        rate = (moment.images - images) / max(playing - seconds, 1e-9)
-        self._ticked = (moment.images, playing)
+        rate = (progress.images - images) / max(playing - seconds, 1e-9)
+        self._ticked = (progress.images, playing)
         line = {
-            "step": moment.step,
-            "images": moment.images,
-            "epoch": moment.epochs,
+            "step": progress.step,
+            "images": progress.images,
+            "epoch": progress.epochs,
             **{name: round(value, 6) for name, value in scalars.items()},
             "seconds": round(self.seconds, 3),
             "images_per_second": round(rate, 1),
@@ -193,7 +191,7 @@ class Session:
         }
         if self.run.writes:
             self.run.append("stats.jsonl", line)
-            self.observers.tell("on_tick", run=self.run, moment=moment, scalars=line)
+            self.observers.tell("on_tick", run=self.run, progress=progress, scalars=line)
             self._warn(self._watch.tick(scalars))
 
     def save_samples(self) -> None:
@@ -201,32 +199,36 @@ class Session:
         if not self.run.writes:
             return
         self._writer.settle()
-        table, moment = self.table, self.clock.moment
-        images = draw_all(table.game.average.network, table.architecture, self.fixed_latents, self.fixed_labels)
+        table, progress = self.table, self.progress.snapshot
+        images = draw_all(table.game.ema.network, table.architecture, self.fixed_latents, self.fixed_labels)
         names = class_names(table.dataset)
         rows = self.fixed_labels[:: self.columns].tolist() if table.architecture.conditional else []
-        title = (
-            f"{short_name(table.recipe.architecture)} · {short_name(table.recipe.dataset)} · epoch {moment.epochs:.4g}"
-        )
-        path = self.run.file("samples", moment, ".png")
+        names_of_parts = (short_name(table.recipe.architecture), short_name(table.recipe.dataset))
+        title = " · ".join((*names_of_parts, f"epoch {progress.epochs:.4g}"))
+        path = self.run.file("samples", progress, ".png")
         pictures.save_png(pictures.grid(images, self.columns, title, [names[label] for label in rows]), path)
-        self.observers.tell("on_samples", run=self.run, moment=moment, path=path)
-        if moment.step:  # before the first step all fakes are alike
+        self.observers.tell("on_samples", run=self.run, progress=progress, path=path)
+        if progress.step:  # before the first step all fakes are alike
             self._warn(self._watch.grid(images))
 
     def score(self, partial: bool = False) -> None:
         """Score the generator as it stands, write it down, and keep the checkpoint of this moment if it is the best."""
         if self.scorer is None:
             return
-        started, game, recipe, moment = time.perf_counter(), self.table.game, self.table.recipe, self.clock.moment
-        network, samples = game.average.network, self.scorer.samples
+        started, game, recipe, progress = (
+            time.perf_counter(),
+            self.table.game,
+            self.table.recipe,
+            self.progress.snapshot,
+        )
+        network, samples = game.ema.network, self.scorer.samples
         fakes = fakes_of(network, game.architecture, game.images, samples, game.device, self.scorer.seed)
-        subject = subject_of(recipe, moment.images)
-        when = {"step": moment.step, "images": moment.images, "epoch": moment.epochs, "training": True}
+        subject = subject_of(recipe, progress.images)
+        when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": True}
         when |= {"partial": True} if partial else {}
         try:
             lines = self.scorer.score(fakes, subject, lambda: bool(self._stop.number))
-        except Abandoned:
+        except ScoringCancelled:
             return  # a signal: the score is made when the run is resumed
         finally:
             self.scoring_seconds += time.perf_counter() - started
@@ -234,10 +236,10 @@ class Session:
         when |= {"seconds": round(time.perf_counter() - self._since, 3)}
         lines = [{**line, **when, "scoring_seconds": round(self.scoring_seconds, 3)} for line in lines]
         self.reached = self.until is not None and self.until(lines)
-        made = self.run.scored_at(moment.step)  # where a full disk or a power cut left half of them
+        made = self.run.scored_at(progress.step)  # where a full disk or a power cut left half of them
         self.run.append("scores.jsonl", *(line for line in lines if line["score"] not in made))
-        self.observers.tell("on_score", run=self.run, moment=moment, scores=lines)
-        if not self.clock.done:
+        self.observers.tell("on_score", run=self.run, progress=progress, scores=lines)
+        if not self.progress.done:
             self.save_checkpoint()  # what was scored lies on disk: it can be scored again, and gone back to
 
     def save_checkpoint(self) -> None:
@@ -245,11 +247,11 @@ class Session:
         self._commit(*self._snapshot())
 
     def _snapshot(self, device: torch.device = _HOST) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        moment = self.clock.moment
+        progress = self.progress.snapshot
         self.seconds = time.perf_counter() - self._since
         meta = {
-            "step": moment.step,
-            "images": moment.images,
+            "step": progress.step,
+            "images": progress.images,
             "seconds": self.seconds,
             "scoring_seconds": self.scoring_seconds,
             "ticked_images": self._ticked[0],
@@ -266,30 +268,32 @@ class Session:
             refuse_infinite(state)  # the others are not here to play those steps again
         elif not is_finite(state):  # nor is anybody to draw from such a generator
             self._diverged()
-        game, moment, run = self.table.game, self.clock.moment, self.run
-        self._saved_step = moment.step
-        network = _copies(game.average.network.state_dict(), _HOST)
+        game, progress, run = self.table.game, self.progress.snapshot, self.run
+        self._saved_step = progress.step
+        network = _copies(game.ema.network.state_dict(), _HOST)
         spared = run.spared
 
         def write() -> Path:
             # first what a resumed run would not write again: a crash in between is cut back to the checkpoint before
             run.sync("stats.jsonl")
             run.sync("scores.jsonl")
-            generator = tensors_to_bytes(network, {"images": str(moment.images)})
-            write_atomically(run.file("generators", moment, ".safetensors"), generator)
-            return checkpoints.save(run.path / "checkpoints", f"{moment.images:09d}", state, meta, spared=spared)
+            generator = tensors_to_bytes(network, {"images": str(progress.images)})
+            write_atomically(run.file("generators", progress, ".safetensors"), generator)
+            return checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, meta, spared=spared)
 
-        self._writer.submit(write, lambda path: self.observers.tell("on_checkpoint", run=run, moment=moment, path=path))
+        self._writer.submit(
+            write, lambda path: self.observers.tell("on_checkpoint", run=run, progress=progress, path=path)
+        )
 
     # --- when something goes wrong ---
 
     def _warn(self, text: str | None) -> None:
         if text:
-            self.note(f"Warning at step {self.clock.step}: {text}")
+            self.note(f"Warning at step {self.progress.step}: {text}")
 
     def _look(self) -> None:
         """See whether all numbers are finite still, and keep the state if they are."""
-        if distributed.any_rank(not bool(self.table.game.meter.sums.isfinite().all())):
+        if distributed.any_rank(not bool(self.table.game.running_means.sums.isfinite().all())):
             self._diverged()
         self._good = self._snapshot(self.table.device)
 
@@ -297,8 +301,8 @@ class Session:
         """Find the first bad step by playing again from the last good state, write it down, and end the run."""
         self._writer.settle()
         table, run, (state, meta) = self.table, self.run, self._good
-        found = first_bad_step(table.game, table.feed, table.recipe.seed, state, meta["step"], self.clock.step)
-        facts, words = divergence(found, self.clock.step, run.path, run.newest_checkpoint())
+        found = first_bad_step(table.game, table.feed, table.recipe.seed, state, meta["step"], self.progress.step)
+        facts, words = divergence(found, self.progress.step, run.path, run.newest_checkpoint())
         if run.writes:
             run.write_diagnosis(facts)
         raise GanzooError(words)

@@ -14,15 +14,15 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.images import to_range
 from ganzoo.contract.round import Round
 from ganzoo.engine import seeds
-from ganzoo.registry.contract_checks import Owner, expect_scalar
+from ganzoo.registry.contract_checks import CheckedPart, check_scalar
 from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import Table
+from ganzoo.training.build import TrainingSetup
 
 _IMAGES = 4
 
 
-def rehearse(table: Table, zoo: Zoo) -> None:
+def preflight(table: TrainingSetup, zoo: Zoo) -> None:
     """Draw, judge and cost a few images once, and look at every result.
 
     Everything is done on copies and apart from the run's random states, so the run plays as if nothing had been.
@@ -47,15 +47,15 @@ def rehearse(table: Table, zoo: Zoo) -> None:
         _optimizer(_owner(zoo, "optimizers", chosen or recipe.generator_optimizer), player)
 
 
-def _owner(zoo: Zoo, kind: str, choice: Choice | None) -> Owner:
+def _owner(zoo: Zoo, kind: str, choice: Choice | None) -> CheckedPart:
     assert choice is not None  # noqa: S101  (the recipe of a table is complete)
-    return Owner(zoo.title(kind, choice), file_of(zoo.load(kind, choice)))
+    return CheckedPart(zoo.title(kind, choice), file_of(zoo.load(kind, choice)))
 
 
 class _Stage:
     """Copies of the networks and augmentations, each result looked at."""
 
-    def __init__(self, table: Table, architecture: Owner, zoo: Zoo) -> None:
+    def __init__(self, table: TrainingSetup, architecture: CheckedPart, zoo: Zoo) -> None:
         game, spec = table.game, table.dataset.spec
         self.architecture, self.device = architecture, table.device
         self.shape = (spec.channels, spec.height, spec.width)
@@ -84,14 +84,14 @@ class _Stage:
         return logits.to(images.dtype)  # type: ignore[no-any-return]
 
 
-def _cost(owner: Owner, loss: torch.nn.Module, round: Round) -> None:
+def _cost(owner: CheckedPart, loss: torch.nn.Module, round: Round) -> None:
     for role in ("discriminator", "generator"):
         with owner(role):
             cost = getattr(loss, role)(round)
-        expect_scalar(cost, role, owner)
+        check_scalar(cost, role, owner)
 
 
-def _optimizer(owner: Owner, player: Any) -> None:
+def _optimizer(owner: CheckedPart, player: Any) -> None:
     groups: list[Mapping[str, Any]] = player.optimizer.param_groups
     if not all(isinstance(group["lr"], Tensor) for group in groups):
         raise owner.refuse("the learning rate of what it builds is a number, not a tensor that can be written in place")

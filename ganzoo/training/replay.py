@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import torch
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
-from ganzoo.engine.progress import Clock
-from ganzoo.engine.step import play
+from ganzoo.engine.progress import Progress
+from ganzoo.engine.step import run_step, train_step
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_to_bytes
-from ganzoo.training.build import assemble
+from ganzoo.training.build import build_setup
 from ganzoo.training.diagnosis import examine
 from ganzoo.training.environment import changed_environment, refuse_other_images
 
@@ -32,7 +33,7 @@ def replay(
     changed_code: bool = False,
     changed_images: bool = False,
 ) -> dict[str, Any]:
-    """What happened in step `step` (from 1) of the run in `path`: see `ganzoo.diagnosis.examine`.
+    """What happened in step `step` (from 1) of the run in `path`: see `ganzoo.training.diagnosis.examine`.
 
     Played from the newest checkpoint before it, or from the beginning. With `anomaly` torch names the operation whose
     backward gave NaN. `state` is a digest of all tensors after the step; `same` says whether a checkpoint of that step
@@ -42,13 +43,13 @@ def replay(
     if not changed_code:
         refuse_changed_code(run, zoo)
     device = find_device(device_name or run.environment["device"].partition(":")[0])
-    table = assemble(run.recipe, zoo, device)
+    table = build_setup(run.recipe, zoo, device)
     game, feed = table.game, table.feed
     if not changed_images:
-        refuse_other_images(run, feed.digest)
+        refuse_other_images(run, feed.fingerprint)
     if run.environment.get("compile"):
         compile_networks(game, feed)
-    clock = Clock(run.recipe.length, feed.images_at, feed.epoch_images)
+    progress = Progress(run.recipe.length, feed.images_at, feed.epoch_images)
     capture = run.environment.get("capture", True)  # a recorded step and a played one are the same bit for bit
     newest = checkpoints.load_latest(path / "checkpoints")
     reached = max([newest.meta["step"] if newest else 0, *(line["step"] for line in run.lines("stats.jsonl"))])
@@ -58,27 +59,24 @@ def replay(
     before = checkpoints.load_latest(path / "checkpoints", images=feed.images_at(step - 1))
     if before is not None:
         game.restore(before.tensors)
-        clock.step = before.meta["step"]
-    started, found = clock.step, {}
+        progress.step = before.meta["step"]
+    found: dict[str, Any] = {}
+    started = progress.step
     with torch.autograd.set_detect_anomaly(anomaly):
-        while clock.step < step:
-            game.reseed(run.recipe.seed, clock.step)
-            batches = feed.fill(clock.step)
-            game.advance(clock.images)
-            if clock.step < step - 1:
-                play(game, batches)
-            else:
-                found = _examined(game, batches, anomaly)
-            clock.step += 1
+        while progress.step < step:
+            examined = progress.step == step - 1
+            update: Any = partial(_examined, anomaly=anomaly) if examined else train_step
+            found = run_step(game, feed, run.recipe.seed, progress.step, update) or {}
+            progress.step += 1
     state = _digest(game.state())
     return {
         "run": str(path),
         "step": step,
-        "images": clock.images,
+        "images": progress.images,
         "played_from": started,
         **found,
         "state": state,
-        "same": _same(path, f"{clock.images:09d}", state),
+        "same": _same(path, f"{progress.images:09d}", state),
         "not_as_it_was": {name: list(pair) for name, pair in changed_environment(run, table, zoo, capture).items()},
     }
 

@@ -29,7 +29,7 @@ class Signals:
             raise KeyboardInterrupt
         self.number = number
 
-    def heard(self, highest: Callable[[int], int]) -> bool:
+    def received_on_any_rank(self, highest: Callable[[int], int]) -> bool:
         """Whether one has come to any process of the training: `highest` is of all their numbers.
 
         All of them hear it at the same step, and end as the one that was told.
@@ -39,7 +39,7 @@ class Signals:
         return bool(number)
 
     @contextmanager
-    def watched(self) -> Iterator[Signals]:
+    def installed(self) -> Iterator[Signals]:
         """Watch them for a while."""
         # only the main thread may set handlers; a training in another one ends by other means
         watched = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()

@@ -17,15 +17,15 @@ class Good(ganzoo.Observer):
         self.path = run.path / "ticks.txt"
 
     @ganzoo.hookimpl
-    def on_tick(self, run: Any, moment: ganzoo.Moment, scalars: dict[str, Any]) -> None:
+    def on_tick(self, run: Any, progress: ganzoo.TrainingProgress, scalars: dict[str, Any]) -> None:
         with self.path.open("a") as file:
-            file.write(f"{moment.step}\n")
+            file.write(f"{progress.step}\n")
 
 
 class Unheard(Good):
     """A hook that was forgotten to be marked."""
 
-    def on_samples(self, run: Any, moment: ganzoo.Moment, path: Path) -> None:
+    def on_samples(self, run: Any, progress: ganzoo.TrainingProgress, path: Path) -> None:
         raise RuntimeError("never called")
 
 
@@ -33,7 +33,7 @@ class Demanding(Good):
     """Wants a scalar that nobody promised."""
 
     @ganzoo.hookimpl
-    def on_tick(self, run: Any, moment: ganzoo.Moment, scalars: dict[str, Any]) -> None:
+    def on_tick(self, run: Any, progress: ganzoo.TrainingProgress, scalars: dict[str, Any]) -> None:
         self.path.write_text(str(scalars["fid"]))
 
 
@@ -58,7 +58,7 @@ class Taking(Good):
     """Takes what it is told for its own."""
 
     @ganzoo.hookimpl
-    def on_tick(self, run: Any, moment: ganzoo.Moment, scalars: dict[str, Any]) -> None:
+    def on_tick(self, run: Any, progress: ganzoo.TrainingProgress, scalars: dict[str, Any]) -> None:
         scalars.pop("seconds", None)
 
 
@@ -66,7 +66,7 @@ class Tidying(Good):
     """Removes the pictures."""
 
     @ganzoo.hookimpl
-    def on_samples(self, run: Any, moment: ganzoo.Moment, path: Path) -> None:
+    def on_samples(self, run: Any, progress: ganzoo.TrainingProgress, path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
@@ -74,7 +74,7 @@ class Drawing(Good):
     """Takes a little of the global random state."""
 
     @ganzoo.hookimpl
-    def on_checkpoint(self, run: Any, moment: ganzoo.Moment, path: Path) -> None:
+    def on_checkpoint(self, run: Any, progress: ganzoo.TrainingProgress, path: Path) -> None:
         random.random()
 
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ganzoo.evaluation.corruptions import label
+from ganzoo.evaluation.corruptions import corruption_label
 
 _COLOURS = {
     "none": "#2a7f3f",
@@ -69,7 +69,7 @@ def _draw(axis: Any, rows: Sequence[Mapping[str, Any]], conditions: Sequence[tup
         )
     axis.axvline(start, color=_COLOURS["none"], linestyle="--", linewidth=1)
     axis.set_title(f"{rows[0]['score']} ({rows[0]['better']} is better)", fontsize=9, loc="left")
-    axis.set_yticks(range(len(conditions)), [label(*condition) for condition in conditions] if named else [])
+    axis.set_yticks(range(len(conditions)), [corruption_label(*condition) for condition in conditions] if named else [])
     axis.set_ylim(len(conditions) - 0.5, -0.7)
     axis.tick_params(axis="both", labelsize=8, length=2)
     axis.spines[["top", "right"]].set_visible(False)

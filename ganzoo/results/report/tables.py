@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ganzoo.contract.choice import Choice
-from ganzoo.evaluation.corruptions import label
+from ganzoo.evaluation.corruptions import corruption_label
 
 #: means nearer than this factor are not told apart (ten extractor seeds agreed on no finer ranking)
 FACTOR = 1.25
@@ -59,7 +59,9 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
         count = first["floor_images"]
         section.notes.append(f"Floor, {count:,} real images of the other split: {number(first['floor'])}.")
     if first["calibration"]:
-        steps = [f"{label(one['damage'], one['strength'])} {number(one['value'])}" for one in first["calibration"]]
+        steps = [
+            f"{corruption_label(one['damage'], one['strength'])} {number(one['value'])}" for one in first["calibration"]
+        ]
         section.notes.append(f"Scale, the same images damaged: {'; '.join(steps)}.")
     for names in alike(ranked):
         section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {', '.join(names)}.")
