@@ -21,7 +21,7 @@ test-slow: $(VENV)/.installed  ## the ones that take minutes
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/.installed  ## kill -9 a thousand times
-	GANZOO_KILLS=1000 $(BIN)/python -m pytest tests/test_kill.py -s
+	GANZOO_KILLS=1000 $(BIN)/python -m pytest tests/training/test_kill.py -s
 
 test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

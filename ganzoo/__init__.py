@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ganzoo.contract.choice import Amount as Amount
     from ganzoo.contract.choice import Choice as Choice
-    from ganzoo.contract.choice import Amount as Amount
-    from ganzoo.contract.choice import Choice as Choice
     from ganzoo.contract.components import Architecture as Architecture
     from ganzoo.contract.components import Augmentation as Augmentation
     from ganzoo.contract.components import Dataset as Dataset
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from ganzoo.contract.images import resize as resize
     from ganzoo.contract.images import to_range as to_range
     from ganzoo.contract.images import to_uint8 as to_uint8
-    from ganzoo.contract.paths import cache_dir as cache_dir
-    from ganzoo.contract.paths import data_dir as data_dir
     from ganzoo.contract.paths import cache_dir as cache_dir
     from ganzoo.contract.paths import data_dir as data_dir
     from ganzoo.contract.recipe import Recipe as Recipe

@@ -1,1 +1,1 @@
-"""The contract: what every part of the zoo is made of. It imports nothing of ganzoo above it."""
+"""The contract: what every part and every plugin builds on. It imports no other package of ganzoo."""

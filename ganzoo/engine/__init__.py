@@ -1,1 +1,1 @@
-"""The engine plays the game. It knows no disk, no names and no member of the zoo."""
+"""The training step and what it needs: networks, optimisers, data, devices, processes. No files, no names of parts."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Scores of generated images: features, evaluators, cards, calibration."""

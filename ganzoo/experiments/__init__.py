@@ -1,1 +1,1 @@
-"""Benchmark: a grid of architectures, datasets and seeds, each cell a run in a process of its own, and their table."""
+"""Many runs: benchmarks over architectures, datasets and seeds, their verification, and speedruns."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a run has to show: its generator, samples, scores, tables and plots."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Files that survive a crash: run directories, checkpoints, caches, downloads."""

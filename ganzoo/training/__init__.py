@@ -1,1 +1,1 @@
-"""TODO."""
+"""One training run, from its recipe to its end."""

@@ -1,0 +1,278 @@
+"""StepGraph on a stand-in for CUDA: what is recorded runs nothing until it is replayed, and then runs as it was."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ganzoo import Augmentation, Loss, Optimizer
+from ganzoo.engine import seeds
+from ganzoo.engine.cuda_graph import StepGraph
+from ganzoo.testing import checks
+from ganzoo.testing.kit import ExaminedPart, examine
+from ganzoo.testing.play import captured_is_eager, make_game
+from ganzoo.testing.tiny import Descent, Linear, Plain
+
+CUDA = torch.device("cuda")
+
+
+class Generator:
+    """A generator of the device: its state is another object once a recording of it has failed."""
+
+    def __init__(self) -> None:
+        self.states: list[Any] = ["first"]
+
+    def clone_state(self) -> str:
+        return f"like {self.states[-1]}"
+
+    def graphsafe_set_state(self, state: str) -> None:
+        self.states.append(state)
+
+
+class FakeCUDA:
+    """As much of torch.cuda as StepGraph uses. `launch` stands for a kernel; `told` is what happened, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        self.recording: list[Callable[[], None]] | None = None
+        self.broken = False
+        self.main = self.current = Stream(self, "main")
+        self.streams: list[Any] = []
+        self.graphs: list[Any] = []
+        self.generators = [Generator()]
+        names: dict[str, Any] = {
+            "Stream": lambda device: kept(self.streams, Stream(self, "side")),
+            "CUDAGraph": lambda: kept(self.graphs, Graph(self, len(self.graphs))),
+            "current_stream": lambda device=None: self.current,
+            "set_stream": lambda stream: setattr(self, "current", stream),
+            "stream": self.stream,
+            "graph": self.graph,
+            "synchronize": lambda device=None: self.told.append("synchronize"),
+            "default_generators": self.generators,
+        }
+        for name, value in names.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    def launch(self, kernel: Callable[[], None]) -> None:
+        if self.recording is None:
+            kernel()
+        else:
+            self.recording.append(kernel)
+
+    def read(self) -> None:
+        """What `.item()` does while recording."""
+        if self.recording is not None:
+            self.broken = True
+            raise RuntimeError("operation not permitted when stream is capturing\nand more lines")
+
+    @contextmanager
+    def stream(self, stream: Any) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextmanager
+    def graph(self, graph: Any, pool: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        self.told.append(f"record {graph.number}")
+        graph.shared, self.recording, self.current, self.broken = pool, graph.kernels, stream, False
+        assert capture_error_mode == "thread_local"
+        try:
+            yield
+        finally:
+            self.recording = None
+            if self.broken:  # as torch was until lately: the stream is not put back
+                raise RuntimeError("capture was invalidated")
+            self.current = self.main
+
+
+def kept(members: list[Any], member: Any) -> Any:
+    members.append(member)
+    return member
+
+
+class Stream:
+    def __init__(self, cuda: FakeCUDA, name: str) -> None:
+        self.cuda, self.name = cuda, name
+
+    def wait_stream(self, other: Any) -> None:
+        self.cuda.told.append(f"{self.name} waits for {other.name}")
+
+
+class Graph:
+    def __init__(self, cuda: FakeCUDA, number: int) -> None:
+        self.cuda, self.number = cuda, number
+        self.kernels: list[Callable[[], None]] = []
+        self.shared: Any = None
+        self.registered: list[Any] = []
+        self.was_reset = False
+
+    def register_generator_state(self, generator: Any) -> None:
+        warnings.warn("deprecated, and does nothing", FutureWarning, stacklevel=2)
+        self.registered.append(generator)
+
+    def pool(self) -> str:
+        return f"pool {self.number}"
+
+    def replay(self) -> None:
+        self.cuda.told.append(f"replay {self.number}")
+        for kernel in self.kernels:
+            kernel()
+
+    def reset(self) -> None:
+        self.was_reset = True
+
+
+class Training:
+    """Steps of two kernels each; `words` is what was computed, `streams` where the host called them from."""
+
+    def __init__(self, cuda: FakeCUDA, reads: Callable[[Hashable], bool] = lambda key: False) -> None:
+        self.cuda, self.reads = cuda, reads
+        self.memory: dict[Hashable, int] = {}
+        self.words: list[str] = []
+        self.streams: list[str] = []
+        self.drawn: list[float] = []
+        self.random = Generator()
+
+    def play(self, graph: StepGraph, keys: str) -> None:
+        for number, key in enumerate(keys):
+            seeds.reseed(number)
+            self.memory[key] = number  # the feed writes, the step reads
+            graph(key, lambda key=key: self.step(key))  # type: ignore[misc]
+
+    def step(self, key: str) -> None:
+        self.streams.append(self.cuda.current.name)
+        self.drawn.append(random.random() + np.random.random() + torch.rand(()).item())
+        self.cuda.launch(lambda: self.words.append(f"D{self.memory[key]}"))
+        if self.reads(key):
+            self.cuda.read()
+        self.cuda.launch(lambda: self.words.append(f"G{self.memory[key]}"))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCUDA:
+    return FakeCUDA(monkeypatch)
+
+
+def all_steps(count: int) -> list[str]:
+    return [word for number in range(count) for word in (f"D{number}", f"G{number}")]
+
+
+def test_three_eager_steps_then_recorded_once_then_replayed(cuda: FakeCUDA) -> None:
+    training = Training(cuda)
+    graph = StepGraph(CUDA, training.random)
+    training.play(graph, "aaaaaaa")
+    assert training.words == all_steps(7)
+    assert training.streams == ["side"] * 4  # three played, one recorded, and no more of the host
+    eager = ["side waits for main", "main waits for side"] * 3
+    assert cuda.told == [*eager, "synchronize", "record 0", *["replay 0"] * 4]
+    assert (graph.captured, graph.reason, cuda.current.name) == (True, "", "main")
+    assert cuda.graphs[0].registered == [training.random]
+
+
+def test_a_last_smaller_batch_is_a_step_of_its_own_and_shares_the_memory(cuda: FakeCUDA) -> None:
+    training = Training(cuda)
+    training.play(StepGraph(CUDA, training.random), "aaaaab" * 5)
+    assert training.words == all_steps(30)
+    assert [word for word in cuda.told if word.startswith("record")] == ["record 0", "record 1"]
+    assert [graph.shared for graph in cuda.graphs] == [None, "pool 0"]
+    assert cuda.told.count("replay 0") == 25 - 3
+    assert cuda.told.count("replay 1") == 5 - 3
+
+
+def test_what_cannot_be_recorded_is_played_eagerly_and_no_step_is_lost_or_played_twice(cuda: FakeCUDA) -> None:
+    training = Training(cuda, reads=lambda key: True)
+    graph = StepGraph(CUDA, training.random)
+    training.play(graph, "aaaaaaa")
+    assert training.words == all_steps(7)
+    assert training.streams == ["side"] * 4 + ["main"] * 4  # the fourth was tried, then played
+    assert not graph.captured
+    first = "the step cannot be recorded: operation not permitted when stream is capturing (test_cuda_graph.py, line "
+    assert graph.reason.startswith(first)
+    assert cuda.graphs[0].was_reset
+    assert len(cuda.graphs) == 1  # and is not tried again
+    assert [generator.states for generator in (training.random, *cuda.generators)] == [["first", "like first"]] * 2
+
+
+def test_a_step_that_was_tried_in_vain_draws_the_same_numbers_on_the_host(cuda: FakeCUDA) -> None:
+    eager, tried = Training(cuda), Training(cuda, reads=lambda key: True)
+    eager.play(StepGraph(CUDA, eager.random, capture=False), "aaaaaa")
+    tried.play(StepGraph(CUDA, tried.random), "aaaaaa")
+    assert tried.drawn[3] == tried.drawn[4]  # while recording, and when it was played
+    assert tried.drawn[:4] + tried.drawn[5:] == eager.drawn
+
+
+def test_where_one_size_cannot_be_recorded_none_is_replayed_any_more(cuda: FakeCUDA) -> None:
+    training = Training(cuda, reads=lambda key: key == "b")
+    graph = StepGraph(CUDA, training.random)
+    training.play(graph, "aaaaab" * 5)
+    assert training.words == all_steps(30)
+    assert not graph.captured
+    assert cuda.told[-1] == "synchronize"  # after the failure nothing but eager steps
+    assert cuda.told.count("replay 0") == 4 * 5 - 3
+
+
+def test_an_eager_step_that_fails_is_not_taken_for_one_that_cannot_be_recorded(cuda: FakeCUDA) -> None:
+    def fail() -> None:
+        raise ValueError("a number is not finite")
+
+    graph = StepGraph(CUDA, Generator())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not finite"):
+        graph("a", fail)
+    assert not graph.reason
+
+
+def test_switched_off_without_a_device_or_refused_nothing_of_cuda_is_called(cuda: FakeCUDA) -> None:
+    training = Training(cuda)
+    off = StepGraph(CUDA, training.random, capture=False)
+    none = StepGraph(torch.device("cpu"), training.random)
+    refused = StepGraph(CUDA, training.random, refusal="the loss Reading says that it cannot be captured")
+    for graph in (off, none, refused):
+        training.play(graph, "aaaaaa")
+    assert [graph.reason for graph in (off, none)] == ["switched off", "no CUDA device"]
+    assert refused.reason == "the loss Reading says that it cannot be captured"
+    assert training.words == all_steps(6) * 3
+    assert not cuda.told
+    assert not cuda.streams
+
+
+# --- parts that say so ---
+
+
+def saying(base: type[Any]) -> type[Any]:
+    return type(f"Reading{base.__name__}", (base,), {"capturable": False, "__doc__": "Reads a number on the host."})
+
+
+WORDS = {"architectures": "architecture", "losses": "loss", "augmentations": "augmentation", "optimizers": "optimiser"}
+
+
+class Same(Augmentation):
+    """Leaves images as they are."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"), [("architectures", Linear), ("losses", Plain), ("augmentations", Same), ("optimizers", Descent)]
+)
+def test_a_part_that_cannot_be_recorded_names_itself(kind: str, base: type[Any]) -> None:
+    part = ExaminedPart(kind, saying(base), {})
+    expected = f"the {WORDS[kind]} Reading{base.__name__} says that it cannot be captured"
+    game = make_game(part, own=False).game
+    assert game.uncapturable == expected
+    assert not make_game(ExaminedPart(kind, base, {}), own=False).game.uncapturable
+    outcome = examine(ExaminedPart(kind, saying(base), {}), captured_is_eager)
+    assert outcome.state == "ok"
+    assert outcome.reason == "it says that it cannot be captured: its steps are played eagerly"
+
+
+def test_parts_are_taken_to_be_capturable_and_the_kit_has_the_check_for_all_four() -> None:
+    assert all(base.capturable for base in (Linear, Loss, Augmentation, Optimizer))
+    assert {kind for kind, members in checks().items() if "captured_is_eager" in members} == set(WORDS)

@@ -1,0 +1,670 @@
+"""A grid comes to the same table whatever happens to its processes, and counts what failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from click.testing import CliRunner, Result
+
+from ganzoo import Choice, UsageError
+from ganzoo.cli import cli
+from ganzoo.experiments import table, verify
+from ganzoo.experiments import worker as one_cell
+from ganzoo.experiments.folder import Folder
+from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
+from ganzoo.experiments.run_grid import benchmark
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.report import tables
+from ganzoo.storage.run import Run
+
+ZOO = Zoo()
+TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
+DIGITS = "digits:size=8"
+
+
+def cells(*architectures: str, seeds: Sequence[int] = (0, 1), named: str | None = None, **changes: Any) -> list[Trial]:
+    fields = {"length": "8 steps", "score_samples": 20, **changes}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    chosen = [Choice.parse(text) for text in architectures or (TINY, f"{TINY}:width=4")]
+    return plan_trials(ZOO, chosen, [Choice.parse(DIGITS)], [Choice(BRIGHTNESS)], seeds, named, fields)
+
+
+def play_here(asked: Sequence[Trial], out: Path) -> Folder:
+    """Every cell in this process: as the others do it, without their start."""
+    folder = Folder(out)
+    with folder.taken():
+        for cell in asked:
+            folder.write_request(cell, "cpu", torch.get_num_threads())
+            one_cell.run_trial(folder.status_dir(cell), ZOO)
+    return folder
+
+
+def ignore(text: str) -> None:
+    """Notes are for people."""
+
+
+def rows(asked: Sequence[Trial], out: Path, **more: Any) -> list[dict[str, Any]]:
+    return benchmark(ZOO, asked, out, "cpu", note=more.pop("note", ignore), **more)
+
+
+def timeless(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
+
+
+def ganzoo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["benchmark", *map(str, arguments)], prog_name="ganzoo")
+
+
+def asked(*more: str | Path) -> Result:
+    """The grid of `played`, by the command line."""
+    grid = [
+        "-a",
+        TINY,
+        "-a",
+        f"{TINY}:width=4",
+        "-d",
+        DIGITS,
+        "-e",
+        BRIGHTNESS,
+        "--seeds",
+        "0",
+        "--seeds",
+        "1",
+        "--steps",
+        "8",
+    ]
+    return ganzoo(*grid, "--samples", "20", "--device", "cpu", *more)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished grid: 2 architectures, 1 dataset, 2 seeds."""
+    out = tmp_path_factory.mktemp("grid")
+    play_here(cells(), out)
+    rows(cells(), out)
+    return out
+
+
+@pytest.fixture
+def copy(played: Path, tmp_path: Path) -> Path:
+    """One that may be spoilt."""
+    return Path(shutil.copytree(played, tmp_path / "copy"))
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_rows_say_what_the_runs_found(played: Path) -> None:
+    found = json.loads((played / "table.json").read_text())
+    assert [(row["score"], row["architecture"]) for row in found[:2]] == [
+        ("brightness", TINY),
+        ("brightness", f"{TINY}:width=4"),
+    ]
+    assert len(found) == 2 * 3
+    row, folder = found[0], Folder(played)
+    mine = [cell for cell in cells() if cell.architecture == TINY]
+    lines = [
+        [line for line in Run.open(folder.run(cell)).lines("scores.jsonl") if line["score"] == "brightness"]
+        for cell in mine
+    ]
+    assert [[line["step"] for line in of_run] for of_run in lines] == [[2, 4, 6, 8]] * 2
+    last = [of_run[-1]["value"] for of_run in lines]
+    best = [min(of_run, key=lambda line: line["value"]) for of_run in lines]
+    assert row["last"]["values"] == last
+    assert row["best"]["values"] == [line["value"] for line in best]
+    assert row["best"]["images"] == [line["images"] for line in best]
+    assert row["mean"] == pytest.approx(sum(last) / 2)
+    assert row["std"] == pytest.approx(abs(last[0] - last[1]) / 2**0.5)
+    assert row["interval"] == pytest.approx(sorted(last))
+    assert (row["seeds"], row["finished"], row["failures"], row["evaluator"]) == (2, [0, 1], 0, BRIGHTNESS)
+    assert row["card"]["digest"] == lines[0][-1]["card"]["digest"]
+    assert row["card"]["measure"]["fakes"] == 20
+    assert "seed" not in row["recipe"]
+    assert 0 < row["floor"] < 0.05
+    for word in (
+        "Not told apart",
+        "20 fakes against the 1,498 train images",
+        "Floor, 20 real images",
+        "tiny.py:Tiny:width=4",
+    ):
+        assert word in (played / "table.md").read_text()
+    assert len((played / "table.csv").read_text().splitlines()) == 1 + 6
+    assert (played / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_scale_stands_beside_the_scores(copy: Path) -> None:
+    (row, *_) = rows(cells(), copy, scale=True)
+    assert row["calibration"][0] == {"damage": "none", "strength": 0, "value": row["floor"], "images": 20}
+    assert {step["damage"] for step in row["calibration"]} >= {"noise", "blur", "memorised"}
+    assert "Scale, the same images damaged: undamaged" in (copy / "table.md").read_text()
+    (row, *_) = rows(cells(), copy)
+    assert row["calibration"] is None
+
+
+def test_best_is_one_generator(played: Path) -> None:
+    """The scores beside `best` are those of the generator that was kept, not each its own best."""
+    found = {
+        (row["architecture"], row["score"]): row["best"] for row in json.loads((played / "table.json").read_text())
+    }
+    assert found[TINY, "fakes"]["images"] == found[TINY, "brightness"]["images"]
+
+
+def test_a_finished_grid_says_the_same_and_plays_nothing(played: Path) -> None:
+    before = {path: path.read_bytes() for path in played.glob("table.*")}
+    touched = {path: path.stat().st_mtime_ns for path in (*played.glob("cells/*/*"), *played.glob("runs/*/*"))}
+    result = asked("--out", played, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == asked("--out", played, "--json").stdout
+    assert json.loads(result.stdout) == json.loads((played / "table.json").read_text())
+    assert {path: path.read_bytes() for path in played.glob("table.*")} == before
+    assert {path: path.stat().st_mtime_ns for path in touched} == touched
+    assert "| tiny.py:Tiny:width=4 |" in asked("--out", played).stdout
+
+
+def test_numbers_of_unlike_cards_are_never_averaged(copy: Path) -> None:
+    folder = Folder(copy)
+    first = next(cell for cell in cells() if cell.architecture == TINY and cell.recipe.seed == 0)
+    path = folder.run(first) / "scores.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["card"]["digest"] = "ffff" if line["score"] == "brightness" else line["card"]["digest"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = [row for row in table.rows_of(cells(), folder, {}) if row["architecture"] == TINY]
+    assert [(row["score"], row["seeds"], row["finished"]) for row in found][:2] in (
+        [("brightness", 1, [0]), ("brightness", 1, [1])],
+        [("brightness", 1, [1]), ("brightness", 1, [0])],
+    )
+    assert all("cannot be averaged" in row["note"] for row in found[:2])
+    assert all(row["std"] is None for row in found[:2])
+    assert [row["seeds"] for row in found[2:]] == [2, 2]
+    split = [section for section in tables.sections_of(found) if section.title.startswith("brightness")]
+    assert len(split) == 2
+
+
+def test_the_floor_of_other_images_is_not_put_beside_a_number(copy: Path) -> None:
+    folder = Folder(copy)
+    first = next(cell for cell in cells() if cell.architecture == TINY and cell.recipe.seed == 0)
+    path = folder.run(first) / "scores.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    reals = lines[0]["card"]["measure"]["reals"]["sha256"]
+    for line in lines:  # as if the folder had held other images then
+        line["card"]["measure"]["reals"]["sha256"] = "0" * 64
+        line["card"]["digest"] = "ffff"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kept = {"floor": {"brightness": 0.5}, "floor_images": {"brightness": 20}, "calibration": {}}
+    known = {cell.dataset: {**kept, "reals": {"brightness": reals}} for cell in cells()}
+    found = [row for row in table.rows_of(cells(), folder, known) if row["score"] == "brightness"]
+    floors = {(row["architecture"] == TINY, tuple(row["finished"])): row["floor"] for row in found}
+    assert floors[True, (0,)] is None
+    assert floors[True, (1,)] == floors[False, (0, 1)] == 0.5
+
+
+def test_near_means_are_not_told_apart() -> None:
+    def row(name: str, mean: float, interval: list[float] | None = None) -> dict[str, Any]:
+        return {"architecture": name, "mean": mean, "interval": interval}
+
+    assert tables.alike([row("a", 10), row("b", 12), row("c", 14.9), row("d", 20)]) == [["a", "b", "c"]]
+    assert tables.alike([row("a", -1, [-2, 0]), row("b", 1, [-0.5, 2])]) == [["a", "b"]]
+    assert tables.alike([row("a", -1, [-2, -0.5]), row("b", 1, [0.5, 2])]) == []
+
+
+def test_the_interval_is_that_of_the_mean() -> None:
+    assert table.interval([1.0]) is None
+    low, high = table.interval([1.0, 2.0, 3.0, 4.0, 5.0]) or (0, 0)
+    assert (low, high) == (pytest.approx(1.8, abs=0.21), pytest.approx(4.2, abs=0.21))
+    assert table.interval([2.0, 2.0, 2.0]) == [2.0, 2.0]
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+PARTS = '''
+import os, signal, time
+from pathlib import Path
+import torch
+import ganzoo
+
+BROKEN = Path(__file__).parents[1] / "broken"
+
+class Generator(torch.nn.Linear):
+    fault = staticmethod(lambda: None)
+    def forward(self, latents, labels):
+        if BROKEN.exists():
+            self.fault()
+        return torch.tanh(super().forward(latents)).view(-1, 1, 8, 8)
+
+class Discriminator(torch.nn.Linear):
+    def forward(self, images, labels):
+        return super().forward(images.flatten(1))
+
+class Crashing(ganzoo.Architecture):
+    """Raises in its first forward pass."""
+    def fault(self):
+        raise ValueError("no such\\nlayer")
+    def networks(self, images):
+        generator = Generator(4, 64)
+        generator.fault = self.fault
+        return generator, Discriminator(64, 1)
+    def latents(self, count, generator):
+        return torch.randn(count, 4, generator=generator)
+
+class Slow(Crashing):
+    """Takes its time."""
+    def fault(self):
+        time.sleep(0.1)
+
+class Quitting(Crashing):
+    """Ends as if all were well."""
+    def fault(self):
+        os._exit(0)
+
+class Killed(Crashing):
+    """Is killed."""
+    def fault(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Faulting(Crashing):
+    """Dies of itself."""
+    def fault(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+class Hanging(Crashing):
+    """Never comes back, and does not listen."""
+    def fault(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        time.sleep(10**6)
+
+class Broken(Crashing):
+    """Raises where it is built."""
+    def networks(self, images):
+        return {}["nothing"]
+
+class Refusing(Crashing):
+    """Serves nothing."""
+    def networks(self, images):
+        raise ganzoo.RefusedSpec(f"Refusing cannot serve images of {images}.")
+'''
+
+
+def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    (tmp_path / "broken").touch()
+    names = ("Crashing", "Quitting", "Killed", "Refusing", "Faulting", "Broken")
+    crashing, quitting, killed, refusing, faulting, broken = (f"{tmp_path}/parts.py:{name}" for name in names)
+    out, said = tmp_path / "grid", list[str]()
+    grid = cells(refusing, crashing, quitting, killed, faulting, broken, TINY, seeds=[0])
+    found = {row["architecture"]: row for row in rows(grid, out, jobs=2, note=said.append) if row["score"] == "fakes"}
+    assert {name: (row["seeds"], row["failures"]) for name, row in found.items()} == {
+        refusing: (0, 1),
+        crashing: (0, 1),
+        quitting: (0, 1),
+        killed: (0, 0),  # not to blame
+        faulting: (0, 1),
+        broken: (0, 1),
+        TINY: (1, 0),
+    }
+    assert found[refusing]["reasons"] == {"0": "Refusing cannot serve images of 1x8x8."}
+    assert "no such" in found[crashing]["reasons"]["0"]
+    assert "without the scores" in found[quitting]["reasons"]["0"]
+    assert found[faulting]["reasons"] == {"0": "Its process was ended by SIGSEGV."}
+    assert found[broken]["reasons"]["0"].startswith("KeyError: 'nothing'")
+    assert found[crashing]["mean"] is None
+    assert found[TINY]["mean"] == 20
+    folder = Folder(out)
+    assert not folder.log(grid[0]).exists()  # refused before there was a process
+    assert json.loads((folder.status_dir(grid[1]) / "failed.json").read_text())["exit_code"] == 1
+    assert any("Refusing cannot serve" in line for line in said)
+    assert "seed 0 failed: Refusing cannot serve" in (out / "table.md").read_text()
+
+    (tmp_path / "broken").unlink()
+    again = {row["architecture"]: row for row in rows(grid, out) if row["score"] == "fakes"}
+    assert (again[killed]["seeds"], again[crashing]["failures"], again[quitting]["failures"]) == (1, 1, 1)
+    (once_more, *_) = rows([grid[1]], out, retry_failed=True)
+    assert (once_more["seeds"], once_more["failures"]) == (1, 0)
+
+
+def test_a_cell_that_hangs_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    (tmp_path / "broken").touch()
+    grid = cells(f"{tmp_path}/parts.py:Hanging", TINY, seeds=[0])
+    found = {
+        row["architecture"]: row for row in rows(grid, tmp_path / "grid", patience=36.0) if row["score"] == "fakes"
+    }
+    assert [(row["seeds"], row["failures"]) for row in found.values()] == [(0, 1), (1, 0)]
+    reason = "It had written nothing for 0.01 hours (--patience), and was ended."
+    assert found[str(grid[0].recipe.architecture)]["reasons"] == {"0": reason}
+
+
+def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> None:
+    scored = [Choice.parse(f"{BRIGHTNESS}:layer=nothing")]
+    grid = plan_trials(ZOO, [Choice(TINY)], [Choice.parse(DIGITS)], scored, [0, 1], None, {"length": "4 steps"})
+    found = rows(grid, tmp_path)
+    assert [row["failures"] for row in found] == [2, 2, 2]
+    assert "has no layer 'nothing'" in found[0]["reasons"]["1"]
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_result_that_is_not_one_is_missing(copy: Path) -> None:
+    folder, (first, *_) = Folder(copy), cells()
+    assert folder.state(first) == "done"
+    scores, done = folder.run(first) / "scores.jsonl", folder.status_dir(first) / "done.json"
+    kept = scores.read_text()
+    for text in ("", kept.replace('"step": 8', '"step": 7'), kept.replace('"value": ', '"value": NaN, "was": ')):
+        scores.write_text(text)
+        assert folder.state(first) == "missing"
+    scores.write_text(kept)
+    for text in ("", "[]", "{", '{"step": 9, "images": 3}'):
+        done.write_text(text)
+        assert folder.state(first) == "missing"
+
+
+def test_a_run_found_at_its_end_is_not_played_again(copy: Path) -> None:
+    """The process was killed after its last checkpoint and before it could say so."""
+    folder, (first, *_) = Folder(copy), cells()
+    before = folder.result(first)
+    (folder.status_dir(first) / "done.json").unlink()
+    assert folder.state(first) == "missing"
+    play_here([first], copy)
+    assert folder.result(first) == before
+
+
+def test_a_half_made_run_is_begun_anew(copy: Path) -> None:
+    folder, (first, *_) = Folder(copy), cells()
+    before = folder.result(first)
+    assert before is not None
+    folder.forget(first)
+    folder.run(first).mkdir()
+    (folder.run(first) / "environment.json").write_text("{")
+    play_here([first], copy)
+    again = folder.result(first)
+    assert again is not None
+    assert {name: line["value"] for name, line in again.last.items()} == {
+        name: line["value"] for name, line in before.last.items()
+    }
+
+
+def test_one_benchmark_at_a_time(copy: Path) -> None:
+    with Folder(copy).taken():
+        result = asked("--out", copy)
+    assert result.exit_code == 1
+    assert "Another `ganzoo benchmark` works in" in result.stderr
+
+
+# --- what is killed ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drivers() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def drive(drivers: list[subprocess.Popen[str]], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ganzoo", "benchmark", *arguments, "--device", "cpu"]
+    drivers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    return drivers[-1]
+
+
+def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, driver.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_grid_converges(tmp_path: Path, drivers: list[subprocess.Popen[str]]) -> None:
+    """SIGKILL, then SIGTERM, then the rest: the table of a grid that nobody disturbed."""
+    (tmp_path / "parts.py").write_text(PARTS)
+    slow = f"{tmp_path}/parts.py:Slow"
+    fields = {"length": "60 steps", "checkpoint_every": "2 steps", "samples_every": "60 steps", "batch_size": 16}
+    (tmp_path / "r.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items()))
+    grid = cells(slow, named=str(tmp_path / "r.toml"), length=None)
+    rows_of_calm = rows(grid, play_here(grid, tmp_path / "calm").path)
+    folder = play_here(grid[1:], tmp_path / "grid")
+    finished = folder.run(grid[1]).stat().st_mtime_ns
+    (tmp_path / "broken").touch()
+    words = ["-a", slow, "-d", DIGITS, "-e", BRIGHTNESS, "--seeds", "0,1", "--recipe", str(tmp_path / "r.toml")]
+    words += ["--samples", "20", "--out", str(folder.path)]
+
+    def saved() -> int:
+        return max((int(path.name) for path in folder.run(grid[0]).glob("checkpoints/[0-9]*")), default=0)
+
+    first = drive(drivers, *words)
+    wait_for(lambda: saved() > 0, first)
+    first.kill()
+    first.wait()
+    second = drive(drivers, *words)  # the cell of the first has to notice, and to save
+    wait_for(lambda: "Stopped by" in folder.log(grid[0]).read_text(), second)
+    before = saved()
+    wait_for(lambda: saved() > before, second)
+    second.send_signal(signal.SIGTERM)
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 143, said
+    assert "1 of 2 cells to play" in said
+    assert "Go on with the same command" in said
+    assert folder.log(grid[0]).read_text().count("Stopped by SIGTERM") == 2
+    assert folder.state(grid[0]) == "missing"
+
+    (tmp_path / "broken").unlink()
+    found = rows(grid, folder.path)
+    assert timeless(found) == timeless(rows_of_calm)
+    assert found[0]["seeds"] == 2
+    assert folder.run(grid[1]).stat().st_mtime_ns == finished
+
+
+@pytest.mark.slow
+def test_the_grid_of_the_issue(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, drivers: list[subprocess.Popen[str]]
+) -> None:
+    """2 architectures, 3 datasets, 3 seeds: killed in the middle, and undisturbed."""
+    monkeypatch.setenv("GANZOO_DATA", str(shared_data))
+    words = ["-a", "mlp-vanilla", "-a", "mlp-vanilla:width=64", "-d", "digits", "-d", "mnist", "-d", "fashion-mnist"]
+    words += ["--seeds", "0..2", "--steps", "60", "--samples", "500", "--jobs", "2", "--json"]
+    calm = drive(drivers, *words, "--out", str(tmp_path / "calm"))
+    (undisturbed, said) = calm.communicate()
+    assert calm.returncode == 0, said
+    killed = drive(drivers, *words, "--out", str(tmp_path / "killed"))
+    wait_for(lambda: len(list((tmp_path / "killed").glob("cells/*/done.json"))) >= 7, killed, 600)
+    killed.kill()
+    killed.wait()
+    again = drive(drivers, *words, "--out", str(tmp_path / "killed"))
+    (found, said) = again.communicate()
+    assert again.returncode == 0, said
+    assert timeless(json.loads(found)) == timeless(json.loads(undisturbed))
+    assert len(json.loads(found)) == 6
+    assert all(row["seeds"] == 3 for row in json.loads(found))
+    started = time.monotonic()
+    assert drive(drivers, *words, "--out", str(tmp_path / "killed")).communicate()[0] == found
+    assert time.monotonic() - started < 60
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0,1,2") == (0, 1, 2)
+    assert parse_seeds("0..4") == (0, 1, 2, 3, 4)
+    assert parse_seeds("7, 0..1") == (0, 1, 7)
+    assert parse_seeds("5..5") == (5,)
+    for text in ("0,,1", "", "a", "-1", "1.5", "0...4", "4..0", "0,0", "0..2,1", "0..999999999", "1,"):
+        with pytest.raises(UsageError, match="--seeds"):
+            parse_seeds(text)
+
+
+def test_wildcards() -> None:
+    every = ZOO.names("architectures")
+    assert [c.name for c in expand(ZOO, "architectures", [Choice("mlp-*")])] == [n for n in every if n[:4] == "mlp-"]
+    wide = expand(ZOO, "architectures", [Choice.parse("mlp-v*:width=32"), Choice.parse("mlp-vanilla:width=32")])
+    assert [str(choice) for choice in wide] == ["mlp-vanilla:width=32"]
+    with pytest.raises(UsageError, match="'mlb-\\*' matches none of the architectures"):
+        expand(ZOO, "architectures", [Choice("mlb-*")])
+
+
+def test_a_cell_has_a_recipe_of_its_own() -> None:
+    grid = cells(TINY, seeds=[3, 5])
+    assert [cell.recipe.seed for cell in grid] == [3, 5]
+    assert str(grid[0].recipe.score_every) == "2 steps"
+    assert (
+        len(
+            {
+                cell.name
+                for cell in [*grid, *cells(f"{TINY}:width=7", seeds=[3]), *cells(TINY, seeds=[3], length="9 steps")]
+            }
+        )
+        == 4
+    )
+    assert str(cells(TINY, score_every="3")[0].recipe.score_every) == "3 steps"
+    lucic = plan_trials(
+        ZOO, [Choice(TINY)], [Choice("digits")], [Choice(BRIGHTNESS)], [0], None, {"protocol": "lucic2018"}
+    )
+    assert str(lucic[0].recipe.length) == "20 epochs"
+    assert str(cells(TINY, protocol="lucic2018")[0].recipe.length) == "8 steps"
+
+
+def test_a_changed_file_is_another_cell(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    before = cells(f"{tmp_path}/parts.py:Crashing", seeds=[0])
+    (tmp_path / "parts.py").write_text(PARTS + "\n")
+    assert cells(f"{tmp_path}/parts.py:Crashing", seeds=[0])[0].name != before[0].name
+
+
+def test_a_dry_run_plays_nothing(played: Path, tmp_path: Path) -> None:
+    result = asked("--out", tmp_path / "none", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert not (tmp_path / "none").exists()
+    assert [(pair["done"], pair["missing"]) for pair in plan["pairs"]] == [(0, 2), (0, 2)]
+    assert plan["pairs"][0]["source"].startswith("8 steps of ")
+    assert plan["seconds"] > 0
+    assert plan["pairs"][0]["recipe"]["length"] == "8 steps"
+    whole = asked("--out", tmp_path / "none", "--dry-run").stderr
+    assert "4 of 4 cells to play" in whole
+    assert "On top come the start of each process, the scores where no cell of a pair has finished" in whole
+    done = asked("--out", played, "--dry-run")
+    assert "mean of 2 finished" in done.stdout
+    assert "0 of 4 cells to play" in done.stderr
+    assert "On top come" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "at least one architecture"),
+        (["-a", "mlp-vanilla"], "one dataset"),
+        (["-a", "mlp-vanila", "-d", "digits"], "Did you mean 'mlp-vanilla'"),
+        (["-a", "x*", "-d", "digits"], "matches none of the architectures"),
+        (["-a", "mlp-vanilla:widht=3", "-d", "digits"], "no option 'widht'"),
+        (["-a", "mlp-vanilla", "-d", "digits", "-e", "fid-domian"], "Did you mean 'fid-domain'"),
+        (["-a", "mlp-vanilla", "-d", "digits", "--seeds", "0,,1"], "'' is no seed"),
+        (["-a", "mlp-vanilla", "-d", "digits", "--epochs", "1", "--steps", "1"], "both set the length"),
+        (["-a", "mlp-vanilla", "-d", "digits", "--recipe", "nothing"], "has no recipe 'nothing'"),
+        (["-a", "mlp-vanilla", "-d", "digits", "-e", BRIGHTNESS, "-e", f"{BRIGHTNESS}:held_out=true"], "both give"),
+        (["--verify", "none.json"], "cannot be read"),
+        (["--verify", "none.json", "-a", "mlp-vanilla"], "leave out"),
+    ],
+)
+def test_bad_requests(arguments: list[str], words: str) -> None:
+    result = ganzoo(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for more in ([], ["--dry-run"]):
+        result = asked("--out", tmp_path / "file", *more)
+        assert result.exit_code == 2
+        assert "is a file; --out needs a directory" in result.stderr
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_verified(copy: Path, tmp_path: Path) -> None:
+    rows_of_it = verify.read_table(copy / "table.json")
+    again = verify.trials_of(ZOO, rows_of_it, copy / "table.json")
+    assert sorted(cell.name for cell in again) == sorted(cell.name for cell in cells())
+    play_here(again, copy / "verify")
+    result = ganzoo("--verify", copy / "table.json", "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    assert [verdict["holds"] for verdict in json.loads(result.stdout)] == [True] * 6
+    assert [verdict["now"] for verdict in json.loads(result.stdout)] == [row["mean"] for row in rows_of_it]
+
+    result = ganzoo("--verify", copy / "table.json", "--out", copy)
+    assert result.exit_code == 2
+    assert "would not be played again" in result.stderr
+
+    rows_of_it[0]["mean"] += 10
+    rows_of_it[0]["interval"] = [value + 10 for value in rows_of_it[0]["interval"]]
+    rows_of_it[1]["card"]["digest"] = "ffff"
+    (copy / "table.json").write_text(json.dumps(rows_of_it))
+    result = ganzoo("--verify", copy / "table.json", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "2 of 6 rows do not hold" in result.stderr
+    assert "nothing was measured alike" in result.stdout
+
+
+def test_the_rule() -> None:
+    def row(mean: float, std: float | None, interval: list[float] | None) -> dict[str, Any]:
+        words = dict.fromkeys(("architecture", "dataset", "evaluator", "score"), "x")
+        return words | {
+            "mean": mean,
+            "std": std,
+            "interval": interval,
+            "finished": [0],
+            "seeds": 1,
+            "recipe": {},
+            "card": {"digest": "a"},
+        }
+
+    def holds(old: dict[str, Any], new: dict[str, Any]) -> bool:
+        return bool(verify.verdicts([old], [new])[0]["holds"])
+
+    assert holds(row(10, None, None), row(12.4, None, None))
+    assert not holds(row(10, None, None), row(12.6, None, None))
+    assert holds(row(10, 1, [9, 11]), row(11.9, 1, [11, 13]))
+    assert not holds(row(10, 1, [9, 11]), row(12.1, 1, [11.2, 13]))
+    assert holds(row(10, 0.1, [9, 11]), row(11.9, 0.1, [10.9, 12.9]))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not the table.json"),
+        ("{}", "no list of its rows"),
+        ('[{"architecture": 3}]', "no list of its rows"),
+        ("[]", "nothing to verify"),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "table.json").write_text(text)
+    result = ganzoo("--verify", tmp_path / "table.json")
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_recipe_of_another_version_is_named(copy: Path) -> None:
+    found = json.loads((copy / "table.json").read_text())
+    found[0]["recipe"]["momentum"] = 1
+    (copy / "table.json").write_text(json.dumps(found))
+    result = ganzoo("--verify", copy / "table.json")
+    assert result.exit_code == 2
+    assert "cannot be played again: A recipe has no field 'momentum'" in result.stderr

@@ -1,0 +1,186 @@
+"""What the documents say is so: examples run, commands exist, signatures and checks are those that are written down.
+
+The tables that are taken from the code are written anew by
+
+    python tests/test_docs.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_api import public_signatures
+
+import ganzoo
+from ganzoo.cli import cli
+from ganzoo.contract.hooks import KINDS, RunHooks
+from ganzoo.testing import checks
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "plugins.md").read_text()
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+SMALL = ["--steps", "2", "--batch-size", "4", "-q"]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """my_parts.py with every example of the guide, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_parts.py").write_text("\n\n".join(BLOCKS))
+    return tmp_path
+
+
+def run(command: str, *more: str) -> str:
+    result = CliRunner().invoke(cli, [*shlex.split(command)[1:], *more])
+    assert result.exit_code == 0, f"{command}: {result.output}"
+    return result.stdout.strip()
+
+
+def _guide_commands(verb: str) -> list[str]:
+    return re.findall(rf"^`(ganzoo {verb} [^`]*)`$", GUIDE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", _guide_commands("train"))
+def test_every_example_of_the_guide_trains(command: str, parts: Path) -> None:
+    small = command.replace(" digits", " digits:size=8").replace("dcgan-tutorial ", "dcgan-tutorial -o width=4 ")
+    out = Path(run(small, *SMALL))
+    assert (out / "stats.jsonl").read_text()
+    if "Diary" in command:
+        assert len((out / "diary.txt").read_text().splitlines()) == 2
+
+
+def test_the_evaluator_of_the_guide_scores(parts: Path) -> None:
+    out = run("ganzoo train mlp-vanilla digits", *SMALL)
+    (command,) = _guide_commands("evaluate")
+    assert "class-shift" in run(command.replace("runs/a", out), "--samples", "20")
+    # once more, from the statistics that were kept
+    assert "class-shift" in run(command.replace("runs/a", out), "--samples", "20")
+
+
+def test_the_guide_has_an_example_of_every_kind() -> None:
+    bases = {base for block in BLOCKS for base in re.findall(r"\(ganzoo\.(\w+)\):", block)}
+    kinds = {"SeparableLoss" if base == "Loss" else base for base in KINDS.values()}
+    assert bases == kinds
+
+
+def test_every_hook_is_documented_with_its_signature() -> None:
+    for name, hook in vars(RunHooks).items():
+        if name.startswith("on_"):
+            arguments = ", ".join(list(inspect.signature(hook).parameters)[1:])
+            assert f"`{name}({arguments})`" in GUIDE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", re.findall(r"class (\w+)\(ganzoo\.", GUIDE))
+def test_every_example_passes_the_kit(name: str, parts: Path) -> None:
+    run(f"ganzoo plugins check {parts}/my_parts.py:{name}")
+
+
+def reference() -> str:
+    """Every base class, every hook and the rounds a loss is given, as they are in the code."""
+    signatures = public_signatures()
+    lines: list[str] = []
+    for owner in [
+        *KINDS.values(),
+        "SeparableLoss",
+        "Round",
+        "Score",
+        "Origin",
+        "ImageSpec",
+        "TrainingProgress",
+        "Component",
+    ]:
+        members = {name: words for name, words in signatures.items() if name.startswith(f"{owner}.")}
+        lines.append(f"{owner}: {signatures[owner]}".replace("typing.", ""))
+        for name, words in members.items():
+            plain = re.sub(r"^((?:abstract )?(?:\w+ )?)\(self(?:, )?", r"\1(", words)
+            member = name.removeprefix(f"{owner}.")
+            mark, bracket, rest = plain.partition("(")
+            signature = f"{mark}{member}({rest}" if bracket and words[0] in "(aso" and " -> " in words else ""
+            lines.append(f"    {signature or f'{member}: {words}'}")
+        lines.append("")
+    hooks = {name: words for name, words in signatures.items() if name.startswith("hook ")}
+    lines += [f"{name}({words.removeprefix('(self, ').removeprefix('(self')}" for name, words in hooks.items()]
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
+def kit() -> str:
+    """What the kit checks, by kind."""
+    rows = ["| kind | check | what it asks |", "| --- | --- | --- |"]
+    shared = set.intersection(*(set(members) for members in checks().values()))
+    for kind, members in checks().items():
+        own = {name: line for name, line in members.items() if name not in shared}
+        if kind == next(iter(checks())):
+            rows += [f"| all | `{name}` | {line} |" for name, line in members.items() if name in shared]
+        rows += [f"| {kind} | `{name}` | {line} |" for name, line in own.items()]
+    return "\n".join(rows)
+
+
+WRITTEN = {"reference": reference, "kit": kit}
+_SECTION = "(<!-- {}: written by tests/test_docs.py -->\n)(.*?)(<!-- end -->)"
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_taken_from_the_code_is_as_it_is_there(name: str) -> None:
+    (section,) = re.findall(_SECTION.format(name), GUIDE, re.DOTALL)
+    assert section[1] == WRITTEN[name]() + "\n", "run: python tests/test_docs.py"
+
+
+def test_the_directory_names_the_example() -> None:
+    directory = (ROOT / "docs" / "directory.md").read_text()
+    project = tomllib.loads((ROOT / "examples" / "ganzoo-hello" / "pyproject.toml").read_text())["project"]
+    assert f"`{project['name']}`" in directory
+    for parts in project["entry-points"].values():
+        assert all(f"`{name}`" in directory for name in parts)
+
+
+def test_the_version_of_the_contract_is_the_one_told() -> None:
+    stability = (ROOT / "docs" / "stability.md").read_text()
+    assert f"`ganzoo.API_VERSION`, now {ganzoo.API_VERSION}." in stability
+    assert f"`ganzoo_api = {ganzoo.API_VERSION}`" in GUIDE
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    commands = re.findall(r"^(ganzoo .+?)(?:\s{2,}#.*)?$", README, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        words = shlex.split(command, comments=True)[1:]
+        if words[0] == "train" and "image-folder" not in command:
+            dry = run(f"ganzoo {shlex.join(words)}", "--dry-run")
+            assert dry.startswith("architecture")
+        else:
+            assert words[0] in cli.list_commands(None)  # type: ignore[arg-type]
+    targets = re.findall(r"^make ([\w-]+)", README, re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_readme_lists_every_architecture_and_dataset() -> None:
+    from ganzoo.registry.zoo import Zoo
+
+    for kind in ("architectures", "datasets"):
+        for name in Zoo().names(kind):
+            assert f"`{name}" in README, name
+
+
+if __name__ == "__main__":
+    for section, write in WRITTEN.items():
+        written = write() + "\n"
+        GUIDE = re.sub(
+            _SECTION.format(section), lambda match, text=written: match[1] + text + match[3], GUIDE, flags=re.DOTALL
+        )
+    (ROOT / "docs" / "plugins.md").write_text(GUIDE)

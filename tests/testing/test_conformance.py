@@ -1,0 +1,252 @@
+"""The conformance kit: every check catches its mutant and no other, and all parts of the zoo keep the contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from mutants import ALSO, GOOD, MUTANTS
+from PIL import Image
+
+import ganzoo.testing
+from ganzoo.cli import cli
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.hooks import KINDS
+from ganzoo.registry.zoo import zoo
+from ganzoo.testing.catalogue import CHECKS
+from ganzoo.testing.kit import ExaminedPart, Outcome, examine
+from ganzoo.testing.process import restoring_process
+
+ALL_CHECKS = [(kind, check.__name__) for kind, members in CHECKS.items() for check in members]
+
+
+def outcomes(part: ExaminedPart) -> dict[str, Outcome]:
+    return {check.__name__: examine(part, check) for check in CHECKS[part.kind]}
+
+
+def failures(found: dict[str, Outcome]) -> dict[str, str]:
+    return {name: outcome.reason for name, outcome in found.items() if outcome.state == "failed"}
+
+
+# --- the kit itself ---
+
+
+def test_every_check_has_its_mutant() -> None:
+    assert {kind: set(members) for kind, members in MUTANTS.items()} == {
+        kind: {check.__name__ for check in members} for kind, members in CHECKS.items()
+    }
+    assert set(CHECKS) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_good_part_passes_every_check(kind: str) -> None:
+    assert not failures(outcomes(ExaminedPart.of(GOOD[kind])))
+
+
+@pytest.mark.parametrize(("kind", "check"), ALL_CHECKS)
+def test_a_mutant_fails_its_check_and_no_other(kind: str, check: str) -> None:
+    found = outcomes(ExaminedPart(kind, MUTANTS[kind][check], {"split": "train"} if kind == "datasets" else {}))
+    if found[check].state == "skipped":
+        pytest.skip(found[check].reason)
+    failed = failures(found)
+    assert set(failed) == {check} | ALSO.get((kind, check), set()), failed
+    assert len(failed[check]) > 20  # a sentence, not a code
+
+
+def test_every_check_says_what_it_checks() -> None:
+    listed = ganzoo.testing.checks()
+    assert {kind: list(members) for kind, members in listed.items()} == {
+        kind: [check.__name__ for check in members] for kind, members in CHECKS.items()
+    }
+    for members in listed.values():
+        assert all(line.endswith(".") for line in members.values())
+
+
+def test_importing_a_part_must_leave_the_process_alone(tmp_path: Path) -> None:
+    file = tmp_path / "loud.py"
+    file.write_text(
+        "import torch, ganzoo\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "print('hello')\n"
+        "class Loud(ganzoo.Augmentation):\n"
+        "    '''Not what it does to images.'''\n"
+        "    def forward(self, images):\n"
+        "        return -images\n"
+    )
+    with restoring_process():
+        failed = failures(outcomes(ExaminedPart.of(f"{file}:Loud")))
+    assert torch.get_default_dtype() == torch.float32
+    assert "default dtype" in failed["leaves_the_process_as_it_was"]
+    assert "'hello'" in failed["leaves_the_process_as_it_was"]
+
+
+def test_nothing_is_fetched_and_nothing_left_behind() -> None:
+    before = dict(os.environ), torch.get_num_threads(), torch.get_rng_state()
+    found = outcomes(ExaminedPart("datasets", MUTANTS["datasets"]["missing_data_is_explained"], {}))
+    assert "onto the network" in found["missing_data_is_explained"].reason
+    assert (dict(os.environ), torch.get_num_threads()) == before[:2]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_conformance_is_a_test_of_pytest(tmp_path: Path) -> None:
+    (tmp_path / "my_parts.py").write_text(
+        "import torch, ganzoo\n"
+        "class Mirror(ganzoo.Augmentation):\n"
+        "    '''Mirrors images.'''\n"
+        "    def __init__(self, *, often: bool = True):\n"
+        "        super().__init__()\n"
+        "        self.often = often\n"
+        "    def forward(self, images):\n"
+        "        return images.flip(-1) if self.often else images\n"
+    )
+    (tmp_path / "test_mine.py").write_text(
+        "import ganzoo.testing\n"
+        "from my_parts import Mirror\n"
+        "test_mirror = ganzoo.testing.conformance(Mirror)\n"
+        "test_rarely = ganzoo.testing.conformance(Mirror, often=False)\n"
+        f"test_place = ganzoo.testing.conformance({str(tmp_path / 'my_parts.py') + ':Mirror'!r})\n"
+        "test_name = ganzoo.testing.conformance('hinge')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "1 failed" in done.stdout, done.stdout
+    assert "test_rarely[images_are_changed]" in done.stdout
+    assert "Images come out as they went in." in done.stdout
+
+
+# --- the command ---
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["plugins", *arguments])
+    return result.exit_code, result.stdout + (result.stderr or "")
+
+
+def test_check_prints_a_line_a_check() -> None:
+    status, text = run("check", "hinge")
+    assert status == 0, text
+    for check in CHECKS["losses"]:
+        assert any(line.split()[1:2] == [check.__name__] for line in text.splitlines()), check
+    assert " 0 failed" in text
+
+
+def test_check_of_a_file_takes_every_part_and_fails_with_reasons(tmp_path: Path) -> None:
+    file = tmp_path / "parts.py"
+    file.write_text((Path(__file__).parents[1] / "mutants" / "augmentations.py").read_text())
+    status, text = run("check", f"{file}:Nothing", "--json")
+    assert status == 1
+    lines = json.loads(text[: text.rindex("]") + 1])
+    assert [line["check"] for line in lines if line["state"] == "failed"] == ["images_are_changed"]
+    assert {"part", "kind", "check", "state", "reason", "seconds"} == set(lines[0])
+    status, text = run("check", str(file))
+    assert status == 1
+    assert all(f":{name} (augmentations)" in text for name in ("Good", "Turning", "HostNoise"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hingee", "Did you mean 'hinge'"),
+        ("./nowhere.py", "no file ./nowhere.py"),
+        ("hinge:slope=2", "no option 'slope'"),
+    ],
+)
+def test_check_of_nothing_says_so(name: str, words: str) -> None:
+    status, text = run("check", name)
+    assert status == 2
+    assert words in text
+
+
+def test_plugins_still_lists_and_shows_its_commands() -> None:
+    status, text = run()
+    assert status == 0
+    assert "| distribution" in text
+    assert "torch-ganzoo" in text
+    status, text = run("--json")
+    assert "torch-ganzoo" in [plugin["distribution"] for plugin in json.loads(text)]
+    status, text = run("--help")
+    assert "check" in text
+    assert "new" in text
+
+
+def test_commands_wait_for_torch_only_when_they_check() -> None:
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom ganzoo.cli import cli\n"
+        "for words in (['--help'], ['check', '--help'], ['new', '--help'], ['check', 'hingee'], ['--json']):\n"
+        "    result = CliRunner().invoke(cli, ['plugins', *words])\n"
+        "    assert result.exit_code in (0, 2), result.output\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_class_decides_the_kind() -> None:
+    for kind, good in GOOD.items():
+        assert ExaminedPart.of(good).kind == kind
+    with pytest.raises(UsageError, match="is no part"):
+        ExaminedPart.of(dict)
+
+
+# --- the parts of the zoo ---
+
+#: small enough to be quick, and still each part's own code
+SMALL = {
+    "dcgan": "width=8",
+    "dcgan-tutorial": "width=4",
+    "dcgan-atienza": "width=4",
+    "dcgan-atienza-book": "width=4",
+    "mlp-keras-gan": "width=16",
+    "mlp-vanilla": "width=16",
+    "infogan-nets": "width=4,units=16",
+    "sngan": "width=8",
+    "sngan-projection": "width=8",
+    "wgan-gp": "width=8",
+    "r3gan": "width=8,blocks=1",
+    "began": "width=4,embedding=8,latent_dim=8",
+    "cgan": "latent_dim=16",
+    "kid": "subset_size=50,subsets=10",
+    "kid-domain": "subset_size=50,subsets=10",
+    "diversity": "pairs=50",
+}
+ARCHIVES = {"mnist", "fashion-mnist", "stacked-mnist"}
+
+
+def _pictures(folder: Path) -> Path:
+    """Forty pictures of noise in two classes."""
+    generator = np.random.default_rng(0)
+    for index in range(40):
+        path = folder / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (8, 8), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in zoo().names(kind)])
+def test_every_part_of_the_zoo_passes(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if name in ARCHIVES:
+        monkeypatch.setenv("GANZOO_DATA", str(request.getfixturevalue("shared_data")))
+    options = f":{SMALL[name]}" if name in SMALL else ""
+    if name == "image-folder":
+        options = f":path={_pictures(tmp_path)},test_share=0.3"
+    if name == "npy":
+        np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
+        options = f":path={tmp_path / 'a.npy'}"
+    found = outcomes(ExaminedPart.of(name + options, kind))
+    assert not failures(found)
+    skipped = {outcome.reason for outcome in found.values() if outcome.state == "skipped"}
+    if sum(outcome.state == "ok" for outcome in found.values()) <= 4:
+        pytest.skip(" ".join(sorted(skipped)))
