@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ganzoo.contract.errors import UsageError as UsageError
     from ganzoo.contract.hooks import API_VERSION as API_VERSION
     from ganzoo.contract.hooks import Component as Component
+    from ganzoo.contract.hooks import Moment as Moment
     from ganzoo.contract.hooks import TrainingProgress as TrainingProgress
     from ganzoo.contract.hooks import hookimpl as hookimpl
     from ganzoo.contract.images import ImageSpec as ImageSpec
@@ -40,16 +41,19 @@ if TYPE_CHECKING:
     from ganzoo.contract.run_view import RunView as RunView
 
 _HOMES = {
+    "choice": "Amount Choice",
     "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
     "SeparableLoss",
     "errors": "GanzooError RefusedSpec UsageError",
-    "hooks": "Component TrainingProgress hookimpl",
-    "images": "ImageSpec cache_dir data_dir resize to_range to_uint8",
-    "recipe": "Amount Choice Recipe",
+    "hooks": "API_VERSION Component Moment TrainingProgress hookimpl",
+    "images": "ImageSpec resize to_range to_uint8",
+    "paths": "cache_dir data_dir",
+    "recipe": "Recipe",
     "round": "Round",
+    "run_view": "RunView",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = [*sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

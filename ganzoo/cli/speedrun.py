@@ -115,7 +115,10 @@ def speedrun(
     cells = trials_for_seeds(zoo(), architecture, dataset, base, asked, numbers, often)
     if out is None:
         out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
-    how: dict[str, Any] = {"watching": lambda: console_observers(quiet, verbose), **execution_options(capture, compile)}
+    how: dict[str, Any] = {
+        "extra_observers": lambda: console_observers(quiet, verbose),
+        **execution_options(capture, compile),
+    }
     record = play(zoo(), cells, asked, out, device, note=log, **how)
     print_json(record) if as_json else _show(record)
     log(f"Record: {out / record['name']}.json")

@@ -186,7 +186,7 @@ def train(
 
     out = out or free_directory(chosen, Path("runs"))
     extra_observers = console_observers(quiet, verbose)
-    how = {"watching": extra_observers, "note": log, **execution_options(capture, compile)}
+    how = {"extra_observers": extra_observers, "note": log, **execution_options(capture, compile)}
     run, progress = start(chosen, out, zoo(), device_named(device), **how)
     _report(run, progress, "Trained", as_json, quiet)
 
@@ -225,6 +225,6 @@ def resume(
 
     length = length_of(epochs, images, steps)
     extra_observers = console_observers(quiet, verbose)
-    how = {"watching": extra_observers, "note": log, **execution_options(capture, compile)}
+    how = {"extra_observers": extra_observers, "note": log, **execution_options(capture, compile)}
     resumed, progress = play_on(run, zoo(), device, length, changed_code, changed_images, **how)
     _report(resumed, progress, "Resumed and finished", as_json, quiet)

@@ -73,3 +73,8 @@ class Round:
         """The logits that were asked for, by side; asking here computes nothing."""
         logits = {"reals": self._real_logits, "fakes": self._fake_logits}
         return {side: value for side, value in logits.items() if value is not None}
+
+    @property
+    def said(self) -> dict[str, Tensor]:
+        """The name of `computed_logits` before version 0.2."""
+        return self.computed_logits

@@ -43,7 +43,7 @@ def train(
 ) -> TrainingProgress:
     """Play a run from `saved`, or from its beginning, to its end, and say where that is.
 
-    `extra_observers` are observers beside the recipe's own, by name. `capture` lets CUDA steps be recorded and replayed.
+    `extra_observers` are observers beside the recipe's own, by name. `capture` lets CUDA steps be recorded.
     `until` is asked about the lines of every score, and ends the run there, as one that can be resumed, if it says so.
     Raises Interrupted, with everything saved, on a signal.
     """

@@ -203,7 +203,7 @@ class Repainted(Numbered):
 
 
 def digest(dataset: ganzoo.Dataset, **changes: object) -> str:
-    return Feed(dataset, Recipe(**{"batch_size": 8, **changes}), 1, (0, 255), CPU).digest
+    return Feed(dataset, Recipe(**{"batch_size": 8, **changes}), 1, (0, 255), CPU).fingerprint
 
 
 def test_every_image_and_label_counts_however_they_are_held(held):
@@ -229,7 +229,7 @@ def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
 
     sampled = Feed(Counted(), Recipe(batch_size=8, subset="last 40"), 1, (0, 255), CPU)
     del read[:]
-    found = sampled.digest
+    found = sampled.fingerprint
     assert read == ([] if held == "resident" else [10, 15, 21, 26, 32, 37, 43, 49])
     assert [digest(Repainted(number, "pixel"), subset="last 40") == found for number in (9, 10, 11, 49)] == [
         *(True, False, True, False)

@@ -444,7 +444,7 @@ def test_after_a_half_life_half_of_the_way_is_left():
     average = EMA(network, 10 * COUNT, COUNT)
     nn.init.ones_(network.weight)
     for _ in range(10):
-        average.follow()
+        average.update()
     assert average.network.weight.item() == pytest.approx(0.5, abs=1e-6)
 
 
