@@ -1,9 +1,11 @@
 # The habits of this project, one line each. Every target does its own set-up.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
+#: interpreters of `make test-pythons`
+PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format extractors clean
+.PHONY: demo smoke test test-pythons test-lowest test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +18,29 @@ demo: $(VENV)/.installed  ## train two DCGANs on real handwritten digits, score 
 
 test: $(VENV)/.installed  ## the tests, without the ones that take minutes
 	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-pythons:  ## the same with every Python that is supported, each in an environment of its own
+	for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=$(VENV)-$$python || exit 1; done
+
+# what a user has who installed the oldest versions that pyproject.toml allows
+test-lowest: $(VENV)-lowest/.installed  ## the same with the lowest versions of all dependencies
+	$(VENV)-lowest/bin/python -m pytest -m "not slow and not gpu"
+
+$(VENV)-lowest/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lowest/bin/uv pip compile --quiet --no-header --resolution lowest-direct --extra dev \
+	  --python $(VENV)-lowest/bin/python pyproject.toml --output-file $(VENV)-lowest/requirements.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r $(VENV)-lowest/requirements.txt -e '.[dev]'
+	touch $@
+
+smoke: $(VENV)/.installed  ## a short training, samples, a resume: a minute, on any system
+	rm -rf $(VENV)/smoke
+	$(BIN)/ganzoo train mlp-vanilla digits:size=8 --steps 20 --out $(VENV)/smoke
+	$(BIN)/ganzoo sample $(VENV)/smoke
+	$(BIN)/ganzoo resume $(VENV)/smoke --steps 40
+	$(BIN)/ganzoo evaluate $(VENV)/smoke --samples 200
 
 test-slow: $(VENV)/.installed  ## the ones that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -57,4 +82,4 @@ extractors: $(VENV)/.installed  ## train the pinned domain extractors anew (need
 	$(BIN)/python benchmarks/train_extractors.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-tensorflow demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* demo build dist .pytest_cache .mypy_cache .ruff_cache
