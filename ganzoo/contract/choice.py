@@ -99,5 +99,9 @@ class Amount:
             raise UsageError(f"{value!r} is not a whole number of {(words or [unit])[0]}.")
         return cls(int(count), (words or [unit])[0])
 
+    def count_of(self, step: int, images: int, epochs: float) -> float:
+        """The one of these three numbers that this amount counts, by its unit."""
+        return {"steps": step, "images": images, "epochs": epochs}[self.unit]
+
     def __str__(self) -> str:
         return f"{self.count} {self.unit}"

@@ -24,6 +24,11 @@ class Protocol:
     #: the length of training it prescribes; empty: the recipe's
     length: str = ""
 
+    @property
+    def other_split(self) -> str:
+        """The split of the dataset that the reals are not from."""
+        return "test" if self.split == "train" else "train"
+
     @staticmethod
     def named(name: str) -> Protocol:
         """The protocol of that name. Raises UsageError where there is none."""

@@ -2,7 +2,7 @@
 
 `golden/api.txt` holds the signatures of the last release. It is written anew when a release is made, and only then:
 
-    python tests/test_api.py
+    python tests/contract/test_api.py
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def _members(owner: str, value: type) -> Iterator[tuple[str, str]]:
             yield f"{owner}.{name}", f"{annotation} = {_default(getattr(value, name, inspect.Parameter.empty))}"
     for name, member in vars(value).items():
         function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        if name == "__init__" and not fields and inspect.isfunction(member):
+        has_init = not fields and not getattr(value, "_is_protocol", False)  # both are given one that nobody wrote
+        if name == "__init__" and has_init and inspect.isfunction(member):
             yield f"{owner}()", _signature(member)
         elif not name.startswith("_") and isinstance(member, property):
             yield f"{owner}.{name}", "property"
@@ -141,7 +142,7 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
         ("Amount.parse", "classmethod (cls, value: str | int | Amount, unit: str = '') -> Amount"),
         ("Recipe.batch_size", "int = 64"),
         ("ImageSpec.pixels", "property"),
-        ("hook on_tick", "(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None"),
+        ("hook on_run_end", "(self, run: RunView, error: BaseException | None) -> None"),
         ("group ganzoo.losses", "Loss"),
         ("resize", "(images: Tensor, size: int | tuple[int, int]) -> Tensor"),
     ],
@@ -156,5 +157,5 @@ def test_everything_at_the_door_has_a_signature() -> None:
 
 
 if __name__ == "__main__":
-    head = f"# public signatures of torch-ganzoo {ganzoo.__version__}, written by tests/test_api.py\n"
+    head = f"# public signatures of torch-ganzoo {ganzoo.__version__}, written by tests/contract/test_api.py\n"
     GOLDEN.write_text(head + "".join(f"{name} | {words}\n" for name, words in public_signatures().items()))

@@ -90,7 +90,7 @@ def recipe(steps: int) -> Recipe:
         "tick_every": "3 steps",
         "samples_every": "3 steps",
         "checkpoint_every": "100 steps",
-        "average_half_life": 50,
+        "ema_half_life": 50,
         "losses": ["nonsaturating", f"{tiny.__file__}:Remembering"],
         "augmentations": [f"{HERE}Fading"],
         "generator_optimizer": f"{HERE}Tiring",

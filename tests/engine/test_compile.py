@@ -93,7 +93,7 @@ def not_close(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[str]:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("turns", ["D,G", "D+G"])
 def test_compiled_steps_are_eager_steps_and_compiling_leaves_no_trace(turns: str) -> None:
-    changes = {**ODD, "turns": turns, "average_half_life": 100}
+    changes = {**ODD, "turns": turns, "ema_half_life": 100}
     plain, tried = table(changes), table(changes)
     before = {name: value.clone() for name, value in tried.game.state().items()}
     assert compile_networks(tried.game, tried.feed) == ""

@@ -11,10 +11,11 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo import GanzooError, Recipe, UsageError
+from ganzoo.contract.recipe import BATCH_ORDERS
 from ganzoo.engine import feed as feeding
 from ganzoo.engine import memory
 from ganzoo.engine.feed import Feed
-from ganzoo.engine.memory import MEMORY_SHARE, _fits, free_memory
+from ganzoo.engine.memory import MEMORY_SHARE, fits_in_memory, free_memory
 
 CPU = torch.device("cpu")
 LENGTH = 50
@@ -76,7 +77,7 @@ def test_an_epoch_shows_every_image_once_and_keeps_the_smaller_last_batch(held, 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 25, 50])
 def test_or_drops_the_smaller_last_batch(held, batch_size):
-    images = feed(batch_size=batch_size, sampling="epochs-drop-last")
+    images = feed(batch_size=batch_size, batch_order="epochs-drop-last")
     per_epoch = LENGTH // batch_size
     for e in range(3):
         batches = seen(images, range(e * per_epoch, (e + 1) * per_epoch))
@@ -86,12 +87,12 @@ def test_or_drops_the_smaller_last_batch(held, batch_size):
 
 def test_a_batch_larger_than_the_data_leaves_nothing_when_the_last_is_dropped():
     with pytest.raises(UsageError, match="A batch of 51 is larger than the 50 training images"):
-        feed(batch_size=51, sampling="epochs-drop-last")
+        feed(batch_size=51, batch_order="epochs-drop-last")
 
 
 @pytest.mark.parametrize("batch_size", [8, 50, 80, 120])
 def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
-    images = feed(batch_size=batch_size, sampling="stream")
+    images = feed(batch_size=batch_size, batch_order="stream")
     batches = seen(images, range(20))
     assert {len(batch) for batch in batches} == {batch_size}
     numbers = flat(batches)
@@ -102,7 +103,7 @@ def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
 
 
 def test_replacement_draws_every_image_anew(held):
-    batches = seen(feed(sampling="replacement", batch_size=40), range(50))
+    batches = seen(feed(batch_order="replacement", batch_size=40), range(50))
     assert {len(batch) for batch in batches} == {40}
     assert all(len(set(batch)) < 40 for batch in batches)  # without repetition: about one in 10^9 batches
     counts = torch.bincount(torch.tensor(flat(batches)), minlength=LENGTH)
@@ -112,21 +113,18 @@ def test_replacement_draws_every_image_anew(held):
     assert counts.max() < 40 + 5 * 6.3
 
 
-SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
-
-
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_a_step_is_a_function_of_the_seed_and_the_step_alone(held, sampling):
-    first, again, other = (feed(2, sampling=sampling, seed=seed) for seed in (3, 3, 4))
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
+def test_a_step_is_a_function_of_the_seed_and_the_step_alone(held, batch_order):
+    first, again, other = (feed(2, batch_order=batch_order, seed=seed) for seed in (3, 3, 4))
     in_order = seen(first, range(12))
     assert in_order != seen(other, range(12))
     for step in (7, 0, 11, 11, 3, 10):  # as a run that is resumed, or replayed, would ask
         assert seen(again, range(step, step + 1)) == in_order[2 * step : 2 * step + 2]
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_both_ways_of_holding_images_feed_the_same(sampling, monkeypatch):
-    changes = {"sampling": sampling, "subset": "last 30", "batch_size": 7}
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
+def test_both_ways_of_holding_images_feed_the_same(batch_order, monkeypatch):
+    changes = {"batch_order": batch_order, "subset": "last 30", "batch_size": 7}
     resident = feed(2, **changes)
     monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     streamed = feed(2, **changes)
@@ -137,10 +135,10 @@ def test_both_ways_of_holding_images_feed_the_same(sampling, monkeypatch):
             assert torch.equal(left.labels, right.labels)
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
 @pytest.mark.parametrize(("subset", "expected"), [("first 20", range(20)), ("last 20", range(30, 50))])
-def test_a_subset_is_all_that_is_seen(held, sampling, subset, expected):
-    images = feed(sampling=sampling, subset=subset, batch_size=5)
+def test_a_subset_is_all_that_is_seen(held, batch_order, subset, expected):
+    images = feed(batch_order=batch_order, subset=subset, batch_size=5)
     assert images.length == images.epoch_images == 20
     assert set(flat(seen(images, range(40)))) == set(expected)
 
@@ -149,10 +147,10 @@ def test_a_subset_may_be_larger_than_the_data(held):
     assert sorted(flat(seen(feed(subset="last 400"), range(7)))) == list(range(LENGTH))
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
 @pytest.mark.parametrize("minibatches", [1, 2, 3, 5])
-def test_images_seen_are_those_that_were_fed(sampling, minibatches):
-    images = feed(minibatches, sampling=sampling, length=20)
+def test_images_seen_are_those_that_were_fed(batch_order, minibatches):
+    images = feed(minibatches, batch_order=batch_order, length=20)
     count = 0
     for step in range(25):
         assert images.images_at(step) == count
@@ -218,8 +216,8 @@ def test_every_image_and_label_counts_however_they_are_held(held):
 
 
 def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
-    monkeypatch.setattr(feeding, "_TOLD_WHOLE", 100)
-    monkeypatch.setattr(feeding, "_TOLD_OF", 8)
+    monkeypatch.setattr(feeding, "_FINGERPRINT_BYTES", 100)
+    monkeypatch.setattr(feeding, "_FINGERPRINT_IMAGES", 8)
     read: list[int] = []
 
     class Counted(Numbered):
@@ -287,7 +285,7 @@ def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
     whole = feed.fingerprint
     for step in range(4):
         feed.fill(step)
-        feed.__dict__.pop("digest")
+        feed.__dict__.pop("fingerprint")  # it is computed anew
         assert feed.fingerprint == whole
         feed.read(torch.arange(3))
     feed.close()
@@ -303,9 +301,9 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
             super().__init__(int(0.6 * free / (spec.pixels + 8)))
             self.spec = spec
 
-    assert _fits(Large(), range(len(Large())), CPU)
+    assert fits_in_memory(Large(), range(len(Large())), CPU)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert not _fits(Large(), range(len(Large())), CPU)
+    assert not fits_in_memory(Large(), range(len(Large())), CPU)
 
 
 MEMINFO = "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\n"

@@ -266,7 +266,7 @@ def test_a_loss_of_pairs_cannot_be_judged_on_one_side():
 
 
 def test_a_recipe_of_penalties_alone_moves_nobody():
-    with pytest.raises(UsageError, match="No loss of the recipe says anything to the generator"):
+    with pytest.raises(UsageError, match="No loss of the recipe trains the generator"):
         train_step(game(losses=[R1()]), batches())
 
 
@@ -302,7 +302,7 @@ def test_the_discriminator_is_shown_augmented_images():
 
 @pytest.mark.parametrize(("mode", "updates"), [("training", 2), ("inference", 1)])
 def test_fakes_for_the_discriminator_move_the_statistics_only_in_training_mode(mode, updates):
-    seated = game(Tiny(norm=True, dropout=0), turns="D,G", discriminator_fakes=mode)
+    seated = game(Tiny(norm=True, dropout=0), turns="D,G", generator_mode_for_discriminator=mode)
     shown = []
     seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
     before = copy.deepcopy(seated.generator)
@@ -316,7 +316,7 @@ def test_fakes_for_the_discriminator_move_the_statistics_only_in_training_mode(m
 
 
 def test_a_turn_that_moves_the_generator_is_always_played_in_training_mode():
-    seated = game(Tiny(norm=True, dropout=0), turns="D+G", discriminator_fakes="inference")
+    seated = game(Tiny(norm=True, dropout=0), turns="D+G", generator_mode_for_discriminator="inference")
     train_step(seated, batches())
     assert seated.generator.norm.num_batches_tracked == 1
 
@@ -324,7 +324,7 @@ def test_a_turn_that_moves_the_generator_is_always_played_in_training_mode():
 @pytest.mark.parametrize("turns", ["D,G", "D,D,G", "D.reals,D.fakes,G", "D,GD"])
 @pytest.mark.parametrize("mode", ["training", "inference"])
 def test_a_generator_can_be_judged_on_the_fakes_that_the_discriminator_saw(turns, mode):
-    changes = {"turns": turns, "discriminator_fakes": mode, "generator_fakes": "replayed"}
+    changes = {"turns": turns, "generator_mode_for_discriminator": mode, "reuse_fakes": True}
     seated = game(Tiny(norm=True, dropout=0), **changes)
     drawn, shown = [], []
     seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
@@ -342,12 +342,12 @@ def test_a_generator_can_be_judged_on_the_fakes_that_the_discriminator_saw(turns
 @pytest.mark.parametrize("turns", ["D+G", "G,D", "G"])
 def test_nothing_to_replay_is_refused(turns):
     with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} moves the generator right after"):
-        game(Tiny(norm=False, dropout=0), turns=turns, generator_fakes="replayed")
+        game(Tiny(norm=False, dropout=0), turns=turns, reuse_fakes=True)
 
 
 def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():
     """By hand: the discriminator's update, then the generator's through it, both on one draw."""
-    seated = game(Tiny(norm=False, dropout=0), turns="D,G", generator_fakes="replayed")
+    seated = game(Tiny(norm=False, dropout=0), turns="D,G", reuse_fakes=True)
     alone = copy.deepcopy(seated)
     (batch,) = batches()
     train_step(seated, [batch])
@@ -365,7 +365,7 @@ def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():
 
 
 def test_fakes_are_not_replayed_over_a_move_of_the_generator():
-    seated = game(Tiny(norm=True, dropout=0), turns="D,G,G", generator_fakes="replayed")
+    seated = game(Tiny(norm=True, dropout=0), turns="D,G,G", reuse_fakes=True)
     drawn = []
     seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
     train_step(seated, batches())
@@ -420,7 +420,7 @@ def test_without_a_half_life_the_average_is_the_generator():
 
 @pytest.mark.parametrize(("turns", "images"), [("D,G", COUNT), ("D,D,G", 2 * COUNT)])
 def test_the_average_follows_by_its_half_life(turns, images):
-    seated = game(Tiny(norm=True, dropout=0), average_half_life=40, turns=turns)
+    seated = game(Tiny(norm=True, dropout=0), ema_half_life=40, turns=turns)
     share = 1 - 0.5 ** (images / 40)
     expected = weights(seated.generator)
     for step in range(5):
@@ -565,7 +565,7 @@ def test_the_meter_tells_costs_and_the_share_of_right_answers():
 
 def test_a_restored_game_plays_on_bit_for_bit():
     def fresh(seed: int) -> Game:
-        return game(Tiny(), [NonSaturating(), R1()], turns="D,GD", average_half_life=100, seed=seed)
+        return game(Tiny(), [NonSaturating(), R1()], turns="D,GD", ema_half_life=100, seed=seed)
 
     whole, other = fresh(1), fresh(2)
     for step in range(6):
@@ -649,7 +649,7 @@ def test_all_losses_with_all_penalties(turns):
             losses = [zoo.build("losses", Choice(part)) for part in (name, penalty) if part]
             if "D.reals" in turns and not all(loss.separable for loss in losses):
                 continue
-            seated = game(Tiny(), losses, turns=turns, average_half_life=100)
+            seated = game(Tiny(), losses, turns=turns, ema_half_life=100)
             before = weights(seated.generator)
             for step in range(2):
                 train_step(seated, batches(seated.minibatches, seed=step))

@@ -103,7 +103,7 @@ PRODUCT = [
 
 @pytest.mark.parametrize(("losses", "turns"), PRODUCT, ids=[f"{' '.join(losses)} {turns}" for losses, turns in PRODUCT])
 def test_captured_is_eager_bit_for_bit(losses: tuple[str, ...], turns: str) -> None:
-    changes = {"losses": losses, "turns": turns, "average_half_life": 100}
+    changes = {"losses": losses, "turns": turns, "ema_half_life": 100}
     eager, _ = played(table(changes), capture=False)
     captured, graph = played(table(changes), capture=True)
     assert graph.captured, graph.reason
@@ -114,11 +114,11 @@ def test_captured_is_eager_bit_for_bit(losses: tuple[str, ...], turns: str) -> N
     "changes",
     [
         {"precision": "bf16"},
-        {"discriminator_fakes": "inference"},
+        {"generator_mode_for_discriminator": "inference"},
         {"discriminator_optimizer": None, "generator_optimizer": "keras-adam"},
         {"generator_optimizer": "keras-rmsprop:clip_value=1.0", "discriminator_optimizer": "rmsprop:clip=0.1"},
         {"generator_optimizer": "adam:decay_images=200", "augmentations": ("diffaugment",)},
-        {"sampling": "replacement", "losses": ("nonsaturating", f"{TINY}:Remembering")},
+        {"batch_order": "replacement", "losses": ("nonsaturating", f"{TINY}:Remembering")},
     ],
     ids=str,
 )

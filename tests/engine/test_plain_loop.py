@@ -15,7 +15,7 @@ from ganzoo.registry.zoo import zoo
 from ganzoo.training.build import build_setup
 
 STEPS, BATCH = 12, 32
-RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}
+RULES = {"alternating": {"turns": "D,G", "reuse_fakes": True}, "simultaneous": {"turns": "D+G"}}
 ADAM = "adam:lr=1e-4,beta1=0.9,beta2=0.999,eps=1e-7"
 
 
