@@ -48,7 +48,7 @@ class Architecture(ABC):
 class Dataset(ABC):
     """Images by index. The constructor takes the keyword `split` ("train" or "test") and its own options.
 
-    Files are below `ganzoo.data_dir()`. Where data is missing, the constructor raises a GanzooError that says what to do.
+    Files are below `ganzoo.data_dir()`. Where data is missing, the constructor raises a GanzooError with what to do.
     """
 
     #: shape of the images, and number of classes

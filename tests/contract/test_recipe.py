@@ -169,7 +169,7 @@ def test_turns(text, turns):
 @pytest.mark.parametrize(
     "text", ["", "D", "d,g", "D,,G", "D;G", "D.reals,D", "X,G", "D+D,G", "G+GD", "D+D.reals,G", "D.reals+D.fakes,G"]
 )
-def test_turns_nobody_could_play_are_refused(text):
+def test_impossible_turns_are_refused(text):
     with pytest.raises(UsageError, match="turns="):
         Recipe(turns=text)
 

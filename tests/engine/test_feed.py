@@ -1,4 +1,4 @@
-"""Which images a step sees: all of them once an epoch, as a pure function of the step, however they are held."""
+"""The images of each step: all of them once an epoch, depending on seed and step only, in memory or streamed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Numbered(ganzoo.Dataset):
 
 @pytest.fixture(params=["resident", "streamed"])
 def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test that asks for it is run with the images in memory, and with images read as they are needed."""
+    """Runs a test twice: with the images in memory, and with images that are read in each step."""
     if request.param == "streamed":
         monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     return request.param
@@ -91,7 +91,7 @@ def test_a_batch_larger_than_the_data_leaves_nothing_when_the_last_is_dropped():
 
 
 @pytest.mark.parametrize("batch_size", [8, 50, 80, 120])
-def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
+def test_batches_of_a_stream_cross_epochs(held, batch_size):
     images = feed(batch_size=batch_size, batch_order="stream")
     batches = seen(images, range(20))
     assert {len(batch) for batch in batches} == {batch_size}
@@ -102,7 +102,7 @@ def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
-def test_replacement_draws_every_image_anew(held):
+def test_replacement_draws_images_independently(held):
     batches = seen(feed(batch_order="replacement", batch_size=40), range(50))
     assert {len(batch) for batch in batches} == {40}
     assert all(len(set(batch)) < 40 for batch in batches)  # without repetition: about one in 10^9 batches
@@ -114,11 +114,11 @@ def test_replacement_draws_every_image_anew(held):
 
 
 @pytest.mark.parametrize("batch_order", BATCH_ORDERS)
-def test_a_step_is_a_function_of_the_seed_and_the_step_alone(held, batch_order):
+def test_a_step_depends_on_seed_and_step_only(held, batch_order):
     first, again, other = (feed(2, batch_order=batch_order, seed=seed) for seed in (3, 3, 4))
     in_order = seen(first, range(12))
     assert in_order != seen(other, range(12))
-    for step in (7, 0, 11, 11, 3, 10):  # as a run that is resumed, or replayed, would ask
+    for step in (7, 0, 11, 11, 3, 10):  # as for a run that is resumed or replayed
         assert seen(again, range(step, step + 1)) == in_order[2 * step : 2 * step + 2]
 
 
@@ -167,7 +167,7 @@ def test_images_come_with_their_labels_in_the_range_of_the_architecture(held):
 
 
 def test_minibatches_of_one_size_lie_in_the_same_memory(held):
-    """A recorded step replays over it."""
+    """A recorded step is replayed on it."""
     images = feed(2, batch_size=20)
     places = {}
     for step in range(9):
@@ -184,11 +184,11 @@ def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):
         seen(images, range(7))
 
 
-# --- what tells a set of images from others ---
+# --- the fingerprint of the training images ---
 
 
 class Repainted(Numbered):
-    """One image has one pixel, or its label, of its own."""
+    """One image has another pixel, or another label."""
 
     def __init__(self, number: int, what: str, length: int = LENGTH) -> None:
         super().__init__(length)
@@ -200,19 +200,23 @@ class Repainted(Numbered):
         return images, labels
 
 
-def digest(dataset: ganzoo.Dataset, **changes: object) -> str:
+def fingerprint(dataset: ganzoo.Dataset, **changes: object) -> str:
     return Feed(dataset, Recipe(**{"batch_size": 8, **changes}), 1, (0, 255), CPU).fingerprint
 
 
 def test_every_image_and_label_counts_however_they_are_held(held):
-    known = {digest(Numbered())}
+    known = {fingerprint(Numbered())}
     for number in (0, 17, LENGTH - 1):
         for what in ("pixel", "label"):
-            known.add(digest(Repainted(number, what)))
-    known |= {digest(Numbered(), subset="first 30"), digest(Numbered(), subset="last 30"), digest(Numbered(LENGTH - 1))}
+            known.add(fingerprint(Repainted(number, what)))
+    known |= {
+        fingerprint(Numbered(), subset="first 30"),
+        fingerprint(Numbered(), subset="last 30"),
+        fingerprint(Numbered(LENGTH - 1)),
+    }
     assert len(known) == 10
-    assert digest(Numbered()) == digest(Numbered(), seed=5, batch_size=5)
-    assert digest(Numbered()) == "95c0097368da115fe8e7253b817cb444b93651640f0ecb664a9758b9a6e171e0"
+    assert fingerprint(Numbered()) == fingerprint(Numbered(), seed=5, batch_size=5)
+    assert fingerprint(Numbered()) == "95c0097368da115fe8e7253b817cb444b93651640f0ecb664a9758b9a6e171e0"
 
 
 def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
@@ -229,15 +233,15 @@ def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
     del read[:]
     found = sampled.fingerprint
     assert read == ([] if held == "resident" else [10, 15, 21, 26, 32, 37, 43, 49])
-    assert [digest(Repainted(number, "pixel"), subset="last 40") == found for number in (9, 10, 11, 49)] == [
+    assert [fingerprint(Repainted(number, "pixel"), subset="last 40") == found for number in (9, 10, 11, 49)] == [
         *(True, False, True, False)
     ]
-    assert digest(Numbered(), subset="last 41") != found
-    assert digest(Numbered(7)) != digest(Numbered(8))  # fewer than are looked at
+    assert fingerprint(Numbered(), subset="last 41") != found
+    assert fingerprint(Numbered(7)) != fingerprint(Numbered(8))  # fewer images than are sampled
 
 
 class Gated(Numbered):
-    """Reads while its gate is open, and counts."""
+    """Reads only while its gate is open, and counts the reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,17 +263,17 @@ def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
     until = time.monotonic() + 60
     while dataset.count < 3 * minibatches and time.monotonic() < until:
         time.sleep(0.001)
-    dataset.gate.clear()  # from here on a step that has to read would wait
+    dataset.gate.clear()  # from now on, a step that has to read would wait
     for step in (1, 2):
         assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
     assert dataset.count == 3 * minibatches
     dataset.gate.set()
-    for step in (3, 9, 4, 5):  # and wherever it goes on
+    for step in (3, 9, 4, 5):  # and from any other step
         assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
 
 
 def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
-    """Its digest is asked for while the minibatches of the next steps are read ahead."""
+    """The fingerprint is computed while a thread reads the minibatches of the next steps."""
     monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     readers, most = [], []
 
@@ -324,7 +328,7 @@ VERSIONS = {
     ],
     ids=["a limit", "over the limit", "a limit beyond the machine", "no limit"],
 )
-def test_a_container_has_what_it_may_still_take(tmp_path, version, limit, used, free):
+def test_free_memory_in_a_container(tmp_path, version, limit, used, free):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text(MEMINFO)
     assert free_memory(tmp_path) == 8000 << 10
@@ -335,5 +339,5 @@ def test_a_container_has_what_it_may_still_take(tmp_path, version, limit, used, 
     assert free_memory(tmp_path) == free
 
 
-def test_where_nobody_says_what_is_free_it_is_half_of_what_there_is(tmp_path):
+def test_where_free_memory_is_unknown_it_is_half_of_all_memory(tmp_path):
     assert free_memory(tmp_path) > 100 << 20
