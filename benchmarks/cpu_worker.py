@@ -26,12 +26,12 @@ from ganzoo.training.build import TrainingSetup, build_setup
 
 CPU = torch.device("cpu")
 #: as PyTorch's own example plays, and as the TensorFlow tutorial does
-RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}
+RULES = {"alternating": {"turns": "D,G", "reuse_fakes": True}, "simultaneous": {"turns": "D+G"}}
 
 
 def table(rule: str, precision: str, batch_size: int) -> TrainingSetup:
     """The tutorial's networks and MNIST under one of the two rules."""
-    changes = {**RULES[rule], "precision": precision, "batch_size": batch_size, "sampling": "stream"}
+    changes = {**RULES[rule], "precision": precision, "batch_size": batch_size, "batch_order": "stream"}
     return build_setup(plan(zoo(), Choice("dcgan-tutorial"), Choice("mnist"), changes=changes), zoo(), CPU)
 
 

@@ -55,7 +55,7 @@ class Steps:
 
 def seat(architecture: str, dataset: Choice, batch_size: int, precision: str, device: torch.device) -> TrainingSetup:
     """An architecture in its own recipe, on batches of this size."""
-    zoo, changes = Zoo(), {"batch_size": batch_size, "sampling": "stream", "subset": "all", "precision": precision}
+    zoo, changes = Zoo(), {"batch_size": batch_size, "batch_order": "stream", "subset": "all", "precision": precision}
     return build_setup(plan(zoo, Choice.parse(architecture), dataset, None, changes), zoo, device)
 
 

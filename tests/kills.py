@@ -43,7 +43,7 @@ def recipe() -> Recipe:
         "evaluators": [f"{tiny.__file__}:Brightness"],
         "score_every": "3 steps",
         "score_samples": 32,
-        "average_half_life": 50,
+        "ema_half_life": 50,
         "losses": ["nonsaturating", f"{tiny.__file__}:Remembering"],
     }
     return plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)

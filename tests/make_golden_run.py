@@ -30,7 +30,7 @@ CHANGES = {
     "tick_every": "2 steps",
     "samples_every": "4 steps",
     "checkpoint_every": "4 steps",
-    "average_half_life": 64,
+    "ema_half_life": 64,
     "grid": "2x3",
 }
 

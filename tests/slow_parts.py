@@ -38,7 +38,7 @@ class Dawdling(tiny.Tiny):
 
     recipe = tiny.RECIPE.merged(
         {
-            "average_half_life": 50,
+            "ema_half_life": 50,
             "losses": ["nonsaturating", f"{tiny.__file__}:Remembering"],
             "evaluators": [f"{__file__}:Dawdler"],
             "score_every": "8 steps",

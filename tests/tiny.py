@@ -1,4 +1,4 @@
-"""The smallest architectures that can go wrong in every way: two layers a side, dropout and batch norm if wanted.
+"""Small architectures and other parts for tests: networks of two layers, with dropout and batch norm if wanted.
 
 Also a location: `tests/tiny.py:Tiny`.
 """
@@ -26,7 +26,7 @@ RECIPE = ganzoo.Recipe(
 
 
 class Generator(nn.Module):
-    """(N, 4) -> images in [-1, 1]; the class moves the latents where there are classes."""
+    """(N, 4) -> images in [-1, 1]; an embedding of the class is added to the latents where there are classes."""
 
     def __init__(self, images: ganzoo.ImageSpec, width: int, norm: bool, classes: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images -> (N,) logits; the class has a say where there are classes."""
+    """Images -> (N,) logits; an embedding of the class is added where there are classes."""
 
     def __init__(self, images: ganzoo.ImageSpec, width: int, dropout: float, classes: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Discriminator(nn.Module):
 
 
 class Tiny(ganzoo.Architecture):
-    """Two layers a side."""
+    """Two layers in each network."""
 
     recipe = RECIPE
 
@@ -71,7 +71,7 @@ class Tiny(ganzoo.Architecture):
         dropout: Annotated[float, click.FloatRange(0, 1), "in the discriminator"] = 0.3,
     ) -> None:
         self.width, self.norm, self.dropout = width, norm, dropout
-        #: all latents drawn so far, for those who want to do the sums again
+        #: all latents drawn so far, for tests that compute the same step themselves
         self.drawn: list[Tensor] = []
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
@@ -85,20 +85,20 @@ class Tiny(ganzoo.Architecture):
 
 
 class Constant(Tiny):
-    """Latents that are all the same: every fake is alike."""
+    """All latents are zero: all fakes are the same."""
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.zeros(count, LATENTS, device=generator.device)
 
 
 class TinyConditional(Tiny):
-    """Two layers a side, and the class."""
+    """Two layers in each network, and an embedding of the class."""
 
     conditional = True
 
 
 class Souring(ganzoo.Loss):
-    """Costs nothing at first, and NaN from so many images on."""
+    """A loss of 0 at first, and NaN after `after` images."""
 
     factor: Tensor
 
@@ -108,7 +108,7 @@ class Souring(ganzoo.Loss):
         self.register_buffer("factor", torch.zeros(()))
 
     def advance(self, images_seen: int) -> None:
-        """Written before every step."""
+        """Set before every step."""
         self.factor.fill_(0.0 if images_seen < self.after else torch.nan)
 
     def discriminator(self, round: ganzoo.Round) -> Tensor:
@@ -119,7 +119,7 @@ class Souring(ganzoo.Loss):
 
 
 class Remembering(ganzoo.Loss):
-    """Pulls logits towards where they have been: its buffer is moved inside the step."""
+    """Pulls logits towards their moving mean, a buffer that changes inside the step."""
 
     mean: Tensor
 
@@ -137,7 +137,7 @@ class Remembering(ganzoo.Loss):
 
 
 class Listener(ganzoo.Observer):
-    """Writes down the scores it is told, and where the run stood."""
+    """Writes the scores and the progress of each `on_score` to a file."""
 
     @ganzoo.hookimpl
     def on_score(self, run: Any, progress: ganzoo.TrainingProgress, scores: list[dict[str, Any]]) -> None:
@@ -160,7 +160,7 @@ class Pixels(ganzoo.Extractor):
 
 
 class Brightness(ganzoo.Evaluator):
-    """How much brighter or darker the fakes are, and how many of each there were."""
+    """The difference in mean brightness of reals and fakes, and the number of each."""
 
     extractor = f"{__file__}:Pixels"
     scores = {
@@ -173,12 +173,12 @@ class Brightness(ganzoo.Evaluator):
         self.layer, self.fails, self.held_out = layer, fails, held_out
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything."""
+        """Start anew."""
         assert dimensions == 64
         self.sums: dict[str, Tensor] = {}
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in features (N, 64)."""
+        """Add features (N, 64)."""
         assert len(labels) == len(features)
         counted = torch.stack(
             [features.double().mean(1).sum(), torch.tensor(float(len(features)), dtype=torch.float64)]
@@ -192,7 +192,7 @@ class Brightness(ganzoo.Evaluator):
         (real, reals), (fake, fakes) = self.sums["reals"].tolist(), self.sums["fakes"].tolist()
         if self.held_out:
             reals += self.sums["held-out"][1].item()
-        torch.rand(3)  # an evaluator may draw
+        torch.rand(3)  # an evaluator may draw random numbers
         value = float("nan") if self.fails == "nan" else abs(real / self.sums["reals"][1].item() - fake / fakes)
         return {"brightness": value, "reals": reals, "fakes": fakes}
 

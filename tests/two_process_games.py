@@ -40,8 +40,8 @@ SMALL = {
 MORE = {
     "a penalty through batch norm": ("dcgan", {"losses": ["nonsaturating", "r1", "gradient-penalty"]}),
     "pairs through batch norm": ("dcgan", {"losses": ["relativistic", "r1", "r2"], "turns": "D,D,G"}),
-    "fakes in inference": ("dcgan", {"discriminator_fakes": "inference", "turns": "D,D,G"}),
-    "both at once": ("mlp-keras-gan", {"turns": "D+G", "average_half_life": 100}),
+    "fakes in inference": ("dcgan", {"generator_mode_for_discriminator": "inference", "turns": "D,D,G"}),
+    "both at once": ("mlp-keras-gan", {"turns": "D+G", "ema_half_life": 100}),
     "one optimiser": ("mlp-keras-gan", {"turns": "D.reals,D.fakes,GD", "discriminator_optimizer": None}),
     "one image each": ("mlp-keras-gan", {"batch_size": 2}),
 }
@@ -61,7 +61,7 @@ def play(file: Path) -> None:
 
 def _played(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]:
     choice, dataset = Choice.parse(f"{architecture}:{SMALL[architecture]}"), Choice("digits", {"size": 16})
-    recipe = plan(kills.ZOO, choice, dataset, None, {"batch_size": 8, "sampling": "stream", **changes})
+    recipe = plan(kills.ZOO, choice, dataset, None, {"batch_size": 8, "batch_order": "stream", **changes})
     table = build_setup(recipe, kills.ZOO, kills.CPU)
     for step in range(STEPS):
         run_step(table.game, table.feed, recipe.seed, step)

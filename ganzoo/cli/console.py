@@ -19,7 +19,7 @@ _PLAIN_INTERVAL = 10.0
 
 
 def _share(length: Amount, progress: TrainingProgress) -> float:
-    position = {"steps": progress.step, "images": progress.images, "epochs": progress.epochs}[length.unit]
+    position = length.count_of(progress.step, progress.images, progress.epochs)
     return min(1.0, position / length.count)
 
 

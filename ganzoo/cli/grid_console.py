@@ -96,6 +96,6 @@ class GridConsole:
         if not line:
             return f"seed {cell.recipe.seed}: starting"
         length = cell.recipe.length
-        position = {"steps": line["step"], "images": line["images"], "epochs": line["epoch"]}[length.unit]
+        position = length.count_of(line["step"], line["images"], line["epoch"])
         share = min(1.0, position / length.count)
         return f"seed {cell.recipe.seed}: {share:.0%}, {line['images_per_second']:.0f} images/s"

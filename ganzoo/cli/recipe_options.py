@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ganzoo.cli.options import (
-    pairs,
-)
+from ganzoo.cli.options import pairs
+from ganzoo.cli.output import log
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.renamed_fields import renaming_note, with_current_names
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 #: where a dotted `-o part.key=value` goes
@@ -79,7 +80,11 @@ def recipe_from_options(
     from ganzoo.registry.recipes import plan
     from ganzoo.registry.zoo import zoo
 
-    fields: dict[str, Any] = {name: value for name, value in changes.items() if value not in (None, ())}
+    given_fields = {name: value for name, value in changes.items() if value not in (None, ())}
+    fields = with_current_names(given_fields)
+    in_file = Recipe.read_toml(Path(named)) if named and named.endswith(".toml") and Path(named).is_file() else {}
+    if note := renaming_note({**in_file, **given_fields}):
+        log(note)
     if length:
         fields["length"] = length
     architecture, dataset = given["architecture"], given["dataset"]

@@ -29,7 +29,7 @@ from ganzoo.cli.recipe_options import (
 )
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.protocol import PROTOCOLS
-from ganzoo.contract.recipe import PRECISIONS, SAMPLINGS
+from ganzoo.contract.recipe import BATCH_ORDERS, PRECISIONS
 
 
 def _report(run: Any, progress: Any, verb: str, as_json: bool, quiet: bool) -> None:
@@ -117,9 +117,11 @@ def _say_scores(run: Any) -> None:
 @click.option("--generator-optimizer", type=PartParam("optimizers"), metavar="SPEC", help="Moves the generator.")
 @click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Moves the discriminator.")
 @click.option("--turns", metavar="TURNS", help="Order of play: 'D,G' in turn, 'D+G' at once, 'D,D,D,D,D,G'.")
-@click.option("--sampling", type=click.Choice(SAMPLINGS), help="How minibatches are drawn.")
+@click.option("--batch-order", type=click.Choice(BATCH_ORDERS), help="How minibatches are drawn.")
+@click.option("--sampling", type=click.Choice(BATCH_ORDERS), hidden=True)
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
-@click.option("--average-half-life", type=click.IntRange(0), metavar="IMAGES", help="Moving average of the generator.")
+@click.option("--ema-half-life", type=click.IntRange(0), metavar="IMAGES", help="Moving average of the generator.")
+@click.option("--average-half-life", type=click.IntRange(0), hidden=True)
 @length_options
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Real images a minibatch.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random: weights, order, latents.")

@@ -1,4 +1,4 @@
-"""Choices and amounts: a part with its options, a length with its unit."""
+"""Choice: a part with its options. Amount: a number with its unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganzoo.contract.errors import UsageError
 
 
 def short_name(choice: Choice | None) -> str:
-    """A part's name without its distribution, or the class of a location."""
+    """The name of a part without its distribution; the class name for a location; empty for None."""
     return choice.name.rpartition("/")[2].rpartition(":")[2] if choice else ""
 
 
@@ -24,14 +24,17 @@ _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One part by name with its options: `r1:gamma=1,every=4`, or a location: `./my_gan.py:MyGAN:width=32`."""
+    """A part by name, with options: `r1:gamma=1,every=4`. Or by location: `./my_gan.py:MyGAN:width=32`."""
 
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def parse(cls, value: str | Mapping[str, Any] | Choice) -> Choice:
-        """A Choice from its text, or from its JSON form `{"name": ..., "options": {...}}`."""
+        """A Choice from its text, or from its JSON form `{"name": ..., "options": {...}}`.
+
+        Raises UsageError for anything else.
+        """
         if isinstance(value, Choice):
             return value
         if isinstance(value, Mapping):
@@ -61,7 +64,7 @@ class Choice:
 
     @property
     def is_location(self) -> bool:
-        """Whether the name is a place in a file, `./my_gan.py:MyGAN`."""
+        """Whether the name is a class in a file, such as `./my_gan.py:MyGAN`."""
         return _LOCATION.match(self.name) is not None
 
     def __str__(self) -> str:
@@ -79,25 +82,29 @@ def _plain(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Amount:
-    """A length or an interval: `50 epochs`, `3000 steps`, `3M images`."""
+    """A length or an interval: `50 epochs`, `3000 steps`, `3M images`. `unit` is one of `UNITS`."""
 
     count: int
     unit: str
 
     @classmethod
     def parse(cls, value: str | int | Amount, unit: str = "") -> Amount:
-        """An Amount from its text; a bare number is counted in `unit`."""
+        """An Amount from its text; `unit` is the unit of a number without one. Raises UsageError for anything else."""
         if isinstance(value, Amount):
             return value
         match = _AMOUNT.match(str(value))
         words = [word for word in UNITS if match and match[3] and word.startswith(match[3])]
         if not match or (match[3] and not words) or not (words or unit):
             raise UsageError(f"{value!r} is not an amount: write a number of {', '.join(UNITS)}, such as '50 epochs'.")
-        # exact: as floats, 8.2 million is not a whole number
+        # exact: in floats, 8.2 million is not a whole number
         count = Fraction(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
         if count.denominator != 1:
             raise UsageError(f"{value!r} is not a whole number of {(words or [unit])[0]}.")
         return cls(int(count), (words or [unit])[0])
+
+    def count_of(self, step: int, images: int, epochs: float) -> float:
+        """The one of these three numbers that has the unit of this amount."""
+        return {"steps": step, "images": images, "epochs": epochs}[self.unit]
 
     def __str__(self) -> str:
         return f"{self.count} {self.unit}"

@@ -1,4 +1,4 @@
-"""The abstract parts, with their shapes and ranges. A component's constructor is its configuration (see options)."""
+"""The base classes of all parts. The keyword arguments of a part's constructor are its options (see options.py)."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from ganzoo.contract.round import Round
 class Architecture(ABC):
     """A generator and a discriminator, and the recipe they were published with."""
 
-    #: the range of the generator's images and of the reals the discriminator is shown
+    #: (low, high) of the generator's images, and of the real images as the discriminator sees them
     value_range: ClassVar[ValueRange] = (-1.0, 1.0)
-    #: whether the networks use the labels they are given
+    #: whether the networks use the labels
     conditional: ClassVar[bool] = False
-    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
-    #: the published recipe; a bare name reproduces it
+    #: the published recipe; it is used where nothing else is asked for
     recipe: ClassVar[Recipe] = Recipe()
-    #: named variants of it: the fields each one changes
+    #: variants of the recipe by name: the fields that each of them changes
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
     def networks(self, images: ImageSpec) -> tuple[nn.Module, nn.Module]:
-        """(generator, discriminator) for such images, freshly initialised from torch's global random state.
+        """(generator, discriminator) for images of this shape, initialised from torch's global random state.
 
         generator: latents (N, Z), labels (N,) int64 -> images (N, C, H, W) in `value_range`.
         discriminator: images (N, C, H, W) in `value_range`, labels (N,) int64 -> logits (N, ...), unbounded.
-        Raises RefusedSpec where it cannot serve `images`.
+        Raises RefusedSpec where the architecture has no networks for such images.
         """
 
     @abstractmethod
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count, Z) float latents drawn from `generator`, on its device."""
+        """Latents (count, Z), float, drawn from `generator`, on its device."""
 
 
 class Dataset(ABC):
-    """Images by index. The constructor takes the keyword `split` ("train" or "test") beside its own options.
+    """Images by index. The constructor takes the keyword `split` ("train" or "test") and its own options.
 
-    Files live below `ganzoo.data_dir()`. The constructor raises GanzooError, saying what to do, where data is missing.
+    Files are below `ganzoo.data_dir()`. Where data is missing, the constructor raises a GanzooError with what to do.
     """
 
-    #: what `read` gives
+    #: shape of the images, and number of classes
     spec: ImageSpec
-    #: names of the classes, in order of their labels; empty where there are none worth telling
+    #: names of the classes, in the order of their labels; empty where the numbers are the names
     class_names: tuple[str, ...] = ()
 
     @abstractmethod
@@ -62,15 +62,15 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and labels of `indices` (n,) int64: uint8 (n, C, H, W) and int64 (n,), on the CPU.
+        """Images, uint8 (n, C, H, W), and labels, int64 (n,), at `indices` (n,) int64, on the CPU.
 
-        A dataset without labels is a dataset of one class: zeros.
+        A dataset without labels has one class, and all labels are 0.
         """
 
     def verify(self) -> str:
-        """Check what lies on disk as thoroughly as can be and say in a few words what was checked.
+        """Check the files on disk, and return a few words about what was checked.
 
-        Raises GanzooError naming the first thing that is wrong. The default reads every image once.
+        Raises GanzooError with the first fault. By default, every image is read once.
         """
         for start in range(0, len(self), 1000):
             images, labels = self.read(torch.arange(start, min(start + 1000, len(self))))
@@ -88,45 +88,45 @@ class Dataset(ABC):
 
 
 class Loss(nn.Module, ABC):
-    """One term of the game: what it costs each player. The losses of a recipe are added up.
+    """One term of the losses of the discriminator and the generator. The losses of a recipe are added.
 
-    Scalars; lower is better for that player; 0 if it says nothing to one.
+    Both methods return a scalar, lower is better for that player. A term that only one of them has is 0 for the other.
     """
 
-    #: whether `discriminator` can judge one side of a round alone (turns `D.reals`, `D.fakes`)
+    #: whether `discriminator` can be computed on one side of a round, for the turns `D.reals` and `D.fakes`
     separable: ClassVar[bool] = False
-    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        """A part without options needs no constructor of its own."""
+        """A part without options does not need its own constructor."""
         super().__init__()
 
     @abstractmethod
     def discriminator(self, round: Round) -> Tensor:
-        """The discriminator's cost of this round."""
+        """The discriminator's loss on this round; a scalar."""
 
     @abstractmethod
     def generator(self, round: Round) -> Tensor:
-        """The generator's cost of this round."""
+        """The generator's loss on this round; a scalar."""
 
 
 class SeparableLoss(Loss):
-    """A loss whose discriminator cost is a sum of one term on reals and one on fakes."""
+    """A loss whose discriminator side is the sum of one term on reals and one on fakes."""
 
     separable: ClassVar[bool] = True
 
     @abstractmethod
     def on_reals(self, logits: Tensor) -> Tensor:
-        """The discriminator's cost of these logits of reals; a scalar."""
+        """The discriminator's loss on logits (N, ...) of reals; a scalar."""
 
     @abstractmethod
     def on_fakes(self, logits: Tensor) -> Tensor:
-        """The discriminator's cost of these logits of fakes; a scalar."""
+        """The discriminator's loss on logits (N, ...) of fakes; a scalar."""
 
     @final
     def discriminator(self, round: Round) -> Tensor:
-        """The terms of the sides this turn is judged on, added."""
+        """The sum of the terms for the sides of this round."""
         terms = []
         if "reals" in round.sides:
             terms.append(self.on_reals(round.real_logits))
@@ -136,71 +136,71 @@ class SeparableLoss(Loss):
 
 
 class Augmentation(nn.Module, ABC):
-    """Changes what the discriminator sees, reals and fakes alike."""
+    """Changes the images before the discriminator sees them, reals and fakes alike."""
 
-    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        """A part without options needs no constructor of its own."""
+        """A part without options does not need its own constructor."""
         super().__init__()
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """images (N, C, H, W) -> the same shape, differentiable, random draws on the images' device."""
+        """images (N, C, H, W) -> the same shape, differentiable. Random numbers are drawn on the images' device."""
 
 
 class Optimizer(nn.Module, ABC):
-    """Builds a player's optimiser. State shared by all players it serves lives in its buffers."""
+    """Builds the optimiser of a player. State that is shared by all players it is used for is in its buffers."""
 
-    #: whether a step with it can be recorded in a CUDA graph; with a part that cannot, steps are played eagerly
+    #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        """A part without options needs no constructor of its own."""
+        """A part without options does not need its own constructor."""
         super().__init__()
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """A torch optimiser whose learning rate is a tensor and whose step can be captured in a CUDA graph."""
+        """A torch optimiser with a tensor as its learning rate. Its step can be recorded as a CUDA graph."""
 
     @abstractmethod
     def learning_rate(self, images_seen: int) -> float:
-        """The learning rate once `images_seen` real images have been seen; written before every step."""
+        """The learning rate after `images_seen` real images; it is set before every step."""
 
 
 class Extractor(nn.Module, ABC):
     """Images to features."""
 
-    #: names of the layers `forward` gives, and their number of dimensions; complete once bound
+    #: name of each layer that `forward` returns -> number of dimensions; complete after `bind`
     layers: Mapping[str, int]
-    #: sha256 of everything the features depend on: weights and preprocessing; complete once bound
+    #: sha256 of everything the features depend on: weights and preprocessing; complete after `bind`
     digest: str
-    #: what happens to images before the network, in words: resize kernel, antialias, range
+    #: how images are prepared for the network, in words: resize kernel, antialias, range
     preprocessing: str = "none"
-    #: what it computes in, as the card of a score has it
+    #: the precision of its computations, as written in the card of a score
     precision: str = "fp32"
 
     def __init__(self) -> None:
-        """A part without options needs no constructor of its own."""
+        """A part without options does not need its own constructor."""
         super().__init__()
 
     def bind(self, name: str, train: Dataset) -> None:
-        """Called once before use with the dataset that is scored: its name and training split. Most need neither."""
+        """Called once before use, with the name and the training split of the dataset. Most extractors ignore both."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 (N, C, H, W) -> float32 features (N, D) by layer; a layer may keep the shape of images."""
+        """uint8 images (N, C, H, W) -> float32 features (N, D) by layer; a layer may keep the shape of images."""
 
 
-#: whose features an evaluator is given: the reals that are scored against, the reals of the dataset's other split, or
-#: generated images
+#: the images that features are of: the reals that fakes are compared with, the reals of the dataset's other split
+#: (held-out), or fakes
 Origin = Literal["reals", "held-out", "fakes"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a number means: which way is better, and the bounds it cannot leave."""
+    """The meaning of a score: whether lower or higher is better, and the bounds of its values."""
 
     better: Literal["lower", "higher"]
     low: float = 0.0
@@ -210,59 +210,62 @@ class Score:
 class Evaluator(ABC):
     """Features to scores, in the manner of torchmetrics: update, then compute.
 
-    After `reset` come all reals (or `restore`, in their place), then all held-out reals where `held_out` asks for them,
-    then all fakes; then `compute`.
+    The order of calls is: `reset`; `update` with all reals, then with all held-out reals if `held_out` is set (or
+    `restore` in place of both); `update` with all fakes; `compute`.
     """
 
-    #: the extractor whose features it takes, `name` or `name:key=value`, and the layer
+    #: the extractor of its features, `name` or `name:key=value`, and the layer
     extractor: str
     layer: str
-    #: each score by its name
+    #: its scores by name
     scores: Mapping[str, Score]
-    #: the fewest images of each origin a score means something for
+    #: the smallest number of images of each origin for which the scores are meaningful
     minimum: int = 2
-    #: whether it also looks at the reals of the other split
+    #: whether it also needs the reals of the other split
     held_out: bool = False
-    #: the split whose images it must be shown as reals; empty: the protocol's, whichever that is
+    #: the split that its reals must be from; empty: the split of the protocol
     split: str = ""
-    #: whether it means something only for generators that draw the class they are asked for
+    #: whether its scores are meaningful for conditional generators only
     conditional: bool = False
-    #: what `compute` costs, in words
+    #: the cost of `compute`, in words
     cost: str = ""
 
     @abstractmethod
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will have this many dimensions."""
+        """Start anew, with features of this number of dimensions."""
 
     @abstractmethod
     def update(self, features: Tensor, labels: Tensor, origin: Origin) -> None:
-        """Take in finite features (N, D) of images of one origin, and their labels (N,) int64.
+        """Add finite features (N, D) of images of one origin, and their labels (N,) int64.
 
-        The label of a fake is the class that was asked for: it means something for conditional architectures only.
+        The label of a fake is the class that was asked for. It is meaningful for conditional architectures only.
         """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The scores. Raises GanzooError where they would mean nothing."""
+        """The scores by name. Raises GanzooError where they would be meaningless."""
 
     def statistics(self) -> dict[str, Tensor] | None:
-        """All that `compute` needs of the reals and held-out reals taken in, to be kept on disk for the next time.
+        """All that `compute` needs to know about the reals and held-out reals, to be stored on disk.
 
-        None, the default: nothing is kept, and the reals are shown every time.
+        With None, the default, nothing is stored, and `update` is called with the reals every time.
         """
         return None
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave, in place of the reals and held-out reals."""
+        """Use the result of `statistics` in place of the reals and held-out reals."""
         raise NotImplementedError("an evaluator that keeps statistics restores them")
 
 
 class Observer:
-    """Sees a run and changes nothing: any of the run hooks (see `ganzoo.contract.hooks`), marked `@ganzoo.hookimpl`."""
+    """Watches a run and does not change it.
+
+    Its methods are run hooks (see `ganzoo.contract.hooks`), marked with `@ganzoo.hookimpl`.
+    """
 
 
 def class_names(dataset: Dataset) -> Sequence[str]:
-    """Names of the classes, numbers where there are none."""
+    """The names of the classes; their numbers where they have no names."""
     return dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
 
 
@@ -280,5 +283,5 @@ BASES: Mapping[str, type[Any]] = {
 
 
 def kind_of_class(component: object) -> str:
-    """The kind of part that a class is; empty where it is none."""
+    """The kind of a part's class; empty for anything that is not the class of a part."""
     return next((k for k, base in BASES.items() if isinstance(component, type) and issubclass(component, base)), "")

@@ -1,4 +1,4 @@
-"""Errors a person can act on: one sentence that says what was given, what was expected and what to do."""
+"""Errors for users. The message is a sentence: what was given, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterable
 
 
 class GanzooError(Exception):
-    """Something failed for a reason the user can read and mend. The command line exits with status 1."""
+    """An error that the user can understand and correct. The command line exits with status 1."""
 
     exit_code = 1
 
 
 class UsageError(GanzooError):
-    """What was asked for cannot be meant: a misspelt name, a value out of bounds. Exits with status 2."""
+    """The user's input is wrong: a misspelt name, a value out of bounds. The command line exits with status 2."""
 
     exit_code = 2
 
 
 class RefusedSpec(UsageError):
-    """An architecture cannot serve images of this size or number of channels."""
+    """An architecture has no networks for images of this size or number of channels."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' with near words, or an empty string."""
+    """' Did you mean ...?' with the most similar of the known words; empty where none is similar."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.55)
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""Images are uint8 at both ends; these are the only crossings between bytes and a network's range."""
+"""Image shapes, and the conversion between uint8 images and the value range of the networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ValueRange = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """What a batch of images looks like: (N, channels, height, width), each of one of `classes` classes."""
+    """The shape of images, (N, channels, height, width), and the number of classes."""
 
     channels: int
     height: int
@@ -22,7 +22,7 @@ class ImageSpec:
 
     @property
     def pixels(self) -> int:
-        """Numbers in one image."""
+        """Number of values in one image: channels x height x width."""
         return self.channels * self.height * self.width
 
     def __str__(self) -> str:
@@ -30,19 +30,22 @@ class ImageSpec:
 
 
 def to_range(images: Tensor, value_range: ValueRange) -> Tensor:
-    """uint8 images 0..255 as floats in `value_range` (low, high)."""
+    """uint8 images (N, C, H, W) as floats: 0..255 becomes `value_range` (low, high)."""
     low, high = value_range
     return images.to(torch.get_default_dtype()).mul_((high - low) / 255).add_(low)
 
 
 def to_uint8(images: Tensor, value_range: ValueRange) -> Tensor:
-    """Images in `value_range` as uint8: rounded, then clamped. Never truncated, never wrapped."""
+    """Images (N, C, H, W) in `value_range` as uint8: rounded, then clamped to 0..255."""
     low, high = value_range
     return images.float().sub(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """uint8 images (N, C, H, W) at another size: antialiased bilinear, rounded. The same size is returned as it is."""
+    """uint8 images (N, C, H, W) at another size, an int or (height, width): bilinear with antialiasing, rounded.
+
+    Images that have this size already are returned as they are.
+    """
     height, width = (size, size) if isinstance(size, int) else size
     if images.shape[-2:] == (height, width):
         return images

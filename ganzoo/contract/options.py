@@ -1,4 +1,4 @@
-"""A component's constructor is its configuration: options are read from its signature and converted by click's types.
+"""Options of a part: they are read from the signature of its constructor, and converted by click's types.
 
 `width: int = 64`, `mode: Literal["a", "b"] = "a"`,
 `share: Annotated[float, click.FloatRange(0, 1), "what it is"] = 0.5`.
@@ -21,7 +21,7 @@ from ganzoo.contract.errors import UsageError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One keyword of a constructor."""
+    """One keyword argument of a constructor."""
 
     name: str
     type: click.ParamType
@@ -30,14 +30,17 @@ class Option:
     optional: bool = False
 
     def describe(self) -> str:
-        """The type and its bounds in words: `int, x>=1`."""
+        """The type and its bounds in words, such as `int, x>=1`."""
         if isinstance(self.type, click.Choice):
             return " | ".join(map(str, self.type.choices))
         bounds = getattr(self.type, "_describe_range", lambda: "")()
         return f"{self.type.name.removesuffix(' range')}{', ' + bounds if bounds else ''}"
 
     def convert(self, value: Any, owner: str) -> Any:
-        """`value` (text or already typed) as this option's type, checked against its bounds."""
+        """`value` (text, or of the type already) as this option's type, within its bounds.
+
+        Raises UsageError, which names `owner`, for another value.
+        """
         if value is None or (self.optional and value in ("none", "")):
             if self.optional:
                 return None
@@ -45,7 +48,7 @@ class Option:
         if isinstance(value, list | tuple | Mapping):
             raise UsageError(f"{owner}: {self.name!r} takes one value, not {value!r}.")
         if isinstance(value, bool | int | float):
-            value = str(value).lower()  # one way for all: click reads 3.7 as the integer 3, and "3.7" not at all
+            value = str(value).lower()  # as text: click converts 3.7 to the integer 3, but refuses "3.7"
         try:
             converted = self.type.convert(value, None, None)
         except click.BadParameter as error:
@@ -67,7 +70,7 @@ def _option(parameter: inspect.Parameter, annotation: Any, owner: str) -> Option
                 text = extra
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(annotation) if member is not type(None)]
-        if len(members) == 1:  # of `int | str` nobody can tell which is meant
+        if len(members) == 1:  # `int | str` would be ambiguous
             optional, annotation = True, members[0]
     if kind is None and typing.get_origin(annotation) is Literal:
         kind = click.Choice(typing.get_args(annotation))
@@ -81,7 +84,7 @@ def _option(parameter: inspect.Parameter, annotation: Any, owner: str) -> Option
 def options_of(component: Callable[..., Any]) -> dict[str, Option]:
     """The options of a component class, in the order of its signature.
 
-    Raises TypeError where the constructor breaks the contract (not keyword-only, no type, no default).
+    Raises TypeError where an argument is not keyword-only, or has no type or no default.
     """
     owner = getattr(component, "__name__", str(component))
     target = component.__init__ if inspect.isclass(component) else component
@@ -97,9 +100,9 @@ def options_of(component: Callable[..., Any]) -> dict[str, Option]:
 
 
 def resolve(component: Callable[..., Any], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """All options of `component`: the given ones converted and checked, the others at their defaults.
+    """All options of `component`: the given ones converted and checked, the others with their defaults.
 
-    Raises UsageError for a name the component does not have or a value it does not take.
+    Raises UsageError, which names `owner`, for an option that the component does not have, and for a wrong value.
     """
     options = options_of(component)
     for name in given:

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as users write them, and the folders of data and caches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ganzoo.contract.errors import UsageError
 
 
 def absolute_path(path: str | Path) -> Path:
-    """A path from the root on, with `~` and links followed. Raises UsageError for what can be no path.
+    """The absolute path, with `~` and links resolved. Raises UsageError for text that cannot be a path.
 
-    `~nobody`, where there is no such user, is a name like any other: nothing will be there.
+    `~name`, where there is no such user, is an ordinary file name.
     """
     try:
         return Path(os.path.expanduser(path)).resolve()
@@ -25,6 +25,6 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again: `GANZOO_CACHE` if it is set, else `ganzoo` in the user's cache folder."""
+    """The folder of files that can be made again: `GANZOO_CACHE` if set, else `ganzoo` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))

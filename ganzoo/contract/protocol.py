@@ -1,4 +1,4 @@
-"""Protocol: how scores are measured. Two numbers of different protocols are not to be compared."""
+"""Protocols: how scores are measured. Scores of different protocols cannot be compared."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from ganzoo.contract.errors import UsageError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How many fakes are scored against which reals, and what an extractor is told where it is used."""
+    """How many fakes are compared with which reals, and with which options of the extractors."""
 
     name: str
     description: str
     #: number of fakes
     samples: int = 10_000
-    #: the split the reals are from, all of it
+    #: the split of the dataset that the reals are: all its images
     split: str = "train"
     #: options of extractors, by name
     extractors: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    #: the length of training it prescribes; empty: the recipe's
+    #: the length of the training that it prescribes; empty: the length of the recipe
     length: str = ""
+
+    @property
+    def other_split(self) -> str:
+        """The split of the dataset that the reals are not from."""
+        return "test" if self.split == "train" else "train"
 
     @staticmethod
     def named(name: str) -> Protocol:
-        """The protocol of that name. Raises UsageError where there is none."""
+        """The protocol with this name. Raises UsageError where there is none."""
         if name not in PROTOCOLS:
             raise UsageError(
                 f"There is no protocol {name!r}.{did_you_mean(name, PROTOCOLS)} Known: {', '.join(PROTOCOLS)}."

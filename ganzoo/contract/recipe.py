@@ -1,4 +1,4 @@
-"""Recipe: names and numbers, nothing else. Plain data that merges, and travels as JSON and TOML."""
+"""Recipe: all settings of a training. Plain data that can be merged, and read from and written to JSON and TOML."""
 
 from __future__ import annotations
 
@@ -6,25 +6,46 @@ import dataclasses
 import json
 import re
 import tomllib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.renamed_fields import (
+    RENAMED_FIELDS,
+    accept_old_names,
+    renaming_note,
+    warn_of_old_names,
+    with_old_names,
+)
 
-SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
+BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
 
+#: field that names parts -> kind of these parts. The order is part of the digests of grid trials.
+KIND_OF_FIELD = {
+    "architecture": "architectures",
+    "dataset": "datasets",
+    "losses": "losses",
+    "augmentations": "augmentations",
+    "generator_optimizer": "optimizers",
+    "discriminator_optimizer": "optimizers",
+    "evaluators": "evaluators",
+    "observers": "observers",
+}
+
 
 def parse_turns(text: str) -> list[list[str]]:
-    """The order of play: a comma is *then*, a plus is *together, on the same round*.
+    """The turns of a step, each a list of players. A comma means *then*, a plus means *at once, on the same round*.
 
-    Players: `D` the discriminator; `D.reals` and `D.fakes` the discriminator judged on one side of the round only;
-    `G` the generator; `GD` the generator's cost moving both networks with the generator's optimiser.
+    Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
+    `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
+    Raises UsageError for another player, for turns without `G` or `GD`, and for a network named twice in a turn.
     """
     turns = [[player.strip() for player in turn.split("+")] for turn in str(text).split(",")]
     for player in (player for turn in turns for player in turn):
@@ -40,7 +61,10 @@ def parse_turns(text: str) -> list[list[str]]:
 
 
 def parse_subset(text: str, total: int) -> range:
-    """Which images of `total` a run uses: `all`, `first N` or `last N` (all, where there are fewer than N)."""
+    """Indices of the images that a run uses, of `total`: `all`, `first N` or `last N`. Fewer than N images: all.
+
+    Raises UsageError for any other text.
+    """
     match = re.fullmatch(r"(first|last) ([1-9]\d*)", str(text).strip())
     if text != "all" and not match:
         raise UsageError(f"subset={text!r} is not one of: all, first N, last N.")
@@ -50,11 +74,13 @@ def parse_subset(text: str, total: int) -> range:
     return range(count) if match[1] == "first" else range(total - count, total)
 
 
+@accept_old_names
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that says what a run computes. The fields are the keys of a recipe file.
+    """All settings that determine what a run computes. The fields are the keys of a recipe file.
 
-    Raises UsageError for a value no run could mean.
+    The old names of `RENAMED_FIELDS` are accepted by the constructor and `merged`, and can be read as attributes, each
+    with a DeprecationWarning. Raises UsageError for a value that is not allowed.
     """
 
     architecture: Choice | None = None
@@ -62,26 +88,27 @@ class Recipe:
     losses: tuple[Choice, ...] = (Choice("nonsaturating"),)
     augmentations: tuple[Choice, ...] = ()
     observers: tuple[Choice, ...] = ()
-    #: what the generator is scored by during the training and at its end; nothing of it reaches the training
+    #: they score the generator during the training and at its end; the training does not depend on them
     evaluators: tuple[Choice, ...] = ()
-    #: order of play of one step, see `parse_turns`
+    #: the updates of one step, in order; see `parse_turns`
     turns: str = "D,G"
-    #: the generator's mode when it draws fakes for a turn that does not move it: training, or inference (moving
-    #: statistics)
-    discriminator_fakes: str = "training"
-    #: what a generator's turn is judged on: fakes drawn anew, or those that the turn before it was played on
-    generator_fakes: str = "fresh"
+    #: the generator's mode when it draws fakes for a turn that does not update it: `training`, or `inference` (batch
+    #: norm with its moving statistics)
+    generator_mode_for_discriminator: str = "training"
+    #: whether a generator's turn uses the fakes of the discriminator's turn before it, or draws its own
+    reuse_fakes: bool = False
     generator_optimizer: Choice = Choice("adam")
-    #: None: the generator's own optimiser object serves both players, and its step counter is shared
+    #: None (`shared` in a file): one optimiser object updates both networks, with one step counter
     discriminator_optimizer: Choice | None = Choice("adam")
     batch_size: int = 64
-    #: epochs: reshuffled each epoch, the last smaller batch kept (epochs-drop-last: dropped); stream: reshuffled each
-    #: epoch, batches cross the border; replacement: every image drawn anew
-    sampling: str = "epochs"
+    #: `epochs`: shuffled each epoch, with a smaller last batch (`epochs-drop-last`: without it); `stream`: shuffled
+    #: each epoch, and a batch may hold the end of one epoch and the start of the next; `replacement`: each image is
+    #: drawn at random, independently of the others
+    batch_order: str = "epochs"
     #: which training images: all, first N, last N
     subset: str = "all"
-    #: half-life of the generator's moving average in images; 0 for none
-    average_half_life: int = 0
+    #: half-life in real images of the exponential moving average (EMA) of the generator's weights; 0: no EMA
+    ema_half_life: int = 0
     precision: str = "fp32"
     seed: int = 0
     length: Amount = Amount(50, "epochs")
@@ -89,10 +116,10 @@ class Recipe:
     samples_every: Amount = Amount(1, "epochs")
     checkpoint_every: Amount = Amount(5, "epochs")
     score_every: Amount = Amount(5, "epochs")
-    #: how scores are measured, see `ganzoo.contract.protocol`, and the number of fakes; 0 for the protocol's
+    #: how scores are measured, see `ganzoo.contract.protocol`, and the number of fakes; 0: the number of the protocol
     protocol: str = "default"
     score_samples: int = 0
-    #: the score by which the best checkpoint is kept; empty for the first of the first evaluator
+    #: the score by which the best checkpoint is chosen; empty: the first score of the first evaluator
     best_by: str = ""
     #: rows x columns of the sample grid
     grid: str = "4x4"
@@ -100,14 +127,14 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
-        _check_member("sampling", self.sampling, SAMPLINGS)
+        _check_member("batch_order", self.batch_order, BATCH_ORDERS)
         _check_member("precision", self.precision, PRECISIONS)
-        _check_member("discriminator_fakes", self.discriminator_fakes, ("training", "inference"))
-        _check_member("generator_fakes", self.generator_fakes, ("fresh", "replayed"))
+        mode = self.generator_mode_for_discriminator
+        _check_member("generator_mode_for_discriminator", mode, ("training", "inference"))
         parse_turns(self.turns)
         parse_subset(self.subset, 1)
-        self.grid_shape  # noqa: B018  (a bad grid is refused here)
-        for name, least in (("batch_size", 1), ("average_half_life", 0), ("score_samples", 0), ("seed", 0)):
+        self.grid_shape  # noqa: B018  (raises UsageError for a bad grid)
+        for name, least in (("batch_size", 1), ("ema_half_life", 0), ("score_samples", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         Protocol.named(self.protocol)
@@ -116,6 +143,15 @@ class Recipe:
                 raise UsageError(f"{name} must be at least 1 {getattr(self, name).unit}, not {getattr(self, name)}.")
         if not self.losses:
             raise UsageError("A recipe needs at least one loss.")
+
+    if not TYPE_CHECKING:  # or else a type checker would accept any name
+
+        def __getattr__(self, name: str) -> Any:
+            """The value of a field under its old name."""
+            if name not in RENAMED_FIELDS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            warnings.warn(renaming_note([name]), DeprecationWarning, stacklevel=2)
+            return with_old_names(self.to_dict())[name]
 
     @property
     def grid_shape(self) -> tuple[int, int]:
@@ -126,7 +162,11 @@ class Recipe:
         return int(match[1]), int(match[2])
 
     def merged(self, changes: Mapping[str, Any]) -> Self:
-        """This recipe with some fields replaced. A bare number in an interval is counted in the length's unit."""
+        """This recipe with some fields replaced. A number without a unit in an interval has the unit of the length.
+
+        Raises UsageError for a field that no recipe has, and for a value that is not allowed.
+        """
+        changes = warn_of_old_names(changes)
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
@@ -138,16 +178,19 @@ class Recipe:
         return dataclasses.replace(self, **{**changes, **intervals})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `Recipe.from_dict` gives the same recipe back."""
+        """The fields as plain JSON values. `Recipe.from_dict` makes the same recipe of them."""
         return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """A recipe from `to_dict`'s form. Raises UsageError for a field that no recipe has."""
-        return cls().merged(values)
+        """A recipe from the form that `to_dict` returns; fields that are missing have their defaults.
+
+        Raises UsageError for a field that no recipe has, and for a value that is not allowed.
+        """
+        return cls().merged(warn_of_old_names(values))
 
     def to_toml(self) -> str:
-        """The recipe as a file that `--recipe` reads."""
+        """The text of a recipe file, as `--recipe` reads it."""
         lines = [f"{name} = {_toml(value)}" for name, value in self.to_dict().items() if value is not None]
         if self.discriminator_optimizer is None:
             lines.append('discriminator_optimizer = "shared"')
@@ -155,7 +198,7 @@ class Recipe:
 
     @staticmethod
     def read_toml(path: Path) -> dict[str, Any]:
-        """The fields a recipe file sets (any subset of them). Raises UsageError where it is not TOML."""
+        """The fields that a recipe file sets, under the names it uses. Raises UsageError where it is not TOML."""
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -172,7 +215,11 @@ def _typed(name: str, value: Any) -> Any:
         return None if name == "discriminator_optimizer" and value == "shared" else Choice.parse(value)
     if name in ("length", *_INTERVALS):
         return Amount.parse(value)
-    if name in ("batch_size", "average_half_life", "score_samples", "seed"):
+    if name == "reuse_fakes":
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} must be true or false, not {value!r}.")
+        return value
+    if name in ("batch_size", "ema_half_life", "score_samples", "seed"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value
@@ -203,18 +250,6 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    # TOML has no null, and an option left out would be its default again; the options read this word
+    # TOML has no null, and a missing option would have its default; options read the word "none" as None
     text = json.dumps("none" if value is None else value, ensure_ascii=False)
-    return text.replace("\x7f", "\\u007f")  # the one character that JSON prints and TOML does not
-
-
-KIND_OF_FIELD = {
-    "architecture": "architectures",
-    "dataset": "datasets",
-    "losses": "losses",
-    "augmentations": "augmentations",
-    "observers": "observers",
-    "evaluators": "evaluators",
-    "generator_optimizer": "optimizers",
-    "discriminator_optimizer": "optimizers",
-}
+    return text.replace("\x7f", "\\u007f")  # the one character that JSON allows and TOML does not

@@ -1,4 +1,4 @@
-"""Round: what both players saw, and what was said of it."""
+"""Round: one minibatch's forward pass."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-#: the discriminator's view of a whole round; `D.reals` and `D.fakes` turns see one of the two
+#: the sides of an ordinary round; the turns `D.reals` and `D.fakes` have one of them
 BOTH_SIDES = frozenset({"reals", "fakes"})
 
 
 class Round:
-    """One round of the game. Fakes and logits are computed when first asked for, and only then.
+    """One minibatch's forward pass, computed lazily: fakes and logits are computed once, when a loss first uses them.
 
-    So the cost of a turn follows the formulas of its losses, and every loss sees the same dropout and augmentation.
+    So a turn computes only what its losses use, and all losses see the same fakes, dropout and augmentation.
     """
 
     def __init__(
@@ -25,13 +25,13 @@ class Round:
         discriminate: Callable[[Tensor, Tensor], Tensor],
         sides: frozenset[str] = BOTH_SIDES,
     ) -> None:
-        #: (N, C, H, W) in the architecture's value range; may be differentiated
+        #: real images (N, C, H, W) in the architecture's value range; they require gradients
         self.reals = reals.detach().requires_grad_()
-        #: (N,) int64 classes of the reals and of the fakes: a fake is made for each real's class
+        #: (N,) int64, the classes of the reals and of the fakes alike
         self.labels = labels
         #: (N, Z)
         self.latents = latents
-        #: which halves of the round the discriminator is judged on: reals, fakes or both
+        #: the images the discriminator is trained on: reals, fakes or both
         self.sides = sides
         self._generate = generate
         self._discriminate = discriminate
@@ -41,7 +41,7 @@ class Round:
 
     @property
     def fakes(self) -> Tensor:
-        """(N, C, H, W) drawn from `latents` and `labels`; may be differentiated."""
+        """Generated images (N, C, H, W) of `latents` and `labels`; they require gradients."""
         if self._fakes is None:
             fakes = self._generate(self.latents, self.labels)
             self._fakes = fakes if fakes.requires_grad else fakes.requires_grad_()
@@ -49,28 +49,28 @@ class Round:
 
     @property
     def real_logits(self) -> Tensor:
-        """(N, ...) float32 logits of the reals."""
+        """Logits (N, ...), float32, of the reals."""
         if self._real_logits is None:
             self._real_logits = self.discriminate(self.reals)
         return self._real_logits
 
     @property
     def fake_logits(self) -> Tensor:
-        """(N, ...) float32 logits of the fakes."""
+        """Logits (N, ...), float32, of the fakes."""
         if self._fake_logits is None:
             self._fake_logits = self.discriminate(self.fakes)
         return self._fake_logits
 
     def discriminate(self, images: Tensor) -> Tensor:
-        """Augment, then the discriminator, for the classes of this round: for penalties at other points.
+        """Logits (N, ...), float32, of other images (N, C, H, W) with the classes of this round, for penalties.
 
-        images (N, C, H, W); returns float32 logits (N, ...).
+        The images are augmented first.
         """
         return self._discriminate(images, self.labels)
 
     @property
     def computed_logits(self) -> dict[str, Tensor]:
-        """The logits that were asked for, by side; asking here computes nothing."""
+        """The logits that have been computed, by side (reals, fakes). This computes none."""
         logits = {"reals": self._real_logits, "fakes": self._fake_logits}
         return {side: value for side, value in logits.items() if value is not None}
 

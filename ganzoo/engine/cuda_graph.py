@@ -1,4 +1,4 @@
-"""StepGraph: a step that is played eagerly at first, then recorded as a CUDA graph, then replayed."""
+"""StepGraph: the first steps run eagerly, then one is recorded as a CUDA graph, then the graph is replayed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import torch
 from ganzoo.engine import seeds
 from ganzoo.engine.distributed import any_rank
 
-#: real steps played eagerly on a side stream before one is recorded: they create whatever is created lazily
+#: steps that run eagerly on a side stream before one is recorded: they create what torch creates lazily
 _EAGER_STEPS = 3
 
 
 class StepGraph:
-    """Calls `step`; on CUDA it records it once for each `key` (the size of the minibatch) and replays from then on.
+    """Runs steps. On CUDA, a step is recorded once for each `key` (the sizes of its minibatches), then replayed.
 
-    The eager steps are ordinary steps of the training, and recording runs nothing, so warming up changes no number.
-    Where a step cannot be recorded it stays eager, and `reason` says why. `refusal` is what a part says of itself.
+    The eager steps are steps of the training, and recording does not run anything: no number depends on the warm-up.
+    Where a step cannot be recorded, all steps run eagerly, and `reason` says why. `generator` is the random generator
+    that steps use beside the default one. `capture=False`, or a `refusal` (the reason of a part), switches it off.
     """
 
     def __init__(
@@ -31,31 +32,32 @@ class StepGraph:
         self.device = device
         self.reason = _why_not(device, capture) or refusal
         self._generator = generator
-        self._played: dict[Hashable, int] = {}
+        self._eager_steps: dict[Hashable, int] = {}
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        #: one for all keys: nothing a graph leaves in it is read after it, so they may overwrite each other
+        #: shared by all graphs: they may overwrite each other's memory, as nothing in it is read after a replay
         self._pool: Any = None
         self._stream: Any = None if self.reason else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @property
     def captured(self) -> bool:
-        """Whether steps are replayed: at least one has been recorded, and none could not be."""
+        """Whether steps are replayed: at least one was recorded, and no recording failed."""
         return bool(self._graphs)
 
     def __call__(self, key: Hashable, step: Callable[[], None]) -> None:
-        """Play one step over the memory that `key` stands for."""
+        """Run one step. Steps with the same `key` must use the same memory."""
         if self.reason:
             step()
         elif key in self._graphs:
             self._graphs[key].replay()
-        elif self._played.setdefault(key, 0) < _EAGER_STEPS:
-            self._played[key] += 1
+        elif self._eager_steps.setdefault(key, 0) < _EAGER_STEPS:
+            self._eager_steps[key] += 1
             self._on_side_stream(step)
         else:
             self._record(key, step)
 
     def _on_side_stream(self, step: Callable[[], None]) -> None:
-        # the one it is recorded on: autograd remembers the stream a leaf was first used on, libraries their workspaces
+        # the stream of the recording: autograd remembers on which stream a leaf was first used, and libraries keep
+        # workspaces for a stream
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -64,47 +66,47 @@ class StepGraph:
 
     def _record(self, key: Hashable, step: Callable[[], None]) -> None:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
-        self._tell_generator(graph)
-        put_back = seeds.host_states()
+        self._register_generator(graph)
+        restore_random_state = seeds.host_states()
         gc.collect()
         torch.cuda.synchronize(self.device)
         cause: Exception | None = None
         try:
-            # other threads may copy and pin (a streaming feed does); only this one is recorded
+            # other threads may use CUDA meanwhile (a streaming feed does); only this one is recorded
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 try:
                     step()
-                except Exception as error:  # ending the recording will raise another one
+                except Exception as error:  # the end of the recording raises another error
                     cause = error
                     raise
-        except Exception as error:  # whatever a part does that cannot be recorded
+        except Exception as error:  # a part may do anything that cannot be recorded
             cause = cause or error
-        # NCCL wants a collective recorded by all of its processes or by none
+        # with NCCL, either all processes record a collective operation or none does
         if any_rank(cause is not None):
             reason = _in_words(cause) if cause is not None else "another process of the training cannot"
             self.reason = f"the step cannot be recorded: {reason}"
-            del cause  # its traceback holds what the step had allocated
+            del cause  # its traceback keeps the memory of the step alive
             self._clean_up(graph, current)
-            put_back()
+            restore_random_state()
             step()
             return
         self._pool = self._pool or graph.pool()
         self._graphs[key] = graph
         graph.replay()
 
-    def _tell_generator(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Say which generator beside the default one is drawn from.
+    def _register_generator(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Register the generator that is used beside the default one.
 
-        Replays read seed and offset of both as they are then, so a recorded step follows `manual_seed`.
+        A replay reads the current seed and offset of both generators, so `manual_seed` affects a recorded step.
         """
         if hasattr(graph, "register_generator_state"):
-            with warnings.catch_warnings():  # newer versions of torch find out by themselves, and say so
+            with warnings.catch_warnings():  # newer versions of torch need no registration, and warn
                 warnings.simplefilter("ignore")
                 graph.register_generator_state(self._generator)
 
     def _clean_up(self, graph: torch.cuda.CUDAGraph, current: Any) -> None:
-        """After a recording that failed: forget all, and give the generators states that no recording holds."""
-        torch.cuda.set_stream(current)  # older versions of torch leave the side stream in its place
+        """After a failed recording: drop all graphs, and replace the generators' states, which the recording holds."""
+        torch.cuda.set_stream(current)  # older versions of torch keep the side stream as the current one
         graph.reset()
         self._graphs.clear()
         torch.cuda.synchronize(self.device)
@@ -119,7 +121,7 @@ def _why_not(device: torch.device, capture: bool) -> str:
 
 
 def _in_words(error: Exception) -> str:
-    """The first line of an error, and the innermost line of code outside torch that it came through."""
+    """The first line of an error, and the innermost line outside of torch in its traceback."""
     words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     torch_folder = str(Path(torch.__file__).parent)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(torch_folder)]

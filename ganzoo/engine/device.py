@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""The device to run on, by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from ganzoo.contract.errors import GanzooError, UsageError
 
 
 def find_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device. Raises GanzooError where that device is not there."""
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is CUDA where there is a device, else the CPU.
+
+    A CUDA device becomes the current one, without TF32. Raises UsageError for another name, and GanzooError where there
+    is no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -26,13 +30,13 @@ def find_device(name: str) -> torch.device:
             raise GanzooError(
                 "--device cuda: torch sees no CUDA device here; use --device cpu, or see `ganzoo doctor`."
             )
-        # torchrun gives each of its processes a device of its own
+        # with torchrun, each process has its own device
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
         if (device.index or 0) >= torch.cuda.device_count():
             raise GanzooError(
                 f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0."
             )
-        # fp32 means fp32: TF32 would round every product to 10 bits behind the user's back; bf16 is the fast precision
+        # fp32 means fp32: TF32 rounds the factors of every product to 10 bits. The fast precision is bf16
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.set_device(device)
@@ -40,10 +44,10 @@ def find_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called by who made it; of a CPU as Linux tells it, elsewhere as Python does."""
+    """The manufacturer's name of a device; for a CPU from /proc/cpuinfo on Linux, elsewhere from Python."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

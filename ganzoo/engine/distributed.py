@@ -1,4 +1,4 @@
-"""Rank, world size, and what processes that play together tell each other: torch.distributed and nothing else."""
+"""Several processes that train together: rank, world size, and reductions over all ranks, by torch.distributed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch.nn.functional import pad
 
 from ganzoo.contract.errors import GanzooError
 
-#: how long a process waits between two steps for one that scores or saves; that one of them is gone is noticed at once
-_PATIENCE = timedelta(days=1)
-#: the processes once more, over gloo: what they say to each other, beside what they compute
-_talk: Any = None
+#: how long a process waits between two steps for one that scores or saves; a process that ends is noticed at once
+_TIMEOUT = timedelta(days=1)
+#: the group of all processes over gloo, for flags and numbers on the host
+_host_group: Any = None
 
 
 class FailedOnOtherRank(GanzooError):
-    """Another process of this training has failed, and says why; this one ends like it, without a word."""
+    """Another process of this training has failed and prints its error. This one ends with the same exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("")
@@ -31,19 +31,19 @@ class FailedOnOtherRank(GanzooError):
 
 
 def init_process_group(device: torch.device) -> None:
-    """Join the other processes when `torchrun` started this one; do nothing when it runs alone.
+    """Join the other processes where `torchrun` started this one; do nothing where it runs alone.
 
-    Steps are shared over NCCL on CUDA, and NCCL takes a process for lost that is 10 minutes late, while rank 0 may
-    score or save for longer. So the processes meet over gloo before each step, where they may wait for long: it knows
-    that a peer is gone by its closed connection, and needs no device to wait for.
+    Steps use NCCL on CUDA, which takes a process that is 10 minutes late for lost, while rank 0 may score or save for
+    longer. So the processes meet over gloo before each step, with a long timeout: gloo notices the end of a process by
+    its closed connection, and does not wait for a device. Raises GanzooError where the processes cannot connect.
     """
-    global _talk
-    if _talk is not None or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    global _host_group
+    if _host_group is not None or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return
     try:
         if not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        _talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        _host_group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise GanzooError(
             f"The {os.environ['WORLD_SIZE']} processes of this training cannot meet ({_first_line(error)}): start them "
@@ -52,17 +52,17 @@ def init_process_group(device: torch.device) -> None:
 
 
 def rank() -> int:
-    """This process among its peers, from 0."""
+    """The index of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes that play together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether `flag` is set on at least one process: all of them must leave the loop at the same step."""
+    """Whether `flag` is set on at least one process."""
     return bool(max_over_ranks(int(flag)))
 
 
@@ -71,15 +71,16 @@ def max_over_ranks(number: int) -> int:
     if world_size() == 1:
         return number
     numbers = torch.tensor(number)
-    _reduce(numbers, dist.ReduceOp.MAX, _talk)
+    _reduce(numbers, dist.ReduceOp.MAX, _host_group)
     return int(numbers.item())
 
 
 @contextmanager
 def all_or_none() -> Iterator[None]:
-    """Let all processes go on behind this, or none: where it raises on one, it raises on all, and one says why.
+    """Either all processes get past this block, or none: an error on one rank is raised on all of them.
 
-    What is done in it must not wait for other processes.
+    The lowest rank with an error raises it, the others raise FailedOnOtherRank. Code in the block must not wait for
+    other processes.
     """
     error: Exception | None = None
     try:
@@ -87,12 +88,12 @@ def all_or_none() -> Iterator[None]:
     except Exception as caught:
         error = caught
     if status := max_over_ranks(getattr(error, "exit_code", 1) if error else 0):
-        speaker = -max_over_ranks(-rank() if error else -world_size())
-        raise error if error and rank() == speaker else FailedOnOtherRank(status)
+        lowest_failed = -max_over_ranks(-rank() if error else -world_size())
+        raise error if error and rank() == lowest_failed else FailedOnOtherRank(status)
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Each tensor averaged over all processes, in one all-reduce; on one process, the tensors themselves."""
+    """The mean of each tensor over all processes, in one all-reduce; for one process, the tensors themselves."""
     if world_size() == 1:
         return tensors
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -103,7 +104,7 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def all_gather(tensor: Tensor) -> Tensor:
-    """The tensors of all processes, (processes, ...); can be differentiated, again and again."""
+    """The tensors of all processes, (processes, ...); can be differentiated any number of times."""
     if world_size() == 1:
         return tensor[None]
     before, behind = rank(), world_size() - 1 - rank()
@@ -111,7 +112,7 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; a cost of any of them reaches it, so its gradient is the sum of all gradients."""
+    """The sum over all processes. Losses of all processes depend on it: its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -125,11 +126,11 @@ class _Sum(torch.autograd.Function):
 
 
 def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = None) -> None:
-    """Reduce over all processes, in place. Raises GanzooError where one of them is gone."""
+    """Reduce over all processes, in place. Raises GanzooError where a process has ended."""
     try:
         dist.all_reduce(tensor, op=operation, group=group)
     except RuntimeError as error:
-        if tensor.is_cuda:  # perhaps it only cannot be recorded; whoever records knows what to do
+        if tensor.is_cuda:  # it may be that the operation cannot be recorded, which StepGraph handles
             raise
         raise GanzooError(
             f"Another process of this training is gone ({_first_line(error)}). The last checkpoint is whole: resume "
@@ -138,6 +139,6 @@ def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = Non
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says first, without the place in torch's sources and what torch guesses."""
+    """The first sentence of an error, without the place in torch's sources."""
     first = (re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines() or [type(error).__name__])[0]
     return first.partition(". ")[0].rstrip(".")[:120]

@@ -1,4 +1,4 @@
-"""The game: two players, the turns of one step, and the one generic step that plays them."""
+"""The game: the whole training state, and what one turn of a step computes with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from ganzoo.engine.running_means import RunningMeans
 
 
 class Game:
-    """Both players, the turns of one step and the average of the generator, seated on a device."""
+    """A game is networks, optimisers and the generator's EMA: the training state, on a device.
+
+    `turns` is the order of the updates in one step; `ganzoo.engine.step.train_step` does them. The networks are
+    initialised from the recipe's seed. Raises UsageError where the turns do not fit the losses or `reuse_fakes`.
+    """
 
     def __init__(
         self,
@@ -46,46 +50,47 @@ class Game:
         self.images = images
         self.generator: nn.Module = generator.to(device).to(memory_format=MEMORY_FORMAT)
         self.discriminator: nn.Module = discriminator.to(device).to(memory_format=MEMORY_FORMAT)
-        #: what a step calls in their place: themselves, or what they were compiled to
+        #: the networks that a step calls: these two, or their compiled forms
         self.called: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.losses = [loss.to(device) for loss in losses]
         self.augmentations = [augmentation.to(device) for augmentation in augmentations]
+        #: latents are drawn from it
         self.random = torch.Generator(device)
-        self.training_fakes = recipe.discriminator_fakes == "training"
-        self.replay_fakes = recipe.generator_fakes == "replayed"
+        self._always_training_mode = recipe.generator_mode_for_discriminator == "training"
+        self._reuse_fakes = recipe.reuse_fakes
         self.autocast = recipe.precision == "bf16"
         self.optimizers = {"generator": generator_optimizer.to(device)}
         if discriminator_optimizer is not generator_optimizer:
             self.optimizers["discriminator"] = discriminator_optimizer.to(device)
         self.players: dict[str, Player] = {}
         self.turns = self._build_turns(parse_turns(recipe.turns))
-        self.ema = EMA(self.generator, recipe.average_half_life, recipe.batch_size * self.minibatches)
+        self.ema = EMA(self.generator, recipe.ema_half_life, recipe.batch_size * self.minibatches)
         self.running_means = RunningMeans(self._scalar_names(), device)
 
     def _build_turns(self, turns: list[list[str]]) -> list[Turn]:
-        seated: list[Turn] = []
-        minibatch, looked = 0, False
+        built: list[Turn] = []
+        minibatch, reals_used = 0, False
         for names in turns:
             sides = frozenset(name[2:] for name in names if name.startswith("D.")) or BOTH_SIDES
             if sides != BOTH_SIDES and (bad := [loss for loss in self.losses if not loss.separable]):
                 raise UsageError(
-                    f"The turn {'+'.join(names)} judges the discriminator on {'/'.join(sides)} alone, and the loss "
+                    f"The turn {'+'.join(names)} trains the discriminator on {'/'.join(sides)} alone, and the loss "
                     f"{type(bad[0]).__name__} needs both sides; write turns with D, such as 'D,G'."
                 )
-            # new reals for a second look of the discriminator; the other turns replay the minibatch they find
+            # each turn that shows reals to the discriminator has its own minibatch; other turns use the one before them
             if any(name in ("D", "D.reals") for name in names):
-                minibatch, looked = minibatch + looked, True
+                minibatch, reals_used = minibatch + reals_used, True
             turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
-            # nobody has moved the generator since, and the reals are the same
-            if self.replay_fakes and turn.moves_generator and seated and not seated[-1].moves_generator:
-                seated[-1] = replace(seated[-1], reused=seated[-1].minibatch == minibatch)
-            seated.append(turn)
-        if self.replay_fakes and not any(turn.reused for turn in seated):
+            # the fakes of the turn before can be used again: the generator and the minibatch are still the same
+            if self._reuse_fakes and turn.moves_generator and built and not built[-1].moves_generator:
+                built[-1] = replace(built[-1], reused=built[-1].minibatch == minibatch)
+            built.append(turn)
+        if self._reuse_fakes and not any(turn.reused for turn in built):
             raise UsageError(
-                f"generator_fakes is 'replayed', and no turn of {','.join(map('+'.join, turns))} moves the generator "
-                f"right after the discriminator alone; write turns such as 'D,G', or leave generator_fakes 'fresh'."
+                f"reuse_fakes is true, and no turn of {','.join(map('+'.join, turns))} moves the generator right after "
+                f"the discriminator alone; write turns such as 'D,G', or set reuse_fakes to false."
             )
-        return seated
+        return built
 
     def _player(self, name: str) -> Player:
         key = name.split(".", maxsplit=1)[0]
@@ -104,19 +109,19 @@ class Game:
 
     @property
     def minibatches(self) -> int:
-        """How many minibatches of reals a step uses."""
+        """Number of minibatches of reals in a step."""
         return self.turns[-1].minibatch + 1
 
     def latents(self, count: int) -> Tensor:
-        """This rank's `count` latents (count, Z) of the ones all ranks draw together."""
+        """`count` latents (count, Z) for this rank: every rank draws those of all ranks, and takes its part."""
         latents = self.architecture.latents(count * world_size(), self.random)
         return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
 
     def round(self, turn: Turn, batch: Batch, reused: Round | None = None) -> Round:
-        """What a turn is played on: this minibatch, and fakes for its labels; those of the `reused` round, if any."""
+        """The forward pass of a turn: this minibatch, and fakes for its labels, or the fakes of the `reused` round."""
 
         def generate(latents: Tensor, labels: Tensor) -> Tensor:
-            if reused is not None and self.training_fakes:  # in inference mode they are others
+            if reused is not None and self._always_training_mode:  # inference mode makes other fakes
                 return reused.fakes
             return self._generate(latents, labels, turn)
 
@@ -124,8 +129,8 @@ class Game:
         return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
-        training = turn.moves_generator or self.training_fakes
-        # no graph unless the generator moves: thrift only, the numbers are the same
+        training = turn.moves_generator or self._always_training_mode
+        # without an autograd graph where no gradient of the generator is needed: the numbers are the same
         with torch.set_grad_enabled(turn.moves_generator or (turn.reused and training)), self._precision():
             self.generator.train(training)
             fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
@@ -135,7 +140,7 @@ class Game:
         return fakes
 
     def discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Augment, then the discriminator: images (N, C, H, W) -> logits (N, ...) in the images' dtype."""
+        """Logits (N, ...), in the images' dtype, of images (N, C, H, W) after the augmentations, and labels (N,)."""
         for augmentation in self.augmentations:
             images = augmentation(images)
         with self._precision():
@@ -146,13 +151,13 @@ class Game:
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
-        # the cache of cast weights would outlive a recorded step; casts are cheap
+        # no cache: cast weights would be kept beyond a recorded CUDA graph, and casting is cheap
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             yield
 
     @property
     def uncapturable(self) -> str:
-        """Which part says of itself that no CUDA graph can hold its step, in words; empty where none does."""
+        """A sentence with the first part that declares `capturable = False`; empty where no part does."""
         parts: list[tuple[str, Any]] = [("architecture", self.architecture)]
         parts += [("loss", loss) for loss in self.losses]
         parts += [("augmentation", augmentation) for augmentation in self.augmentations]
@@ -161,7 +166,7 @@ class Game:
         return next((f"{name} says that it cannot be captured" for name in named), "")
 
     def modules(self) -> dict[str, nn.Module]:
-        """Every module whose tensors are state, by name."""
+        """All modules whose tensors are part of the state, by the name they have in checkpoints."""
         named: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         if self.ema.network is not self.generator:
             named["average"] = self.ema.network
@@ -171,12 +176,12 @@ class Game:
         return named | {"meter": self.running_means}
 
     def reseed(self, seed: int, step: int) -> None:
-        """Set all randomness of a step: the latents are those of all ranks together, the rest is each rank's own."""
+        """Seed all random generators for a step: that of the latents alike on all ranks, the others for each rank."""
         seeds.reseed(seed, "step", step, rank())
         self.random.manual_seed(seeds.derive(seed, "latents", step))
 
     def advance(self, images_seen: int) -> None:
-        """Write every schedule in place before a step: learning rates, and whatever a part advances by itself."""
+        """Set what is scheduled, in place, before a step: learning rates, and parts with a method `advance`."""
         for player in self.players.values():
             player.set_learning_rate(images_seen)
         for module in self.modules().values():
@@ -184,7 +189,7 @@ class Game:
                 advance(images_seen)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor the next step depends on, by name: modules with their buffers, and optimisers by parameter."""
+        """Every tensor that the next step depends on, by name: parameters, buffers, and the state of optimisers."""
         tensors = {
             f"{owner}/{name}": value
             for owner, module in self.modules().items()
@@ -196,23 +201,26 @@ class Game:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Copy a saved `state` into this game, in place. Raises GanzooError, with nothing moved, for a misfit."""
+        """Copy a saved `state` into this game, in place.
+
+        Raises GanzooError, before anything is changed, where names, shapes or types differ.
+        """
         for key, player in self.players.items():
             if any(name.startswith(f"player{key}/") for name in tensors):
                 player.create_state()
             else:
                 player.optimizer.state.clear()  # saved before its first step
-        mine = self.state()
-        _refuse_misfit(mine, tensors)
-        for name, value in mine.items():
+        own_state = self.state()
+        _refuse_misfit(own_state, tensors)
+        for name, value in own_state.items():
             value.copy_(tensors[name])
 
 
-def _refuse_misfit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    differences = [f"{name} is missing" for name in mine if name not in theirs]
-    differences += [f"{name} is not known here" for name in theirs if name not in mine]
-    for name in mine.keys() & theirs.keys():
-        expected, found = mine[name], theirs[name]
+def _refuse_misfit(own_state: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
+    differences = [f"{name} is missing" for name in own_state if name not in saved]
+    differences += [f"{name} is not known here" for name in saved if name not in own_state]
+    for name in own_state.keys() & saved.keys():
+        expected, found = own_state[name], saved[name]
         if expected.shape != found.shape or expected.dtype != found.dtype:
             differences.append(
                 f"{name} is {found.dtype} {tuple(found.shape)}, expected {expected.dtype} {tuple(expected.shape)}"

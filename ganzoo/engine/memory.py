@@ -1,4 +1,4 @@
-"""How much memory is free, and whether a dataset fits into it."""
+"""The memory that is free, and whether a dataset fits into it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ import torch
 from ganzoo.contract.components import Dataset
 from ganzoo.engine.distributed import world_size
 
-#: a dataset is held in memory whole if it takes at most this share of what is free there
+#: a dataset is loaded whole if it takes at most this share of the free memory of the device
 MEMORY_SHARE = 0.4
-#: bytes that a container may take and has taken, in both versions of Linux's control groups
+#: files with the limit and the use of memory of a container, in bytes, in both versions of Linux's control groups
 _CGROUP = (
     ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
     ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 
 
-def _fits(dataset: Dataset, subset: range, device: torch.device) -> bool:
+def fits_in_memory(dataset: Dataset, subset: range, device: torch.device) -> bool:
+    """Whether the images of `subset` can be held on `device`, in all processes of this machine."""
     size = len(subset) * (dataset.spec.pixels + 8)
     if device.type == "cuda":
         return size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
-    size *= int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # each process of this machine holds all of it
+    size *= int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # each process holds all images
     return size <= MEMORY_SHARE * free_memory()
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may still take: what the machine can spare, or the container that it runs in."""
+    """Bytes that this process can still allocate: the free memory of the machine, or of its container if less."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
         free = [int(found[1]) << 10] if found else []
@@ -39,5 +40,5 @@ def free_memory(root: Path = Path("/")) -> int:
     for limit, used in _CGROUP:
         with suppress(OSError, ValueError):  # no container, or one without a limit: "max"
             free.append(int((root / limit).read_text()) - int((root / used).read_text()))
-    # not every system says how much is free; half of what there is stands in
+    # where the system does not say how much is free, half of all memory is assumed to be
     return max(0, min(free)) if free else os.sysconf("SC_PHYS_PAGES") // 2 * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,8 @@
-"""The memory layout of images and kernels, decided in one place."""
+"""The memory layout of images and of the kernels of convolutions."""
 
 from __future__ import annotations
 
 import torch
 
-#: channels fastest: no slower on any device or in any precision, and faster by 2 to 26 % of a step in fp32 on a CPU
+#: a step in fp32 on a CPU takes 2 to 26 % less time with it, and no measured device and precision is slower
 MEMORY_FORMAT = torch.channels_last

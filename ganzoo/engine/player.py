@@ -1,4 +1,4 @@
-"""Players: who moves which networks with which optimiser, and the turns in which they do."""
+"""Players and turns: which networks are updated together, by which optimiser, and in which order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ganzoo.contract.round import Round
 
 
 class Player:
-    """Networks, the optimiser that moves them, and the cost they are moved by."""
+    """One or two networks, the optimiser that updates them, and the losses it minimises."""
 
     def __init__(self, role: str, networks: dict[str, nn.Module], optimizer: Optimizer, losses: Sequence[Loss]) -> None:
-        #: "discriminator" or "generator": whose side of each loss this player pays
+        #: "discriminator" or "generator": the method of each loss that is this player's
         self.role = role
         named = [(f"{prefix}.{name}", p) for prefix, net in networks.items() for name, p in net.named_parameters()]
         self.names = [name for name, _ in named]
@@ -27,57 +27,64 @@ class Player:
         self._losses = losses
 
     def loss(self, round: Round) -> Tensor:
-        """What this round costs the player: its side of every loss, added; a scalar, float32 in float32 networks."""
-        cost = torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
-        if not cost.requires_grad:
-            raise UsageError(f"No loss of the recipe says anything to the {self.role}: add one, such as nonsaturating.")
-        return cost
+        """The player's loss of a round: the sum over the losses of the recipe; a scalar, float32 for float32 networks.
+
+        Raises UsageError where it has no gradient.
+        """
+        total = torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
+        if not total.requires_grad:
+            raise UsageError(f"No loss of the recipe trains the {self.role}: add one, such as nonsaturating.")
+        return total
 
     def update(self, gradients: Sequence[Tensor]) -> None:
-        """Move the networks against `gradients`, which take their parameters' memory layout first."""
+        """One step of the optimiser with `gradients`, in the order of `parameters`."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # autograd.grad keeps whatever strides backward left; fused optimisers need those of the parameter
+            # autograd.grad returns gradients in any memory layout; fused optimisers need that of the parameter
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
         self.optimizer.step()
 
     def set_learning_rate(self, images_seen: int) -> None:
-        """Write the scheduled learning rate in place, outside anything captured."""
+        """Set the scheduled learning rate in place, outside of what a CUDA graph records."""
         for group in self.optimizer.param_groups:
             group["lr"].fill_(self.component.learning_rate(images_seen))
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """The optimiser's tensors under the names of their parameters."""
+        """The optimiser's tensors, each under the name of its parameter."""
         for name, parameter in zip(self.names, self.parameters, strict=True):
             for key, value in self.optimizer.state[parameter].items():
                 yield f"{name}/{key}", value
 
     def create_state(self) -> None:
-        """Let an optimiser that creates its state in its first step do so now; the networks stay as they are.
+        """Create the optimiser's state now, which otherwise its first step does. The networks do not change.
 
-        Only to be overwritten: what a step leaves behind is not where a training begins.
+        Only for a state that is then overwritten by a saved one: it is not the state at the start of a training.
         """
         if all(self.optimizer.state[parameter] for parameter in self.parameters):
             return
-        moved = [*self.parameters, *self.component.buffers()]
-        before = [value.detach().clone() for value in moved]
+        changed = [*self.parameters, *self.component.buffers()]
+        before = [value.detach().clone() for value in changed]
         self.update([torch.zeros_like(parameter) for parameter in self.parameters])
         with torch.no_grad():
-            for value, old in zip(moved, before, strict=True):
+            for value, old in zip(changed, before, strict=True):
                 value.copy_(old)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The players who move on one round, the side of it they are judged on, and the minibatch it is made of."""
+    """The players that are updated together, on one round.
+
+    `sides` are the images the discriminator is trained on, reals, fakes or both; `minibatch` is the index of the
+    round's minibatch in the step.
+    """
 
     players: tuple[Player, ...]
     sides: frozenset[str]
     minibatch: int
-    #: whether the turn after this one is judged on the fakes of this one
+    #: whether the next turn uses the fakes of this one
     reused: bool = False
 
     @property
     def moves_generator(self) -> bool:
-        """Whether gradients must flow into the generator."""
+        """Whether the generator is updated, and so needs gradients."""
         return any(player.role == "generator" for player in self.players)

@@ -1,4 +1,4 @@
-"""Clock: one integer, the step; everything else that tells the time follows from it."""
+"""Progress: the number of steps done. Images, epochs and intervals are computed from it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ganzoo.contract.hooks import TrainingProgress
 
 
 class Progress:
-    """Counts steps, and knows the images and epochs they stand for.
+    """How far a training of `length` is. `step` is the number of steps done.
 
-    `images_at(step)` is the number of real images seen after `step` steps; an epoch is `epoch_images` of them.
+    `images_at(step)` is the number of real images seen after `step` steps; an epoch has `epoch_images` of them.
     """
 
     def __init__(self, length: Amount, images_at: Callable[[int], int], epoch_images: int) -> None:
@@ -22,17 +22,17 @@ class Progress:
 
     @property
     def images(self) -> int:
-        """Real images seen so far."""
+        """Number of real images seen so far."""
         return self.images_at(self.step)
 
     @property
     def snapshot(self) -> TrainingProgress:
-        """Where the run stands, for observers and file names."""
+        """The progress as plain numbers, for observers and file names."""
         return TrainingProgress(self.step, self.images, round(self.images / self.epoch_images, 4))
 
     @property
     def done(self) -> bool:
-        """Whether the run's length has been played."""
+        """Whether the training has reached its length."""
         return self._passed(self.length, self.step) >= 1
 
     def crossed(self, interval: Amount) -> bool:
@@ -40,7 +40,7 @@ class Progress:
         return self.step > 0 and self._passed(interval, self.step) > self._passed(interval, self.step - 1)
 
     def _passed(self, interval: Amount, step: int) -> int:
-        """How many whole intervals lie within the first `step` steps, in exact integers."""
+        """Number of whole intervals in the first `step` steps, in exact integers."""
         if interval.unit == "steps":
             return step // interval.count
         images = interval.count * (self.epoch_images if interval.unit == "epochs" else 1)

@@ -1,4 +1,4 @@
-"""Running means on the device: nothing waits for it until a tick reads them."""
+"""Running means of scalars, kept on the device, so that a step never waits for the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class RunningMeans(nn.Module):
-    """Sums of named scalars, one addition a step."""
+    """Means of named scalars over the steps since they were last read."""
 
     sums: Tensor
     count: Tensor
@@ -21,12 +21,12 @@ class RunningMeans(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64, device=device))
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one step's scalars; never synchronises."""
+        """Add the scalars of one step. Does not synchronise with the device."""
         self.sums += torch.stack([values[name].detach().to(torch.float64) for name in self.names])
         self.count += 1
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, as Python numbers; empty if nothing was added. Synchronises and resets."""
+        """The means since the last call, as Python numbers, empty if nothing was added. Synchronises and resets."""
         *sums, count = torch.cat([self.sums, self.count.view(1)]).tolist()
         self.sums.zero_()
         self.count.zero_()

@@ -1,4 +1,4 @@
-"""Latents and fakes as a function of (seed, index): whatever the size of the batches they are drawn in."""
+"""Sampling: latents and fakes depend on (seed, index) alone, not on the batch size."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ganzoo.contract.components import Architecture
 from ganzoo.contract.images import to_uint8
 from ganzoo.engine.seeds import generator
 
-#: latents are drawn in blocks of this many, each from a generator of its own
+#: latents are drawn in blocks of this size, each block with its own random generator
 _BLOCK = 64
 
 
 def draw_latents(architecture: Architecture, count: int, device: torch.device, seed: int) -> Tensor:
-    """(count, Z) latents on `device`; the first ones are the same for every `count`, and all are for every device."""
+    """Latents (count, Z) on `device`. They are the same on every device, and the first ones for every `count`."""
     blocks = range(0, count, _BLOCK)
     drawn = [architecture.latents(_BLOCK, generator("cpu", seed, "fixed latents", block)) for block in blocks]
     return torch.cat(drawn)[:count].to(device)
 
 
 def balanced_labels(count: int, classes: int, device: torch.device) -> Tensor:
-    """(count,) int64: 0, 1, 2, ... and over again."""
+    """Labels (count,) int64: 0, 1, ..., classes - 1, and again from 0."""
     return torch.arange(count, device=device) % classes
 
 
@@ -31,9 +31,9 @@ def balanced_labels(count: int, classes: int, device: torch.device) -> Tensor:
 def draw(
     network: nn.Module, architecture: Architecture, latents: Tensor, labels: Tensor, batch_size: int = 250
 ) -> Iterator[Tensor]:
-    """uint8 fakes (n, C, H, W) of `latents` and `labels` in inference mode, a batch at a time, on the latents' device.
+    """Fakes, uint8 (n, C, H, W) in batches, of `latents` (N, Z) and `labels` (N,), on the latents' device.
 
-    The network's own mode is put back afterwards.
+    The network is in inference mode meanwhile, and in its former mode afterwards.
     """
     training = network.training
     network.eval()
@@ -46,6 +46,6 @@ def draw(
 
 
 def draw_all(network: nn.Module, architecture: Architecture, latents: Tensor, labels: Tensor | Sequence[int]) -> Tensor:
-    """All fakes of `latents` in one uint8 tensor on the CPU."""
+    """All fakes of `latents` (N, Z), uint8 (N, C, H, W) on the CPU."""
     labels = torch.as_tensor(labels, device=latents.device)
     return torch.cat([images.cpu() for images in draw(network, architecture, latents, labels)])

@@ -1,4 +1,4 @@
-"""Randomness is derived, never saved: a stable mix of a key, and the generators of a process set from it."""
+"""Seeds derived from keys such as (run seed, "step", step). No random state has to be saved."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 
 
 def derive(*key: int | str) -> int:
-    """A stable 63-bit number from a key such as (run seed, "order", epoch); the same on every machine and version."""
+    """A 63-bit seed from a key such as (run seed, "order", epoch); the same on every machine and in every version."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
-    """A fresh generator on `device`, seeded by `derive`.
+    """A new random generator on `device`, with the seed `derive(*key)`.
 
-    torch's CPU generator reads only the low 32 bits of a seed; the mix spreads the key over all of them.
+    torch's CPU generator uses only the low 32 bits of a seed, and all of them depend on the key.
     """
     return torch.Generator(device).manual_seed(derive(*key))
 
 
 def reseed(*key: int | str) -> None:
-    """Set every global generator a step could draw from: torch on the CPU and on CUDA, numpy and random.
+    """Seed all global random generators: torch on the CPU and on CUDA, numpy and random.
 
-    The torch generators are set directly: `torch.manual_seed` walks all backends and takes 60 times as long.
+    Those of torch are seeded directly: `torch.manual_seed` goes through all backends and takes 60 times as long.
     """
     seed = derive(*key)
     torch.default_generator.manual_seed(seed)
@@ -40,20 +40,20 @@ def reseed(*key: int | str) -> None:
 
 
 def host_states() -> Callable[[], None]:
-    """The host's generators as they are now: what is returned puts them back there."""
+    """Save the states of the global generators of the host; returns a function that restores them."""
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
 
-    def put_back() -> None:
+    def restore() -> None:
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])
 
-    return put_back
+    return restore
 
 
 @contextmanager
 def aside(*key: int | str) -> Iterator[None]:
-    """Random state of its own, derived from `key`, inside; outside everything is as it was."""
+    """Seed all global generators from `key` in this block, and restore their states after it."""
     before = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):

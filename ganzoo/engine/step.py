@@ -20,10 +20,10 @@ _Result = TypeVar("_Result")
 
 
 def train_step(game: Game, batches: Sequence[Batch]) -> None:
-    """One step: every turn of the game, each on a round of its own, then the EMA and the running means.
+    """One step: every turn of the game, each with its own round, then the EMA and the running means.
 
-    `batches` holds one minibatch for each of `game.minibatches`. The gradients of all players of a turn are taken
-    before any of them is updated: `D+G` is a simultaneous update.
+    `batches` has `game.minibatches` minibatches. The gradients of all players of a turn are computed before any of them
+    is updated: `D+G` is a simultaneous update.
     """
     scalars: dict[str, list[Tensor]] = {name: [] for name in game.running_means.names}
     reused: Round | None = None
@@ -50,11 +50,11 @@ def run_step(
     update: Callable[[Game, Sequence[Batch]], _Result] = train_step,  # type: ignore[assignment]
     batches: Sequence[Batch] | None = None,
 ) -> _Result:
-    """Step number `step` (from 0) of a training with this seed, and what `update` returns.
+    """Run step number `step` (from 0) of a training with this seed, and return the result of `update`.
 
-    Images, random state and schedules are functions of (seed, step), so any step can be run again. `update` does the
-    step: `train_step`, or a function that calls it. `batches` are the minibatches of the step where they were read
-    already.
+    Images, random states and schedules depend on (seed, step) only, so any step can be run again. `update` does the
+    step: it is `train_step`, or a function that calls it. `batches` are the minibatches of the step, if they have been
+    read already.
     """
     batches = feed.fill(step) if batches is None else batches
     game.reseed(seed, step)  # no random state has to be saved with a checkpoint
@@ -74,7 +74,7 @@ def graphed(graph: StepGraph) -> Callable[[Game, Sequence[Batch]], None]:
 def turn_gradients(
     game: Game, turn: Turn, batches: Sequence[Batch], reused: Round | None = None
 ) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
-    """The round of a turn, the loss of each of its players, and the gradients of each loss. Nothing is updated."""
+    """The round of a turn, the loss of each of its players, and the gradients of each loss. No network is updated."""
     with sync_batch_norm():
         round = game.round(turn, batches[turn.minibatch], reused)
         losses = [player.loss(round) for player in turn.players]

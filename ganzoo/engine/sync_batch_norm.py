@@ -1,4 +1,4 @@
-"""Together: on several processes, batch norm takes the statistics of all of their images, as one process would."""
+"""Batch norm over several processes: its statistics are those of the images of all processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ganzoo.engine.distributed import all_gather, world_size
 
 
 def sync_batch_norm() -> AbstractContextManager[object]:
-    """While this is entered, the minibatches of all processes are one to every batch norm that is in training mode.
+    """In this context, every batch norm in training mode takes the statistics of the minibatches of all processes.
 
-    It replaces the function that all such layers end in, those of plugins included: torch.nn.SyncBatchNorm would have
-    to be put in the place of each layer, knows torch's own classes only and refuses a CPU.
+    It replaces the function that all layers call in the end, those of plugins included. torch.nn.SyncBatchNorm replaces
+    layers instead, only those of torch's own classes, and does not run on a CPU.
     """
-    return _OneBatch() if world_size() > 1 else nullcontext()
+    return _SyncBatchNorm() if world_size() > 1 else nullcontext()
 
 
-class _OneBatch(TorchFunctionMode):
+class _SyncBatchNorm(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -31,12 +31,12 @@ class _OneBatch(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is F.batch_norm:  # it is seen before torch.batch_norm, which it calls
-            return _functional(*args, **(kwargs or {}))
+        if func is F.batch_norm:  # it calls torch.batch_norm
+            return _functional_batch_norm(*args, **(kwargs or {}))
         return (_batch_norm if func is torch.batch_norm else func)(*args, **(kwargs or {}))
 
 
-def _functional(
+def _functional_batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -61,15 +61,15 @@ def _batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Tensor:
-    """torch.batch_norm over axis 1 of (N, C, ...), N being the images of all processes."""
+    """torch.batch_norm of inputs (N, C, ...), with statistics over the images of all processes."""
     if not training:
         return torch.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled)
-    # as in torch's own kernels, statistics of numbers of 16 bits have 32
+    # statistics in 32 bits at least, as in torch's own kernels
     values = input.to(torch.promote_types(input.dtype, torch.float32))
-    mean, variance = _moments(values)
-    _follow(running_mean, mean, momentum)
+    mean, variance = _mean_and_variance(values)
+    _update_running(running_mean, mean, momentum)
     count = world_size() * values.numel() // values.shape[1]
-    _follow(running_var, variance * (count / (count - 1)), momentum)
+    _update_running(running_var, variance * (count / (count - 1)), momentum)
     scale = (variance + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     axes = (1, -1, *(1,) * (values.ndim - 2))
@@ -77,16 +77,16 @@ def _batch_norm(
     return (normalised if bias is None else normalised + bias.view(axes)).to(input.dtype)
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C,) of values (N, C, ...) over the N of all processes, which all have as many."""
-    mine = torch.var_mean(values, [axis for axis in range(values.ndim) if axis != 1], correction=0)
-    variances, means = all_gather(torch.stack(mine)).unbind(1)  # (processes, C) each
+def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) of values (N, C, ...) over all processes, which have the same N."""
+    own = torch.var_mean(values, [axis for axis in range(values.ndim) if axis != 1], correction=0)
+    variances, means = all_gather(torch.stack(own)).unbind(1)  # (processes, C) each
     mean = means.mean(0)
-    # one exchange, and nothing large is subtracted from something large
+    # one exchange, and no difference of large numbers
     return mean, variances.mean(0) + (means - mean).square().mean(0)
 
 
 @torch.no_grad()
-def _follow(running: Tensor | None, value: Tensor, momentum: float) -> None:
+def _update_running(running: Tensor | None, value: Tensor, momentum: float) -> None:
     if running is not None:
         running.lerp_(value.to(running.dtype), momentum)

@@ -100,7 +100,7 @@ class Calibration:
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.note = note
-        self.split = "test" if protocol.split == "train" else "train"
+        self.split = protocol.other_split
         self.pool: Dataset = zoo.build("datasets", dataset, split=self.split)
         self.count = min(samples or protocol.samples, len(self.pool))
         self._build: Callable[[Sequence[Choice]], Scorer] = lambda chosen: Scorer(

@@ -67,7 +67,7 @@ class Scorer:
             _refuse_twins(members)
             self.held_out: Reals | None = None
             if any(member.evaluator.held_out for member in members):
-                self.held_out = Reals(zoo, dataset, "test" if protocol.split == "train" else "train")
+                self.held_out = Reals(zoo, dataset, protocol.other_split)
             self.train = self._train_split(zoo, dataset)
             for member in members:
                 self._refuse_meaningless(member, conditional)
@@ -191,7 +191,7 @@ class Scorer:
 
 def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
     """What is scored, for the card: which weights of which training."""
-    weights = "averaged" if recipe.average_half_life else "raw"
+    weights = "averaged" if recipe.ema_half_life else "raw"
     return {"weights": weights, "images_seen": images_seen, "training_seed": recipe.seed}
 
 

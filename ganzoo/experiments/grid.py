@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from ganzoo.contract.choice import Amount, Choice, short_name
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.protocol import Protocol
-from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
+from ganzoo.contract.renamed_fields import with_old_names
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of
@@ -134,19 +135,17 @@ def share(length: Amount, parts: int) -> Amount:
 
 def make_trial(zoo: Zoo, architecture: str, dataset: str, promises: tuple[ExpectedScore, ...], recipe: Recipe) -> Trial:
     """The cell of a complete recipe."""
-    digest = digest_of({"recipe": recipe.to_dict(), "parts": _provenance(zoo, recipe)})
+    digest = digest_of({"recipe": with_old_names(recipe.to_dict()), "parts": _provenance(zoo, recipe)})
     words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
     return Trial(architecture, dataset, promises, recipe, "-".join(words).lower())
 
 
 def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:
     """Where the parts that make the numbers come from: other code is another cell."""
-    chosen = {
-        "architectures": (recipe.architecture,),
-        "datasets": (recipe.dataset,),
-        "losses": recipe.losses,
-        "augmentations": recipe.augmentations,
-        "optimizers": (recipe.generator_optimizer, recipe.discriminator_optimizer),
-        "evaluators": recipe.evaluators,
-    }
-    return [zoo.provenance(kind, choice) for kind, choices in chosen.items() for choice in choices if choice]
+    found = []
+    for field, kind in KIND_OF_FIELD.items():
+        if field != "observers":  # they change no number
+            value = getattr(recipe, field)
+            choices = value if isinstance(value, tuple) else (value,)
+            found += [zoo.provenance(kind, choice) for choice in choices if choice]
+    return found

@@ -25,7 +25,7 @@ def measure_real_images(zoo: Zoo, cell: Trial, device: str, scale: bool, note: C
     samples = recipe.score_samples or None
     try:
         reals = Reals(zoo, cell.data, protocol.split).facts["sha256"]
-        others = len(zoo.build("datasets", cell.data, split="test" if protocol.split == "train" else "train"))
+        others = len(zoo.build("datasets", cell.data, split=protocol.other_split))
         floors = real_baseline(*asked, samples)
         fitting = samples if samples and samples <= others else None  # None: as many as there are
         rows = calibrate(*asked, fitting, note=note) if scale else []

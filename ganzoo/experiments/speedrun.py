@@ -19,6 +19,7 @@ from typing import Any
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.renamed_fields import with_old_names
 from ganzoo.experiments.grid import ExpectedScore, Trial, expected_scores, make_trial, share
 from ganzoo.experiments.table import spread
 from ganzoo.experiments.worker import run_to_end
@@ -189,7 +190,7 @@ def _lines(path: Path, cell: Trial, target: Target) -> list[dict[str, Any]]:
 
 def _before_end(line: Mapping[str, Any], length: Amount) -> bool:
     """Whether the last step before a score was begun within the length of the run."""
-    done = {"steps": line["step"], "images": line["images"], "epochs": line["epoch"]}[length.unit]
+    done = length.count_of(line["step"], line["images"], line["epoch"])
     return bool(done - done / line["step"] < length.count)
 
 
@@ -223,6 +224,7 @@ def _outcome(cell: Trial, path: Path, target: Target) -> dict[str, Any]:
 def _record(cells: Sequence[Trial], found: list[dict[str, Any]], target: Target, out: Path) -> dict[str, Any]:
     """All seeds; their means only where every one of them reached the target and all were measured alike."""
     recipe = {name: value for name, value in cells[0].recipe.to_dict().items() if name != "seed"}
+    old_recipe = with_old_names(recipe)
     lines = [line for cell in cells for line in _lines(out / cell.name, cell, target)[:1]]
     digests = sorted({line["card"]["digest"] for line in lines})
     card = {name: lines[0]["card"][name] for name in ("protocol", "measure", "digest")} if lines else None
@@ -230,8 +232,8 @@ def _record(cells: Sequence[Trial], found: list[dict[str, Any]], target: Target,
     machines = [{name: facts.get(name) for name in _MACHINE} for facts in environments]
     ways = max(len(digests), sum(machine not in machines[:index] for index, machine in enumerate(machines)))
     whole = ways == 1 and all(seed["reached"] for seed in found)
-    name, digest = cells[0].name.partition("-seed")[0], digest_of(recipe)[:16]
-    told = digest_of({**recipe, "seeds": [cell.recipe.seed for cell in cells]})[:8]
+    name, digest = cells[0].name.partition("-seed")[0], digest_of(old_recipe)[:16]
+    told = digest_of({**old_recipe, "seeds": [cell.recipe.seed for cell in cells]})[:8]
     return {
         "name": f"{name}-{target.promise.score}-{target.value:g}-{told}",
         "target": str(target),

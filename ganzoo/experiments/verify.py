@@ -10,6 +10,7 @@ from typing import Any
 
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.experiments.grid import Trial, expected_scores, make_trial
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of
@@ -45,7 +46,7 @@ def trials_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[T
     cells: dict[str, Trial] = {}
     for row in rows:
         try:
-            recipe = Recipe.from_dict(row["recipe"])
+            recipe = Recipe.from_dict(with_current_names(row["recipe"]))
             promises = expected_scores(zoo, [(str(choice), choice) for choice in recipe.evaluators])
             for seed in row["finished"]:
                 cell = make_trial(zoo, row["architecture"], row["dataset"], promises, recipe.merged({"seed": seed}))
@@ -64,7 +65,7 @@ def verdicts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]])
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return digest_of(row["recipe"]), row["score"], row["card"]["digest"] if row["card"] else ""
+    return digest_of(with_current_names(row["recipe"])), row["score"], row["card"]["digest"] if row["card"] else ""
 
 
 def _verdict(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
+from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.registry.zoo import Zoo
 
 
@@ -42,7 +43,7 @@ def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: 
     if path.suffix == ".toml":
         if not path.is_file():
             raise UsageError(f"There is no recipe file {named}.")
-        return Recipe.read_toml(path)
+        return with_current_names(Recipe.read_toml(path))
     if named in architecture.recipes:
         return architecture.recipes[named]
     if named in zoo.names("architectures"):

@@ -26,6 +26,7 @@ from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.paths import absolute_path
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lock import Lock, alone
@@ -97,7 +98,7 @@ class Run:
                 f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
             )
         try:
-            recipe = Recipe.from_dict(parse_json((path / "recipe.json").read_bytes()))
+            recipe = Recipe.from_dict(with_current_names(parse_json((path / "recipe.json").read_bytes())))
             if recipe.architecture is None or recipe.dataset is None:
                 raise ValueError("it names no architecture or no dataset")
         except (ValueError, TypeError, AttributeError, UsageError) as error:

@@ -6,24 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
 from ganzoo.contract.round import Round
 from ganzoo.engine.game import Game
 from ganzoo.registry.zoo import zoo
 from ganzoo.testing import ranks
 from ganzoo.testing.kit import ExaminedPart, Failed, call, labels_for, reals_for, require
 from ganzoo.testing.play import BATCH, SmallGame, captured_is_eager, make_game, resumes_bit_for_bit
-
-#: the kinds of the parts a recipe names, by field
-_FIELDS = {
-    "losses": "losses",
-    "augmentations": "augmentations",
-    "observers": "observers",
-    "evaluators": "evaluators",
-    "generator_optimizer": "optimizers",
-    "discriminator_optimizer": "optimizers",
-    "dataset": "datasets",
-}
 
 
 def recipes_name_what_exists(part: ExaminedPart) -> None:
@@ -32,7 +21,7 @@ def recipes_name_what_exists(part: ExaminedPart) -> None:
         where = f"The recipe {name!r}" if name else "The recipe"
         try:
             recipe: Recipe = part.component.recipe.merged(changes)
-            for field, kind in _FIELDS.items():
+            for field, kind in KIND_OF_FIELD.items():
                 value = getattr(recipe, field)
                 for choice in value if isinstance(value, tuple) else [value] if value else []:
                     zoo().options(kind, choice)

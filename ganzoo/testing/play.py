@@ -53,7 +53,7 @@ def make_game(part: ExaminedPart, *, precision: str = "fp32", device: str = "cpu
     """
     architecture: Architecture = part.build() if part.kind == "architectures" else Linear()
     recipe = _recipe(part, own)
-    recipe = recipe.merged({"batch_size": BATCH, "sampling": "stream", "subset": "all", "precision": precision})
+    recipe = recipe.merged({"batch_size": BATCH, "batch_order": "stream", "subset": "all", "precision": precision})
     spec = part.spec if part.kind == "architectures" else SPEC
     losses, augmentations, (generator, discriminator) = _parts(part, recipe, own)
     place = torch.device(device)
@@ -63,7 +63,7 @@ def make_game(part: ExaminedPart, *, precision: str = "fp32", device: str = "cpu
 
 
 def _recipe(part: ExaminedPart, own: bool) -> Recipe:
-    recipe: Recipe = part.component.recipe if part.kind == "architectures" and own else Recipe(average_half_life=100)
+    recipe: Recipe = part.component.recipe if part.kind == "architectures" and own else Recipe(ema_half_life=100)
     return recipe
 
 

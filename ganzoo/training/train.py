@@ -212,7 +212,7 @@ def _taken_up(run: Run, table: TrainingSetup, length: Amount | None) -> checkpoi
     broken_off = at_end and not run.scored_at(progress.step)  # by a signal, in the last score
     if progress.done and not broken_off:
         asked, now = progress.length, progress.snapshot
-        played = int({"steps": now.step, "images": now.images, "epochs": now.epochs}[asked.unit])
+        played = int(asked.count_of(now.step, now.images, now.epochs))
         more = f", more than {asked}" if played > asked.count else ""
         raise UsageError(
             f"{path} has already played {f'{played} {asked.unit}' if more else f'its {asked}'}{more}; to play on, name "

@@ -1,8 +1,8 @@
-"""What authors may rely on: the public signatures of the last release, and a line in the changelog for each that moved.
+"""The public signatures: each one that differs from the last release has a line in the changelog.
 
-`golden/api.txt` holds the signatures of the last release. It is written anew when a release is made, and only then:
+`golden/api.txt` holds the signatures of the last release. It is written for a release, and only then:
 
-    python tests/test_api.py
+    python tests/contract/test_api.py
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHANGELOG = ROOT / "CHANGELOG.md"
 
 
 def public_signatures() -> dict[str, str]:
-    """Every public name with all that its users see of it."""
+    """Every public name with its signature."""
     found = {"API_VERSION": str(ganzoo.API_VERSION)}
     for name in ganzoo.__all__:
         found |= _described(name, getattr(ganzoo, name))
@@ -55,7 +55,8 @@ def _members(owner: str, value: type) -> Iterator[tuple[str, str]]:
             yield f"{owner}.{name}", f"{annotation} = {_default(getattr(value, name, inspect.Parameter.empty))}"
     for name, member in vars(value).items():
         function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        if name == "__init__" and not fields and inspect.isfunction(member):
+        has_init = not fields and not getattr(value, "_is_protocol", False)  # those of both are generated
+        if name == "__init__" and has_init and inspect.isfunction(member):
             yield f"{owner}()", _signature(member)
         elif not name.startswith("_") and isinstance(member, property):
             yield f"{owner}.{name}", "property"
@@ -82,12 +83,12 @@ def _default(value: Any) -> str:
     if isinstance(value, ganzoo.Recipe):
         return "Recipe(...)"
     if isinstance(value, frozenset):
-        return f"frozenset({sorted(value)})"  # its own order is another one in every process
+        return f"frozenset({sorted(value)})"  # its order differs between processes
     return "none" if value in (inspect.Parameter.empty, dataclasses.MISSING) else repr(value)
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """What became of each name that is not as it was."""
+    """The change of each name that differs."""
     words = {}
     for name in {**then, **now}:
         if name not in now:
@@ -99,11 +100,13 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, st
     return words
 
 
-def untold(changed: Mapping[str, str], unreleased: str) -> list[str]:
-    """The changed names that a section of the changelog does not have in backticks; a class speaks for its members."""
-    told = {word.strip() for quoted in re.findall(r"`([^`]+)`", unreleased) for word in quoted.split(",")}
-    told |= {name for name in changed if "." in name and (owner := name.partition(".")[0]) in changed and owner in told}
-    return [f"{name} {words}" for name, words in changed.items() if name not in told]
+def not_announced(changed: Mapping[str, str], unreleased: str) -> list[str]:
+    """The changed names that a section of the changelog does not have in backticks; a class stands for its members."""
+    announced = {word.strip() for quoted in re.findall(r"`([^`]+)`", unreleased) for word in quoted.split(",")}
+    announced |= {
+        name for name in changed if "." in name and (owner := name.partition(".")[0]) in changed and owner in announced
+    }
+    return [f"{name} {words}" for name, words in changed.items() if name not in announced]
 
 
 def golden() -> dict[str, str]:
@@ -117,7 +120,7 @@ def unreleased_section() -> str:
 
 
 def test_no_public_signature_changes_without_a_line_in_the_changelog() -> None:
-    missing = untold(differences(golden(), public_signatures()), unreleased_section())
+    missing = not_announced(differences(golden(), public_signatures()), unreleased_section())
     assert not missing, "Name these, each in backticks, under Unreleased in CHANGELOG.md:\n" + "\n".join(missing)
 
 
@@ -126,11 +129,11 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
     now = {"Loss.generator": "(self, round, step)", "New": "class(ABC)", "Same": "class(ABC)"}
     changed = differences(then, now)
     assert set(changed) == {"Loss.generator", "Old", "New"}
-    assert len(untold(changed, "Loss.generator, Old and New were changed")) == 3
-    assert untold(changed, "* `Loss.generator` is told the step. `Old` is gone.") == ["New is new: class(ABC)"]
-    assert not untold(changed, "* `Loss.generator`, `Old, New`")
-    assert not untold({"New": "", "New.part": ""}, "`New`")
-    assert untold({"Loss.part": ""}, "`Loss`")
+    assert len(not_announced(changed, "Loss.generator, Old and New were changed")) == 3
+    assert not_announced(changed, "* `Loss.generator` is given the step. `Old` is gone.") == ["New is new: class(ABC)"]
+    assert not not_announced(changed, "* `Loss.generator`, `Old, New`")
+    assert not not_announced({"New": "", "New.part": ""}, "`New`")
+    assert not_announced({"Loss.part": ""}, "`Loss`")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
         ("Amount.parse", "classmethod (cls, value: str | int | Amount, unit: str = '') -> Amount"),
         ("Recipe.batch_size", "int = 64"),
         ("ImageSpec.pixels", "property"),
-        ("hook on_tick", "(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None"),
+        ("hook on_run_end", "(self, run: RunView, error: BaseException | None) -> None"),
         ("group ganzoo.losses", "Loss"),
         ("resize", "(images: Tensor, size: int | tuple[int, int]) -> Tensor"),
     ],
@@ -150,11 +153,11 @@ def test_what_a_signature_is(name: str, words: str) -> None:
     assert public_signatures()[name] == words
 
 
-def test_everything_at_the_door_has_a_signature() -> None:
+def test_every_public_name_has_a_signature() -> None:
     names = {name.partition(".")[0] for name in public_signatures()}
     assert set(ganzoo.__all__) <= names
 
 
 if __name__ == "__main__":
-    head = f"# public signatures of torch-ganzoo {ganzoo.__version__}, written by tests/test_api.py\n"
+    head = f"# public signatures of torch-ganzoo {ganzoo.__version__}, written by tests/contract/test_api.py\n"
     GOLDEN.write_text(head + "".join(f"{name} | {words}\n" for name, words in public_signatures().items()))

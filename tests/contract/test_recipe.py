@@ -29,14 +29,14 @@ RICH = Recipe(
     augmentations="diffaugment:policy=color",
     observers=["csv"],
     turns="D,D,G",
-    discriminator_fakes="inference",
-    generator_fakes="replayed",
+    generator_mode_for_discriminator="inference",
+    reuse_fakes=True,
     generator_optimizer={"name": "adam", "options": {"lr": 1e-8, "beta1": 0}},
     discriminator_optimizer="shared",
     batch_size=16,
-    sampling="stream",
+    batch_order="stream",
     subset="last 100",
-    average_half_life=1000,
+    ema_half_life=1000,
     precision="bf16",
     seed=2**40,
     length="3M images",
@@ -169,7 +169,7 @@ def test_turns(text, turns):
 @pytest.mark.parametrize(
     "text", ["", "D", "d,g", "D,,G", "D;G", "D.reals,D", "X,G", "D+D,G", "G+GD", "D+D.reals,G", "D.reals+D.fakes,G"]
 )
-def test_turns_nobody_could_play_are_refused(text):
+def test_impossible_turns_are_refused(text):
     with pytest.raises(UsageError, match="turns="):
         Recipe(turns=text)
 
@@ -239,15 +239,15 @@ def test_a_bare_interval_is_counted_in_the_unit_of_the_length():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sampling": "random"},
+        {"batch_order": "random"},
         {"precision": "fp16"},
-        {"discriminator_fakes": "train"},
-        {"generator_fakes": "shared"},
+        {"generator_mode_for_discriminator": "train"},
+        {"reuse_fakes": "shared"},
         {"batch_size": 0},
         {"batch_size": "64"},
         {"batch_size": 64.0},
         {"batch_size": True},
-        {"average_half_life": -1},
+        {"ema_half_life": -1},
         {"seed": -1},
         {"length": "0 epochs"},
         {"length": 50},
@@ -274,7 +274,7 @@ def test_what_no_run_could_mean_is_refused(changes):
 
 
 def test_a_misspelt_field_names_the_near_one():
-    with pytest.raises(UsageError, match=r"no field 'batchsize'\. Did you mean 'batch_size'\?"):
+    with pytest.raises(UsageError, match=r"no field 'batchsize'\. Did you mean 'batch_size'"):
         Recipe.from_dict({"batchsize": 3})
 
 

@@ -1,7 +1,7 @@
-"""What would happen without it: each item of a checkpoint left out shows in the run that is resumed from it.
+"""Ablation of checkpoints: where an item is left out, the resumed run differs.
 
-An item that could be lost unnoticed is either one that need not be saved, or one that the tests of resuming are blind
-to. The game here has all there is: batch norm, spectral norm, dropout, an average, and parts with memories.
+Where it did not, the item would not be needed, or the tests of resuming would miss it. The game has all kinds of
+state: batch norm, spectral norm, dropout, an EMA, and parts with buffers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STOP, STEPS = 4, 9
 
 
 class Spectral(tiny.Tiny):
-    """As Tiny, with spectral norm in the discriminator: u and v move at every look."""
+    """As Tiny, with spectral norm in the discriminator: u and v change in every forward pass."""
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         generator, discriminator = super().networks(images)
@@ -42,7 +42,7 @@ class Spectral(tiny.Tiny):
 
 
 class Fading(ganzoo.Augmentation):
-    """Images fade with every look at them: its buffer is moved inside the step."""
+    """Images fade with every call: its buffer changes inside the step."""
 
     looks: Tensor
 
@@ -56,7 +56,7 @@ class Fading(ganzoo.Augmentation):
 
 
 class Tiring(ganzoo.Optimizer):
-    """Adam whose steps shrink by a buffer that all its players share."""
+    """Adam whose updates shrink by a buffer that all its players share."""
 
     tiredness: Tensor
 
@@ -90,7 +90,7 @@ def recipe(steps: int) -> Recipe:
         "tick_every": "3 steps",
         "samples_every": "3 steps",
         "checkpoint_every": "100 steps",
-        "average_half_life": 50,
+        "ema_half_life": 50,
         "losses": ["nonsaturating", f"{tiny.__file__}:Remembering"],
         "augmentations": [f"{HERE}Fading"],
         "generator_optimizer": f"{HERE}Tiring",
@@ -119,24 +119,24 @@ ITEMS: Mapping[str, Callable[[str], bool]] = {
     "sums of the meter": lambda name: name == "meter/sums",
     "count of the meter": lambda name: name == "meter/count",
 }
-#: found again from others in the very next step, so that nothing is lost with them: the average copies the generator's
-#: counter, and a look of spectral norm begins with u = W v
+#: computed from others in the next step, so that leaving them out changes nothing: the EMA copies the generator's
+#: counter, and spectral norm starts with u = W v
 DERIVED = ("discriminator/first.parametrizations.weight.0._u", "average/norm.num_batches_tracked")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
-    """A run that was stopped, what it leaves when nobody stops it, and its state before the first step."""
+    """A run that was stopped, the results of the whole run, and the state before the first step."""
     folder = tmp_path_factory.mktemp("ablation")
     for name, steps in (("whole", STEPS), ("stopped", STOP)):
         start(recipe(steps), folder / name, kills.ZOO, kills.CPU, note=lambda text: None)
-    table = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
-    fresh = {name: value.clone() for name, value in table.game.state().items()}
+    setup = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
+    fresh = {name: value.clone() for name, value in setup.game.state().items()}
     return folder / "stopped", kills.left(folder / "whole"), fresh
 
 
 def resumed(stopped: Path, out: Path, tensors: Mapping[str, Tensor], **meta: Any) -> dict[str, Any]:
-    """What a copy of the stopped run leaves that goes on from another state."""
+    """The results of a copy of the stopped run that is resumed from another state."""
     shutil.copytree(stopped, out)
     found = checkpoints.load_latest(out / "checkpoints")
     assert found is not None
@@ -165,7 +165,7 @@ def saved(stopped: Path) -> checkpoints.Saved:
 
 
 def at_first(name: str, value: Tensor, fresh: Mapping[str, Tensor]) -> Tensor:
-    """What a tensor is where it was not restored; an optimiser's begins with zeros."""
+    """The value of a tensor that is not restored; an optimiser's state starts with zeros."""
     return fresh.get(name, torch.zeros_like(value))
 
 
@@ -210,16 +210,16 @@ def _difference(one: Any, other: Any) -> float:
 
 
 def test_each_single_tensor_left_out_shows(runs):
-    """Finer, and in the game alone: one tensor of one layer."""
+    """The same for single tensors, in the game alone."""
     stopped, _, fresh = runs
     found = saved(stopped)
-    table = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
+    setup = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
 
     def after(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        table.game.restore(tensors)
+        setup.game.restore(tensors)
         for step in range(STOP, STOP + 2):
-            run_step(table.game, table.feed, table.recipe.seed, step)
-        return {name: value.clone() for name, value in table.game.state().items()}
+            run_step(setup.game, setup.feed, setup.recipe.seed, step)
+        return {name: value.clone() for name, value in setup.game.state().items()}
 
     expected, unseen = after(found.tensors), []
     assert all(torch.equal(value, expected[name]) for name, value in after(found.tensors).items())
@@ -232,11 +232,11 @@ def test_each_single_tensor_left_out_shows(runs):
 
 def test_a_state_without_one_of_them_is_refused(runs):
     found = saved(runs[0])
-    table = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
-    table.game.restore(found.tensors)
-    before = {name: value.clone() for name, value in table.game.state().items()}
+    setup = build_setup(recipe(STOP), kills.ZOO, kills.CPU)
+    setup.game.restore(found.tensors)
+    before = {name: value.clone() for name, value in setup.game.state().items()}
     for name in found.tensors:
         fewer = {key: value * 0 for key, value in found.tensors.items() if key != name}
         with pytest.raises(GanzooError, match=r"does not fit this recipe in 1 places: .* is missing"):
-            table.game.restore(fewer)
-    assert all(torch.equal(value, before[name]) for name, value in table.game.state().items())
+            setup.game.restore(fewer)
+    assert all(torch.equal(value, before[name]) for name, value in setup.game.state().items())

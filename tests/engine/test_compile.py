@@ -1,6 +1,6 @@
-"""Compiled networks: what they compute, what is refused before the first step and why, and that a resumed run is exact.
+"""Compiled networks: their numbers, what is not compiled and why, and resumed runs.
 
-All but two tests compile with a backend that writes no code: what torch traces and differentiates is the same.
+All but two tests use a backend that generates no code; torch traces and differentiates in the same way.
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compile, "BACKEND", "aot_eager")
 
 
-def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> TrainingSetup:
+def make_setup(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> TrainingSetup:
     zoo = Zoo()
     recipe = plan(zoo, Choice(architecture), Choice("digits", {"size": 8}), None, changes)
     return build_setup(recipe, zoo, torch.device("cpu"))
 
 
-def played(seated: TrainingSetup, steps: int) -> dict[str, Tensor]:
+def run_steps(setup: TrainingSetup, steps: int) -> dict[str, Tensor]:
     for step in range(steps):
-        run_step(seated.game, seated.feed, 0, step)
-    return seated.game.state()
+        run_step(setup.game, setup.feed, 0, step)
+    return setup.game.state()
 
 
 def not_close(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[str]:
@@ -93,8 +93,8 @@ def not_close(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[str]:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("turns", ["D,G", "D+G"])
 def test_compiled_steps_are_eager_steps_and_compiling_leaves_no_trace(turns: str) -> None:
-    changes = {**ODD, "turns": turns, "average_half_life": 100}
-    plain, tried = table(changes), table(changes)
+    changes = {**ODD, "turns": turns, "ema_half_life": 100}
+    plain, tried = make_setup(changes), make_setup(changes)
     before = {name: value.clone() for name, value in tried.game.state().items()}
     assert compile_networks(tried.game, tried.feed) == ""
     assert compiled_networks(tried.game) == ["generator", "discriminator"]
@@ -105,41 +105,43 @@ def test_compiled_steps_are_eager_steps_and_compiling_leaves_no_trace(turns: str
     assert calls == [{"_orig_mod": None}] * 2
     assert tried.game.ema.network is not tried.game.called["generator"]
     codes = dict(counters["stats"])
-    assert not not_close(played(plain, 4), played(tried, 4))  # the third is of the other size
-    assert counters["stats"] == codes  # and that was compiled before the first
+    assert not not_close(run_steps(plain, 4), run_steps(tried, 4))  # the third step has the other batch size
+    assert counters["stats"] == codes  # which was compiled before the first step
 
 
 @pytest.mark.usefixtures("quick")
 def test_with_a_penalty_the_discriminator_is_not_compiled() -> None:
     changes = {"losses": ("nonsaturating", "r1:gamma=0.1"), **ODD}
-    plain, tried = table(changes), table(changes)
+    plain, tried = make_setup(changes), make_setup(changes)
     words = compile_networks(tried.game, tried.feed)
     assert words.startswith("Not compiled: discriminator (torch.compile with aot_autograd does not currently support")
     assert compiled_networks(tried.game) == ["generator"]
-    assert not not_close(played(plain, 4), played(tried, 4))
+    assert not not_close(run_steps(plain, 4), run_steps(tried, 4))
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_network_that_reads_on_the_host_is_not_compiled() -> None:
-    tried = table(ODD, f"{__file__}:Reading")
+    tried = make_setup(ODD, f"{__file__}:Reading")
     words = compile_networks(tried.game, tried.feed)
     assert words.startswith("Not compiled: discriminator (")
     assert "data-dependent" in words
     assert compiled_networks(tried.game) == ["generator"]
-    played(tried, 1)
+    run_steps(tried, 1)
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_loss_that_fails_is_no_reason_to_end_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is wrong without compiling too is said by whoever meets it then."""
-    tried = table({})
+def test_a_loss_that_fails_does_not_end_the_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that also occurs without compiling is reported by the step itself."""
+    tried = make_setup({})
     monkeypatch.setattr(tried.game.losses[0], "on_reals", lambda logits: logits.nosuch())
     words = compile_networks(tried.game, tried.feed)
     assert words.startswith("Not compiled: generator and discriminator ('Tensor' object has no attribute 'nosuch'")
     assert compiled_networks(tried.game) == []
 
 
-def test_a_machine_without_a_compiler_plays_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_trains_eagerly_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch._inductor.config as inductor
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
@@ -152,12 +154,12 @@ def test_a_machine_without_a_compiler_plays_on_and_says_so(tmp_path: Path, monke
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_says_what_it_was_compiled_to_and_whether_that_is_so_still(tmp_path: Path) -> None:
+def test_a_run_records_what_was_compiled_and_notes_a_change(tmp_path: Path) -> None:
     notes: list[str] = []
     out = tmp_path / "run"
     start(QUICK, out, kills.ZOO, kills.CPU, note=notes.append, compile=True)
     assert json.loads((out / "environment.json").read_text())["compile"] == ["generator", "discriminator"]
-    resume(out, kills.ZOO, "cpu", Amount(3, "steps"), note=notes.append)  # as it was begun
+    resume(out, kills.ZOO, "cpu", Amount(3, "steps"), note=notes.append)  # compiled, as at the start
     assert notes == []
     resume(out, kills.ZOO, "cpu", Amount(4, "steps"), note=notes.append, compile=False)
     (said,) = notes
@@ -166,11 +168,11 @@ def test_a_run_says_what_it_was_compiled_to_and_whether_that_is_so_still(tmp_pat
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_compiled_step_under_the_glass_is_the_step(tmp_path: Path) -> None:
-    plain, watched = table({}), table({})
-    for seated in (plain, watched):
-        compile_networks(seated.game, seated.feed)
-    expected = played(plain, 1)
+def test_a_diagnosed_compiled_step_is_the_step(tmp_path: Path) -> None:
+    plain, watched = make_setup({}), make_setup({})
+    for setup in (plain, watched):
+        compile_networks(setup.game, setup.feed)
+    expected = run_steps(plain, 1)
     watched.game.reseed(0, 0)
     watched.game.advance(0)
     seen = examine(watched.game, watched.feed.fill(0))

@@ -1,4 +1,4 @@
-"""StepGraph on a stand-in for CUDA: what is recorded runs nothing until it is replayed, and then runs as it was."""
+"""StepGraph on a fake of CUDA, where a recorded step runs only when it is replayed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CUDA = torch.device("cuda")
 
 
 class Generator:
-    """A generator of the device: its state is another object once a recording of it has failed."""
+    """A random generator of the device. After a failed recording it gets a new state."""
 
     def __init__(self) -> None:
         self.states: list[Any] = ["first"]
@@ -37,10 +37,10 @@ class Generator:
 
 
 class FakeCUDA:
-    """As much of torch.cuda as StepGraph uses. `launch` stands for a kernel; `told` is what happened, in order."""
+    """The part of torch.cuda that StepGraph uses. `launch` stands for a kernel; `events` is what happened, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.recording: list[Callable[[], None]] | None = None
         self.broken = False
         self.main = self.current = Stream(self, "main")
@@ -54,7 +54,7 @@ class FakeCUDA:
             "set_stream": lambda stream: setattr(self, "current", stream),
             "stream": self.stream,
             "graph": self.graph,
-            "synchronize": lambda device=None: self.told.append("synchronize"),
+            "synchronize": lambda device=None: self.events.append("synchronize"),
             "default_generators": self.generators,
         }
         for name, value in names.items():
@@ -80,14 +80,14 @@ class FakeCUDA:
 
     @contextmanager
     def graph(self, graph: Any, pool: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
-        self.told.append(f"record {graph.number}")
+        self.events.append(f"record {graph.number}")
         graph.shared, self.recording, self.current, self.broken = pool, graph.kernels, stream, False
         assert capture_error_mode == "thread_local"
         try:
             yield
         finally:
             self.recording = None
-            if self.broken:  # as torch was until lately: the stream is not put back
+            if self.broken:  # as in older versions of torch: the stream is not restored
                 raise RuntimeError("capture was invalidated")
             self.current = self.main
 
@@ -102,7 +102,7 @@ class Stream:
         self.cuda, self.name = cuda, name
 
     def wait_stream(self, other: Any) -> None:
-        self.cuda.told.append(f"{self.name} waits for {other.name}")
+        self.cuda.events.append(f"{self.name} waits for {other.name}")
 
 
 class Graph:
@@ -121,7 +121,7 @@ class Graph:
         return f"pool {self.number}"
 
     def replay(self) -> None:
-        self.cuda.told.append(f"replay {self.number}")
+        self.cuda.events.append(f"replay {self.number}")
         for kernel in self.kernels:
             kernel()
 
@@ -130,7 +130,7 @@ class Graph:
 
 
 class Training:
-    """Steps of two kernels each; `words` is what was computed, `streams` where the host called them from."""
+    """Steps of two kernels each; `words` is what was computed, `streams` the current stream of each call."""
 
     def __init__(self, cuda: FakeCUDA, reads: Callable[[Hashable], bool] = lambda key: False) -> None:
         self.cuda, self.reads = cuda, reads
@@ -140,7 +140,7 @@ class Training:
         self.drawn: list[float] = []
         self.random = Generator()
 
-    def play(self, graph: StepGraph, keys: str) -> None:
+    def run(self, graph: StepGraph, keys: str) -> None:
         for number, key in enumerate(keys):
             seeds.reseed(number)
             self.memory[key] = number  # the feed writes, the step reads
@@ -167,55 +167,55 @@ def all_steps(count: int) -> list[str]:
 def test_three_eager_steps_then_recorded_once_then_replayed(cuda: FakeCUDA) -> None:
     training = Training(cuda)
     graph = StepGraph(CUDA, training.random)
-    training.play(graph, "aaaaaaa")
+    training.run(graph, "aaaaaaa")
     assert training.words == all_steps(7)
-    assert training.streams == ["side"] * 4  # three played, one recorded, and no more of the host
+    assert training.streams == ["side"] * 4  # three run, one is recorded, and the host calls no more
     eager = ["side waits for main", "main waits for side"] * 3
-    assert cuda.told == [*eager, "synchronize", "record 0", *["replay 0"] * 4]
+    assert cuda.events == [*eager, "synchronize", "record 0", *["replay 0"] * 4]
     assert (graph.captured, graph.reason, cuda.current.name) == (True, "", "main")
     assert cuda.graphs[0].registered == [training.random]
 
 
-def test_a_last_smaller_batch_is_a_step_of_its_own_and_shares_the_memory(cuda: FakeCUDA) -> None:
+def test_a_last_smaller_batch_has_its_own_graph_in_the_same_memory(cuda: FakeCUDA) -> None:
     training = Training(cuda)
-    training.play(StepGraph(CUDA, training.random), "aaaaab" * 5)
+    training.run(StepGraph(CUDA, training.random), "aaaaab" * 5)
     assert training.words == all_steps(30)
-    assert [word for word in cuda.told if word.startswith("record")] == ["record 0", "record 1"]
+    assert [word for word in cuda.events if word.startswith("record")] == ["record 0", "record 1"]
     assert [graph.shared for graph in cuda.graphs] == [None, "pool 0"]
-    assert cuda.told.count("replay 0") == 25 - 3
-    assert cuda.told.count("replay 1") == 5 - 3
+    assert cuda.events.count("replay 0") == 25 - 3
+    assert cuda.events.count("replay 1") == 5 - 3
 
 
-def test_what_cannot_be_recorded_is_played_eagerly_and_no_step_is_lost_or_played_twice(cuda: FakeCUDA) -> None:
+def test_what_cannot_be_recorded_runs_eagerly_and_no_step_is_lost_or_repeated(cuda: FakeCUDA) -> None:
     training = Training(cuda, reads=lambda key: True)
     graph = StepGraph(CUDA, training.random)
-    training.play(graph, "aaaaaaa")
+    training.run(graph, "aaaaaaa")
     assert training.words == all_steps(7)
-    assert training.streams == ["side"] * 4 + ["main"] * 4  # the fourth was tried, then played
+    assert training.streams == ["side"] * 4 + ["main"] * 4  # the fourth was tried, then run
     assert not graph.captured
     first = "the step cannot be recorded: operation not permitted when stream is capturing (test_cuda_graph.py, line "
     assert graph.reason.startswith(first)
     assert cuda.graphs[0].was_reset
-    assert len(cuda.graphs) == 1  # and is not tried again
+    assert len(cuda.graphs) == 1  # it is not tried again
     assert [generator.states for generator in (training.random, *cuda.generators)] == [["first", "like first"]] * 2
 
 
-def test_a_step_that_was_tried_in_vain_draws_the_same_numbers_on_the_host(cuda: FakeCUDA) -> None:
+def test_a_step_that_failed_to_record_draws_the_same_numbers_on_the_host(cuda: FakeCUDA) -> None:
     eager, tried = Training(cuda), Training(cuda, reads=lambda key: True)
-    eager.play(StepGraph(CUDA, eager.random, capture=False), "aaaaaa")
-    tried.play(StepGraph(CUDA, tried.random), "aaaaaa")
-    assert tried.drawn[3] == tried.drawn[4]  # while recording, and when it was played
+    eager.run(StepGraph(CUDA, eager.random, capture=False), "aaaaaa")
+    tried.run(StepGraph(CUDA, tried.random), "aaaaaa")
+    assert tried.drawn[3] == tried.drawn[4]  # while recording, and when it was run
     assert tried.drawn[:4] + tried.drawn[5:] == eager.drawn
 
 
 def test_where_one_size_cannot_be_recorded_none_is_replayed_any_more(cuda: FakeCUDA) -> None:
     training = Training(cuda, reads=lambda key: key == "b")
     graph = StepGraph(CUDA, training.random)
-    training.play(graph, "aaaaab" * 5)
+    training.run(graph, "aaaaab" * 5)
     assert training.words == all_steps(30)
     assert not graph.captured
-    assert cuda.told[-1] == "synchronize"  # after the failure nothing but eager steps
-    assert cuda.told.count("replay 0") == 4 * 5 - 3
+    assert cuda.events[-1] == "synchronize"  # after the failure all steps are eager
+    assert cuda.events.count("replay 0") == 4 * 5 - 3
 
 
 def test_an_eager_step_that_fails_is_not_taken_for_one_that_cannot_be_recorded(cuda: FakeCUDA) -> None:
@@ -228,24 +228,24 @@ def test_an_eager_step_that_fails_is_not_taken_for_one_that_cannot_be_recorded(c
     assert not graph.reason
 
 
-def test_switched_off_without_a_device_or_refused_nothing_of_cuda_is_called(cuda: FakeCUDA) -> None:
+def test_nothing_of_cuda_is_called_when_switched_off_without_a_device_or_refused(cuda: FakeCUDA) -> None:
     training = Training(cuda)
     off = StepGraph(CUDA, training.random, capture=False)
     none = StepGraph(torch.device("cpu"), training.random)
     refused = StepGraph(CUDA, training.random, refusal="the loss Reading says that it cannot be captured")
     for graph in (off, none, refused):
-        training.play(graph, "aaaaaa")
+        training.run(graph, "aaaaaa")
     assert [graph.reason for graph in (off, none)] == ["switched off", "no CUDA device"]
     assert refused.reason == "the loss Reading says that it cannot be captured"
     assert training.words == all_steps(6) * 3
-    assert not cuda.told
+    assert not cuda.events
     assert not cuda.streams
 
 
-# --- parts that say so ---
+# --- parts that are not capturable ---
 
 
-def saying(base: type[Any]) -> type[Any]:
+def uncapturable(base: type[Any]) -> type[Any]:
     return type(f"Reading{base.__name__}", (base,), {"capturable": False, "__doc__": "Reads a number on the host."})
 
 
@@ -253,7 +253,7 @@ WORDS = {"architectures": "architecture", "losses": "loss", "augmentations": "au
 
 
 class Same(Augmentation):
-    """Leaves images as they are."""
+    """Returns images unchanged."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images
@@ -262,13 +262,13 @@ class Same(Augmentation):
 @pytest.mark.parametrize(
     ("kind", "base"), [("architectures", Linear), ("losses", Plain), ("augmentations", Same), ("optimizers", Descent)]
 )
-def test_a_part_that_cannot_be_recorded_names_itself(kind: str, base: type[Any]) -> None:
-    part = ExaminedPart(kind, saying(base), {})
+def test_a_part_that_cannot_be_recorded_is_named(kind: str, base: type[Any]) -> None:
+    part = ExaminedPart(kind, uncapturable(base), {})
     expected = f"the {WORDS[kind]} Reading{base.__name__} says that it cannot be captured"
     game = make_game(part, own=False).game
     assert game.uncapturable == expected
     assert not make_game(ExaminedPart(kind, base, {}), own=False).game.uncapturable
-    outcome = examine(ExaminedPart(kind, saying(base), {}), captured_is_eager)
+    outcome = examine(ExaminedPart(kind, uncapturable(base), {}), captured_is_eager)
     assert outcome.state == "ok"
     assert outcome.reason == "it says that it cannot be captured: its steps are played eagerly"
 

@@ -1,4 +1,4 @@
-"""Which images a step sees: all of them once an epoch, as a pure function of the step, however they are held."""
+"""The images of each step: all of them once an epoch, depending on seed and step only, in memory or streamed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo import GanzooError, Recipe, UsageError
+from ganzoo.contract.recipe import BATCH_ORDERS
 from ganzoo.engine import feed as feeding
 from ganzoo.engine import memory
 from ganzoo.engine.feed import Feed
-from ganzoo.engine.memory import MEMORY_SHARE, _fits, free_memory
+from ganzoo.engine.memory import MEMORY_SHARE, fits_in_memory, free_memory
 
 CPU = torch.device("cpu")
 LENGTH = 50
@@ -41,7 +42,7 @@ class Numbered(ganzoo.Dataset):
 
 @pytest.fixture(params=["resident", "streamed"])
 def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test that asks for it is run with the images in memory, and with images read as they are needed."""
+    """Runs a test twice: with the images in memory, and with images that are read in each step."""
     if request.param == "streamed":
         monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     return request.param
@@ -76,7 +77,7 @@ def test_an_epoch_shows_every_image_once_and_keeps_the_smaller_last_batch(held, 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 25, 50])
 def test_or_drops_the_smaller_last_batch(held, batch_size):
-    images = feed(batch_size=batch_size, sampling="epochs-drop-last")
+    images = feed(batch_size=batch_size, batch_order="epochs-drop-last")
     per_epoch = LENGTH // batch_size
     for e in range(3):
         batches = seen(images, range(e * per_epoch, (e + 1) * per_epoch))
@@ -86,12 +87,12 @@ def test_or_drops_the_smaller_last_batch(held, batch_size):
 
 def test_a_batch_larger_than_the_data_leaves_nothing_when_the_last_is_dropped():
     with pytest.raises(UsageError, match="A batch of 51 is larger than the 50 training images"):
-        feed(batch_size=51, sampling="epochs-drop-last")
+        feed(batch_size=51, batch_order="epochs-drop-last")
 
 
 @pytest.mark.parametrize("batch_size", [8, 50, 80, 120])
-def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
-    images = feed(batch_size=batch_size, sampling="stream")
+def test_batches_of_a_stream_cross_epochs(held, batch_size):
+    images = feed(batch_size=batch_size, batch_order="stream")
     batches = seen(images, range(20))
     assert {len(batch) for batch in batches} == {batch_size}
     numbers = flat(batches)
@@ -101,8 +102,8 @@ def test_a_stream_crosses_the_border_of_epochs(held, batch_size):
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
-def test_replacement_draws_every_image_anew(held):
-    batches = seen(feed(sampling="replacement", batch_size=40), range(50))
+def test_replacement_draws_images_independently(held):
+    batches = seen(feed(batch_order="replacement", batch_size=40), range(50))
     assert {len(batch) for batch in batches} == {40}
     assert all(len(set(batch)) < 40 for batch in batches)  # without repetition: about one in 10^9 batches
     counts = torch.bincount(torch.tensor(flat(batches)), minlength=LENGTH)
@@ -112,21 +113,18 @@ def test_replacement_draws_every_image_anew(held):
     assert counts.max() < 40 + 5 * 6.3
 
 
-SAMPLINGS = ("epochs", "epochs-drop-last", "stream", "replacement")
-
-
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_a_step_is_a_function_of_the_seed_and_the_step_alone(held, sampling):
-    first, again, other = (feed(2, sampling=sampling, seed=seed) for seed in (3, 3, 4))
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
+def test_a_step_depends_on_seed_and_step_only(held, batch_order):
+    first, again, other = (feed(2, batch_order=batch_order, seed=seed) for seed in (3, 3, 4))
     in_order = seen(first, range(12))
     assert in_order != seen(other, range(12))
-    for step in (7, 0, 11, 11, 3, 10):  # as a run that is resumed, or replayed, would ask
+    for step in (7, 0, 11, 11, 3, 10):  # as for a run that is resumed or replayed
         assert seen(again, range(step, step + 1)) == in_order[2 * step : 2 * step + 2]
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_both_ways_of_holding_images_feed_the_same(sampling, monkeypatch):
-    changes = {"sampling": sampling, "subset": "last 30", "batch_size": 7}
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
+def test_both_ways_of_holding_images_feed_the_same(batch_order, monkeypatch):
+    changes = {"batch_order": batch_order, "subset": "last 30", "batch_size": 7}
     resident = feed(2, **changes)
     monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     streamed = feed(2, **changes)
@@ -137,10 +135,10 @@ def test_both_ways_of_holding_images_feed_the_same(sampling, monkeypatch):
             assert torch.equal(left.labels, right.labels)
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
 @pytest.mark.parametrize(("subset", "expected"), [("first 20", range(20)), ("last 20", range(30, 50))])
-def test_a_subset_is_all_that_is_seen(held, sampling, subset, expected):
-    images = feed(sampling=sampling, subset=subset, batch_size=5)
+def test_a_subset_is_all_that_is_seen(held, batch_order, subset, expected):
+    images = feed(batch_order=batch_order, subset=subset, batch_size=5)
     assert images.length == images.epoch_images == 20
     assert set(flat(seen(images, range(40)))) == set(expected)
 
@@ -149,10 +147,10 @@ def test_a_subset_may_be_larger_than_the_data(held):
     assert sorted(flat(seen(feed(subset="last 400"), range(7)))) == list(range(LENGTH))
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("batch_order", BATCH_ORDERS)
 @pytest.mark.parametrize("minibatches", [1, 2, 3, 5])
-def test_images_seen_are_those_that_were_fed(sampling, minibatches):
-    images = feed(minibatches, sampling=sampling, length=20)
+def test_images_seen_are_those_that_were_fed(batch_order, minibatches):
+    images = feed(minibatches, batch_order=batch_order, length=20)
     count = 0
     for step in range(25):
         assert images.images_at(step) == count
@@ -169,7 +167,7 @@ def test_images_come_with_their_labels_in_the_range_of_the_architecture(held):
 
 
 def test_minibatches_of_one_size_lie_in_the_same_memory(held):
-    """A recorded step replays over it."""
+    """A recorded step is replayed on it."""
     images = feed(2, batch_size=20)
     places = {}
     for step in range(9):
@@ -186,11 +184,11 @@ def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):
         seen(images, range(7))
 
 
-# --- what tells a set of images from others ---
+# --- the fingerprint of the training images ---
 
 
 class Repainted(Numbered):
-    """One image has one pixel, or its label, of its own."""
+    """One image has another pixel, or another label."""
 
     def __init__(self, number: int, what: str, length: int = LENGTH) -> None:
         super().__init__(length)
@@ -202,24 +200,28 @@ class Repainted(Numbered):
         return images, labels
 
 
-def digest(dataset: ganzoo.Dataset, **changes: object) -> str:
+def fingerprint(dataset: ganzoo.Dataset, **changes: object) -> str:
     return Feed(dataset, Recipe(**{"batch_size": 8, **changes}), 1, (0, 255), CPU).fingerprint
 
 
 def test_every_image_and_label_counts_however_they_are_held(held):
-    known = {digest(Numbered())}
+    known = {fingerprint(Numbered())}
     for number in (0, 17, LENGTH - 1):
         for what in ("pixel", "label"):
-            known.add(digest(Repainted(number, what)))
-    known |= {digest(Numbered(), subset="first 30"), digest(Numbered(), subset="last 30"), digest(Numbered(LENGTH - 1))}
+            known.add(fingerprint(Repainted(number, what)))
+    known |= {
+        fingerprint(Numbered(), subset="first 30"),
+        fingerprint(Numbered(), subset="last 30"),
+        fingerprint(Numbered(LENGTH - 1)),
+    }
     assert len(known) == 10
-    assert digest(Numbered()) == digest(Numbered(), seed=5, batch_size=5)
-    assert digest(Numbered()) == "95c0097368da115fe8e7253b817cb444b93651640f0ecb664a9758b9a6e171e0"
+    assert fingerprint(Numbered()) == fingerprint(Numbered(), seed=5, batch_size=5)
+    assert fingerprint(Numbered()) == "95c0097368da115fe8e7253b817cb444b93651640f0ecb664a9758b9a6e171e0"
 
 
 def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
-    monkeypatch.setattr(feeding, "_TOLD_WHOLE", 100)
-    monkeypatch.setattr(feeding, "_TOLD_OF", 8)
+    monkeypatch.setattr(feeding, "_FINGERPRINT_BYTES", 100)
+    monkeypatch.setattr(feeding, "_FINGERPRINT_IMAGES", 8)
     read: list[int] = []
 
     class Counted(Numbered):
@@ -231,15 +233,15 @@ def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
     del read[:]
     found = sampled.fingerprint
     assert read == ([] if held == "resident" else [10, 15, 21, 26, 32, 37, 43, 49])
-    assert [digest(Repainted(number, "pixel"), subset="last 40") == found for number in (9, 10, 11, 49)] == [
+    assert [fingerprint(Repainted(number, "pixel"), subset="last 40") == found for number in (9, 10, 11, 49)] == [
         *(True, False, True, False)
     ]
-    assert digest(Numbered(), subset="last 41") != found
-    assert digest(Numbered(7)) != digest(Numbered(8))  # fewer than are looked at
+    assert fingerprint(Numbered(), subset="last 41") != found
+    assert fingerprint(Numbered(7)) != fingerprint(Numbered(8))  # fewer images than are sampled
 
 
 class Gated(Numbered):
-    """Reads while its gate is open, and counts."""
+    """Reads only while its gate is open, and counts the reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,17 +263,17 @@ def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
     until = time.monotonic() + 60
     while dataset.count < 3 * minibatches and time.monotonic() < until:
         time.sleep(0.001)
-    dataset.gate.clear()  # from here on a step that has to read would wait
+    dataset.gate.clear()  # from now on, a step that has to read would wait
     for step in (1, 2):
         assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
     assert dataset.count == 3 * minibatches
     dataset.gate.set()
-    for step in (3, 9, 4, 5):  # and wherever it goes on
+    for step in (3, 9, 4, 5):  # and from any other step
         assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
 
 
 def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
-    """Its digest is asked for while the minibatches of the next steps are read ahead."""
+    """The fingerprint is computed while a thread reads the minibatches of the next steps."""
     monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
     readers, most = [], []
 
@@ -287,7 +289,7 @@ def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):
     whole = feed.fingerprint
     for step in range(4):
         feed.fill(step)
-        feed.__dict__.pop("digest")
+        feed.__dict__.pop("fingerprint")  # it is computed anew
         assert feed.fingerprint == whole
         feed.read(torch.arange(3))
     feed.close()
@@ -303,9 +305,9 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
             super().__init__(int(0.6 * free / (spec.pixels + 8)))
             self.spec = spec
 
-    assert _fits(Large(), range(len(Large())), CPU)
+    assert fits_in_memory(Large(), range(len(Large())), CPU)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert not _fits(Large(), range(len(Large())), CPU)
+    assert not fits_in_memory(Large(), range(len(Large())), CPU)
 
 
 MEMINFO = "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\n"
@@ -326,7 +328,7 @@ VERSIONS = {
     ],
     ids=["a limit", "over the limit", "a limit beyond the machine", "no limit"],
 )
-def test_a_container_has_what_it_may_still_take(tmp_path, version, limit, used, free):
+def test_free_memory_in_a_container(tmp_path, version, limit, used, free):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text(MEMINFO)
     assert free_memory(tmp_path) == 8000 << 10
@@ -337,5 +339,5 @@ def test_a_container_has_what_it_may_still_take(tmp_path, version, limit, used, 
     assert free_memory(tmp_path) == free
 
 
-def test_where_nobody_says_what_is_free_it_is_half_of_what_there_is(tmp_path):
+def test_where_free_memory_is_unknown_it_is_half_of_all_memory(tmp_path):
     assert free_memory(tmp_path) > 100 << 20

@@ -1,4 +1,4 @@
-"""One step of the game against the same sums done by hand, over turns, losses, averages and precisions."""
+"""One training step against the same computation in plain torch, for turns, losses, EMA and precisions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT = 16
 RATES = {"discriminator": 0.03, "generator": 0.01}
 
 
-def game(
+def make_game(
     architecture: Tiny | None = None,
     losses: Sequence[ganzoo.Loss] = (),
     optimizers: tuple[ganzoo.Optimizer, ganzoo.Optimizer] | None = None,
@@ -41,11 +41,9 @@ def game(
     architecture = architecture or Tiny(norm=False, dropout=0)
     generator, discriminator = optimizers or (Adam(lr=RATES["generator"]), Adam(lr=RATES["discriminator"]))
     recipe = Recipe(batch_size=COUNT, **changes)
-    seated = Game(
-        architecture, IMAGES, losses or [NonSaturating()], augmentations, generator, discriminator, recipe, CPU
-    )
-    seated.reseed(5, 0)
-    return seated
+    game = Game(architecture, IMAGES, losses or [NonSaturating()], augmentations, generator, discriminator, recipe, CPU)
+    game.reseed(5, 0)
+    return game
 
 
 def batches(count: int = 1, seed: int = 0) -> list[Batch]:
@@ -60,8 +58,8 @@ def weights(network: nn.Module) -> list[Tensor]:
     return [value.detach().clone() for value in network.state_dict().values()]
 
 
-def tensors(seated: Game) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in seated.state().items()}
+def tensors(game: Game) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in game.state().items()}
 
 
 def same(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
@@ -69,12 +67,12 @@ def same(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
 
 
 class ByHand:
-    """Both networks of a game, as they were seated, moved by torch alone."""
+    """Copies of both networks of a game, trained with torch alone."""
 
-    def __init__(self, seated: Game) -> None:
-        self.generator = copy.deepcopy(seated.generator)
-        self.discriminator = copy.deepcopy(seated.discriminator)
-        self.latents: Sequence[Tensor] = seated.architecture.drawn
+    def __init__(self, game: Game) -> None:
+        self.generator = copy.deepcopy(game.generator)
+        self.discriminator = copy.deepcopy(game.discriminator)
+        self.latents: Sequence[Tensor] = game.architecture.drawn
 
     def adam(self, role: str, *networks: nn.Module) -> torch.optim.Optimizer:
         parameters = [parameter for network in networks or (getattr(self, role),) for parameter in network.parameters()]
@@ -92,16 +90,16 @@ class ByHand:
     def of_generator(self, fakes: Tensor) -> Tensor:
         return softplus(-self.discriminator(fakes, None)).mean()
 
-    def move(self, optimizer: torch.optim.Optimizer, cost: Tensor, keep: bool = False) -> None:
-        """Gradients of what the optimiser moves, and of nothing else."""
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, keep: bool = False) -> None:
+        """One step of the optimiser, with the gradients of its own parameters only."""
         parameters = optimizer.param_groups[0]["params"]
-        gradients = torch.autograd.grad(cost, parameters, retain_graph=keep)
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=keep)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
 
-    def agrees(self, seated: Game) -> bool:
-        pairs = [(self.generator, seated.generator), (self.discriminator, seated.discriminator)]
+    def agrees(self, game: Game) -> bool:
+        pairs = [(self.generator, game.generator), (self.discriminator, game.discriminator)]
         return all(
             torch.allclose(mine, theirs, rtol=1e-4, atol=1e-6)
             for left, right in pairs
@@ -112,17 +110,17 @@ class ByHand:
 def in_turn(hand: ByHand, batch: Batch) -> None:
     discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
     for step in range(2):
-        hand.move(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
-        hand.move(generator, hand.of_generator(hand.fakes(2 * step + 1)))
+        hand.step(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
+        hand.step(generator, hand.of_generator(hand.fakes(2 * step + 1)))
 
 
 def at_once(hand: ByHand, batch: Batch) -> None:
     discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
     for step in range(2):
         fakes = hand.fakes(step)
-        costs = hand.on_reals(batch) + hand.on_fakes(fakes), hand.of_generator(fakes)
+        losses = hand.on_reals(batch) + hand.on_fakes(fakes), hand.of_generator(fakes)
         players = [list(hand.discriminator.parameters()), list(hand.generator.parameters())]
-        gradients = [torch.autograd.grad(c, p, retain_graph=True) for c, p in zip(costs, players, strict=True)]
+        gradients = [torch.autograd.grad(c, p, retain_graph=True) for c, p in zip(losses, players, strict=True)]
         for optimizer, parameters, own in zip((discriminator, generator), players, gradients, strict=True):
             for parameter, gradient in zip(parameters, own, strict=True):
                 parameter.grad = gradient
@@ -132,16 +130,16 @@ def at_once(hand: ByHand, batch: Batch) -> None:
 def moving_both(hand: ByHand, batch: Batch) -> None:
     discriminator, both = hand.adam("discriminator"), hand.adam("generator", hand.generator, hand.discriminator)
     for step in range(2):
-        hand.move(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
-        hand.move(both, hand.of_generator(hand.fakes(2 * step + 1)))
+        hand.step(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
+        hand.step(both, hand.of_generator(hand.fakes(2 * step + 1)))
 
 
 def side_by_side(hand: ByHand, batch: Batch) -> None:
     discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
     for step in range(2):
-        hand.move(discriminator, hand.on_reals(batch))
-        hand.move(discriminator, hand.on_fakes(hand.fakes(3 * step + 1).detach()))
-        hand.move(generator, hand.of_generator(hand.fakes(3 * step + 2)))
+        hand.step(discriminator, hand.on_reals(batch))
+        hand.step(discriminator, hand.on_fakes(hand.fakes(3 * step + 1).detach()))
+        hand.step(generator, hand.of_generator(hand.fakes(3 * step + 2)))
 
 
 HANDS: dict[str, Callable[[ByHand, Batch], None]] = {
@@ -153,24 +151,24 @@ HANDS: dict[str, Callable[[ByHand, Batch], None]] = {
 
 
 @pytest.mark.parametrize("turns", HANDS)
-def test_a_step_is_the_sums_done_by_hand(turns):
-    seated = game(turns=turns)
-    hand, (batch,) = ByHand(seated), batches()
+def test_a_step_is_the_same_step_in_plain_torch(turns):
+    game = make_game(turns=turns)
+    hand, (batch,) = ByHand(game), batches()
     for _ in range(2):
-        train_step(seated, [batch])
+        train_step(game, [batch])
     for name, sums in HANDS.items():
         attempt = copy.deepcopy(hand)
-        # the other orders of play give other numbers, of as many latents as there are
+        # other turns give other numbers; they are computed where enough latents were drawn
         if len(hand.latents) >= {"D,G": 4, "D+G": 2, "D,GD": 4, "D.reals,D.fakes,G": 6}[name]:
             sums(attempt, batch)
-            assert attempt.agrees(seated) == (name == turns), name
+            assert attempt.agrees(game) == (name == turns), name
 
 
 def test_every_turn_draws_latents_of_its_own():
-    seated = game(turns="D,D,G")
-    train_step(seated, batches(2))
-    assert len(seated.architecture.drawn) == 3
-    assert len({tuple(drawn.flatten().tolist()) for drawn in seated.architecture.drawn}) == 3
+    game = make_game(turns="D,D,G")
+    train_step(game, batches(2))
+    assert len(game.architecture.drawn) == 3
+    assert len({tuple(drawn.flatten().tolist()) for drawn in game.architecture.drawn}) == 3
 
 
 @pytest.mark.parametrize(
@@ -189,39 +187,39 @@ def test_every_turn_draws_latents_of_its_own():
         ("D.reals,D.reals,D.fakes,G", [0, 1, 1, 1]),
     ],
 )
-def test_each_look_of_the_discriminator_has_new_reals_and_no_other_turn(turns, minibatches):
-    seated = game(turns=turns)
-    assert [turn.minibatch for turn in seated.turns] == minibatches
-    assert seated.minibatches == max(minibatches) + 1
-    train_step(seated, batches(seated.minibatches))
+def test_only_turns_that_show_reals_to_the_discriminator_have_a_new_minibatch(turns, minibatches):
+    game = make_game(turns=turns)
+    assert [turn.minibatch for turn in game.turns] == minibatches
+    assert game.minibatches == max(minibatches) + 1
+    train_step(game, batches(game.minibatches))
 
 
-def test_a_turn_is_played_on_its_own_minibatch():
+def test_a_turn_uses_its_own_minibatch():
     first, second = batches(2)
-    left, right, repeated = (game(turns="D,D,G") for _ in range(3))
+    left, right, repeated = (make_game(turns="D,D,G") for _ in range(3))
     train_step(left, [first, second])
     train_step(right, [second, first])
     train_step(repeated, [first, first])
-    ends = [weights(seated.discriminator) for seated in (left, right, repeated)]
+    ends = [weights(game.discriminator) for game in (left, right, repeated)]
     assert not same(ends[0], ends[1])
     assert not same(ends[0], ends[2])
 
 
-def test_only_the_player_whose_turn_it_is_moves_or_has_gradients():
-    seated = game(turns="D,G")
+def test_a_turn_updates_its_own_player_and_no_other_network_has_gradients():
+    game = make_game(turns="D,G")
     record = []
-    for player in seated.players.values():
+    for player in game.players.values():
         player.optimizer.register_step_post_hook(
             lambda *_: record.append(
                 (
-                    weights(seated.generator),
-                    weights(seated.discriminator),
-                    [p.grad for p in seated.generator.parameters()],
+                    weights(game.generator),
+                    weights(game.discriminator),
+                    [p.grad for p in game.generator.parameters()],
                 )
             )
         )
-    generator, discriminator = weights(seated.generator), weights(seated.discriminator)
-    train_step(seated, batches())
+    generator, discriminator = weights(game.generator), weights(game.discriminator)
+    train_step(game, batches())
     after_discriminator, after_generator = record
     assert same(after_discriminator[0], generator)
     assert not same(after_discriminator[1], discriminator)
@@ -231,7 +229,7 @@ def test_only_the_player_whose_turn_it_is_moves_or_has_gradients():
 
 
 class Watcher(ganzoo.SeparableLoss):
-    """Non-saturating, and remembers the rounds it was asked about."""
+    """Non-saturating; it keeps the rounds of the generator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,30 +246,30 @@ class Watcher(ganzoo.SeparableLoss):
         return softplus(-round.fake_logits).mean()
 
 
-def test_a_turn_on_one_side_asks_nothing_of_the_other():
-    seated = game(turns="D.reals,D.fakes,G")
+def test_a_turn_on_one_side_computes_no_logits_of_the_other():
+    game = make_game(turns="D.reals,D.fakes,G")
     asked = []
-    seated.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
+    game.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
     (batch,) = batches()
-    train_step(seated, [batch])
+    train_step(game, [batch])
     assert len(asked) == 3
     assert torch.equal(asked[0], batch.reals)
     assert not any(torch.equal(images, batch.reals) for images in asked[1:])
 
 
-def test_a_loss_of_pairs_cannot_be_judged_on_one_side():
+def test_a_loss_of_pairs_is_refused_on_one_side():
     for turns in ("D.reals,D.fakes,G", "D.fakes,G"):
         with pytest.raises(UsageError, match="the loss Relativistic needs both sides"):
-            game(losses=[NonSaturating(), Relativistic()], turns=turns)
+            make_game(losses=[NonSaturating(), Relativistic()], turns=turns)
 
 
-def test_a_recipe_of_penalties_alone_moves_nobody():
-    with pytest.raises(UsageError, match="No loss of the recipe says anything to the generator"):
-        train_step(game(losses=[R1()]), batches())
+def test_a_recipe_of_penalties_alone_is_refused():
+    with pytest.raises(UsageError, match="No loss of the recipe trains the generator"):
+        train_step(make_game(losses=[R1()]), batches())
 
 
 def test_losses_are_added():
-    both, alone = game(losses=[NonSaturating(), R1(gamma=3.0)]), game(losses=[NonSaturating()])
+    both, alone = make_game(losses=[NonSaturating(), R1(gamma=3.0)]), make_game(losses=[NonSaturating()])
     (batch,) = batches()
     hand = ByHand(both)
     train_step(both, [batch])
@@ -280,9 +278,9 @@ def test_losses_are_added():
     logits = hand.discriminator(reals, None)
     (gradient,) = torch.autograd.grad(logits.sum(), reals)
     penalty = 1.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
-    costs = [seated.running_means.read()["discriminator_loss"] for seated in (both, alone)]
+    losses = [game.running_means.read()["discriminator_loss"] for game in (both, alone)]
     assert penalty.item() > 1e-4
-    assert costs[0] - costs[1] == pytest.approx(penalty.item(), rel=1e-4)
+    assert losses[0] - losses[1] == pytest.approx(penalty.item(), rel=1e-4)
 
 
 def test_the_discriminator_is_shown_augmented_images():
@@ -290,68 +288,68 @@ def test_the_discriminator_is_shown_augmented_images():
         def forward(self, images: Tensor) -> Tensor:
             return -images
 
-    seated, asked = game(augmentations=[Negative(), Negative(), Negative()]), []
-    seated.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
+    game, asked = make_game(augmentations=[Negative(), Negative(), Negative()]), []
+    game.discriminator.register_forward_hook(lambda module, args, out: asked.append(args[0]))
     (batch,) = batches()
-    train_step(seated, [batch])
+    train_step(game, [batch])
     assert torch.equal(asked[0], -batch.reals)
 
 
-# --- what the discriminator is shown of the generator ---
+# --- fakes for the discriminator ---
 
 
 @pytest.mark.parametrize(("mode", "updates"), [("training", 2), ("inference", 1)])
-def test_fakes_for_the_discriminator_move_the_statistics_only_in_training_mode(mode, updates):
-    seated = game(Tiny(norm=True, dropout=0), turns="D,G", discriminator_fakes=mode)
+def test_fakes_for_the_discriminator_update_batch_norm_only_in_training_mode(mode, updates):
+    game = make_game(Tiny(norm=True, dropout=0), turns="D,G", generator_mode_for_discriminator=mode)
     shown = []
-    seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
-    before = copy.deepcopy(seated.generator)
-    train_step(seated, batches())
-    assert seated.generator.norm.num_batches_tracked == updates
+    game.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
+    before = copy.deepcopy(game.generator)
+    train_step(game, batches())
+    assert game.generator.norm.num_batches_tracked == updates
     before.train(mode == "training")
-    expected = before(seated.architecture.drawn[0], None)
+    expected = before(game.architecture.drawn[0], None)
     assert torch.allclose(shown[1], expected, atol=1e-6)
     before.train(mode != "training")
-    assert not torch.allclose(shown[1], before(seated.architecture.drawn[0], None), atol=1e-3)
+    assert not torch.allclose(shown[1], before(game.architecture.drawn[0], None), atol=1e-3)
 
 
-def test_a_turn_that_moves_the_generator_is_always_played_in_training_mode():
-    seated = game(Tiny(norm=True, dropout=0), turns="D+G", discriminator_fakes="inference")
-    train_step(seated, batches())
-    assert seated.generator.norm.num_batches_tracked == 1
+def test_a_turn_that_updates_the_generator_is_always_in_training_mode():
+    game = make_game(Tiny(norm=True, dropout=0), turns="D+G", generator_mode_for_discriminator="inference")
+    train_step(game, batches())
+    assert game.generator.norm.num_batches_tracked == 1
 
 
 @pytest.mark.parametrize("turns", ["D,G", "D,D,G", "D.reals,D.fakes,G", "D,GD"])
 @pytest.mark.parametrize("mode", ["training", "inference"])
-def test_a_generator_can_be_judged_on_the_fakes_that_the_discriminator_saw(turns, mode):
-    changes = {"turns": turns, "discriminator_fakes": mode, "generator_fakes": "replayed"}
-    seated = game(Tiny(norm=True, dropout=0), **changes)
+def test_the_generator_can_reuse_the_fakes_of_the_discriminator(turns, mode):
+    changes = {"turns": turns, "generator_mode_for_discriminator": mode, "reuse_fakes": True}
+    game = make_game(Tiny(norm=True, dropout=0), **changes)
     drawn, shown = [], []
-    seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
-    seated.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
-    before = copy.deepcopy(seated.generator).train()
-    train_step(seated, batches(seated.minibatches))
-    # once where both are to see the same, and from the same latents where the mode makes others of them
-    assert len(drawn) == seated.minibatches + (mode == "inference")
-    assert torch.equal(drawn[-1], drawn[seated.minibatches - 1])
+    game.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
+    game.discriminator.register_forward_hook(lambda module, args, out: shown.append(args[0].detach()))
+    before = copy.deepcopy(game.generator).train()
+    train_step(game, batches(game.minibatches))
+    # one generator pass fewer, or, where the modes differ, another pass with the same latents
+    assert len(drawn) == game.minibatches + (mode == "inference")
+    assert torch.equal(drawn[-1], drawn[game.minibatches - 1])
     assert torch.allclose(shown[-1], before(drawn[-1], None), atol=1e-6)
     if mode == "training":
         assert torch.equal(shown[-1], shown[-2] if turns != "D,GD" else shown[-1])
 
 
 @pytest.mark.parametrize("turns", ["D+G", "G,D", "G"])
-def test_nothing_to_replay_is_refused(turns):
+def test_no_fakes_to_reuse_is_refused(turns):
     with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} moves the generator right after"):
-        game(Tiny(norm=False, dropout=0), turns=turns, generator_fakes="replayed")
+        make_game(Tiny(norm=False, dropout=0), turns=turns, reuse_fakes=True)
 
 
-def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():
-    """By hand: the discriminator's update, then the generator's through it, both on one draw."""
-    seated = game(Tiny(norm=False, dropout=0), turns="D,G", generator_fakes="replayed")
-    alone = copy.deepcopy(seated)
+def test_reused_fakes_update_the_generator_as_the_same_fakes_drawn_again():
+    """In plain torch: the discriminator's update, then the generator's through it, with the same fakes."""
+    game = make_game(Tiny(norm=False, dropout=0), turns="D,G", reuse_fakes=True)
+    alone = copy.deepcopy(game)
     (batch,) = batches()
-    train_step(seated, [batch])
-    latents, optimizers = seated.architecture.drawn[0], {key: p.optimizer for key, p in alone.players.items()}
+    train_step(game, [batch])
+    latents, optimizers = game.architecture.drawn[0], {key: p.optimizer for key, p in alone.players.items()}
     generator, discriminator = alone.generator.train(), alone.discriminator.train()
     fakes = generator(latents, batch.labels)
     cost = softplus(-discriminator(batch.reals, None)).mean() + softplus(discriminator(fakes.detach(), None)).mean()
@@ -361,28 +359,28 @@ def test_replayed_fakes_move_the_generator_as_the_same_fakes_drawn_again():
             parameter.grad = gradient
         optimizers[player].step()
     for name, value in alone.generator.state_dict().items():
-        assert torch.allclose(seated.generator.state_dict()[name], value, atol=1e-7), name
+        assert torch.allclose(game.generator.state_dict()[name], value, atol=1e-7), name
 
 
-def test_fakes_are_not_replayed_over_a_move_of_the_generator():
-    seated = game(Tiny(norm=True, dropout=0), turns="D,G,G", generator_fakes="replayed")
+def test_fakes_are_not_reused_after_an_update_of_the_generator():
+    game = make_game(Tiny(norm=True, dropout=0), turns="D,G,G", reuse_fakes=True)
     drawn = []
-    seated.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
-    train_step(seated, batches())
+    game.generator.register_forward_hook(lambda module, args, out: drawn.append(args[0]))
+    train_step(game, batches())
     assert len(drawn) == 2
     assert not torch.equal(*drawn)
 
 
-def test_fakes_are_of_the_classes_of_the_reals():
-    seated, classes = game(TinyConditional()), []
-    seated.generator.register_forward_hook(lambda module, args, out: classes.append(args[1]))
+def test_fakes_have_the_classes_of_the_reals():
+    game, classes = make_game(TinyConditional()), []
+    game.generator.register_forward_hook(lambda module, args, out: classes.append(args[1]))
     (batch,) = batches()
-    train_step(seated, [batch])
+    train_step(game, [batch])
     assert all(torch.equal(labels, batch.labels) for labels in classes)
 
 
 class Misshapen(Tiny):
-    """One of its networks gives what nobody expects."""
+    """One of its networks returns a wrong shape."""
 
     def __init__(self, role: int, change: Callable[[Tensor], Tensor]) -> None:
         super().__init__(norm=False, dropout=0)
@@ -404,41 +402,41 @@ class Misshapen(Tiny):
         (1, lambda logits: logits[:5], r"gave \(5,\) logits for 16 images"),
     ],
 )
-def test_what_a_network_gives_must_fit_the_round(role, change, words):
+def test_outputs_of_a_wrong_shape_are_refused(role, change, words):
     with pytest.raises(GanzooError, match=words):
-        train_step(game(Misshapen(role, change)), batches())
+        train_step(make_game(Misshapen(role, change)), batches())
 
 
-# --- the average ---
+# --- EMA ---
 
 
-def test_without_a_half_life_the_average_is_the_generator():
-    seated = game()
-    assert seated.ema.network is seated.generator
-    assert not any(name.startswith("average/") for name in seated.state())
+def test_without_a_half_life_the_ema_is_the_generator():
+    game = make_game()
+    assert game.ema.network is game.generator
+    assert not any(name.startswith("average/") for name in game.state())
 
 
 @pytest.mark.parametrize(("turns", "images"), [("D,G", COUNT), ("D,D,G", 2 * COUNT)])
-def test_the_average_follows_by_its_half_life(turns, images):
-    seated = game(Tiny(norm=True, dropout=0), average_half_life=40, turns=turns)
+def test_the_ema_has_its_half_life(turns, images):
+    game = make_game(Tiny(norm=True, dropout=0), ema_half_life=40, turns=turns)
     share = 1 - 0.5 ** (images / 40)
-    expected = weights(seated.generator)
+    expected = weights(game.generator)
     for step in range(5):
-        train_step(seated, batches(seated.minibatches, seed=step))
-        moved = weights(seated.generator)
+        train_step(game, batches(game.minibatches, seed=step))
+        moved = weights(game.generator)
         expected = [
             old + share * (new - old) if new.is_floating_point() else new
             for old, new in zip(expected, moved, strict=True)
         ]
-        assert not same(weights(seated.ema.network), moved)
-    for mine, theirs in zip(weights(seated.ema.network), expected, strict=True):
+        assert not same(weights(game.ema.network), moved)
+    for mine, theirs in zip(weights(game.ema.network), expected, strict=True):
         torch.testing.assert_close(mine, theirs)
-    assert seated.ema.network.norm.num_batches_tracked == 5 * len(seated.turns)
-    assert not any(parameter.requires_grad for parameter in seated.ema.network.parameters())
-    assert any(name.startswith("average/") for name in seated.state())
+    assert game.ema.network.norm.num_batches_tracked == 5 * len(game.turns)
+    assert not any(parameter.requires_grad for parameter in game.ema.network.parameters())
+    assert any(name.startswith("average/") for name in game.state())
 
 
-def test_after_a_half_life_half_of_the_way_is_left():
+def test_after_a_half_life_half_of_the_difference_is_left():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
     average = EMA(network, 10 * COUNT, COUNT)
@@ -453,19 +451,19 @@ def test_after_a_half_life_half_of_the_way_is_left():
 
 def test_bfloat16_stays_inside_the_networks():
     loss = Watcher()
-    seated = game(Tiny(), [loss, R1()], precision="bf16", turns="D,G")
+    game = make_game(Tiny(), [loss, R1()], precision="bf16", turns="D,G")
     inside = []
-    for network in (seated.generator, seated.discriminator):
+    for network in (game.generator, game.discriminator):
         network.first.register_forward_hook(lambda module, args, out: inside.append(out.dtype))
     for step in range(3):
-        train_step(seated, batches(seed=step))
+        train_step(game, batches(seed=step))
     assert set(inside) == {torch.bfloat16}
     for round in loss.rounds:
         assert {round.reals.dtype, round.fakes.dtype, round.fake_logits.dtype} == {torch.float32}
-    assert seated.players["D"].loss(loss.rounds[-1]).dtype == torch.float32
-    assert {value.dtype for value in seated.state().values()} == {torch.float32, torch.float64, torch.int64}
-    assert all(value.isfinite().all() for value in seated.state().values())
-    assert all(map(math.isfinite, seated.running_means.read().values()))
+    assert game.players["D"].loss(loss.rounds[-1]).dtype == torch.float32
+    assert {value.dtype for value in game.state().values()} == {torch.float32, torch.float64, torch.int64}
+    assert all(value.isfinite().all() for value in game.state().values())
+    assert all(map(math.isfinite, game.running_means.read().values()))
 
 
 @pytest.mark.parametrize(
@@ -479,7 +477,7 @@ def test_bfloat16_stays_inside_the_networks():
     ],
     ids=["sgd", "momentum", "nadam", "adagrad", "adamw"],
 )
-def test_an_optimiser_of_anybody_begins_where_it_begins_and_is_restored_where_it_was(build):
+def test_any_torch_optimiser_starts_with_its_own_state_and_is_restored(build):
     class Plain(ganzoo.Optimizer):
         def build(self, parameters):
             return build(list(parameters), torch.tensor(0.05))
@@ -491,35 +489,35 @@ def test_an_optimiser_of_anybody_begins_where_it_begins_and_is_restored_where_it
         def adam(self, role: str, *networks: nn.Module) -> torch.optim.Optimizer:
             return build(list(getattr(self, role).parameters()), torch.tensor(0.05))
 
-    seated, resumed = game(optimizers=(Plain(), Plain())), game(optimizers=(Plain(), Plain()))
-    hand, (batch,) = Hand(seated), batches()
-    train_step(seated, [batch])
-    resumed.restore(tensors(seated))
-    resumed.random.set_state(seated.random.get_state())
-    train_step(seated, [batch])
+    game, resumed = make_game(optimizers=(Plain(), Plain())), make_game(optimizers=(Plain(), Plain()))
+    hand, (batch,) = Hand(game), batches()
+    train_step(game, [batch])
+    resumed.restore(tensors(game))
+    resumed.random.set_state(game.random.get_state())
+    train_step(game, [batch])
     train_step(resumed, [batch])
     in_turn(hand, batch)
-    assert hand.agrees(seated)
-    assert same([*tensors(seated).values()], [*tensors(resumed).values()])
+    assert hand.agrees(game)
+    assert same([*tensors(game).values()], [*tensors(resumed).values()])
 
 
-def test_a_learning_rate_is_written_before_the_step():
+def test_the_learning_rate_is_set_before_the_step():
     class Warming(Adam):
         def learning_rate(self, images_seen: int) -> float:
             return images_seen / 1000
 
-    seated = game(optimizers=(Warming(), Warming()))
-    before = weights(seated.generator)
-    seated.advance(0)
-    train_step(seated, batches())
-    assert same(weights(seated.generator), before)
-    seated.advance(100)
-    train_step(seated, batches())
-    assert not same(weights(seated.generator), before)
-    assert seated.players["G"].optimizer.param_groups[0]["lr"].item() == pytest.approx(0.1)
+    game = make_game(optimizers=(Warming(), Warming()))
+    before = weights(game.generator)
+    game.advance(0)
+    train_step(game, batches())
+    assert same(weights(game.generator), before)
+    game.advance(100)
+    train_step(game, batches())
+    assert not same(weights(game.generator), before)
+    assert game.players["G"].optimizer.param_groups[0]["lr"].item() == pytest.approx(0.1)
 
 
-def test_whatever_has_a_schedule_is_advanced():
+def test_every_part_with_a_schedule_is_advanced():
     class Growing(ganzoo.Augmentation):
         def __init__(self) -> None:
             super().__init__()
@@ -531,41 +529,41 @@ def test_whatever_has_a_schedule_is_advanced():
         def forward(self, images: Tensor) -> Tensor:
             return images * (1 - self.share)
 
-    seated = game(augmentations=[Growing()])
-    seated.advance(50)
-    assert seated.state()["augmentation0/share"] == 0.5
+    game = make_game(augmentations=[Growing()])
+    game.advance(50)
+    assert game.state()["augmentation0/share"] == 0.5
 
 
 def test_players_may_share_an_optimiser_and_its_counter():
     shared = KerasAdam(lr=0.01)
-    seated = game(optimizers=(shared, shared), turns="D,G")
-    train_step(seated, batches())
-    assert seated.state()["generator_optimizer/iterations"] == 2
-    assert "discriminator_optimizer/iterations" not in seated.state()
+    game = make_game(optimizers=(shared, shared), turns="D,G")
+    train_step(game, batches())
+    assert game.state()["generator_optimizer/iterations"] == 2
+    assert "discriminator_optimizer/iterations" not in game.state()
 
 
-def test_the_meter_tells_costs_and_the_share_of_right_answers():
+def test_the_running_means_are_losses_and_accuracy():
     loss = Watcher()
-    seated, (batch,) = game(losses=[loss]), batches()
-    hand = ByHand(seated)
-    train_step(seated, [batch])
+    game, (batch,) = make_game(losses=[loss]), batches()
+    hand = ByHand(game)
+    train_step(game, [batch])
     reals = hand.discriminator(batch.reals, None)
     fakes = hand.discriminator(hand.fakes(0), None)
-    read = seated.running_means.read()
+    read = game.running_means.read()
     assert read["discriminator_loss"] == pytest.approx((softplus(-reals).mean() + softplus(fakes).mean()).item())
     assert read["discriminator_accuracy"] == pytest.approx(
         ((reals > 0).float().mean() + (fakes <= 0).float().mean()).item() / 2
     )
     assert set(read) == {"discriminator_loss", "generator_loss", "discriminator_accuracy"}
-    assert seated.running_means.read() == {}
+    assert game.running_means.read() == {}
 
 
 # --- state ---
 
 
-def test_a_restored_game_plays_on_bit_for_bit():
+def test_a_restored_game_continues_bit_for_bit():
     def fresh(seed: int) -> Game:
-        return game(Tiny(), [NonSaturating(), R1()], turns="D,GD", average_half_life=100, seed=seed)
+        return make_game(Tiny(), [NonSaturating(), R1()], turns="D,GD", ema_half_life=100, seed=seed)
 
     whole, other = fresh(1), fresh(2)
     for step in range(6):
@@ -585,8 +583,8 @@ def test_a_restored_game_plays_on_bit_for_bit():
     assert same([*tensors(whole).values()], [*tensors(other).values()])
 
 
-def test_the_state_of_a_game_never_played_is_a_state_too():
-    left, right = game(seed=1), game(seed=2)
+def test_the_state_before_the_first_step_can_be_restored():
+    left, right = make_game(seed=1), make_game(seed=2)
     right.restore(tensors(left))
     assert same(weights(left.generator), weights(right.generator))
 
@@ -605,8 +603,8 @@ def test_the_state_of_a_game_never_played_is_a_state_too():
     ],
     ids=["weight missing", "moment missing", "unknown", "shape", "type"],
 )
-def test_a_state_that_does_not_fit_is_refused_with_nothing_moved(damage, words):
-    source, target = game(), game(seed=9)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(damage, words):
+    source, target = make_game(), make_game(seed=9)
     for step in range(3):
         train_step(source, batches(seed=step))
     saved = tensors(source)
@@ -618,21 +616,21 @@ def test_a_state_that_does_not_fit_is_refused_with_nothing_moved(damage, words):
 
 
 def test_a_step_is_a_function_of_seed_and_step():
-    """Whatever was drawn in between leaves no trace."""
+    """Random numbers that are drawn between steps do not matter."""
     ends = []
     for disturbed in (False, True):
-        seated = game(Tiny(dropout=0.5))
+        game = make_game(Tiny(dropout=0.5))
         for step in range(3):
             if disturbed:
                 torch.rand(7)
-                seated.latents(3)
-            seated.reseed(0, step)
-            train_step(seated, batches(seed=step))
-        ends.append([*tensors(seated).values()])
+                game.latents(3)
+            game.reseed(0, step)
+            train_step(game, batches(seed=step))
+        ends.append([*tensors(game).values()])
     assert same(*ends)
 
 
-# --- everything with everything ---
+# --- all losses with all penalties ---
 
 PENALTIES = ("r1", "r2", "gradient-penalty", "dragan")
 TURNS = ("D,G", "D+G", "D,D,G", "D,GD", "D.reals,D.fakes,G")
@@ -643,18 +641,18 @@ def test_all_losses_with_all_penalties(turns):
     zoo = Zoo()
     names = zoo.names("losses")
     assert set(PENALTIES) < set(names)
-    played = 0
+    tried = 0
     for name in sorted(set(names) - set(PENALTIES)):
         for penalty in (None, *PENALTIES):
             losses = [zoo.build("losses", Choice(part)) for part in (name, penalty) if part]
             if "D.reals" in turns and not all(loss.separable for loss in losses):
                 continue
-            seated = game(Tiny(), losses, turns=turns, average_half_life=100)
-            before = weights(seated.generator)
+            game = make_game(Tiny(), losses, turns=turns, ema_half_life=100)
+            before = weights(game.generator)
             for step in range(2):
-                train_step(seated, batches(seated.minibatches, seed=step))
-            bad = [key for key, value in seated.state().items() if not value.isfinite().all()]
+                train_step(game, batches(game.minibatches, seed=step))
+            bad = [key for key, value in game.state().items() if not value.isfinite().all()]
             assert not bad, (name, penalty)
-            assert not same(weights(seated.generator), before), (name, penalty)
-            played += 1
-    assert played >= 5
+            assert not same(weights(game.generator), before), (name, penalty)
+            tried += 1
+    assert tried >= 5

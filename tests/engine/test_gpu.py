@@ -1,4 +1,4 @@
-"""On a CUDA device: captured steps are eager ones bit for bit, a resumed run records anew, what cannot be says why.
+"""On a CUDA device: recorded steps equal eager ones bit for bit, also in resumed runs; exceptions have a reason.
 
 make test-gpu
 """
@@ -56,7 +56,7 @@ class Reading(ganzoo.SeparableLoss):
 
 
 class Saying(Reading):
-    """Reads a number on the host in every step, and says so."""
+    """Reads a number on the host in every step, and declares it."""
 
     capturable = False
 
@@ -68,17 +68,17 @@ def _deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def table(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> TrainingSetup:
+def make_setup(changes: dict[str, Any], architecture: str = f"{TINY}:Tiny") -> TrainingSetup:
     recipe = plan(ZOO, Choice.parse(architecture), Choice("digits", {"size": 8}), None, {**ODD, **changes})
     return build_setup(recipe, ZOO, find_device("cuda"))
 
 
-def played(seated: TrainingSetup, capture: bool, steps: int = 18) -> tuple[dict[str, Tensor], StepGraph]:
-    """18 steps are six epochs of batches of 16, 16 and 8: each size is played, recorded and replayed."""
-    game = seated.game
-    graph = StepGraph(seated.device, game.random, capture, game.uncapturable)
+def run_steps(setup: TrainingSetup, capture: bool, steps: int = 18) -> tuple[dict[str, Tensor], StepGraph]:
+    """18 steps are six epochs of batches of 16, 16 and 8: each size runs eagerly, is recorded and is replayed."""
+    game = setup.game
+    graph = StepGraph(setup.device, game.random, capture, game.uncapturable)
     for step in range(steps):
-        run_step(game, seated.feed, 0, step, graphed(graph))
+        run_step(game, setup.feed, 0, step, graphed(graph))
     torch.cuda.synchronize()
     return game.state(), graph
 
@@ -103,9 +103,9 @@ PRODUCT = [
 
 @pytest.mark.parametrize(("losses", "turns"), PRODUCT, ids=[f"{' '.join(losses)} {turns}" for losses, turns in PRODUCT])
 def test_captured_is_eager_bit_for_bit(losses: tuple[str, ...], turns: str) -> None:
-    changes = {"losses": losses, "turns": turns, "average_half_life": 100}
-    eager, _ = played(table(changes), capture=False)
-    captured, graph = played(table(changes), capture=True)
+    changes = {"losses": losses, "turns": turns, "ema_half_life": 100}
+    eager, _ = run_steps(make_setup(changes), capture=False)
+    captured, graph = run_steps(make_setup(changes), capture=True)
     assert graph.captured, graph.reason
     assert not different(eager, captured)
 
@@ -114,17 +114,17 @@ def test_captured_is_eager_bit_for_bit(losses: tuple[str, ...], turns: str) -> N
     "changes",
     [
         {"precision": "bf16"},
-        {"discriminator_fakes": "inference"},
+        {"generator_mode_for_discriminator": "inference"},
         {"discriminator_optimizer": None, "generator_optimizer": "keras-adam"},
         {"generator_optimizer": "keras-rmsprop:clip_value=1.0", "discriminator_optimizer": "rmsprop:clip=0.1"},
         {"generator_optimizer": "adam:decay_images=200", "augmentations": ("diffaugment",)},
-        {"sampling": "replacement", "losses": ("nonsaturating", f"{TINY}:Remembering")},
+        {"batch_order": "replacement", "losses": ("nonsaturating", f"{TINY}:Remembering")},
     ],
     ids=str,
 )
-def test_captured_is_eager_in_every_other_way_too(changes: dict[str, Any]) -> None:
-    eager, _ = played(table(changes), capture=False)
-    captured, graph = played(table(changes), capture=True)
+def test_captured_is_eager_for_other_recipes(changes: dict[str, Any]) -> None:
+    eager, _ = run_steps(make_setup(changes), capture=False)
+    captured, graph = run_steps(make_setup(changes), capture=True)
     assert graph.captured, graph.reason
     assert not different(eager, captured)
 
@@ -132,16 +132,16 @@ def test_captured_is_eager_in_every_other_way_too(changes: dict[str, Any]) -> No
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_tutorial_captured_is_the_tutorial(precision: str) -> None:
     changes = {"precision": precision, "batch_size": 16}
-    eager, _ = played(table(changes, "dcgan-tutorial:width=8"), capture=False)
-    captured, graph = played(table(changes, "dcgan-tutorial:width=8"), capture=True)
+    eager, _ = run_steps(make_setup(changes, "dcgan-tutorial:width=8"), capture=False)
+    captured, graph = run_steps(make_setup(changes, "dcgan-tutorial:width=8"), capture=True)
     assert graph.captured, graph.reason
     assert not different(eager, captured)
 
 
 def test_images_streamed_from_the_host_are_those_held_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    resident, _ = played(table({}), capture=True, steps=40)
+    resident, _ = run_steps(make_setup({}), capture=True, steps=40)
     monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
-    streamed, graph = played(table({}), capture=True, steps=40)
+    streamed, graph = run_steps(make_setup({}), capture=True, steps=40)
     assert graph.captured, graph.reason
     assert not different(resident, streamed)
 
@@ -168,22 +168,22 @@ def test_a_resumed_run_records_anew_and_is_the_whole_run(tmp_path: Path, changes
     assert not different(state_of(tmp_path / "whole"), state_of(tmp_path / "eager"))
 
 
-def test_what_cannot_be_recorded_is_played_eagerly_and_says_why() -> None:
+def test_what_cannot_be_recorded_runs_eagerly_and_says_why() -> None:
     changes = {"losses": (f"{__file__}:Reading",)}
-    eager, _ = played(table(changes), capture=False)
-    tried, graph = played(table(changes), capture=True)
+    eager, _ = run_steps(make_setup(changes), capture=False)
+    tried, graph = run_steps(make_setup(changes), capture=True)
     assert not graph.captured
     assert graph.reason.startswith("the step cannot be recorded: ")
     assert "test_gpu.py, line " in graph.reason
     assert not different(eager, tried)
-    # and the device is none the worse for it
-    again, graph = played(table({}), capture=True)
+    # and the next game can be recorded again
+    again, graph = run_steps(make_setup({}), capture=True)
     assert graph.captured, graph.reason
-    assert not different(again, played(table({}), capture=False)[0])
+    assert not different(again, run_steps(make_setup({}), capture=False)[0])
 
 
-def test_a_part_that_says_so_is_not_tried(tmp_path: Path) -> None:
-    _, graph = played(table({"losses": (f"{__file__}:Saying",)}), capture=True)
+def test_a_part_that_is_not_capturable_is_not_tried(tmp_path: Path) -> None:
+    _, graph = run_steps(make_setup({"losses": (f"{__file__}:Saying",)}), capture=True)
     assert graph.reason == "the loss Saying says that it cannot be captured"
     notes: list[str] = []
     fields = {"length": "4 steps", "losses": (f"{__file__}:Saying",)}
@@ -195,10 +195,10 @@ def test_a_part_that_says_so_is_not_tried(tmp_path: Path) -> None:
 def test_compiled_steps_can_be_recorded() -> None:
     from ganzoo.engine.compile import compile_networks
 
-    eager, tried = table({}), table({})
+    eager, tried = make_setup({}), make_setup({})
     assert compile_networks(tried.game, tried.feed) == ""
-    expected, _ = played(eager, capture=False, steps=8)
-    found, graph = played(tried, capture=True, steps=8)
+    expected, _ = run_steps(eager, capture=False, steps=8)
+    found, graph = run_steps(tried, capture=True, steps=8)
     assert graph.captured, graph.reason
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-2, atol=1e-4, msg=name)

@@ -1,4 +1,4 @@
-"""Out of memory in the midst of a training: one sentence with what to lower, and the last checkpoint stays."""
+"""Out of memory during a training: one sentence with what to lower, and the last checkpoint is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganzoo.storage import checkpoints
 
 
 class Hungry(tiny.Tiny):
-    """Draws some latents, and then more than there is room for."""
+    """Draws latents for some steps, then allocates more memory than there is."""
 
     recipe = tiny.RECIPE.merged({"checkpoint_every": "2 steps", "losses": "nonsaturating"})
     draws = 0
@@ -35,7 +35,7 @@ class Hungry(tiny.Tiny):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
             if self.kind == "python":
                 raise MemoryError
-            if self.kind == "limit":  # the kernel refuses what the machine may well have
+            if self.kind == "limit":  # the kernel refuses memory that the machine may have
                 pages = int(Path("/proc/self/statm").read_text().split()[0])
                 room = pages * resource.getpagesize() + (64 << 20)
                 resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -46,7 +46,7 @@ class Hungry(tiny.Tiny):
 
 @pytest.fixture
 def limits() -> Iterator[None]:
-    """The memory that this process may have, put back."""
+    """Restores the memory limit of this process."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)

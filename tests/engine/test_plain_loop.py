@@ -1,4 +1,4 @@
-"""The engine plays what anybody's loop plays: losses of the same steps, by hand, with none of the engine's ways."""
+"""The engine computes the same losses as a plain training loop that shares no code with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganzoo.registry.zoo import zoo
 from ganzoo.training.build import build_setup
 
 STEPS, BATCH = 12, 32
-RULES = {"alternating": {"turns": "D,G", "generator_fakes": "replayed"}, "simultaneous": {"turns": "D+G"}}
+RULES = {"alternating": {"turns": "D,G", "reuse_fakes": True}, "simultaneous": {"turns": "D+G"}}
 ADAM = "adam:lr=1e-4,beta1=0.9,beta2=0.999,eps=1e-7"
 
 
@@ -24,37 +24,39 @@ def test_losses_are_those_of_a_loop_by_hand(rule: str) -> None:
     """No fused optimiser, no channels_last, no uint8 tensor on the device, no lazy round: 1e-5 over 12 steps."""
     changes = {"batch_size": BATCH, "generator_optimizer": ADAM, "discriminator_optimizer": ADAM, **RULES[rule]}
     architecture, digits = Choice.parse("dcgan-tutorial:dropout=0,width=16"), Choice.parse("digits:size=28")
-    table = build_setup(plan(zoo(), architecture, digits, changes=changes), zoo(), torch.device("cpu"))
-    game, feed = table.game, table.feed
+    setup = build_setup(plan(zoo(), architecture, digits, changes=changes), zoo(), torch.device("cpu"))
+    game, feed = setup.game, setup.feed
     generator, discriminator = (
         copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in (game.generator, game.discriminator)
     )
     kinds = {"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-7, "foreach": False}
-    moves_generator = torch.optim.Adam(generator.parameters(), **kinds)
-    moves_discriminator = torch.optim.Adam(discriminator.parameters(), **kinds)
+    generator_optimizer = torch.optim.Adam(generator.parameters(), **kinds)
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **kinds)
     ones, zeros = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
     for step in range(STEPS):
         game.reseed(0, step)
-        images, labels = table.dataset.read(feed.indices(step))
+        images, labels = setup.dataset.read(feed.indices(step))
         reals = (images.to(torch.float64) / 127.5 - 1).to(torch.float32)
-        fakes = generator(table.architecture.latents(BATCH, game.random), labels)
-        judged = entropy(discriminator(reals, labels), ones) + entropy(discriminator(fakes.detach(), labels), zeros)
+        fakes = generator(setup.architecture.latents(BATCH, game.random), labels)
+        discriminator_loss = entropy(discriminator(reals, labels), ones) + entropy(
+            discriminator(fakes.detach(), labels), zeros
+        )
         if rule == "alternating":
-            moves_discriminator.zero_grad()
-            judged.backward()
-            moves_discriminator.step()
-        answered = entropy(discriminator(fakes, labels), ones)
-        moves_generator.zero_grad()
-        gradients = torch.autograd.grad(answered, list(generator.parameters()))
+            discriminator_optimizer.zero_grad()
+            discriminator_loss.backward()
+            discriminator_optimizer.step()
+        generator_loss = entropy(discriminator(fakes, labels), ones)
+        generator_optimizer.zero_grad()
+        gradients = torch.autograd.grad(generator_loss, list(generator.parameters()))
         if rule == "simultaneous":
-            moves_discriminator.zero_grad()
-            judged.backward()
-            moves_discriminator.step()
+            discriminator_optimizer.zero_grad()
+            discriminator_loss.backward()
+            discriminator_optimizer.step()
         for parameter, gradient in zip(generator.parameters(), gradients, strict=True):
             parameter.grad = gradient
-        moves_generator.step()
+        generator_optimizer.step()
 
         run_step(game, feed, 0, step)
         found = game.running_means.read()
-        assert found["discriminator_loss"] == pytest.approx(judged.item(), abs=1e-5), step
-        assert found["generator_loss"] == pytest.approx(answered.item(), abs=1e-5), step
+        assert found["discriminator_loss"] == pytest.approx(discriminator_loss.item(), abs=1e-5), step
+        assert found["generator_loss"] == pytest.approx(generator_loss.item(), abs=1e-5), step

@@ -1,4 +1,4 @@
-"""The clock counts steps; images, epochs and intervals follow from them."""
+"""Progress counts steps, and computes images, epochs and intervals from them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def images_of(batches: list[int]):
 BATCHES = [8, 8, 4]
 
 
-def clock(length: str = "50 epochs", step: int = 0, batches: list[int] = BATCHES) -> Progress:
+def progress(length: str = "50 epochs", step: int = 0, batches: list[int] = BATCHES) -> Progress:
     made = Progress(Amount.parse(length), images_of(batches), sum(batches))
     made.step = step
     return made
 
 
 def crossings(interval: str, steps: int, batches: list[int] = BATCHES) -> list[int]:
-    return [step for step in range(steps + 1) if clock(step=step, batches=batches).crossed(Amount.parse(interval))]
+    return [step for step in range(steps + 1) if progress(step=step, batches=batches).crossed(Amount.parse(interval))]
 
 
-def test_the_moment_says_where_a_run_stands():
-    assert clock().snapshot == TrainingProgress(0, 0, 0.0)
-    assert clock(step=1).snapshot == TrainingProgress(1, 8, 0.4)
-    assert clock(step=3).snapshot == TrainingProgress(3, 20, 1.0)
-    assert clock(step=4).snapshot == TrainingProgress(4, 28, 1.4)
-    assert clock(step=4).images == 28
+def test_the_snapshot_has_steps_images_and_epochs():
+    assert progress().snapshot == TrainingProgress(0, 0, 0.0)
+    assert progress(step=1).snapshot == TrainingProgress(1, 8, 0.4)
+    assert progress(step=3).snapshot == TrainingProgress(3, 20, 1.0)
+    assert progress(step=4).snapshot == TrainingProgress(4, 28, 1.4)
+    assert progress(step=4).images == 28
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_moment_says_where_a_run_stands():
         ("2 epochs", [6]),
         ("20 images", [3, 6]),
         ("8 images", [1, 2, 4, 5, 6, 7]),  # 8 16 20 28 36 40 48
-        ("1 images", [1, 2, 3, 4, 5, 6, 7]),  # several at once are one crossing
+        ("1 images", [1, 2, 3, 4, 5, 6, 7]),  # several multiples in one step are one crossing
         ("10 images", [2, 3, 5, 6]),
         ("48 images", [7]),
         ("49 images", []),
@@ -78,9 +78,9 @@ def test_an_interval_is_crossed_by_the_step_that_reaches_it(interval, expected):
     ],
 )
 def test_a_run_is_done_at_the_first_step_that_reaches_its_length(length, steps):
-    assert not clock(length, steps - 1).done
-    assert clock(length, steps).done
-    assert clock(length, steps + 1).done
+    assert not progress(length, steps - 1).done
+    assert progress(length, steps).done
+    assert progress(length, steps + 1).done
 
 
 @settings(deadline=None)

@@ -483,4 +483,4 @@ def test_recipes_hold_the_published_numbers(
         given = getattr(architecture.recipe, field)
         assert (" ".join(map(str, given)) if isinstance(given, tuple) else str(given)) == value
     assert "Source:" in (inspect.getdoc(architecture) or "")
-    assert R3GAN.recipe.average_half_life > 0
+    assert R3GAN.recipe.ema_half_life > 0

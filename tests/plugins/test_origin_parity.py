@@ -178,7 +178,7 @@ MISTAKES = {
     "c1: the discriminator is frozen": ("dcgan-atienza, Keras 2.0.4", {"changes": {"turns": "D,G"}}, weights),
     "c1: fakes of a generator in training mode": (
         "dcgan-atienza, Keras 2.0.4",
-        {"changes": {"discriminator_fakes": "training"}},
+        {"changes": {"generator_mode_for_discriminator": "training"}},
         moving_statistics,
     ),
     "c2: momentum not inverted": ("dcgan-atienza-book", {"mistake": momentum_not_inverted}, moving_statistics),
@@ -189,7 +189,7 @@ MISTAKES = {
     ),
     "c2: fakes of a generator in training mode": (
         "dcgan-atienza-book",
-        {"changes": {"discriminator_fakes": "training"}},
+        {"changes": {"generator_mode_for_discriminator": "training"}},
         gradients,
     ),
     "c2: RMSprop with eps 1e-8": ("dcgan-atienza-book", {"changes": RMSPROP}, weights),

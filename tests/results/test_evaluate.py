@@ -31,7 +31,7 @@ BRIGHTNESS = f"{tiny.__file__}:Brightness"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    fields = {"length": "8 steps", "checkpoint_every": "4 steps", "average_half_life": 50}
+    fields = {"length": "8 steps", "checkpoint_every": "4 steps", "ema_half_life": 50}
     fields["observers"] = f"{tiny.__file__}:Listener"
     recipe = plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)
     start(recipe, out, ZOO, CPU, note=lambda text: None)

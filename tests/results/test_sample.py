@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("runs") / "conditional", "TinyConditional", average_half_life=100)
+    return train(tmp_path_factory.mktemp("runs") / "conditional", "TinyConditional", ema_half_life=100)
 
 
 def array(run: Path, tmp_path: Path, **more: Any) -> np.ndarray:

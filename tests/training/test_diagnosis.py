@@ -66,7 +66,7 @@ def test_the_bad_step_can_be_played_again(tmp_path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("replayed") / "run"
-    start(recipe(12, checkpoint_every="4 steps", average_half_life=50), out, ZOO, CPU, note=lambda text: None)
+    start(recipe(12, checkpoint_every="4 steps", ema_half_life=50), out, ZOO, CPU, note=lambda text: None)
     return out
 
 

@@ -102,7 +102,7 @@ def test_the_kit_compares_batch_norm_and_says_where_it_cannot() -> None:
 def recipe(**changes: object) -> two_process_games.ganzoo.Recipe:
     # an eps that keeps rounding as small as it is
     adam = {f"{role}_optimizer": "adam:eps=1e-3" for role in ("generator", "discriminator")}
-    fields = {"subset": "first 40", "average_half_life": 50, "length": "12 steps", **adam, **changes}
+    fields = {"subset": "first 40", "ema_half_life": 50, "length": "12 steps", **adam, **changes}
     return plan(kills.ZOO, Choice(f"{tiny.__file__}:Tiny", {"dropout": 0}), Choice("digits", {"size": 8}), None, fields)
 
 

@@ -24,7 +24,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "a loss with a memory": (f"{TINY}:Tiny", {"losses": ("nonsaturating", f"{TINY}:Remembering")}),
     "bf16, average, shared optimiser": (
         f"{TINY}:Tiny",
-        {"precision": "bf16", "average_half_life": 10, "discriminator_optimizer": None},
+        {"precision": "bf16", "ema_half_life": 10, "discriminator_optimizer": None},
     ),
     "penalty and augmentation": (
         f"{TINY}:Tiny",

@@ -136,16 +136,16 @@ def stopping_at(*steps: int, number: int = signal.SIGTERM) -> dict[str, Watcher]
 SYSTEMS: dict[str, Mapping[str, Any]] = {
     "D,G": {"turns": "D,G"},
     "D+G": {"turns": "D+G", "precision": "bf16"},
-    "D,D,G": {"turns": "D,D,G", "average_half_life": 100, "sampling": "stream"},
-    "D,GD": {"turns": "D,GD", "losses": ["hinge", "r1:gamma=0.1"], "average_half_life": 30},
+    "D,D,G": {"turns": "D,D,G", "ema_half_life": 100, "batch_order": "stream"},
+    "D,GD": {"turns": "D,GD", "losses": ["hinge", "r1:gamma=0.1"], "ema_half_life": 30},
     "D.reals,D.fakes,G": {
         "turns": "D.reals,D.fakes,G",
         "generator_optimizer": "keras-adam:lr=1e-3",
         "discriminator_optimizer": "shared",
-        "discriminator_fakes": "inference",
-        "sampling": "replacement",
+        "generator_mode_for_discriminator": "inference",
+        "batch_order": "replacement",
     },
-    "classes": {"architecture": CONDITIONAL, "losses": ["relativistic", "r1", "r2"], "sampling": "epochs-drop-last"},
+    "classes": {"architecture": CONDITIONAL, "losses": ["relativistic", "r1", "r2"], "batch_order": "epochs-drop-last"},
     "with a memory": {"losses": ["nonsaturating", REMEMBERING]},
     "augmented": {"augmentations": ["diffaugment"], "losses": ["wasserstein", "gradient-penalty"]},
 }
@@ -165,7 +165,7 @@ def test_four_steps_and_four_more_are_eight(system, tmp_path):
 
 
 def test_three_resumes_inside_one_epoch(tmp_path):
-    changes = {"subset": "all", "tick_every": "2 steps", "average_half_life": 50}
+    changes = {"subset": "all", "tick_every": "2 steps", "ema_half_life": 50}
     whole = files(play(tmp_path / "whole", 9, **changes))
     out = play(tmp_path / "parts", 2, **changes)
     for steps in (3, 5, 9):
@@ -407,7 +407,7 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_keeps_the_last_checkpoi
 
 def test_what_cannot_be_built_leaves_no_directory(tmp_path):
     with pytest.raises(UsageError, match="larger than the 40 training images"):
-        play(tmp_path / "a", batch_size=50, sampling="epochs-drop-last")
+        play(tmp_path / "a", batch_size=50, batch_order="epochs-drop-last")
     assert not (tmp_path / "a").exists()
 
 

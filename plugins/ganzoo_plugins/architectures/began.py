@@ -45,7 +45,7 @@ class BEGAN(ganzoo.Architecture):
             "generator_optimizer": "adam:lr=1e-4,beta1=0.9,beta2=0.999",
             "discriminator_optimizer": "adam:lr=1e-4,beta1=0.9,beta2=0.999",
             "batch_size": 16,
-            "sampling": "stream",
+            "batch_order": "stream",
             "length": "20 epochs",
             "grid": "8x8",
         }
@@ -58,7 +58,7 @@ class BEGAN(ganzoo.Architecture):
             "losses": "boundary-equilibrium:gamma=0.8,rate=0.02",
             "generator_optimizer": "adam:lr=3e-4,beta1=0.9,beta2=0.999",
             "discriminator_optimizer": "adam:lr=3e-4,beta1=0.9,beta2=0.999",
-            "average_half_life": 5000,
+            "ema_half_life": 5000,
             "length": "100 epochs",
             "samples_every": "10 epochs",
             "checkpoint_every": "50 epochs",

@@ -57,7 +57,7 @@ class CGAN(ganzoo.Architecture):
             "generator_optimizer": "adam:lr=4e-4,beta1=0,beta2=0.99",
             "discriminator_optimizer": "adam:lr=4e-4,beta1=0,beta2=0.99",
             "batch_size": 50,
-            "average_half_life": 5000,
+            "ema_half_life": 5000,
             "length": "150 epochs",
             "samples_every": "15 epochs",
             "checkpoint_every": "50 epochs",

@@ -34,7 +34,7 @@ class MLPVanilla(ganzoo.Architecture):
             "generator_optimizer": "keras-adam:lr=1e-3,beta1=0.9,beta2=0.999,eps=1e-8",
             "discriminator_optimizer": "keras-adam:lr=1e-3,beta1=0.9,beta2=0.999,eps=1e-8",
             "batch_size": 16,
-            "sampling": "stream",
+            "batch_order": "stream",
             "subset": "last 55000",
             "length": "100000 steps",
             "samples_every": "1000 steps",
