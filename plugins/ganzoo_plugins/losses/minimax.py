@@ -16,8 +16,8 @@ class Minimax(ganzoo.SeparableLoss):
 
     Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and algorithm 1: the discriminator's loss is
     -E log D(real) - E log(1 - D(fake)), the generator's E log(1 - D(fake)), with D = sigmoid(logits). Its gradient
-    vanishes where the discriminator is sure that fakes are fake. In logits -log D is softplus(-logits) and -log(1 - D) is
-    softplus(logits). One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only
+    vanishes where the discriminator is sure that fakes are fake. In logits -log D is softplus(-logits) and -log(1 - D)
+    is softplus(logits). One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only
     reals are smoothed, the generator's loss does not change.
     """
 
