@@ -1,4 +1,7 @@
-"""Five steps of the engine over the recorded weights, images and latents of an origin system."""
+"""Five steps of the engine with the recorded weights, images and latents of an origin system.
+
+It calls `train_step`, not `run_step`: images and latents are the recorded ones, and not functions of a seed.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ _PARTS = {"nonsaturating": NonSaturating, "adam": Adam, "keras-adam": KerasAdam,
 _VARIABLES = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
-class Replayed(ganzoo.Architecture):
-    """An architecture whose latents were drawn before."""
+class RecordedLatents(ganzoo.Architecture):
+    """An architecture whose latents were recorded."""
 
     def __init__(self, architecture: ganzoo.Architecture, latents: Iterator[Tensor]) -> None:
         self.architecture, self.queue = architecture, latents
@@ -40,8 +43,8 @@ class Replayed(ganzoo.Architecture):
         return next(self.queue)
 
 
-class Played:
-    """A game of one origin over its recorded inputs; `mistake` changes it before the first step."""
+class OriginReplay:
+    """A game of one origin, trained on its recorded inputs; `mistake` changes the game before the first step."""
 
     def __init__(
         self,
@@ -53,23 +56,25 @@ class Played:
     ) -> None:
         self.origin, self.dtype = origin, dtype
         with default_dtype(dtype):
-            self.game = _seat(origin, {**origin.changes, **(changes or {})}, self._latents(latents or origin.latents))
+            self.game = _make_game(
+                origin, {**origin.changes, **(changes or {})}, self._latents(latents or origin.latents)
+            )
         self.init_sha256 = set_weights(self.game, origin)
         self.inputs, self.inputs_sha256 = draw_inputs(origin, origin.architecture().value_range)
         mistake(self.game)
-        #: gradients and weights of each update of the first step, in the order of play
+        #: gradients and weights of each update of the first step, in the order of the updates
         self.gradients: list[dict[str, np.ndarray]] = []
         self.weights: list[dict[str, np.ndarray]] = []
         for player in self.game.players.values():
             player.optimizer.register_step_post_hook(lambda *_, player=player: self._record(player))
         self.outputs = self._before()
-        #: the engine's means of each step so far
+        #: the engine's running means of each step so far
         self.scalars: list[dict[str, float]] = []
-        self.play_until(1)
+        self.run_until(1)
         self.outputs |= {f"step1/{name}": value for name, value in self.inference().items() if name != "d_logit_g"}
 
-    def play_until(self, steps: int) -> None:
-        """Play each step on its recorded inputs."""
+    def run_until(self, steps: int) -> None:
+        """Run steps on their recorded inputs until this many are done."""
         while (index := len(self.scalars)) < steps:
             reals = self._tensor("x")[index].permute(0, 3, 1, 2)
             with default_dtype(self.dtype):
@@ -82,12 +87,12 @@ class Played:
         return {name: to_keras(value.detach()).numpy().copy() for name, value in tensors(self.game).items()}
 
     def golden(self, name: str) -> np.ndarray:
-        """A recorded number of the same precision."""
+        """The recorded values with this name, in the same precision."""
         kind = "f32" if self.dtype == torch.float32 else "f64"
         return self.origin.golden[f"{self.origin.prefix}{kind}/{name}"]
 
     def inference(self) -> dict[str, np.ndarray]:
-        """What both networks make of the fixed inputs in inference mode."""
+        """The outputs of both networks for the fixed inputs, in inference mode."""
         labels = torch.zeros(BATCH, dtype=torch.int64)
         generator, discriminator = self.game.generator.eval(), self.game.discriminator.eval()
         with torch.no_grad():
@@ -111,9 +116,9 @@ class Played:
     def _record(self, player: Any) -> None:
         if self.scalars:
             return
-        moved = {id(parameter): parameter.grad for parameter in player.parameters}
+        own = {id(parameter): parameter.grad for parameter in player.parameters}
         named = tensors(self.game, parameters=True)
-        gradients = {name: to_keras(moved[id(p)]) for name, p in named.items() if id(p) in moved}
+        gradients = {name: to_keras(own[id(p)]) for name, p in named.items() if id(p) in own}
         self.gradients.append({name: value.numpy().copy() for name, value in gradients.items()})
         self.weights.append(self.now)
 
@@ -128,7 +133,7 @@ class Played:
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Build networks and draw numbers in another precision."""
+    """Build networks and draw random numbers with this default dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -137,14 +142,14 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _seat(origin: Origin, changes: Mapping[str, Any], latents: Iterator[Tensor]) -> Game:
-    """The game of the published recipe, as `changes` change it."""
+def _make_game(origin: Origin, changes: Mapping[str, Any], latents: Iterator[Tensor]) -> Game:
+    """The game of the published recipe with these changes."""
     architecture = origin.architecture()
     recipe = type(architecture).recipe.merged(changes)
     generator_optimizer = _part(recipe.generator_optimizer)
     shared = recipe.discriminator_optimizer is None
     return Game(
-        Replayed(architecture, latents),
+        RecordedLatents(architecture, latents),
         ganzoo.ImageSpec(1, 28, 28),
         [_part(loss) for loss in recipe.losses],
         [],
@@ -183,7 +188,7 @@ def nhwc(images: Tensor) -> np.ndarray:
 
 
 def set_weights(game: Game, origin: Origin) -> str:
-    """Write the seeded initial weights; the sha256 of their float32 bytes."""
+    """Write the seeded initial weights; return the sha256 of their float32 bytes."""
     random, digest = np.random.RandomState(origin.seed), hashlib.sha256()
     bounds = {"bias": (-0.05, 0.05), "gamma": (0.8, 1.2), "beta": (-0.1, 0.1), "moving_mean": (-0.1, 0.1)}
     for name, tensor in tensors(game).items():

@@ -1,6 +1,6 @@
-"""The five origin systems: the seeds of their weights and inputs, and what their recorded numbers are called.
+"""The five origin systems: the seeds of their weights and inputs, and the names of their recorded numbers.
 
-`tests/golden/README.md` says what the recorded numbers are; names and layouts are those of Keras.
+`tests/golden/README.md` explains the recorded numbers. Names and layouts are those of Keras.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """One system, the seed of its weights, and what its recorded numbers are called."""
+    """One system: the seed of its weights, and the names of its recorded numbers."""
 
     name: str
     architecture: Callable[[], ganzoo.Architecture]
@@ -35,13 +35,13 @@ class Origin:
     #: names of the updates of a step, and of the weights after each
     updates: tuple[str, ...]
     after: tuple[str, ...]
-    #: which recorded latents the turns of a step are given, `-` for one that is never looked at
+    #: the recorded latents of each turn of a step; `-` for a turn that does not use them
     latents: tuple[str, ...]
-    #: what the engine's means of a step are made of
+    #: name of a running mean of the engine -> the recorded values of which it is the mean
     scalars: Mapping[str, tuple[str, ...]]
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     prefix: str = ""
-    #: how far rounding carries float32 in five steps: largest and mean difference of weights, largest of losses
+    #: drift of float32 by rounding in five steps: largest and mean difference of weights, largest of losses
     drift: tuple[float, float, float] = (2e-6, 2e-7, 1e-5)
     #: biases that a batch norm cancels: their gradients are rounding noise
     cancelled: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ _ATIENZA = Origin(
     latents=("z_d", "z_g"),
     scalars={"discriminator_loss": ("d",), "discriminator_accuracy": ("d_acc",), "generator_loss": ("a",)},
     changes=DCGANAtienza.recipes["keras-2.15"],
-    # where rounding switches a unit on or off everything moves; TensorFlow's float32 is as far from its float64
+    # rounding can switch a unit on or off, which changes everything; TensorFlow's float32 drifts as far from float64
     drift=(5e-4, 4e-5, 1e-2),
     cancelled=("G/dense/bias", "G/convt1/bias", "G/convt2/bias", "G/convt3/bias"),
 )

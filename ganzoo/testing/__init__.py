@@ -1,4 +1,4 @@
-"""ganzoo.testing: the conformance kit. It says of a part which promises of the contract it does not keep.
+"""ganzoo.testing: the conformance kit. It checks that a part keeps the contract, and says where it does not.
 
 On the command line, `ganzoo plugins check NAME_OR_FILE`; in the tests of a plugin, one line:
 
@@ -13,7 +13,7 @@ __all__ = ["checks", "conformance"]
 
 
 def checks() -> dict[str, dict[str, str]]:
-    """What the kit checks: by kind, the name of each check and what it checks, in a line."""
+    """All checks of the kit: kind -> name of the check -> what it checks, in one line."""
     from ganzoo.testing.catalogue import CHECKS
 
     return {
@@ -23,15 +23,14 @@ def checks() -> dict[str, dict[str, str]]:
 
 
 def conformance(part: type[Any] | str, /, kind: str = "", **options: Any) -> Any:
-    """A pytest function that runs every check on a part: a class, a name or a location, with options.
+    """A pytest test that runs every check on a part: a class, a name or a location, with these options.
 
     `test_my_gan = ganzoo.testing.conformance(MyGAN, width=8)`. `kind` is needed only for a name that two kinds use.
     """
     import pytest
 
     from ganzoo.testing.catalogue import CHECKS
-    from ganzoo.testing.kit import Check, ExaminedPart, Failed, Skipped
-    from ganzoo.testing.process import isolated
+    from ganzoo.testing.kit import Check, ExaminedPart, Failed, Skipped, run_check
 
     examined = ExaminedPart.of(part, kind, options)
 
@@ -39,8 +38,7 @@ def conformance(part: type[Any] | str, /, kind: str = "", **options: Any) -> Any
     def test(check: Check) -> None:
         __tracebackhide__ = True
         try:
-            with isolated():
-                check(examined)
+            run_check(examined, check)
         except Skipped as skipped:
             pytest.skip(str(skipped))
         except Failed as failed:

@@ -8,16 +8,16 @@ from ganzoo.testing import (
     datasets,
     evaluators,
     extractors,
-    games,
     losses,
     observers,
     optimizers,
+    training_checks,
 )
 from ganzoo.testing.common import COMMON
 from ganzoo.testing.kit import Check
 
 CHECKS: dict[str, tuple[Check, ...]] = {
-    "architectures": (*COMMON, *architectures.CHECKS, *games.CHECKS),
+    "architectures": (*COMMON, *architectures.CHECKS, *training_checks.CHECKS),
     "datasets": (*COMMON, *datasets.CHECKS),
     "losses": (*COMMON, *losses.CHECKS),
     "optimizers": (*COMMON, *optimizers.CHECKS),

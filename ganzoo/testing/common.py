@@ -18,7 +18,7 @@ from ganzoo.testing.kit import ExaminedPart, Failed, require
 from ganzoo.testing.process import changes, random_state, restoring_process
 
 
-def says_what_it_is(part: ExaminedPart) -> None:
+def has_a_docstring(part: ExaminedPart) -> None:
     """The class has a docstring whose first line, at most 120 characters, says what it is."""
     first = (part.component.__doc__ or "").strip().partition("\n")[0]
     require(first, f"{part.component.__name__} has no docstring: its first line is what `ganzoo list` shows.")
@@ -26,7 +26,7 @@ def says_what_it_is(part: ExaminedPart) -> None:
 
 
 def options_survive_json(part: ExaminedPart) -> None:
-    """Options are keyword-only, typed, with defaults that keep their own bounds, and go through JSON and back."""
+    """Options are keyword-only and typed, have defaults within their bounds, and survive a trip through JSON."""
     reserved = {"split": "train"} if part.kind == "datasets" else {}
     owner = part.component.__name__
     try:
@@ -38,30 +38,30 @@ def options_survive_json(part: ExaminedPart) -> None:
                 )
         given = resolve(part.component, {**part.options, **reserved}, owner)
     except (TypeError, NameError) as error:
-        raise Failed(f"The constructor breaks the contract: {error}") from error
+        raise Failed(f"The constructor does not keep the contract: {error}") from error
     again = resolve(part.component, json.loads(json.dumps(given)), owner)
-    require(again == given, f"Through JSON, {given} becomes {again}.")
+    require(again == given, f"After a trip through JSON, {given} is {again}.")
 
 
 def leaves_the_process_as_it_was(part: ExaminedPart) -> None:
-    """Importing and making it change no default dtype, threads, seed, signal handler or the like, and print nothing."""
+    """Importing and building it print nothing and change no seed, default dtype, signal handler and the like."""
     with restoring_process():
-        _make(part)  # what the libraries it imports do the first time is not its doing
+        _make(part)  # the first time, libraries that it imports may change something: that is not its fault
     found = [f"importing it changes {what}" for what in changes(lambda: _import_again(part.component))]
     if not found:
-        found = [f"making it changes {what}" for what in changes(lambda: _make(part))]
+        found = [f"building it changes {what}" for what in changes(lambda: _make(part))]
     require(not found, f"{'; '.join(found)}.")
-    ends = []
+    states = []
     for seed in range(2):
         seeds.reseed(seed, "making")
         _make(part)
-        ends.append(random_state())
-    for name, first, second in zip(("torch", "numpy", "random"), *ends, strict=True):
-        require(first != second, f"Making it seeds the global generator of {name}.")
+        states.append(random_state())
+    for name, first, second in zip(("torch", "numpy", "random"), *states, strict=True):
+        require(first != second, f"Building it seeds the global generator of {name}.")
 
 
 def _import_again(component: type[Any]) -> None:
-    """Run the module of a component once more, under a name of its own."""
+    """Run the module of a component once more, under a new name."""
     before = random_state()
     path = inspect.getsourcefile(component)
     package = component.__module__.rpartition(".")[0]
@@ -74,23 +74,23 @@ def _import_again(component: type[Any]) -> None:
     try:
         spec.loader.exec_module(module)
     except Exception:
-        return  # what can be imported only once, because it registers something, say
+        return  # some modules can be imported only once, because they register something
     finally:
         del sys.modules[name]
     require(random_state() == before, "Importing it draws from a global generator, or seeds it.")
 
 
 def _make(part: ExaminedPart) -> None:
-    """Make a part, and what it builds."""
+    """Build a part, and the networks, latents or optimiser that it builds."""
     try:
-        made = part.build()
+        built = part.build()
         if part.kind == "architectures":
-            made.networks(part.spec)
-            made.latents(2, torch.Generator())
+            built.networks(part.spec)
+            built.latents(2, torch.Generator())
         elif part.kind == "optimizers":
-            made.build([torch.nn.Parameter(torch.ones(2))])
+            built.build([torch.nn.Parameter(torch.ones(2))])
     except GanzooError:
-        return  # its files are missing, which is for other checks to say
+        return  # its files are missing: other checks report that
 
 
-COMMON = (says_what_it_is, options_survive_json, leaves_the_process_as_it_was)
+COMMON = (has_a_docstring, options_survive_json, leaves_the_process_as_it_was)

@@ -16,9 +16,9 @@ from ganzoo.contract.errors import GanzooError
 from ganzoo.testing.kit import ExaminedPart, require, sentence
 from ganzoo.testing.process import random_state
 
-#: images of a split that are looked at one by one
+#: number of images of a split that are examined one by one
 _SOME = 64
-#: images of a split that are compared with the other split's
+#: number of images of a split that are compared with those of the other split
 _MANY = 20_000
 
 
@@ -32,7 +32,7 @@ def _equal(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
 
 
 def images_are_of_their_spec(part: ExaminedPart) -> None:
-    """`read` gives uint8 images (n, C, H, W) on the CPU, of the shape `spec` says."""
+    """`read` returns uint8 images (n, C, H, W) on the CPU, of the shape that `spec` declares."""
     dataset = part.on_disk()
     for count in (1, _SOME):
         indices = _some(dataset, count)
@@ -40,12 +40,12 @@ def images_are_of_their_spec(part: ExaminedPart) -> None:
         spec = dataset.spec
         expected = (len(indices), spec.channels, spec.height, spec.width)
         require(images.dtype == torch.uint8, f"Images are {images.dtype}, not uint8.")
-        require(images.shape == expected, f"Images have shape {tuple(images.shape)}; spec says {expected}.")
-        require(images.device.type == "cpu", f"Images lie on {images.device}, not on the CPU.")
+        require(images.shape == expected, f"Images have shape {tuple(images.shape)}; spec declares {expected}.")
+        require(images.device.type == "cpu", f"Images are on {images.device}, not on the CPU.")
 
 
 def labels_are_of_their_classes(part: ExaminedPart) -> None:
-    """Labels are int64 (n,) from 0 to `spec.classes` - 1, and there is a name for each class or for none."""
+    """Labels are int64 (n,), from 0 to `spec.classes` - 1, and either every class has a name or none has."""
     dataset = part.on_disk()
     indices, classes = _some(dataset), dataset.spec.classes
     _, labels = dataset.read(indices)
@@ -58,15 +58,15 @@ def labels_are_of_their_classes(part: ExaminedPart) -> None:
 
 
 def splits_are_alike(part: ExaminedPart) -> None:
-    """Both splits, train and test, hold images, of the same spec and with the same class names."""
+    """Both splits, train and test, contain images, with the same spec and the same class names."""
     train, test = part.on_disk(split="train"), part.on_disk(split="test")
-    require(len(train) and len(test), f"The splits hold {len(train)} and {len(test)} images.")
+    require(len(train) and len(test), f"The splits contain {len(train)} and {len(test)} images.")
     require(train.spec == test.spec, f"The training images are {train.spec}, the test images {test.spec}.")
     require(tuple(train.class_names) == tuple(test.class_names), "The splits have different class names.")
 
 
 def splits_share_no_image(part: ExaminedPart) -> None:
-    """No image, by its content, is both in the training and in the test split (1 in 100 is put up with)."""
+    """At most 1 % of the different images are both in the training split and in the test split."""
     hashes = []
     for split in ("train", "test"):
         dataset = part.on_disk(split=split)
@@ -80,28 +80,28 @@ def splits_share_no_image(part: ExaminedPart) -> None:
 
 
 def reads_the_same_every_time(part: ExaminedPart) -> None:
-    """The same indices give the same images and labels, from the same object and from another one."""
+    """The same indices give the same images and labels, from the same object and from a new one."""
     first, second = part.on_disk(), part.on_disk()
     indices = _some(first)
     images = first.read(indices)
-    require(_equal(images, first.read(indices)), "The second reading gives something else.")
-    require(len(first) == len(second), f"One object holds {len(first)} images, the next one {len(second)}.")
+    require(_equal(images, first.read(indices)), "The second read gives something else.")
+    require(len(first) == len(second), f"The first object has {len(first)} images, the second one {len(second)}.")
     require(_equal(images, second.read(indices)), "A second object gives something else.")
 
 
 def reads_in_any_order(part: ExaminedPart) -> None:
-    """An image does not depend on which others are read with it, in which order, or how often."""
+    """An image does not depend on the other images of a read, on their order, or on how often it is read."""
     dataset = part.on_disk()
     indices = _some(dataset, 16)
     images, labels = dataset.read(indices)
     backwards = dataset.read(indices.flip(0))
-    require(_equal((images.flip(0), labels.flip(0)), backwards), "Read in another order, the images are others.")
+    require(_equal((images.flip(0), labels.flip(0)), backwards), "Read in another order, the images are different.")
     twice = dataset.read(indices[[0, 0, -1]])
-    require(_equal((images[[0, 0, -1]], labels[[0, 0, -1]]), twice), "Read twice in one go, an image is another one.")
+    require(_equal((images[[0, 0, -1]], labels[[0, 0, -1]]), twice), "Read twice in one call, an image is different.")
 
 
 def reads_copies(part: ExaminedPart) -> None:
-    """What is done to images that were read does not change the dataset, nor does reading change the indices."""
+    """`read` returns copies: changing them does not change the dataset. It does not change its indices either."""
     dataset = part.on_disk()
     indices = _some(dataset, 4)
     given = indices.clone()
@@ -109,47 +109,47 @@ def reads_copies(part: ExaminedPart) -> None:
     kept = images.clone(), labels.clone()
     images.zero_()
     labels.zero_()
-    require(torch.equal(indices, given), "Reading changes the indices it is given.")
-    require(_equal(kept, dataset.read(given)), "What is done to images that were read changes the dataset.")
+    require(torch.equal(indices, given), "`read` changes its indices in place.")
+    require(_equal(kept, dataset.read(given)), "Changing images that were read changes the dataset.")
 
 
 def reads_in_any_thread(part: ExaminedPart) -> None:
-    """Another thread reads the same: images that do not fit into memory are read ahead in one."""
+    """Another thread reads the same images: large datasets are read ahead in a thread."""
     dataset = part.on_disk()
     indices = _some(dataset, 16)
     with ThreadPoolExecutor(1) as pool:
-        elsewhere = pool.submit(dataset.read, indices).result()
-    require(_equal(dataset.read(indices), elsewhere), "Another thread reads other images.")
+        in_thread = pool.submit(dataset.read, indices).result()
+    require(_equal(dataset.read(indices), in_thread), "Another thread reads different images.")
 
 
 def random_state_is_left_alone(part: ExaminedPart) -> None:
-    """Making it and reading from it draw from no global generator: no training must depend on that."""
-    part.on_disk()  # what is prepared once, the first time, is not the point
+    """Building it and reading from it draw nothing from a global random generator."""
+    part.on_disk()  # the first time, it may prepare files
     before = random_state()
     dataset = part.on_disk()
     dataset.read(_some(dataset))
-    require(random_state() == before, "It draws from a global generator; use a torch.Generator of its own.")
+    require(random_state() == before, "It draws from a global random generator; use a torch.Generator of its own.")
 
 
-def verify_tells_what_it_checked(part: ExaminedPart) -> None:
-    """`verify` finds nothing wrong and says in a few words what it checked."""
-    told = part.on_disk().verify()
-    require(isinstance(told, str) and told.strip(), f"verify gives {told!r}, not words on what was checked.")
+def verify_says_what_it_checked(part: ExaminedPart) -> None:
+    """`verify` finds no fault, and returns a few words on what it checked."""
+    text = part.on_disk().verify()
+    require(isinstance(text, str) and text.strip(), f"verify returns {text!r}, not words on what was checked.")
 
 
 def missing_data_is_explained(part: ExaminedPart) -> str:
-    """With no data on disk and no network it works all the same, or raises a GanzooError that says what to do."""
-    with tempfile.TemporaryDirectory() as nothing:
-        os.environ.update(GANZOO_DATA=nothing, GANZOO_CACHE=nothing)
+    """Without files and without a network it works, or raises a GanzooError that says what to do."""
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ.update(GANZOO_DATA=empty, GANZOO_CACHE=empty)
         for name in ("GANZOO_OFFLINE", "GANZOO_MIRROR"):
             os.environ.pop(name, None)
-        kept, time.sleep = time.sleep, lambda seconds: None  # tries again at once: it will not get better
+        sleep, time.sleep = time.sleep, lambda seconds: None  # so that retries of a download do not wait
         try:
             part.build()
         except GanzooError as error:
             return f"it says: {sentence(error)}"
         finally:
-            time.sleep = kept
+            time.sleep = sleep
     return "it needs no files"
 
 
@@ -163,6 +163,6 @@ CHECKS = (
     reads_copies,
     reads_in_any_thread,
     random_state_is_left_alone,
-    verify_tells_what_it_checked,
+    verify_says_what_it_checked,
     missing_data_is_explained,
 )

@@ -1,4 +1,4 @@
-"""Checks of an extractor, on the digits that come with the project: pinned weights know them."""
+"""Checks of an extractor, on the digits that come with the project, for which there are trained weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DATASET = "digits"
 
 
 def digits(split: str = "train") -> Dataset:
-    """The images that extractors are bound to."""
-    found: Dataset = zoo().build("datasets", Choice(DATASET), split=split)
-    return found
+    """The images that the extractors are bound to in the checks."""
+    dataset: Dataset = zoo().build("datasets", Choice(DATASET), split=split)
+    return dataset
 
 
 def _bound(part: ExaminedPart) -> Extractor:
-    """The extractor, ready. Raises Skipped, with its own words, where its weights are not here."""
+    """The extractor, bound to the digits. Raises Skipped, with its own message, where its weights are missing."""
     extractor: Extractor = part.on_disk()
     try:
         extractor.bind(DATASET, digits())
@@ -32,47 +32,49 @@ def _bound(part: ExaminedPart) -> Extractor:
 
 
 def _images(count: int = 8) -> Tensor:
-    """uint8 digits (count, 1, H, W), with a black and a white image."""
+    """(count, 1, H, W) uint8 digits; the first image is all black, the second all white."""
     images, _ = digits().read(torch.arange(count))
     images[0], images[1] = 0, 255
     return images
 
 
 def features_are_of_their_layers(part: ExaminedPart) -> None:
-    """`forward` gives the layers it names: finite float32, D numbers an image, (N, D) or of the shape of images."""
+    """`forward` returns the layers it declares: finite float32 features, D numbers an image, (N, D) or (N, C, H, W)."""
     extractor, images = _bound(part), _images()
     features = extractor(images)
     require(
-        set(features) == set(extractor.layers), f"It gives {sorted(features)} and names {sorted(extractor.layers)}."
+        set(features) == set(extractor.layers),
+        f"It returns {sorted(features)} and declares {sorted(extractor.layers)}.",
     )
     for layer, values in features.items():
         numbers = extractor.layers[layer]
         require(values.dtype == torch.float32, f"{layer} is {values.dtype}, not float32.")
         fits = len(values) == len(images) and values[0].numel() == numbers and values.ndim in (2, 4)
-        require(fits, f"{layer} has shape {tuple(values.shape)} for {len(images)} images and says {numbers} numbers.")
+        shape = tuple(values.shape)
+        require(fits, f"{layer} has shape {shape} for {len(images)} images, and declares {numbers} numbers an image.")
         require(values.isfinite().all(), f"{layer} is not finite.")
 
 
-def digest_names_the_features(part: ExaminedPart) -> None:
-    """Once bound, two objects have one digest, a text that is not empty, and give the same features."""
+def digest_identifies_the_features(part: ExaminedPart) -> None:
+    """Two objects bound to the same images have the same digest, a non-empty string, and compute the same features."""
     first, second = _bound(part), _bound(part)
     require(isinstance(first.digest, str) and first.digest, f"Its digest is {first.digest!r}.")
     require(first.digest == second.digest, "Two objects have different digests.")
-    mine, others = first(_images()), second(_images())
-    require(all(torch.equal(mine[layer], others[layer]) for layer in mine), "Two objects give different features.")
+    ours, theirs = first(_images()), second(_images())
+    require(all(torch.equal(ours[layer], theirs[layer]) for layer in ours), "Two objects compute different features.")
 
 
-def images_are_seen_one_by_one(part: ExaminedPart) -> None:
-    """The features of an image do not depend on the batch it is in."""
+def features_do_not_depend_on_the_batch(part: ExaminedPart) -> None:
+    """The features of an image do not depend on the rest of its batch."""
     extractor, images = _bound(part), _images()
-    among_all, alone = extractor(images), extractor(images[2:3])
-    for layer, values in among_all.items():
+    in_batch, alone = extractor(images), extractor(images[2:3])
+    for layer, values in in_batch.items():
         alike = torch.allclose(values[2:3], alone[layer], rtol=1e-3, atol=1e-4)
-        require(alike, f"{layer} of an image alone is not what it is in a batch.")
+        require(alike, f"{layer} of an image differs between a batch of one and a larger batch.")
 
 
 def stays_in_evaluation_mode(part: ExaminedPart) -> None:
-    """`train()` changes nothing: no dropout, and no moving statistics that score after score would shift."""
+    """`train()` changes nothing: no dropout is switched on, and no moving statistics are updated."""
     extractor, images = _bound(part), _images()
     before = extractor(images)
     extractor.train()
@@ -80,38 +82,38 @@ def stays_in_evaluation_mode(part: ExaminedPart) -> None:
     after = extractor(images)
     for layer in before:
         alike = torch.equal(before[layer], during[layer]) and torch.equal(before[layer], after[layer])
-        require(alike, f"After train() {layer} is another one; override train() to stay in evaluation mode.")
+        require(alike, f"After train() {layer} is different; override train() to stay in evaluation mode.")
 
 
 def images_must_be_uint8(part: ExaminedPart) -> None:
-    """Images that are not uint8 are refused with a GanzooError that says so: floats may have any range."""
+    """Images that are not uint8 are refused with a GanzooError: the range of floats is unknown."""
     extractor, images = _bound(part), _images()
     try:
         extractor(images.float() / 255)
     except GanzooError as error:
         sentence(error)
         return
-    require(False, "It takes float images without a word.")
+    require(False, "It accepts float images without an error.")
 
 
 def images_are_left_alone(part: ExaminedPart) -> None:
-    """The images it is given are not changed in place."""
+    """It does not change its images in place."""
     extractor, images = _bound(part), _images()
     given = images.clone()
     extractor(given)
-    require(torch.equal(given, images), "It changes the images it is given in place.")
+    require(torch.equal(given, images), "It changes its images in place.")
 
 
 def random_state_is_left_alone(part: ExaminedPart) -> None:
-    """Making, binding and using it draw from no global generator: scoring during a training must not be seen there."""
-    _bound(part)  # what is trained once and kept is not the point
+    """Building, binding and using it draw nothing from a global random generator: scores must not change a run."""
+    _bound(part)  # the first time, it may train and store a network
     before = random_state()
     _bound(part)(_images())
-    require(random_state() == before, "It draws from a global generator.")
+    require(random_state() == before, "It draws from a global random generator.")
 
 
-def computes_in_its_own_way(part: ExaminedPart) -> None:
-    """Features are the same under autocast, and carry no gradient: the caller's settings do not reach them."""
+def features_do_not_depend_on_autocast(part: ExaminedPart) -> None:
+    """Features are the same under the caller's autocast, and carry no gradient."""
     extractor, images = _bound(part), _images()
     plain = extractor(images)
     with torch.autocast("cpu", torch.bfloat16):
@@ -119,16 +121,16 @@ def computes_in_its_own_way(part: ExaminedPart) -> None:
     for layer, values in plain.items():
         require(not values.requires_grad, f"{layer} carries a gradient; compute under torch.no_grad().")
         alike = values.dtype == cast[layer].dtype and torch.equal(values, cast[layer])
-        require(alike, f"Under autocast {layer} is another one; switch autocast off inside.")
+        require(alike, f"Under autocast {layer} is different; switch autocast off inside.")
 
 
 CHECKS = (
     features_are_of_their_layers,
-    digest_names_the_features,
-    images_are_seen_one_by_one,
+    digest_identifies_the_features,
+    features_do_not_depend_on_the_batch,
     stays_in_evaluation_mode,
     images_must_be_uint8,
     images_are_left_alone,
     random_state_is_left_alone,
-    computes_in_its_own_way,
+    features_do_not_depend_on_autocast,
 )

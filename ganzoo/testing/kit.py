@@ -1,4 +1,4 @@
-"""The kit: the part that is examined, what a check may say of it, and how one check is run."""
+"""The kit: the part that is examined, the outcomes of a check, how a check is run, and helpers that checks share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import inspect
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +26,8 @@ from ganzoo.registry.describe import find_kind
 from ganzoo.registry.zoo import zoo
 from ganzoo.testing.process import isolated
 
-#: image sizes an architecture is tried at, the cheap ones first; it may refuse some
-USUAL = (
+#: image shapes that an architecture is tried with, the cheap ones first; it may refuse some of them
+USUAL_IMAGES = (
     ImageSpec(1, 8, 8, 3),
     ImageSpec(1, 16, 16, 3),
     ImageSpec(1, 28, 28, 3),
@@ -37,22 +38,22 @@ USUAL = (
 
 
 class Failed(AssertionError):
-    """A part does not keep to the contract; the message says where, in a sentence."""
+    """A part does not keep the contract. The message is a sentence that says what is wrong."""
 
 
 class Skipped(Exception):
-    """A check that cannot be made here; the message says why."""
+    """A check cannot be run here. The message says why."""
 
 
-def require(kept: object, words: str) -> None:
-    """Raise Failed with these words where something is not kept."""
-    if not kept:
-        raise Failed(words)
+def require(condition: object, message: str) -> None:
+    """Raise Failed with this message unless the condition holds."""
+    if not condition:
+        raise Failed(message)
 
 
 @dataclasses.dataclass
 class ExaminedPart:
-    """A component class with options, of which every check makes objects of its own."""
+    """A component class with options. Every check builds new objects of it."""
 
     kind: str
     component: type[Any]
@@ -71,7 +72,7 @@ class ExaminedPart:
             try:
                 given = resolve(part, options or {}, part.__name__)
             except (TypeError, NameError):
-                given = dict(options or {})  # a check says what is wrong with the constructor
+                given = dict(options or {})  # the check of the options reports what is wrong with the constructor
             return cls(kinds[0], part, given)
         choice = Choice.parse(part)
         choice = Choice(choice.name, {**choice.options, **(options or {})})
@@ -79,13 +80,13 @@ class ExaminedPart:
         return cls(kind, zoo().load(kind, choice), zoo().options(kind, choice))
 
     def build(self, **reserved: Any) -> Any:
-        """A new object. A dataset is of the training split unless `split` says otherwise."""
+        """A new object. A dataset is built with the training split unless `split` is given."""
         if self.kind == "datasets":
             reserved = {"split": "train", **reserved}
         return self.component(**{**self.options, **reserved})
 
     def on_disk(self, **reserved: Any) -> Any:
-        """A new object of a part that needs files. Raises Skipped, in the part's own words, where they are not here."""
+        """A new object of a part that needs files. Raises Skipped, with the part's message, where they are missing."""
         try:
             return self.build(**reserved)
         except GanzooError as error:
@@ -93,26 +94,26 @@ class ExaminedPart:
 
     @functools.cached_property
     def spec(self) -> ImageSpec:
-        """The first of the usual images that an architecture serves."""
-        for images in USUAL:
+        """The first of the usual image shapes that an architecture accepts."""
+        for images in USUAL_IMAGES:
             try:
                 self.networks(images=images)
             except RefusedSpec:
                 continue
             return images
-        raise Failed(f"It refuses all of {', '.join(map(str, USUAL))}.")
+        raise Failed(f"It refuses all of {', '.join(map(str, USUAL_IMAGES))}.")
 
     def networks(self, seed: int = 0, images: ImageSpec | None = None) -> tuple[Any, Any]:
-        """(generator, discriminator) of an architecture, all random state set by `seed`."""
+        """(generator, discriminator) of an architecture, built with all random state set by `seed`."""
         images = images or self.spec
         seeds.reseed(seed, "networks")
         generator, discriminator = self.build().networks(images)
         return generator, discriminator
 
     def latents(self, count: int, seed: int = 0) -> Tensor:
-        """(count, Z) latents of an architecture."""
-        drawn: Tensor = self.build().latents(count, torch.Generator().manual_seed(seed))
-        return drawn
+        """(count, Z) latents of an architecture, drawn with this seed."""
+        latents: Tensor = self.build().latents(count, torch.Generator().manual_seed(seed))
+        return latents
 
 
 Check = Callable[[ExaminedPart], str | None]
@@ -120,7 +121,7 @@ Check = Callable[[ExaminedPart], str | None]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of one check; `reason` says why it failed or was skipped, or what was left out."""
+    """The result of one check. `reason` says why it failed or was skipped, or what an `ok` check left out."""
 
     check: str
     state: Literal["ok", "failed", "skipped"]
@@ -129,12 +130,11 @@ class Outcome:
 
 
 def examine(part: ExaminedPart, check: Check) -> Outcome:
-    """Run one check, with the process put back afterwards."""
+    """Run one check and return its outcome. The state of the process is restored afterwards."""
     started = time.perf_counter()
     state: Literal["ok", "failed", "skipped"] = "ok"
     try:
-        with isolated():
-            reason = check(part) or ""
+        reason = run_check(part, check) or ""
     except Skipped as skipped:
         state, reason = "skipped", str(skipped)
     except (Failed, GanzooError) as failed:
@@ -144,6 +144,17 @@ def examine(part: ExaminedPart, check: Check) -> Outcome:
     return Outcome(check.__name__, state, reason, time.perf_counter() - started)
 
 
+def run_check(part: ExaminedPart, check: Check) -> str | None:
+    """What `check` returns, run offline; the state of the process is restored afterwards.
+
+    Warnings that torch issues in its own modules are ignored: where warnings are errors, as in many test suites, they
+    would fail a check of a part that did nothing wrong.
+    """
+    with isolated(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+        return check(part)
+
+
 def _kind_of(component: type[Any]) -> str:
     if kind := kind_of_class(component):
         return kind
@@ -151,7 +162,7 @@ def _kind_of(component: type[Any]) -> str:
 
 
 def _cause(error: BaseException, part: ExaminedPart) -> str:
-    """The kind of an error, its first line, and the innermost line of the part's own file, if it went through there."""
+    """The type of an error, its first line, and the innermost line in the part's own file, if there is one."""
     frames = traceback.extract_tb(error.__traceback__)
     try:
         own = inspect.getsourcefile(part.component)
@@ -164,28 +175,28 @@ def _cause(error: BaseException, part: ExaminedPart) -> str:
 
 
 def call(network: Any, values: Tensor, labels: Tensor, *, training: bool = False, seed: int = 0) -> Tensor:
-    """What a network answers, without gradients, on copies of its inputs, all random state set by `seed`."""
+    """The output of a network for copies of these inputs, without gradients, with all random state set by `seed`."""
     network.train(training)
     seeds.reseed(seed, "call")
     with torch.no_grad():
-        answer: Tensor = network(values.clone(), labels.clone())
-    return answer
+        output: Tensor = network(values.clone(), labels.clone())
+    return output
 
 
 def labels_for(images: ImageSpec, count: int) -> Tensor:
-    """(count,) int64: every class in turn."""
+    """(count,) int64 labels: 0, 1, 2, ... over all classes, again and again."""
     return torch.arange(count) % images.classes
 
 
 def reals_for(architecture: Architecture | type[Architecture], images: ImageSpec, count: int, seed: int = 0) -> Tensor:
-    """(count, C, H, W) random images that fill an architecture's value range."""
+    """(count, C, H, W) images of uniform noise over an architecture's value range."""
     low, high = architecture.value_range
     shape = (count, images.channels, images.height, images.width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * (high - low) + low
 
 
 def state_of(network: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of all tensors of a module."""
+    """A copy of all parameters and buffers of a module."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
@@ -195,7 +206,8 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """The words of an error a person is to act on. Raises Failed where they are none."""
-    words = str(error).strip()
-    require(len(words.split()) >= 4, f"The error says only {words!r}: say what was given, expected and what to do.")
-    return words
+    """The message of an error for the user. Raises Failed where it has fewer than four words."""
+    message = str(error).strip()
+    problem = f"The error says only {message!r}: say what was given, what is expected and what to do."
+    require(len(message.split()) >= 4, problem)
+    return message

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganzoo.contract.components import Optimizer
 from ganzoo.testing.kit import ExaminedPart, require
-from ganzoo.testing.play import captured_is_eager, resumes_bit_for_bit
+from ganzoo.testing.small_game import captured_is_eager, resumes_bit_for_bit
 
 
 def _parameters() -> list[nn.Parameter]:
@@ -18,7 +18,7 @@ def _parameters() -> list[nn.Parameter]:
 
 
 def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], target: float = 2.0) -> None:
-    """One step towards parameters that are all `target`."""
+    """One step on the loss 0.5 * (parameter - target)^2, whose minimum is where all parameters equal `target`."""
     for parameter in parameters:
         parameter.grad = (parameter.detach() - target).clone()
     optimizer.step()
@@ -34,17 +34,17 @@ def _copies(parameters: list[nn.Parameter]) -> list[Tensor]:
 
 
 def holds_the_parameters_it_was_given(part: ExaminedPart) -> None:
-    """`build` gives a torch optimiser over exactly the parameters given, in their order, from any iterable."""
+    """`build` returns a torch optimiser of exactly the given parameters, in their order, from any iterable."""
     parameters = _parameters()
     optimizer = part.build().build(iter(parameters))
-    require(isinstance(optimizer, torch.optim.Optimizer), f"build gives a {type(optimizer).__name__}.")
+    require(isinstance(optimizer, torch.optim.Optimizer), f"build returns a {type(optimizer).__name__}.")
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     require(list(map(id, held)) == list(map(id, parameters)), f"It holds {len(held)} of {len(parameters)} parameters.")
 
 
 def learning_rate_is_a_tensor_it_follows(part: ExaminedPart) -> None:
-    """Its learning rate is a tensor, and one written in place decides how far the next step goes."""
-    reached = []
+    """Its learning rate is a tensor, and a value written in place sets the size of the next step."""
+    distances = []
     for factor in (1.0, 3.0):
         component, parameters = part.build(), _parameters()
         optimizer, before = component.build(parameters), _copies(parameters)
@@ -54,21 +54,21 @@ def learning_rate_is_a_tensor_it_follows(part: ExaminedPart) -> None:
             )
         _write(component, optimizer, factor * max(component.learning_rate(0), 1e-4))
         _step(optimizer, parameters)
-        reached.append(sum(float((p.detach() - b).abs().sum()) for p, b in zip(parameters, before, strict=True)))
-    require(reached[1] > 1.5 * reached[0], "A learning rate written in place does not change the next step.")
+        distances.append(sum(float((p.detach() - b).abs().sum()) for p, b in zip(parameters, before, strict=True)))
+    require(distances[1] > 1.5 * distances[0], "A learning rate written in place does not change the next step.")
 
 
 def learning_rate_is_always_finite(part: ExaminedPart) -> None:
-    """`learning_rate` is a finite number, not negative, whatever the number of images seen."""
+    """`learning_rate` is finite and not negative for any number of images seen."""
     component = part.build()
     for images in (0, 1, 1000, 10**6, 10**9):
         rate = component.learning_rate(images)
-        fits = isinstance(rate, int | float) and math.isfinite(rate) and rate >= 0
-        require(fits, f"After {images} images the learning rate is {rate!r}.")
+        valid = isinstance(rate, int | float) and math.isfinite(rate) and rate >= 0
+        require(valid, f"After {images} images the learning rate is {rate!r}.")
 
 
 def goes_downhill(part: ExaminedPart) -> None:
-    """Every parameter moves, and steps along the gradient of a bowl bring it nearer to the bottom."""
+    """Steps move every parameter, and lower a quadratic loss."""
     component, parameters = part.build(), _parameters()
     optimizer, start = component.build(parameters), _copies(parameters)
     _write(component, optimizer, 1e-2)
@@ -77,23 +77,23 @@ def goes_downhill(part: ExaminedPart) -> None:
     stuck = sum(torch.equal(p.detach(), s) for p, s in zip(parameters, start, strict=True))
     require(not stuck, f"{stuck} of {len(parameters)} parameters do not move.")
     before, after = (sum(float((p - 2.0).square().sum()) for p in side) for side in (start, _copies(parameters)))
-    require(after < before, f"20 steps along the gradient take a cost from {before:.4g} to {after:.4g}.")
+    require(after < before, f"20 steps change a quadratic loss from {before:.4g} to {after:.4g}.")
 
 
 def state_is_tensors_by_parameter(part: ExaminedPart) -> None:
-    """All it keeps for a parameter are tensors in `state[parameter]`: a checkpoint holds them by name."""
+    """All its state is tensors in `state[parameter]`: a checkpoint stores them under the parameter's name."""
     component, parameters = part.build(), _parameters()
     optimizer = component.build(parameters)
     _step(optimizer, parameters)
-    strangers = [key for key in optimizer.state if not any(key is parameter for parameter in parameters)]
-    require(not strangers, f"It keeps state under {strangers[:1]}, which is none of its parameters.")
+    unknown = [key for key in optimizer.state if not any(key is parameter for parameter in parameters)]
+    require(not unknown, f"It keeps state under {unknown[:1]}, which is not one of its parameters.")
     for parameter in parameters:
         for name, value in optimizer.state[parameter].items():
             require(isinstance(value, Tensor), f"Its state {name!r} is a {type(value).__name__}, not a tensor.")
 
 
-def serves_two_players(part: ExaminedPart) -> None:
-    """Built twice, for two players, a step of one does not move the parameters of the other."""
+def serves_two_networks(part: ExaminedPart) -> None:
+    """Built twice, for generator and discriminator, a step of one does not change the parameters of the other."""
     component = part.build()
     mine, others = _parameters(), _parameters()
     first, second = component.build(mine), component.build(others)
@@ -101,7 +101,7 @@ def serves_two_players(part: ExaminedPart) -> None:
     kept = _copies(others)
     _step(first, mine)
     alike = all(torch.equal(p, k) for p, k in zip(others, kept, strict=True))
-    require(alike, "A step of one player's optimiser moves the parameters of the other player.")
+    require(alike, "A step of one network's optimiser changes the parameters of the other network.")
 
 
 CHECKS = (
@@ -110,7 +110,7 @@ CHECKS = (
     learning_rate_is_always_finite,
     goes_downhill,
     state_is_tensors_by_parameter,
-    serves_two_players,
+    serves_two_networks,
     resumes_bit_for_bit,
     captured_is_eager,
 )

@@ -17,8 +17,8 @@ from ganzoo.engine import seeds
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.testing import checks
 from ganzoo.testing.kit import ExaminedPart, examine
-from ganzoo.testing.play import captured_is_eager, make_game
-from ganzoo.testing.tiny import Descent, Linear, Plain
+from ganzoo.testing.small_game import captured_is_eager, make_game
+from ganzoo.testing.small_parts import GradientDescent, LinearGAN, NonSaturating
 
 CUDA = torch.device("cuda")
 
@@ -260,7 +260,8 @@ class Same(Augmentation):
 
 
 @pytest.mark.parametrize(
-    ("kind", "base"), [("architectures", Linear), ("losses", Plain), ("augmentations", Same), ("optimizers", Descent)]
+    ("kind", "base"),
+    [("architectures", LinearGAN), ("losses", NonSaturating), ("augmentations", Same), ("optimizers", GradientDescent)],
 )
 def test_a_part_that_cannot_be_recorded_is_named(kind: str, base: type[Any]) -> None:
     part = ExaminedPart(kind, uncapturable(base), {})
@@ -270,9 +271,9 @@ def test_a_part_that_cannot_be_recorded_is_named(kind: str, base: type[Any]) -> 
     assert not make_game(ExaminedPart(kind, base, {}), own=False).game.uncapturable
     outcome = examine(ExaminedPart(kind, uncapturable(base), {}), captured_is_eager)
     assert outcome.state == "ok"
-    assert outcome.reason == "it says that it cannot be captured: its steps are played eagerly"
+    assert outcome.reason == "it declares capturable = False: its steps run eagerly"
 
 
 def test_parts_are_taken_to_be_capturable_and_the_kit_has_the_check_for_all_four() -> None:
-    assert all(base.capturable for base in (Linear, Loss, Augmentation, Optimizer))
+    assert all(base.capturable for base in (LinearGAN, Loss, Augmentation, Optimizer))
     assert {kind for kind, members in checks().items() if "captured_is_eager" in members} == set(WORDS)

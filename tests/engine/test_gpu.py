@@ -26,7 +26,7 @@ from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.checkpoints import load_latest
 from ganzoo.testing.kit import ExaminedPart, examine
-from ganzoo.testing.play import captured_is_eager
+from ganzoo.testing.small_game import captured_is_eager
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.train import resume, start
 

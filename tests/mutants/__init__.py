@@ -70,7 +70,7 @@ def _meddling(good: type[Any]) -> type[Any]:
 
 MUTANTS: dict[str, dict[str, type[Any]]] = {
     kind: {
-        "says_what_it_is": type("Undescribed", (module.Good,), {"__doc__": None}),
+        "has_a_docstring": type("Undescribed", (module.Good,), {"__doc__": None}),
         "options_survive_json": _out_of_bounds(module.Good),
         "leaves_the_process_as_it_was": _meddling(module.Good),
         **module.MUTANTS,

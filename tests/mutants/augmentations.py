@@ -81,11 +81,11 @@ MUTANTS = {
     "shape_is_kept": Turning,
     "images_are_changed": Nothing,
     "gradient_goes_through": Rounding,
-    "one_seed_one_change": Urandom,
+    "same_seed_same_images": Urandom,
     "images_are_left_alone": InPlace,
     "runs_on_any_device": OnTheHost,
     "resumes_bit_for_bit": Growing,
     "captured_is_eager": HostNoise,
 }
 #: what is drawn from nowhere cannot be drawn again after a crash
-ALSO = {"one_seed_one_change": {"resumes_bit_for_bit"}}
+ALSO = {"same_seed_same_images": {"resumes_bit_for_bit"}}

@@ -143,6 +143,6 @@ MUTANTS = {
     "reads_copies": Views,
     "reads_in_any_thread": OneThread,
     "random_state_is_left_alone": Drawing,
-    "verify_tells_what_it_checked": Silent,
+    "verify_says_what_it_checked": Silent,
     "missing_data_is_explained": Fetching,
 }

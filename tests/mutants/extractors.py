@@ -102,11 +102,11 @@ class AsTheCaller(Good):
 
 MUTANTS = {
     "features_are_of_their_layers": Miscounting,
-    "digest_names_the_features": Unlike,
-    "images_are_seen_one_by_one": Centred,
+    "digest_identifies_the_features": Unlike,
+    "features_do_not_depend_on_the_batch": Centred,
     "stays_in_evaluation_mode": Training,
     "images_must_be_uint8": Indifferent,
     "images_are_left_alone": InPlace,
     "random_state_is_left_alone": Drawing,
-    "computes_in_its_own_way": AsTheCaller,
+    "features_do_not_depend_on_autocast": AsTheCaller,
 }

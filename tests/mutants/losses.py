@@ -136,17 +136,17 @@ class HostNoise(Good):
 
 
 MUTANTS = {
-    "costs_are_scalars": Saying,
+    "losses_are_scalars": Saying,
     "finite_at_extreme_logits": LogOfSigmoid,
     "gradient_reaches_the_player": Detached,
     "separable_terms_add_up": OneSided,
-    "generator_wants_to_look_real": Sour,
-    "discriminator_wants_to_be_right": Reversed,
+    "generator_loss_rewards_realism": Sour,
+    "discriminator_loss_rewards_accuracy": Reversed,
     "order_does_not_matter": Positional,
     "round_is_left_alone": InPlace,
-    "memory_is_in_buffers": Counting,
+    "state_is_in_buffers": Counting,
     "runs_on_any_device": Branching,
     "resumes_bit_for_bit": Anchored,
     "captured_is_eager": HostNoise,
 }
-ALSO = {"memory_is_in_buffers": {"resumes_bit_for_bit"}}
+ALSO = {"state_is_in_buffers": {"resumes_bit_for_bit"}}

@@ -80,10 +80,10 @@ class Drawing(Good):
 
 MUTANTS = {
     "hooks_are_known": Unheard,
-    "run_is_watched_to_its_end": Demanding,
-    "run_may_be_resumed": Once,
-    "failure_is_taken_calmly": Panicking,
-    "facts_are_left_alone": Taking,
+    "observes_a_whole_run": Demanding,
+    "observes_a_resumed_run": Once,
+    "failed_run_raises_nothing": Panicking,
+    "hook_arguments_are_left_alone": Taking,
     "files_of_the_run_are_left_alone": Tidying,
     "random_state_is_left_alone": Drawing,
 }

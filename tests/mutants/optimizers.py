@@ -139,7 +139,7 @@ MUTANTS = {
     "learning_rate_is_always_finite": Backing,
     "goes_downhill": Uphill,
     "state_is_tensors_by_parameter": Elsewhere,
-    "serves_two_players": Shared,
+    "serves_two_networks": Shared,
     "resumes_bit_for_bit": Counting,
     "captured_is_eager": HostNoise,
 }

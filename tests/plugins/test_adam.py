@@ -9,8 +9,8 @@ from ganzoo.contract.options import resolve
 from ganzoo_plugins.optimizers.adam import Adam
 
 
-def play(optimizer_of, steps=20):
-    """Minimise a small regression; the parameters at the end and the optimiser."""
+def minimise(optimizer_of, steps=20):
+    """Train a small regression; returns its parameters after `steps` steps, and the optimiser."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     optimizer = optimizer_of(network.parameters())
@@ -32,21 +32,21 @@ CASES = [
 @pytest.mark.parametrize("options", CASES)
 def test_equals_torch_adam(options):
     betas = float(options.get("beta1", 0.5)), options.get("beta2", 0.999)
-    ours, _ = play(Adam(**options).build)
-    theirs, _ = play(lambda p: torch.optim.Adam(p, options["lr"], betas, options.get("eps", 1e-8), foreach=False))
+    ours, _ = minimise(Adam(**options).build)
+    theirs, _ = minimise(lambda p: torch.optim.Adam(p, options["lr"], betas, options.get("eps", 1e-8), foreach=False))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_weight_decay_is_that_of_adamw():
-    ours, _ = play(Adam(lr=1e-2, weight_decay=0.1).build)
-    theirs, _ = play(lambda p: torch.optim.AdamW(p, 1e-2, (0.5, 0.999), weight_decay=0.1, foreach=False))
+    ours, _ = minimise(Adam(lr=1e-2, weight_decay=0.1).build)
+    theirs, _ = minimise(lambda p: torch.optim.AdamW(p, 1e-2, (0.5, 0.999), weight_decay=0.1, foreach=False))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-    without, _ = play(Adam(lr=1e-2).build)
+    without, _ = minimise(Adam(lr=1e-2).build)
     assert not torch.allclose(ours[0], without[0])
 
 
 def test_state_and_learning_rate_are_tensors():
-    _, optimizer = play(Adam(lr=1e-2).build, steps=3)
+    _, optimizer = minimise(Adam(lr=1e-2).build, steps=3)
     for state in optimizer.state.values():
         assert set(state) == {"step", "exp_avg", "exp_avg_sq"}
         assert all(isinstance(value, torch.Tensor) for value in state.values())
@@ -62,8 +62,8 @@ def test_the_learning_rate_is_read_at_every_step():
         optimizer.param_groups[0]["lr"].fill_(0.0)
         return optimizer
 
-    still, _ = play(build, steps=3)
-    untouched, _ = play(build, steps=0)
+    still, _ = minimise(build, steps=3)
+    untouched, _ = minimise(build, steps=0)
     assert all(torch.equal(a, b) for a, b in zip(still, untouched, strict=True))
 
 
@@ -72,7 +72,7 @@ def test_the_schedule_is_constant():
     assert [optimizer.learning_rate(images) for images in (0, 1_000_000)] == [3e-4, 3e-4]
 
 
-def test_two_players_share_nothing():
+def test_two_networks_share_nothing():
     part = Adam()
     first, second = (part.build([nn.Parameter(torch.zeros(2))]) for _ in range(2))
     first.param_groups[0]["lr"].fill_(0.0)
@@ -81,9 +81,9 @@ def test_two_players_share_nothing():
 
 
 def test_restored_state_continues_exactly():
-    """What the engine saves is the tensors of `state` alone, copied in place."""
-    through, _ = play(Adam(lr=1e-2).build, steps=6)
-    halfway, stopped = play(Adam(lr=1e-2).build, steps=3)
+    """The engine saves only the tensors of `state`, and copies them in place."""
+    through, _ = minimise(Adam(lr=1e-2).build, steps=6)
+    halfway, stopped = minimise(Adam(lr=1e-2).build, steps=3)
     saved = [{key: value.clone() for key, value in state.items()} for state in stopped.state.values()]
 
     def resumed(parameters):
@@ -94,7 +94,7 @@ def test_restored_state_continues_exactly():
             optimizer.state[parameter] = state
         return optimizer
 
-    continued, _ = play(resumed, steps=3)
+    continued, _ = minimise(resumed, steps=3)
     assert all(torch.equal(a, b) for a, b in zip(through, continued, strict=True))
 
 

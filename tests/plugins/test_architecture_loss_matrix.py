@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo import Choice, ImageSpec, RefusedSpec, Round, UsageError
+from ganzoo import Choice, ImageSpec, Recipe, RefusedSpec, Round, UsageError
 from ganzoo.contract.options import options_of
-from ganzoo.engine.feed import Batch
+from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
-from ganzoo.engine.step import train_step
+from ganzoo.engine.step import run_step
 from ganzoo.registry.zoo import Zoo
+from ganzoo.testing.small_parts import SyntheticImages
 
 CPU, ZOO = torch.device("cpu"), Zoo()
 COUNT, CLASSES = 4, 10
-#: what a loss is usually trained with beside it; a loss that says nothing to the generator is a penalty on another
+#: the losses that a loss is usually combined with; a loss without a gradient for the generator is a penalty
 USUAL = {"wasserstein": ("gradient-penalty",), "relativistic": ("r1", "r2")}
 #: options that make networks small, given to those that have them
 SMALL = {"width": 8, "latent_dim": 8, "units": 8}
@@ -27,8 +28,8 @@ SIZES = (8, 12, 16, 20, 24, 28, 32)
 
 
 @cache
-def seat(name: str) -> tuple[ganzoo.Architecture, ImageSpec]:
-    """An architecture with narrow networks, and the smallest images it serves."""
+def narrow(name: str) -> tuple[ganzoo.Architecture, ImageSpec]:
+    """An architecture with narrow networks, and the smallest images that it accepts."""
     offered = options_of(ZOO.load("architectures", Choice(name)))
     architecture = ZOO.build("architectures", Choice(name, {key: SMALL[key] for key in SMALL if key in offered}))
     for size in SIZES:
@@ -38,12 +39,12 @@ def seat(name: str) -> tuple[ganzoo.Architecture, ImageSpec]:
         except RefusedSpec:
             continue
         return architecture, images
-    raise AssertionError(f"{name} serves no square of {SIZES}.")
+    raise AssertionError(f"{name} accepts no square of {SIZES}.")
 
 
 @cache
 def with_companions(name: str) -> tuple[str, ...]:
-    """The losses of a recipe that is about this one."""
+    """The losses of a recipe that tests this one: a penalty is combined with `nonsaturating`."""
     loss = ZOO.build("losses", Choice(name))
     pictures, labels = torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)
 
@@ -51,18 +52,20 @@ def with_companions(name: str) -> tuple[str, ...]:
         return torch.rand(2, 1, 4, 4, requires_grad=True)
 
     def discriminate(images: Tensor, labels: Tensor) -> Tensor:
-        return 1.1 * images  # as many logits as numbers: also what an autoencoder would say
+        return 1.1 * images  # one logit for each pixel, as an autoencoder might return
 
     penalty = not loss.generator(Round(pictures, labels, pictures, generate, discriminate)).requires_grad
     return ("nonsaturating", name) if penalty else (name, *USUAL.get(name, ()))
 
 
-def table(name: str, losses: tuple[str, ...], **changes: Any) -> Game:
-    architecture, images = seat(name)
-    recipe = architecture.recipe.merged({"losses": list(losses), "batch_size": COUNT, **changes})
+def make_game(name: str, losses: tuple[str, ...], **changes: Any) -> tuple[Game, Feed, Recipe]:
+    """A game of the architecture's recipe with these losses, on synthetic images, and its data feed."""
+    architecture, images = narrow(name)
+    changes = {"losses": list(losses), "batch_size": COUNT, "subset": "all", **changes}
+    recipe = architecture.recipe.merged(changes)
     generator_optimizer = ZOO.build("optimizers", recipe.generator_optimizer)
     choice = recipe.discriminator_optimizer
-    return Game(
+    game = Game(
         architecture,
         images,
         [ZOO.build("losses", loss) for loss in recipe.losses],
@@ -72,52 +75,38 @@ def table(name: str, losses: tuple[str, ...], **changes: Any) -> Game:
         recipe,
         CPU,
     )
-
-
-def batches(game: Game, step: int) -> list[Batch]:
-    random = torch.Generator().manual_seed(step)
-    images, (low, high) = game.images, game.architecture.value_range
-    shape = (COUNT, images.channels, images.height, images.width)
-    return [
-        Batch(
-            torch.rand(shape, generator=random) * (high - low) + low,
-            torch.randint(CLASSES, (COUNT,), generator=random),
-        )
-        for _ in range(game.minibatches)
-    ]
+    return game, Feed(SyntheticImages(images), recipe, game.minibatches, architecture.value_range, CPU), recipe
 
 
 def refusal(name: str, losses: tuple[str, ...], **changes: Any) -> str:
-    """Why these two will not play; empty where they have played two steps, and everything stayed finite."""
-    seat(name)  # an architecture that cannot be built is no refusal
+    """Why these two are refused; empty where two steps ran and every tensor stayed finite."""
+    narrow(name)  # outside the try: an architecture that cannot be built is an error, and no refusal
     try:
-        game = table(name, losses, **changes)
+        game, feed, recipe = make_game(name, losses, **changes)
     except UsageError as reason:
         return str(reason)
     for step in range(2):
-        game.reseed(0, step)
-        game.advance(step * COUNT * game.minibatches)
-        train_step(game, batches(game, step))
+        run_step(game, feed, recipe.seed, step)
     assert not [key for key, value in game.state().items() if not value.isfinite().all()]
     return ""
 
 
 @pytest.mark.parametrize("loss", ZOO.names("losses"))
 @pytest.mark.parametrize("name", ZOO.names("architectures"))
-def test_every_pair_plays_or_is_refused(name: str, loss: str) -> None:
+def test_every_pair_trains_or_is_refused(name: str, loss: str) -> None:
     losses = with_companions(loss)
-    one_side_alone = "." in seat(name)[0].recipe.turns
+    one_side_alone = "." in narrow(name)[0].recipe.turns
     if one_side_alone and not all(ZOO.load("losses", Choice(part)).separable for part in losses):
         reason = refusal(name, losses)
         assert "needs both sides" in reason
         assert reason.endswith("'D,G'.")
-        assert not refusal(name, losses, turns="D,G")  # as it says
+        assert not refusal(name, losses, turns="D,G")  # as the message says
     else:
         assert not refusal(name, losses)
 
 
-def test_companions_are_told_from_the_losses_themselves() -> None:
-    """What makes the test above cover losses that nobody thought of when it was written."""
+def test_a_penalty_is_recognised_by_its_gradient() -> None:
+    """So that the test above also covers losses that are written later."""
     assert with_companions("r1") == ("nonsaturating", "r1")
     assert with_companions("hinge") == ("hinge",)
     assert with_companions("wasserstein") == ("wasserstein", "gradient-penalty")

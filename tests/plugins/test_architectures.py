@@ -1,4 +1,4 @@
-"""The origin architectures: their sizes, their recipes, and what any seed makes of them."""
+"""The origin architectures: image sizes, parameter counts, initial weights, recipes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_parameter_counts_are_the_published_ones(
 def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tuple[int, int], channels: int) -> None:
     made = small(architecture)
     generator, discriminator = made.networks(ganzoo.ImageSpec(channels, *size))
-    list(generator.children())[-1].weight.data *= 1000  # far out, where the range ends
+    list(generator.children())[-1].weight.data *= 1000  # so that the images reach the ends of their range
     labels = torch.zeros(4, dtype=torch.int64)
     images = generator(draw(made), labels)
     low, high = made.value_range
@@ -69,16 +69,14 @@ def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tu
 
 
 @pytest.mark.parametrize("architecture", [MLPKerasGAN, MLPVanilla])
-def test_fully_connected_ones_take_any_size(architecture: type[ganzoo.Architecture]) -> None:
+def test_fully_connected_networks_accept_any_size(architecture: type[ganzoo.Architecture]) -> None:
     generator, _ = small(architecture).networks(ganzoo.ImageSpec(2, 5, 7))
     assert generator(torch.zeros(3, 100), torch.zeros(3, dtype=torch.int64)).shape == (3, 2, 5, 7)
 
 
 @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
 @pytest.mark.parametrize("size", [(30, 28), (28, 30)])
-def test_a_size_that_cannot_be_served_is_refused(
-    architecture: type[ganzoo.Architecture], size: tuple[int, int]
-) -> None:
+def test_an_unsupported_size_is_refused(architecture: type[ganzoo.Architecture], size: tuple[int, int]) -> None:
     with pytest.raises(ganzoo.RefusedSpec) as refusal:
         architecture().networks(ganzoo.ImageSpec(1, *size))
     sentence = str(refusal.value)
@@ -88,7 +86,7 @@ def test_a_size_that_cannot_be_served_is_refused(
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_one_seed_one_model(architecture: type[ganzoo.Architecture]) -> None:
+def test_the_same_seed_gives_the_same_model(architecture: type[ganzoo.Architecture]) -> None:
     def weights(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
@@ -147,7 +145,7 @@ def test_evaluation_mode_is_deterministic(architecture: type[ganzoo.Architecture
     images = generator(latents, labels)
     assert torch.equal(images, generator(latents, labels))
     assert torch.equal(discriminator(images, labels), discriminator(images, labels))
-    # and each image is made by itself
+    # and no image depends on the rest of its batch
     assert torch.allclose(images[:2], generator(latents[:2], labels[:2]), atol=1e-6)
 
 
@@ -161,7 +159,7 @@ def test_published_dropout(architecture: type[ganzoo.Architecture], shares: tupl
 
 
 def masks(network: nn.Module, values: Tensor) -> int:
-    """How often dropout is drawn in one forward."""
+    """How many dropout masks one forward draws."""
     calls: list[int] = []
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -279,7 +277,7 @@ def test_variants(architecture: type[ganzoo.Architecture], variant: str, field: 
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_every_variant_is_a_recipe_and_every_class_tells_its_source(architecture: type[ganzoo.Architecture]) -> None:
+def test_every_variant_is_valid_and_every_docstring_names_its_source(architecture: type[ganzoo.Architecture]) -> None:
     for changes in architecture.recipes.values():
         architecture.recipe.merged(changes)
     assert "Source:" in (inspect.getdoc(architecture) or "")

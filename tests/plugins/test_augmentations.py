@@ -1,4 +1,4 @@
-"""DiffAugment: what each policy may do to an image, and that gradients come back through it, twice."""
+"""DiffAugment: how each policy changes an image, and gradients of first and second order through it."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_shape_type_and_change(shape, policy):
     assert (images >= 1).all()  # the images that came in are left alone
 
 
-def test_every_image_draws_its_own():
+def test_random_numbers_differ_between_images():
     images = torch.rand(1, 3, 16, 16).expand(32, -1, -1, -1)
     for policy in ("color", "translation", "cutout"):
         changed = augment(images, policy=policy)
@@ -43,7 +43,7 @@ def test_every_image_draws_its_own():
 
 
 @pytest.mark.parametrize("span", [2.0, 1.0])
-def test_brightness_moves_by_a_quarter_of_the_range(span):
+def test_brightness_changes_by_up_to_a_quarter_of_the_range(span):
     flat = torch.full((2000, 1, 2, 2), 0.3)  # no contrast and no saturation: brightness alone is left
     moved = augment(flat, policy="color", span=span) - 0.3
     assert torch.allclose(moved, moved[:, :, :1, :1].expand_as(moved), atol=1e-6)
@@ -111,13 +111,13 @@ def test_cutout_is_one_rectangle_of_half_the_size(height, width):
         assert torch.equal(marks, (index >= starts[:, None]) & (index < (starts + counts)[:, None]))  # without a gap
         assert counts.max() == half
         inside = marks[~marks[:, 0] & ~marks[:, -1]]
-        assert (inside.sum(dim=1) == half).all()  # only the border cuts it shorter
+        assert (inside.sum(dim=1) == half).all()  # it is shorter only at the border
         for cut in (marks[:, 0], marks[:, -1]):  # a centre on the border leaves half of it, at either end
             assert counts[cut].min() == half // 2 + half % 2
         assert marks.any(dim=0).all()  # every pixel can be hidden
 
 
-def test_what_is_left_is_not_changed_by_moves():
+def test_translation_and_cutout_do_not_change_other_pixels():
     images = torch.rand(64, 1, 16, 16) + 1
     for policy in ("translation", "cutout", "cutout,translation"):
         for image, changed in zip(images, augment(images, policy=policy), strict=True):
@@ -126,7 +126,7 @@ def test_what_is_left_is_not_changed_by_moves():
 
 @pytest.mark.parametrize("shape", [(3, 1, 4, 4), (2, 3, 4, 5)])
 def test_gradients_of_first_and_second_order(shape):
-    """Exact, against finite differences, with the draws held fixed."""
+    """Against finite differences, with a fixed seed."""
     images = torch.rand(shape, dtype=torch.float64, requires_grad=True)
 
     def fixed(images):
@@ -137,8 +137,8 @@ def test_gradients_of_first_and_second_order(shape):
     assert torch.autograd.gradgradcheck(fixed, images)
 
 
-def test_only_torch_draws():
-    """The same seed gives the same images; nothing else is remembered between calls."""
+def test_it_depends_on_the_torch_seed_alone():
+    """The same seed gives the same images; there is no state between calls."""
     images, augmentation = torch.rand(16, 3, 8, 8), DiffAugment()
     first, second = [], []
     for batches in (first, second):
@@ -149,12 +149,12 @@ def test_only_torch_draws():
     assert not augmentation.state_dict()
 
 
-def test_the_policy_is_played_in_its_order():
+def test_the_policy_is_applied_in_its_order():
     images = torch.rand(32, 1, 8, 8) + 1
     cut_last = augment(images, policy="color,cutout")
     cut_first = augment(images, policy="cutout,color")
     assert (cut_last == 0).flatten(1).any(dim=1).all()
-    assert not (cut_first == 0).flatten(1).any(dim=1).any()  # colour moves the zeros too
+    assert not (cut_first == 0).flatten(1).any(dim=1).any()  # colour changes the zeros too
 
 
 def test_a_policy_can_be_written_on_a_command_line():
@@ -167,14 +167,14 @@ def test_a_policy_can_be_written_on_a_command_line():
 
 
 @pytest.mark.parametrize("policy", ["", "colour", "color,,cutout", "color,color"])
-def test_a_policy_that_cannot_be_meant_is_refused(policy):
+def test_an_invalid_policy_is_refused(policy):
     with pytest.raises(ganzoo.UsageError, match="color, translation, cutout"):
         DiffAugment(policy=policy)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_draws_on_the_device_inside_a_recorded_step():
+def test_a_recorded_step_draws_new_numbers_at_each_replay():
     images = torch.rand(16, 3, 32, 32, device="cuda", requires_grad=True)
     augmentation = DiffAugment()
 
@@ -192,6 +192,6 @@ def test_draws_on_the_device_inside_a_recorded_step():
     graph.replay()
     first = recorded.clone()
     graph.replay()
-    assert not torch.equal(recorded, first)  # each replay draws anew
+    assert not torch.equal(recorded, first)  # each replay draws new numbers
     torch.cuda.manual_seed(3)
     torch.testing.assert_close(step(), first)

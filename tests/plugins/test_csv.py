@@ -1,4 +1,4 @@
-"""The csv observer: its table is a function of stats.jsonl, however often the run was stopped."""
+"""The csv observer: its table depends on stats.jsonl alone, however often the run was stopped."""
 
 import csv
 
@@ -16,7 +16,7 @@ LINES = [
 ]
 
 
-def told(observer):
+def hooks(observer):
     manager = pluggy.PluginManager("ganzoo")
     manager.add_hookspecs(RunHooks)
     manager.register(observer)
@@ -24,12 +24,14 @@ def told(observer):
     return manager.hook
 
 
-def play(run, lines):
-    hook = told(CSV())
+def run_ticks(run, lines):
+    """One process of a run: its start, then a tick for each line."""
+    hook = hooks(CSV())
     hook.on_run_start(run=run)
     for line in lines:
         run.append("stats.jsonl", line)
-        hook.on_tick(run=run, progress=TrainingProgress(line["step"], line["images"], 0.1), scalars=line)
+        progress = TrainingProgress(line["step"], line["images"], 0.1)
+        hook.on_tick(run=run, progress=progress, moment=progress, scalars=line)
 
 
 @pytest.fixture
@@ -42,39 +44,39 @@ def table(run):
 
 
 def test_one_header_and_one_row_a_tick(run):
-    play(run, LINES)
+    run_ticks(run, LINES)
     appended = table(run)
     rows = list(csv.DictReader(appended.decode().splitlines()))
     assert [{key: float(value) for key, value in row.items()} for row in rows] == LINES
     assert appended.decode().splitlines()[0] == "step,images,generator_loss,discriminator_accuracy"
-    told(CSV()).on_run_start(run=run)
-    assert table(run) == appended  # what was appended is what would be written anew
+    hooks(CSV()).on_run_start(run=run)
+    assert table(run) == appended  # the appended rows equal those of a table that is written at once
     assert sorted(path.name for path in run.path.glob("*stats*")) == ["stats.csv", "stats.jsonl"]
 
 
 @pytest.mark.parametrize("crash", [1, 3])
 def test_a_resumed_run_leaves_the_same_table(run, tmp_path, crash):
     whole = Run.create(tmp_path / "whole", RECIPE, {})
-    play(whole, LINES)
-    play(run, LINES[:crash])
+    run_ticks(whole, LINES)
+    run_ticks(run, LINES[:crash])
     run.cut_back(TrainingProgress(LINES[0]["step"], LINES[0]["images"], 0.1))
-    play(run, LINES[1:])
+    run_ticks(run, LINES[1:])
     assert table(run) == table(whole)
 
 
-def test_nothing_played_leaves_no_table(run):
-    play(run, LINES[:2])
+def test_without_a_tick_there_is_no_table(run):
+    run_ticks(run, LINES[:2])
     run.cut_back(TrainingProgress(0, 0, 0.0))
-    play(run, [])
+    run_ticks(run, [])
     assert not (run.path / "stats.csv").exists()
 
 
 def test_columns_are_those_of_the_first_tick(run):
-    play(run, [LINES[0], {**LINES[1], "late": 3}, {"step": 150, "images": 9600}])
+    run_ticks(run, [LINES[0], {**LINES[1], "late": 3}, {"step": 150, "images": 9600}])
     assert table(run).decode().splitlines()[2:] == ["100,6400,0.5,0.5", "150,9600,,"]
 
 
 def test_other_ranks_write_nothing(run):
     run.append("stats.jsonl", LINES[0])
-    told(CSV()).on_run_start(run=Run.open(run.path))
+    hooks(CSV()).on_run_start(run=Run.open(run.path))
     assert not (run.path / "stats.csv").exists()

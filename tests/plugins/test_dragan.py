@@ -1,4 +1,4 @@
-"""DRAGAN's penalty against its formula and finite differences, and one-sided label smoothing of the minimax game."""
+"""DRAGAN's penalty against its formula and finite differences, and one-sided label smoothing of minimax."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ganzoo_plugins.losses.nonsaturating import NonSaturating
 from ganzoo_plugins.penalties.dragan import DRAGAN
 
 
-class Seen(nn.Module):
-    """A smooth discriminator in double precision that remembers what it was shown."""
+class RecordingDiscriminator(nn.Module):
+    """A smooth discriminator in double precision that records its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class Seen(nn.Module):
 
 
 def no_fakes(latents: Tensor, labels: Tensor) -> Tensor:
-    raise AssertionError("DRAGAN looks at reals alone")
+    raise AssertionError("DRAGAN uses reals only")
 
 
-def played(count: int = 6) -> tuple[ganzoo.Round, Seen, Tensor]:
+def make_round(count: int = 6) -> tuple[ganzoo.Round, RecordingDiscriminator, Tensor]:
     torch.manual_seed(1)
-    reals, discriminator = 0.7 * torch.randn(count, 2, 3, 3, dtype=torch.float64) - 0.2, Seen()
+    reals, discriminator = 0.7 * torch.randn(count, 2, 3, 3, dtype=torch.float64) - 0.2, RecordingDiscriminator()
     labels = torch.zeros(count, dtype=torch.int64)
     return ganzoo.Round(reals, labels, torch.zeros(count, 4), no_fakes, discriminator), discriminator, reals
 
 
-def slope_by_differences(discriminator: Seen, point: Tensor) -> float:
+def slope_by_differences(discriminator: RecordingDiscriminator, point: Tensor) -> float:
     """The norm of the gradient at one image (C, H, W), by central differences of the logit."""
     step, total = 1e-5, 0.0
     for index in range(point.numel()):
@@ -55,38 +55,38 @@ def slope_by_differences(discriminator: Seen, point: Tensor) -> float:
 
 @pytest.mark.parametrize(("weight", "target"), [(10.0, 1.0), (4.0, 0.3)])
 def test_the_penalty_follows_the_formula(weight: float, target: float) -> None:
-    round, discriminator, _ = played()
-    cost = DRAGAN(weight=weight, target=target).discriminator(round)
+    round, discriminator, _ = make_round()
+    loss = DRAGAN(weight=weight, target=target).discriminator(round)
     (points,) = discriminator.seen
     slopes = [slope_by_differences(discriminator, point.detach()) for point in points]
     expected = weight * sum((slope - target) ** 2 for slope in slopes) / len(slopes)
-    assert cost.shape == ()
-    assert cost.item() == pytest.approx(expected, rel=1e-6)
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_its_gradient_is_that_of_the_formula() -> None:
-    """What the discriminator's weights learn from it, by differences of the penalty itself."""
-    round, discriminator, _ = played()
+    """The gradient of the discriminator's weights, against finite differences of the penalty."""
+    round, discriminator, _ = make_round()
     penalty, bias = DRAGAN(), discriminator.layers[1].bias
 
-    def cost() -> Tensor:
+    def loss() -> Tensor:
         torch.manual_seed(5)  # the same points
         return penalty.discriminator(round)
 
-    (gradient,) = torch.autograd.grad(cost(), bias)
+    (gradient,) = torch.autograd.grad(loss(), bias)
     for index in range(len(bias)):
         ends = []
         for sign in (1, -1):
             with torch.no_grad():
                 bias[index] += sign * 1e-5
-            ends.append(cost().item())
+            ends.append(loss().item())
             with torch.no_grad():
                 bias[index] -= sign * 1e-5
         assert gradient[index].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-7)
 
 
-def test_points_lie_a_little_above_the_reals() -> None:
-    round, discriminator, reals = played(count=400)
+def test_points_are_reals_plus_positive_noise() -> None:
+    round, discriminator, reals = make_round(count=400)
     DRAGAN(noise=0.5).discriminator(round)
     (points,) = discriminator.seen
     perturbations = (points - reals).detach()
@@ -100,27 +100,27 @@ def test_points_lie_a_little_above_the_reals() -> None:
     assert (perturbations.flatten(1).std(dim=1) > 0).all()
 
 
-def test_without_noise_it_looks_at_the_reals() -> None:
-    round, discriminator, reals = played()
+def test_without_noise_the_points_are_the_reals() -> None:
+    round, discriminator, reals = make_round()
     DRAGAN(noise=0.0).discriminator(round)
     assert torch.equal(discriminator.seen[0].detach(), reals)
 
 
 def test_a_flat_discriminator_gets_finite_gradients() -> None:
-    round, discriminator, _ = played()
+    round, discriminator, _ = make_round()
     with torch.no_grad():
         for parameter in discriminator.parameters():
             parameter.zero_()
-    cost = DRAGAN().discriminator(round)
-    assert cost.item() == 10
-    gradients = torch.autograd.grad(cost, list(discriminator.parameters()), materialize_grads=True)
+    loss = DRAGAN().discriminator(round)
+    assert loss.item() == 10
+    gradients = torch.autograd.grad(loss, list(discriminator.parameters()), materialize_grads=True)
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_it_costs_the_generator_nothing() -> None:
-    round, discriminator, _ = played()
-    cost = DRAGAN().generator(round)
-    assert (cost.item(), cost.shape, cost.requires_grad) == (0.0, (), False)
+def test_the_generator_has_no_penalty() -> None:
+    round, discriminator, _ = make_round()
+    loss = DRAGAN().generator(round)
+    assert (loss.item(), loss.shape, loss.requires_grad) == (0.0, (), False)
     assert not discriminator.seen
     assert not DRAGAN.separable
 
@@ -134,7 +134,7 @@ def test_options_are_bounded(given: dict[str, str]) -> None:
 # --- label smoothing ----------------------------------------------------------------------------------------------
 
 
-def test_smoothing_minimax_touches_reals_only() -> None:
+def test_smoothing_of_minimax_changes_reals_only() -> None:
     logits = torch.tensor([2.0, -0.5, 0.25], dtype=torch.float64)
     probability = torch.sigmoid(logits)
     expected = -(0.9 * probability.log() + 0.1 * (1 - probability).log()).mean()
@@ -144,14 +144,14 @@ def test_smoothing_minimax_touches_reals_only() -> None:
     assert torch.equal(smoothed.on_reals(logits), NonSaturating(label_smoothing=0.1).on_reals(logits))
     labels = torch.zeros(3, dtype=torch.int64)
     pictures = torch.zeros(3, 1, 1, 1, dtype=torch.float64)
-    costs = {
+    losses = {
         loss.generator(ganzoo.Round(pictures, labels, labels, lambda *_: pictures, lambda *_: logits)).item()
         for loss in (smoothed, plain)
     }
-    assert len(costs) == 1
+    assert len(losses) == 1
 
 
-def test_smoothing_is_off_and_bounded() -> None:
+def test_smoothing_is_off_by_default_and_bounded() -> None:
     logits = torch.tensor([3.0, -1.0])
     assert resolve(Minimax, {}, "minimax") == {"label_smoothing": 0.0}
     assert torch.equal(Minimax().on_reals(logits), torch.nn.functional.softplus(-logits).mean())

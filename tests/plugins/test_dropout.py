@@ -1,4 +1,4 @@
-"""Dropout with a cheap mask: the right share, the right expectation, whatever lies in memory how."""
+"""Dropout with a fast mask: the share of kept elements, the expectation, and every memory layout."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_gradients_of_gradients():
     torch.autograd.gradgradcheck(lambda x: (x * mask).square(), torch.randn(8, dtype=torch.float64, requires_grad=True))
 
 
-def test_leaky_relu_and_dropout_are_both_in_one():
+def test_leaky_relu_dropout_equals_both_in_sequence():
     values = torch.randn(50, 40, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(50, 40, dtype=torch.float64)
     found = {}
@@ -87,7 +87,7 @@ def test_leaky_relu_and_dropout_are_both_in_one():
     assert torch.equal(plain, nn.functional.leaky_relu(values, 0.2))
 
 
-def test_all_dropped_or_none():
+def test_nearly_all_dropped_and_no_elements():
     assert Dropout(1 - 1e-9)(torch.ones(50)).isfinite().all()
     assert Dropout(0.5)(torch.ones(0)).shape == (0,)
 
@@ -102,6 +102,6 @@ def test_everything_is_dropped():
     assert not Dropout(1.0)(torch.ones(1000)).any()
 
 
-def test_another_device_is_left_to_pytorch():
+def test_other_devices_use_pytorchs_dropout():
     values = torch.ones(3, 4, device="meta")
     assert Dropout(0.5)(values).device.type == LeakyReLUDropout(0.2, 0.5)(values).device.type == "meta"

@@ -30,7 +30,7 @@ SHAPES = [
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it does not pay."""
+    """Use the Fourier transform also where it is slower."""
     monkeypatch.setattr(fourier, "_WORTH", 0)
 
 
@@ -39,27 +39,27 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the inputs that were transformed."""
     shapes, convolve = [], fourier._convolve
 
-    def noticed(inputs: Tensor, *others: object) -> Tensor:
+    def recorded(inputs: Tensor, *others: object) -> Tensor:
         shapes.append(tuple(inputs.shape))
         return convolve(inputs, *others)
 
-    monkeypatch.setattr(fourier, "_convolve", noticed)
+    monkeypatch.setattr(fourier, "_convolve", recorded)
     return shapes
 
 
-def drawn(*shape: int) -> Tensor:
+def normal(*shape: int) -> Tensor:
     return torch.randn(shape).requires_grad_()
 
 
 def assert_same(found: Tensor, exact: Tensor, *leaves: Tensor) -> None:
-    """Values, gradients, and gradients of these, in float32 against float64; to 1e-5 of the largest."""
+    """Values, first and second gradients in float32 are within 1e-5 of float64, relative to the largest."""
     assert found.shape == exact.shape
     assert found.is_contiguous(memory_format=torch.channels_last)
     direction = torch.randn(found.shape)
     first = torch.autograd.grad(found, leaves, direction, create_graph=True)
     expected = torch.autograd.grad(exact, leaves, direction.double(), create_graph=True)
     pairs = [(found, exact), *zip(first, expected, strict=True)]
-    # of the bias the first gradient is constant
+    # the first gradient of the bias is constant
     second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), leaves[:2])
     twice = torch.autograd.grad(sum(gradient.square().sum() for gradient in expected), leaves[:2])
     for value, wanted in [*pairs, *zip(second, twice, strict=True)]:
@@ -68,7 +68,7 @@ def assert_same(found: Tensor, exact: Tensor, *leaves: Tensor) -> None:
 
 @pytest.mark.parametrize(("stride", "sides", "padding", "size"), SHAPES)
 def test_conv2d(stride: int, sides: tuple[int, int], padding: tuple[int, int], size: tuple[int, int], always) -> None:
-    images, kernel, bias = drawn(3, 4, *size), drawn(5, 4, *sides), drawn(5)
+    images, kernel, bias = normal(3, 4, *size), normal(5, 4, *sides), normal(5)
     found = fourier.conv2d(images, kernel, bias, stride, padding)
     exact = F.conv2d(images.double(), kernel.double(), bias.double(), stride, padding)
     assert_same(found, exact, images, kernel, bias)
@@ -76,15 +76,15 @@ def test_conv2d(stride: int, sides: tuple[int, int], padding: tuple[int, int], s
 
 @pytest.mark.parametrize(("stride", "sides", "padding", "size"), SHAPES)
 def test_conv_transpose2d(stride, sides, padding, size, always) -> None:
-    images, kernel, bias = drawn(3, 4, *size), drawn(4, 5, *sides), drawn(5)
+    images, kernel, bias = normal(3, 4, *size), normal(4, 5, *sides), normal(5)
     more = (stride - 1, stride // 2)
     found = fourier.conv_transpose2d(images, kernel, bias, stride, padding, more)
     exact = F.conv_transpose2d(images.double(), kernel.double(), bias.double(), stride, padding, more)
     assert_same(found, exact, images, kernel, bias)
 
 
-def test_an_image_that_came_round_would_be_seen(always, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The period is the shortest one: with less the tests above fail."""
+def test_a_wrapped_around_image_fails_the_tests_above(always, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The period is the shortest possible: with a shorter one the tests above fail."""
     shorter = fourier._Axis.period.fget
     monkeypatch.setattr(fourier._Axis, "period", property(lambda axis: shorter(axis) - 1))
     fourier._matrices.cache_clear()
@@ -93,7 +93,7 @@ def test_an_image_that_came_round_would_be_seen(always, monkeypatch: pytest.Monk
     fourier._matrices.cache_clear()
 
 
-def test_it_rounds_like_the_sum_over_positions(used: list[tuple[int, ...]]) -> None:
+def test_its_rounding_error_is_small(used: list[tuple[int, ...]]) -> None:
     """At the size of the tutorial's first convolution: 5e-7 and 3e-7 of the outputs, in the mean."""
     images, kernel = torch.randn(64, 256, 7, 7), torch.randn(256, 128, 5, 5)
     found = fourier.conv_transpose2d(images, kernel, None, 1, (2, 2), (0, 0))
@@ -105,21 +105,24 @@ def test_it_rounds_like_the_sum_over_positions(used: list[tuple[int, ...]]) -> N
 @pytest.mark.parametrize(
     ("images", "kernel"),
     [
-        (torch.ones(1, 256, 7, 7), torch.ones(128, 256, 5, 5)),  # the kernel's transform is for many images
+        (
+            torch.ones(1, 256, 7, 7),
+            torch.ones(128, 256, 5, 5),
+        ),  # the transform of the kernel takes too long for one image
         (torch.ones(0, 256, 7, 7), torch.ones(128, 256, 5, 5)),
-        (torch.ones(64, 1, 28, 28), torch.ones(64, 1, 5, 5)),  # few channels: transforms are most of it
+        (torch.ones(64, 1, 28, 28), torch.ones(64, 1, 5, 5)),  # few channels: the transforms take most of the time
         (torch.ones(64, 256, 7, 7).double(), torch.ones(128, 256, 5, 5).double()),
         (torch.ones(64, 256, 7, 7, device="meta"), torch.ones(128, 256, 5, 5, device="meta")),
     ],
     ids=["one image", "no image", "one channel", "float64", "another device"],
 )
-def test_elsewhere_it_is_pytorchs(images: Tensor, kernel: Tensor, used: list[tuple[int, ...]]) -> None:
+def test_pytorchs_convolution_is_used_elsewhere(images: Tensor, kernel: Tensor, used: list[tuple[int, ...]]) -> None:
     fourier.conv2d(images, kernel, None, 1, (2, 2))
     fourier.conv_transpose2d(images, kernel.transpose(0, 1), None, 1, (2, 2), (0, 0))
     assert used == []
 
 
-def test_under_autocast_it_is_pytorchs(used: list[tuple[int, ...]]) -> None:
+def test_pytorchs_convolution_is_used_under_autocast(used: list[tuple[int, ...]]) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert (
             fourier.conv2d(torch.ones(64, 64, 7, 7), torch.ones(64, 64, 5, 5), None, 1, (2, 2)).dtype == torch.bfloat16
@@ -127,10 +130,10 @@ def test_under_autocast_it_is_pytorchs(used: list[tuple[int, ...]]) -> None:
     assert used == []
 
 
-def test_who_only_looks_asks_first_and_another_learns(always) -> None:
-    """Constants that were made in inference mode could not be differentiated with."""
+def test_constants_made_in_inference_mode_allow_gradients(always) -> None:
+    """The constant matrices are cached: a first call in inference mode must not break later gradients."""
     fourier._matrices.cache_clear()
-    images, kernel = drawn(2, 3, 6, 6), drawn(3, 3, 3, 3)
+    images, kernel = normal(2, 3, 6, 6), normal(3, 3, 3, 3)
     with torch.inference_mode(), torch.device("meta"):
         fourier.conv2d(images, kernel, None, 1, (1, 1))
     fourier.conv2d(images, kernel, None, 1, (1, 1)).sum().backward()

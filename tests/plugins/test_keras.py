@@ -1,4 +1,4 @@
-"""What the Keras layers and optimisers compute, against numbers worked out by hand."""
+"""Keras layers and optimisers against results that are computed by hand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_flatten_and_unflatten_keep_channels_fastest() -> None:
     assert torch.equal(unflatten(flat, 3, 4), images)
 
 
-def test_an_even_kernel_wants_a_stride() -> None:
+def test_an_even_kernel_needs_a_stride() -> None:
     assert SameConv2d(1, 1, 4, stride=2)(torch.zeros(1, 1, 6, 6)).shape == (1, 1, 3, 3)
     assert SameConvTranspose2d(1, 1, 4, stride=2)(torch.zeros(1, 1, 3, 3)).shape == (1, 1, 6, 6)
     with pytest.raises(ValueError, match="take an odd one"):
@@ -91,12 +91,12 @@ def parameter(*values: float) -> nn.Parameter:
     return nn.Parameter(torch.tensor(values))
 
 
-def move(optimizer: torch.optim.Optimizer, target: nn.Parameter, gradient: Tensor) -> None:
+def step(optimizer: torch.optim.Optimizer, target: nn.Parameter, gradient: Tensor) -> None:
     target.grad = gradient.clone()
     optimizer.step()
 
 
-def test_adam_puts_eps_beside_the_uncorrected_root() -> None:
+def test_adam_adds_eps_to_the_uncorrected_root() -> None:
     gradients = [torch.tensor([1e-6, -0.5, 2.0]), torch.tensor([3e-7, 0.1, 0.0])]
     weight = parameter(1.0, 2.0, 3.0)
     optimizer = KerasAdam(lr=0.01, beta1=0.9, beta2=0.99, eps=1e-4).build([weight])
@@ -105,7 +105,7 @@ def test_adam_puts_eps_beside_the_uncorrected_root() -> None:
         m = 0.9 * m + 0.1 * gradient.double()
         v = 0.99 * v + 0.01 * gradient.double() ** 2
         expected = expected - 0.01 * (1 - 0.99**t) ** 0.5 / (1 - 0.9**t) * m / (v.sqrt() + 1e-4)
-        move(optimizer, weight, gradient)
+        step(optimizer, weight, gradient)
         assert torch.allclose(weight.double(), expected, rtol=0, atol=3e-7)
 
 
@@ -118,37 +118,37 @@ def test_rmsprop_decays_by_updates_and_clips() -> None:
         clipped = gradient.double().clamp(-1, 1)
         v = 0.9 * v + 0.1 * clipped**2
         expected = expected - 0.01 / (1 + 0.5 * t) * clipped / (v.sqrt() + 1e-4)
-        move(optimizer, weight, gradient)
+        step(optimizer, weight, gradient)
         assert torch.equal(weight.grad, gradient)
         assert torch.allclose(weight.double(), expected, rtol=0, atol=3e-7)
 
 
-def test_players_share_the_count_of_a_component() -> None:
+def test_networks_share_the_step_count_of_an_optimiser() -> None:
     component, one, two = KerasAdam(beta1=0.5), parameter(1.0), parameter(1.0)
     first, second = component.build([one]), component.build([two])
     for optimizer, weight in ((first, one), (second, two), (first, one)):
-        move(optimizer, weight, torch.tensor([1.0]))
+        step(optimizer, weight, torch.tensor([1.0]))
     assert component.iterations == 3
     alone = parameter(1.0)
-    move(KerasAdam(beta1=0.5).build([alone]), alone, torch.tensor([1.0]))
-    assert not torch.equal(two, alone)  # two's first update was the component's second
+    step(KerasAdam(beta1=0.5).build([alone]), alone, torch.tensor([1.0]))
+    assert not torch.equal(two, alone)  # the first update of `two` was the second of the component
 
 
 @pytest.mark.parametrize("component", [KerasAdam(), KerasRMSprop()])
-def test_state_exists_before_the_first_step_and_the_rate_is_written_from_outside(component: KerasAdam) -> None:
+def test_state_exists_before_the_first_step_and_the_rate_can_be_written(component: KerasAdam) -> None:
     weight = parameter(1.0, 2.0)
     optimizer = component.build([weight])
     assert optimizer.state[weight]
     assert all(not value.any() and value.shape == weight.shape for value in optimizer.state[weight].values())
     optimizer.param_groups[0]["lr"].fill_(0.0)
-    move(optimizer, weight, torch.ones(2))
+    step(optimizer, weight, torch.ones(2))
     assert weight.tolist() == [1.0, 2.0]
     assert component.learning_rate(10**6) == 1e-3
 
 
-def test_parameters_without_gradients_stay() -> None:
+def test_parameters_without_gradients_do_not_change() -> None:
     moved, still = parameter(1.0), parameter(1.0)
     optimizer = KerasRMSprop().build([moved, still])
-    move(optimizer, moved, torch.ones(1))
+    step(optimizer, moved, torch.ones(1))
     assert moved.item() != 1
     assert still.item() == 1

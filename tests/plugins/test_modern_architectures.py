@@ -1,4 +1,4 @@
-"""R3GAN, the conditional ones, and the game with an autoencoder: sizes, formulas, what the class does, recipes."""
+"""R3GAN, the conditional architectures and BEGAN: sizes, formulas, the effect of the class, recipes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import ganzoo
 from ganzoo import Choice
 from ganzoo.cli import cli
-from ganzoo.engine.step import train_step
+from ganzoo.engine.step import run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import TrainingSetup, build_setup
@@ -109,7 +109,7 @@ def test_the_base_of_a_size(size: tuple[int, int], smallest: int, expected: tupl
         (SNGANProjection, (30, 28), "multiples of 4"),
     ],
 )
-def test_a_size_that_cannot_be_served_is_refused(
+def test_an_unsupported_size_is_refused(
     architecture: type[ganzoo.Architecture], size: tuple[int, int], expected: str
 ) -> None:
     with pytest.raises(ganzoo.RefusedSpec, match=expected) as refusal:
@@ -118,7 +118,7 @@ def test_a_size_that_cannot_be_served_is_refused(
     assert f"not {size[0]}x{size[1]}" in str(refusal.value)
 
 
-def test_a_width_that_makes_no_whole_groups_is_refused() -> None:
+def test_a_width_that_is_no_multiple_of_a_group_is_refused() -> None:
     with pytest.raises(ganzoo.UsageError, match="multiple of 8"):
         R3GAN(width=12)
 
@@ -153,7 +153,9 @@ def test_parameter_counts(
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_one_seed_one_model_and_latents_of_the_generator_given(architecture: type[ganzoo.Architecture]) -> None:
+def test_the_same_seed_gives_the_same_model_and_latents_of_the_generator_given(
+    architecture: type[ganzoo.Architecture],
+) -> None:
     def weights(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
@@ -186,7 +188,7 @@ def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: t
 # --- R3GAN ------------------------------------------------------------------------------------------------------
 
 
-def test_r3gan_starts_with_empty_branches() -> None:
+def test_blocks_of_r3gan_are_the_identity_at_first() -> None:
     torch.manual_seed(0)
     for network in R3GAN(width=64).networks(ganzoo.ImageSpec(3, 32, 32)):
         blocks = [module for module in network.modules() if isinstance(module, r3gan.Block)]
@@ -244,39 +246,39 @@ def test_logits_of_began_are_minus_the_error_of_reconstruction() -> None:
         assert logits[index].item() == pytest.approx(-error.item(), rel=1e-5)
     assert (logits < 0).all()
     perfect = began.Discriminator(nn.Identity())
-    assert torch.equal(perfect(images, FEW), torch.zeros(4))  # nothing looks more real
+    assert torch.equal(perfect(images, FEW), torch.zeros(4))  # the largest possible logit
 
 
-def test_the_autoencoder_has_a_narrow_middle() -> None:
+def test_the_autoencoder_has_a_bottleneck() -> None:
     _, discriminator = small(BEGAN).networks(ganzoo.ImageSpec(3, 32, 32))
     middle = discriminator.autoencoder[0](torch.rand(4, 3, 32, 32))
     assert middle.shape == (4, 6)
     widths = [layer.out_channels for layer in discriminator.autoencoder[0] if isinstance(layer, nn.Conv2d)]
-    assert widths == [4, 4, 4, 4, 8, 8, 8, 12, 12]  # one more of 4 at each smaller size
+    assert widths == [4, 4, 4, 4, 8, 8, 8, 12, 12]  # 4 channels more at each smaller size
 
 
-class Said:
-    """A round whose logits are given."""
+class FixedRound:
+    """A round with given logits."""
 
     def __init__(self, reals: Tensor, fakes: Tensor) -> None:
         self.real_logits, self.fake_logits = reals, fakes
 
 
-def test_k_moves_as_the_formula_says() -> None:
+def test_k_follows_the_formula() -> None:
     loss, k = BoundaryEquilibrium(gamma=0.5, rate=0.1), 0.0
     for real_error, fake_error in [(0.8, 0.1), (0.6, 0.2), (0.4, 0.5), (0.2, 0.3)]:
         reals = torch.tensor([-real_error - 0.1, -real_error + 0.1], requires_grad=True)
         fakes = torch.tensor([-fake_error, -fake_error], requires_grad=True)
-        cost = loss.discriminator(Said(reals, fakes))
-        assert cost.item() == pytest.approx(real_error - k * fake_error, abs=1e-6)
-        # the gradient is taken after k has moved, and belongs to the k of the cost
-        slopes = torch.autograd.grad(cost, [reals, fakes])
+        loss_value = loss.discriminator(FixedRound(reals, fakes))
+        assert loss_value.item() == pytest.approx(real_error - k * fake_error, abs=1e-6)
+        # the gradient is computed after k has changed, with the k of the loss
+        slopes = torch.autograd.grad(loss_value, [reals, fakes])
         torch.testing.assert_close(slopes[0], torch.full((2,), -0.5))
         torch.testing.assert_close(slopes[1], torch.full((2,), k / 2))
         k = min(1.0, max(0.0, k + 0.1 * (0.5 * real_error - fake_error)))
         assert loss.k.item() == pytest.approx(k, abs=1e-6)
         before = loss.k.clone()
-        assert loss.generator(Said(reals, fakes)).item() == pytest.approx(fake_error, abs=1e-6)
+        assert loss.generator(FixedRound(reals, fakes)).item() == pytest.approx(fake_error, abs=1e-6)
         assert torch.equal(loss.k, before)
 
 
@@ -285,14 +287,14 @@ def test_k_stays_between_zero_and_one(errors: tuple[float, float], end: float) -
     loss = BoundaryEquilibrium(rate=0.3)
     loss.k.fill_(0.5)
     memory = loss.k.data_ptr()
-    loss.discriminator(Said(*(torch.tensor([-error], requires_grad=True) for error in errors)))
+    loss.discriminator(FixedRound(*(torch.tensor([-error], requires_grad=True) for error in errors)))
     assert loss.k.item() == end
-    assert loss.k.data_ptr() == memory  # in place: a recorded step goes on reading it
+    assert loss.k.data_ptr() == memory  # in place: a recorded CUDA graph reads this memory
     assert not loss.k.requires_grad
 
 
-def test_k_is_moved_by_all_ranks_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One rank with errors 0.8 and 0.1 beside another with 0.4 and 0.5."""
+def test_k_is_updated_with_the_means_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank with the errors 0.8 and 0.1, the other with 0.4 and 0.5."""
 
     class TwoRanks:
         @staticmethod
@@ -311,30 +313,28 @@ def test_k_is_moved_by_all_ranks_together(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(boundary_equilibrium, "dist", TwoRanks)
     loss = BoundaryEquilibrium(gamma=0.5, rate=1.0)
     loss.k.fill_(0.5)
-    loss.discriminator(Said(torch.tensor([-0.8]), torch.tensor([-0.1])))
+    loss.discriminator(FixedRound(torch.tensor([-0.8]), torch.tensor([-0.1])))
     assert loss.k.item() == pytest.approx(0.5 + (0.5 * 0.6 - 0.3), abs=1e-6)
 
 
-def seated(name: str, variant: str | None = None, **changes: Any) -> TrainingSetup:
+def setup_of(name: str, variant: str | None = None, **changes: Any) -> TrainingSetup:
     recipe = plan(ZOO, Choice.parse(name), Choice.parse("digits:size=16"), variant, {"batch_size": 8, **changes})
     return build_setup(recipe, ZOO, CPU)
 
 
-def steps(table: TrainingSetup, first: int, last: int) -> None:
+def run_steps(setup: TrainingSetup, first: int, last: int) -> None:
     for step in range(first, last):
-        table.game.reseed(0, step)
-        table.game.advance(step * 8)
-        train_step(table.game, table.feed.fill(step))
+        run_step(setup.game, setup.feed, setup.recipe.seed, step)
 
 
-def test_began_goes_on_where_it_stood_with_its_k() -> None:
-    whole, halves = seated("began:width=4"), seated("began:width=4")
-    steps(whole, 0, 2)
+def test_began_resumes_with_its_k() -> None:
+    whole, halves = setup_of("began:width=4"), setup_of("began:width=4")
+    run_steps(whole, 0, 2)
     saved = {name: value.clone() for name, value in whole.game.state().items()}
     assert saved["loss0/k"] > 0
     halves.game.restore(saved)
-    for table in (whole, halves):
-        steps(table, 2, 4)
+    for setup in (whole, halves):
+        run_steps(setup, 2, 4)
     ended = halves.game.state()
     assert all(torch.equal(value, ended[name]) for name, value in whole.game.state().items())
     assert ended["loss0/k"] != saved["loss0/k"]
@@ -344,14 +344,14 @@ def test_began_goes_on_where_it_stood_with_its_k() -> None:
 
 
 @pytest.mark.parametrize("architecture", CONDITIONAL)
-def test_both_networks_listen_to_the_class(architecture: type[ganzoo.Architecture]) -> None:
+def test_both_networks_depend_on_the_class(architecture: type[ganzoo.Architecture]) -> None:
     assert architecture.conditional
-    table = seated(
+    setup = setup_of(
         {CGAN: "cgan", SNGANProjection: "sngan-projection:width=4"}[architecture], turns="D,G", batch_size=64
     )
-    steps(table, 0, 2)  # conditional batch norm starts the same for all classes
-    generator, discriminator = table.game.generator.eval(), table.game.discriminator.eval()
-    latents = draw(table.architecture, 1).expand(10, -1)
+    run_steps(setup, 0, 2)  # conditional batch norm has equal initial values for all classes
+    generator, discriminator = setup.game.generator.eval(), setup.game.discriminator.eval()
+    latents = draw(setup.architecture, 1).expand(10, -1)
     labels = torch.arange(10)
     with torch.no_grad():
         images = generator(latents, labels)
@@ -362,7 +362,7 @@ def test_both_networks_listen_to_the_class(architecture: type[ganzoo.Architectur
 
 
 @pytest.mark.parametrize("architecture", CONDITIONAL)
-def test_one_class_is_no_condition(architecture: type[ganzoo.Architecture]) -> None:
+def test_one_class_is_allowed(architecture: type[ganzoo.Architecture]) -> None:
     made = small(architecture)
     generator, discriminator = made.networks(ganzoo.ImageSpec(1, 16, 16))
     zeros = torch.zeros(4, dtype=torch.int64)
@@ -372,7 +372,7 @@ def test_one_class_is_no_condition(architecture: type[ganzoo.Architecture]) -> N
 
 
 @pytest.mark.parametrize("architecture", [R3GAN, BEGAN])
-def test_the_others_do_not_look_at_labels(architecture: type[ganzoo.Architecture]) -> None:
+def test_the_others_do_not_use_labels(architecture: type[ganzoo.Architecture]) -> None:
     assert not architecture.conditional
     made = small(architecture)
     generator, discriminator = made.networks(MNIST)
@@ -389,9 +389,9 @@ def test_the_projection_is_equation_3() -> None:
         discriminator(images, FEW)  # the power iteration settles
     discriminator.eval()
     features = discriminator.features(images).sum(dim=(2, 3))  # (4, width)
-    row, table = (layer.parametrizations.weight.original for layer in (discriminator.linear, discriminator.projection))
-    row, table = (weight / torch.linalg.matrix_norm(weight, ord=2) for weight in (row, table))
-    expected = [features[index] @ row[0] + features[index] @ table[label] for index, label in enumerate(FEW)]
+    row, rows = (layer.parametrizations.weight.original for layer in (discriminator.linear, discriminator.projection))
+    row, rows = (weight / torch.linalg.matrix_norm(weight, ord=2) for weight in (row, rows))
+    expected = [features[index] @ row[0] + features[index] @ rows[label] for index, label in enumerate(FEW)]
     torch.testing.assert_close(discriminator(images, FEW).flatten(), torch.stack(expected), rtol=1e-3, atol=1e-3)
 
 
@@ -402,7 +402,7 @@ def test_maxout_takes_the_largest_piece() -> None:
 
 
 @pytest.mark.parametrize("name", ["cgan", "sngan-projection"])
-def test_a_class_can_be_asked_for(name: str, tmp_path: Path) -> None:
+def test_a_class_can_be_sampled(name: str, tmp_path: Path) -> None:
     def command(*arguments: str) -> None:
         result = CliRunner().invoke(cli, arguments, prog_name="ganzoo")
         assert result.exit_code == 0, result.output
@@ -426,25 +426,25 @@ def test_a_class_can_be_asked_for(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", [None, "digits"])
 @pytest.mark.parametrize("name", NAMES.values())
-def test_every_one_trains_by_its_own_recipe(name: str, variant: str | None) -> None:
-    """Two finite steps; then every parameter of both networks has a gradient from its player's cost."""
+def test_every_one_trains_with_its_own_recipe(name: str, variant: str | None) -> None:
+    """Two finite steps; then every parameter of both networks has a gradient from its own loss."""
     narrow = {"r3gan": ":width=8", "began": ":width=4", "sngan-projection": ":width=4", "cgan": ""}[name]
-    table = seated(name + narrow, variant)
-    before = {key: value.clone() for key, value in table.game.state().items()}
-    steps(table, 0, 2)
-    for key, value in table.game.state().items():
+    setup = setup_of(name + narrow, variant)
+    before = {key: value.clone() for key, value in setup.game.state().items()}
+    run_steps(setup, 0, 2)
+    for key, value in setup.game.state().items():
         assert value.isfinite().all(), key
         if key.startswith(("generator/", "discriminator/")) and key.endswith(("weight", "original")):
             assert not torch.equal(value, before[key]), key
-    (batch,) = table.feed.fill(2)[:1]
-    for player, network in (("D", table.game.discriminator), ("G", table.game.generator)):
-        turn = next(turn for turn in table.game.turns if table.game.players[player] in turn.players)
-        cost = table.game.players[player].loss(table.game.round(turn, batch))
+    (batch,) = setup.feed.fill(2)[:1]
+    for player, network in (("D", setup.game.discriminator), ("G", setup.game.generator)):
+        turn = next(turn for turn in setup.game.turns if setup.game.players[player] in turn.players)
+        loss = setup.game.players[player].loss(setup.game.round(turn, batch))
         for parameter, gradient in zip(
-            network.parameters(), torch.autograd.grad(cost, list(network.parameters())), strict=True
+            network.parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True
         ):
             assert gradient.isfinite().all()
-            # a bias of the logit says nothing to a loss of differences between logits
+            # a bias of the logit has no gradient in a loss of differences between logits
             assert gradient.any() or parameter.numel() == 1, (player, parameter.shape)
 
 

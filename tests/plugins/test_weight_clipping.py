@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_adam import play
+from test_adam import minimise
 from torch import nn
 
 import ganzoo
@@ -19,7 +19,7 @@ PARTS = [Adam, RMSprop]
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_parameter_is_clamped_after_every_step(part: Any) -> None:
-    weights, optimizer = play(part(lr=1e-2, clip=0.05).build, steps=1)
+    weights, optimizer = minimise(part(lr=1e-2, clip=0.05).build, steps=1)
     assert max(weight.abs().max() for weight in weights) == pytest.approx(0.05)
     for parameter in optimizer.param_groups[0]["params"]:
         with torch.no_grad():
@@ -30,15 +30,15 @@ def test_every_parameter_is_clamped_after_every_step(part: Any) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_weights_within_the_limit_are_let_be(part: Any) -> None:
-    loose, _ = play(part(lr=1e-3, clip=100.0).build)
-    without, _ = play(part(lr=1e-3).build)
+def test_weights_within_the_limit_do_not_change(part: Any) -> None:
+    loose, _ = minimise(part(lr=1e-3, clip=100.0).build)
+    without, _ = minimise(part(lr=1e-3).build)
     assert all(torch.equal(a, b) for a, b in zip(loose, without, strict=True))
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_clipping_is_that_of_the_first_wgan(part: Any) -> None:
-    """Algorithm 1: an update, then w <- clip(w, -c, c), over and over."""
+def test_clipping_is_that_of_wgan(part: Any) -> None:
+    """Algorithm 1: after each update w <- clip(w, -c, c)."""
 
     class Clipped(torch.optim.Optimizer):
         def __init__(self, parameters: list[nn.Parameter]) -> None:
@@ -50,33 +50,33 @@ def test_clipping_is_that_of_the_first_wgan(part: Any) -> None:
             for parameter in self.param_groups[0]["params"]:
                 parameter.data.clamp_(-0.2, 0.2)
 
-    ours, _ = play(part(lr=1e-2, clip=0.2).build)
-    theirs, _ = play(Clipped)
+    ours, _ = minimise(part(lr=1e-2, clip=0.2).build)
+    theirs, _ = minimise(Clipped)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("options", [{"lr": 1e-2}, {"lr": 1e-3, "alpha": 0.9, "eps": 1e-3}])
 def test_rmsprop_is_that_of_torch(options: dict[str, float]) -> None:
-    ours, optimizer = play(RMSprop(**options).build)
-    theirs, _ = play(lambda parameters: torch.optim.RMSprop(parameters, foreach=False, **options))
+    ours, optimizer = minimise(RMSprop(**options).build)
+    theirs, _ = minimise(lambda parameters: torch.optim.RMSprop(parameters, foreach=False, **options))
     torch.testing.assert_close(ours, theirs)
     for state in optimizer.state.values():
         assert set(state) == {"step", "square_avg"}
         assert all(isinstance(value, torch.Tensor) for value in state.values())
 
 
-def test_the_rate_of_rmsprop_is_read_at_every_step() -> None:
+def test_the_learning_rate_of_rmsprop_is_read_at_every_step() -> None:
     def build(parameters: Any) -> torch.optim.Optimizer:
         optimizer = RMSprop(lr=1.0).build(parameters)
         optimizer.param_groups[0]["lr"].fill_(0.0)
         return optimizer
 
-    still, _ = play(build, steps=3)
-    untouched, _ = play(build, steps=0)
+    still, _ = minimise(build, steps=3)
+    untouched, _ = minimise(build, steps=0)
     assert all(torch.equal(a, b) for a, b in zip(still, untouched, strict=True))
 
 
-def test_rmsprop_has_the_numbers_of_the_first_wgan() -> None:
+def test_rmsprop_has_the_defaults_of_wgan() -> None:
     part = RMSprop()
     (group,) = part.build([nn.Parameter(torch.zeros(2))]).param_groups
     assert group["lr"].item() == pytest.approx(5e-5)
@@ -84,7 +84,7 @@ def test_rmsprop_has_the_numbers_of_the_first_wgan() -> None:
     assert [part.learning_rate(images) for images in (0, 10**9)] == [5e-5, 5e-5]
 
 
-def test_the_rate_of_adam_can_fall_to_zero_on_a_line() -> None:
+def test_the_learning_rate_of_adam_can_fall_linearly_to_zero() -> None:
     falling = Adam(lr=2e-4, decay_images=1000)
     assert [falling.learning_rate(images) for images in (0, 250, 1000, 2000)] == pytest.approx([2e-4, 1.5e-4, 0, 0])
 

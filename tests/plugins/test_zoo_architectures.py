@@ -1,4 +1,4 @@
-"""The published architectures beside the origin ones: sizes, counts, first weights, spectral norm, recipes."""
+"""The other published architectures: sizes, parameter counts, initial weights, spectral norm, recipes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tu
         *((part, (30, 28), "from 16 to 64 that are multiples of 4") for part in RESIDUAL),
     ],
 )
-def test_a_size_that_cannot_be_served_is_refused(
+def test_an_unsupported_size_is_refused(
     architecture: type[ganzoo.Architecture], size: tuple[int, int], expected: str
 ) -> None:
     with pytest.raises(ganzoo.RefusedSpec, match=expected) as refusal:
@@ -157,9 +157,9 @@ def test_a_size_that_cannot_be_served_is_refused(
 def test_residual_networks_begin_and_end_small(side: int) -> None:
     images = ganzoo.ImageSpec(1, side, side)
     begin, end = side >> resnet.doublings(images, "x"), side >> resnet.halvings(images)
-    assert 4 <= begin <= 7 or begin % 2  # it cannot be halved again
+    assert 4 <= begin <= 7 or begin % 2  # an odd size cannot be halved again
     assert 7 <= end <= 12 or end % 2
-    assert end << resnet.halvings(images) == side  # every mean over 2x2 finds both
+    assert end << resnet.halvings(images) == side  # every mean over 2x2 has even sides
 
 
 def test_the_published_size_is_built_as_published() -> None:
@@ -174,7 +174,7 @@ def test_the_published_size_is_built_as_published() -> None:
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_one_seed_one_model(architecture: type[ganzoo.Architecture]) -> None:
+def test_the_same_seed_gives_the_same_model(architecture: type[ganzoo.Architecture]) -> None:
     def weights(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
@@ -185,24 +185,24 @@ def test_one_seed_one_model(architecture: type[ganzoo.Architecture]) -> None:
 
 
 @pytest.mark.parametrize("architecture", [DCGAN, InfoGANNets])
-def test_first_weights_are_normal(architecture: type[ganzoo.Architecture]) -> None:
+def test_initial_weights_are_normal(architecture: type[ganzoo.Architecture]) -> None:
     for network in architecture(width=32).networks(MNIST):  # type: ignore[call-arg]
         for module in network.modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module.weight.numel() > 10_000:
                 truncated = architecture is InfoGANNets and isinstance(module, nn.Conv2d)
-                # a normal cut at two deviations has 0.88 of its deviation left
+                # a normal distribution truncated at two deviations has 0.88 of its deviation
                 assert module.weight.std().item() == pytest.approx(0.0176 if truncated else 0.02, rel=0.05)
                 assert (module.weight.abs().max() <= 0.04) == truncated
                 assert module.bias is None or not module.bias.any()
 
 
-def test_scales_of_dcgan_lie_around_one() -> None:
+def test_scales_of_dcgan_are_normal_around_one() -> None:
     generator, _ = DCGAN(width=64).networks(MNIST)
     assert generator.bn0.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert generator.bn0.weight.mean().item() == pytest.approx(1, abs=0.01)
 
 
-def test_first_weights_of_residual_networks_are_glorot_uniform() -> None:
+def test_initial_weights_of_residual_networks_are_glorot_uniform() -> None:
     generator, critic = WGANGP(width=64).networks(CIFAR)
     for network in (generator, critic):
         for name, weight in network.named_parameters():
@@ -210,7 +210,7 @@ def test_first_weights_of_residual_networks_are_glorot_uniform() -> None:
                 assert torch.equal(weight, torch.ones_like(weight) if "bn" in name and "weight" in name else 0 * weight)
                 continue
             window = weight[0, 0].numel() if weight.ndim == 4 else 1
-            # he's gain between rectifiers, which is all 3x3 convolutions inside blocks
+            # He's gain for the convolutions between ReLUs: all 3x3 convolutions inside blocks
             variance = (4 if "blocks" in name and window == 9 else 2) / (window * (weight.shape[0] + weight.shape[1]))
             assert weight.abs().max() <= (3 * variance) ** 0.5
             if weight.numel() > 1000:
@@ -238,7 +238,7 @@ def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: t
     networks = made.networks(MNIST)
     images = networks[0](latents, FEW)
     for network, given in zip(networks, (latents, images.detach()), strict=True):
-        network(given, FEW)  # moving statistics and power iterations have moved
+        network(given, FEW)  # changes moving statistics and the vectors of power iterations
         network.eval()
         said = network(given, FEW)
         assert torch.equal(said, network(given, FEW))
@@ -250,7 +250,7 @@ def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: t
 
 
 @pytest.mark.parametrize("architecture", [DCGAN, InfoGANNets])
-def test_a_batch_of_one_is_no_error(architecture: type[ganzoo.Architecture]) -> None:
+def test_a_batch_of_one_is_allowed(architecture: type[ganzoo.Architecture]) -> None:
     made = small(architecture)
     generator, discriminator = made.networks(ganzoo.ImageSpec(1, 8, 8))
     assert discriminator(generator(draw(made, 1), FEW[:1]), FEW[:1]).isfinite().all()
@@ -280,7 +280,7 @@ def test_every_layer_of_the_discriminator_has_spectral_norm_one() -> None:
     assert not any(name.endswith("_u") for name, _ in generator.named_buffers())
 
 
-def test_the_power_iteration_moves_in_training_alone() -> None:
+def test_the_power_iteration_runs_in_training_mode_only() -> None:
     _, discriminator = small(SNGAN).networks(MNIST)
     images = torch.zeros(2, 1, 28, 28)
 
@@ -297,7 +297,7 @@ def test_the_power_iteration_moves_in_training_alone() -> None:
 
 
 def test_a_spectral_step_can_be_differentiated_twice_and_in_two_parts() -> None:
-    """Logits of reals and of fakes belong to different power iterations, and one gradient asks for both."""
+    """Logits of reals and of fakes use different power iterations, and one gradient goes through both."""
     _, discriminator = small(SNGAN).networks(MNIST)
     reals, fakes = (torch.randn(2, 1, 28, 28, requires_grad=True) for _ in range(2))
     cost = discriminator(reals, FEW[:2]).mean() - discriminator(fakes, FEW[:2]).mean()
@@ -338,7 +338,7 @@ def test_a_discriminator_block_is_the_published_one(halve: bool) -> None:
     assert isinstance(same.shortcut, nn.Identity)
 
 
-def test_conditional_batch_norm_looks_its_class_up() -> None:
+def test_conditional_batch_norm_uses_the_class() -> None:
     norm = resnet.ConditionalBatchNorm2d(2, classes=3)
     features, labels = torch.randn(4, 2, 5, 5), torch.tensor([0, 1, 2, 1])
     plain = nn.functional.batch_norm(features, None, None, training=True)
@@ -446,25 +446,25 @@ def test_recipes_hold_the_published_numbers(
         assert (" ".join(map(str, found)) if isinstance(found, tuple) else str(found)) == str(value), name
 
 
-def test_every_row_of_the_table_is_twenty_epochs() -> None:
+def test_every_variant_of_infogan_nets_runs_twenty_epochs() -> None:
     for changes in InfoGANNets.recipes.values():
         assert str(InfoGANNets.recipe.merged(changes).length) == "20 epochs"
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_every_class_tells_its_source(architecture: type[ganzoo.Architecture]) -> None:
+def test_every_docstring_names_its_source(architecture: type[ganzoo.Architecture]) -> None:
     assert "Source:" in (inspect.getdoc(architecture) or "")
 
 
 @pytest.mark.parametrize(
     ("architecture", "variant"), [(part, variant) for part in ALL for variant in (None, *part.recipes)]
 )
-def test_every_recipe_plays_two_finite_steps(architecture: type[ganzoo.Architecture], variant: str | None) -> None:
-    """On the digits: the networks narrow, the batch small, everything else as the recipe has it."""
+def test_every_recipe_runs_two_finite_steps(architecture: type[ganzoo.Architecture], variant: str | None) -> None:
+    """On the digits, with narrow networks and a small batch; everything else is as in the recipe."""
     chosen = Choice(NAMES[architecture], SMALL[architecture])
     recipe = plan(ZOO, chosen, Choice("digits"), variant, {"batch_size": 4, "subset": "first 64"})
-    table = build_setup(recipe, ZOO, CPU)
-    game, feed = table.game, table.feed
+    setup = build_setup(recipe, ZOO, CPU)
+    game, feed = setup.game, setup.feed
     players = (game.generator, game.discriminator)
     before = [[weight.clone() for weight in network.parameters()] for network in players]
     for step in range(2):
@@ -476,10 +476,10 @@ def test_every_recipe_plays_two_finite_steps(architecture: type[ganzoo.Architect
 
 
 def after_six_steps(name: str, variant: str, device: torch.device, capture: bool) -> tuple[dict[str, Tensor], str]:
-    """The state of a game, and why its steps were not recorded."""
+    """The state of a game after six steps, and why its steps were not recorded (empty where they were)."""
     recipe = plan(ZOO, Choice(name, {"width": 8}), Choice("digits"), variant, {"batch_size": 8, "subset": "first 64"})
-    table = build_setup(recipe, ZOO, device)
-    game, feed = table.game, table.feed
+    setup = build_setup(recipe, ZOO, device)
+    game, feed = setup.game, setup.feed
     graph = StepGraph(device, game.random, capture)
     for step in range(6):
         run_step(game, feed, recipe.seed, step, graphed(graph))

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from ganzoo.cli import cli
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 from ganzoo.registry.zoo import zoo
+from ganzoo.testing.architectures import compiles_without_a_break
 from ganzoo.testing.catalogue import CHECKS
 from ganzoo.testing.kit import ExaminedPart, Outcome, examine
 from ganzoo.testing.process import restoring_process
@@ -123,7 +126,7 @@ def test_conformance_is_a_test_of_pytest(tmp_path: Path) -> None:
     )
     assert "1 failed" in done.stdout, done.stdout
     assert "test_rarely[images_are_changed]" in done.stdout
-    assert "Images come out as they went in." in done.stdout
+    assert "It returns all images unchanged." in done.stdout
 
 
 # --- the command ---
@@ -250,3 +253,33 @@ def test_every_part_of_the_zoo_passes(
     skipped = {outcome.reason for outcome in found.values() if outcome.state == "skipped"}
     if sum(outcome.state == "ok" for outcome in found.values()) <= 4:
         pytest.skip(" ".join(sorted(skipped)))
+
+
+# --- warnings ---
+
+
+def test_a_warning_of_the_compiler_is_no_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = torch.compile
+
+    def warning_compiler(*arguments: Any, **options: Any) -> Any:
+        warnings.warn("Guards may run slower on Python 3.13.0.", RuntimeWarning, stacklevel=1)
+        return compiler(*arguments, **options)
+
+    monkeypatch.setattr(torch, "compile", warning_compiler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome = examine(ExaminedPart.of(GOOD["architectures"]), compiles_without_a_break)
+    assert outcome.state == "ok", outcome.reason
+
+
+@pytest.mark.parametrize(("module", "state"), [("torch.nn.functional", "ok"), ("torchless", "failed")])
+def test_only_warnings_of_torch_itself_are_ignored(module: str, state: str) -> None:
+    def check(part: ExaminedPart) -> None:
+        warnings.warn_explicit("Not what it was.", UserWarning, "file.py", 1, module=module)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        outcome = examine(ExaminedPart.of(GOOD["losses"]), check)
+        assert warnings.filters == before
+    assert outcome.state == state, outcome.reason

@@ -34,8 +34,8 @@ from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
-from ganzoo.testing.games import two_processes_are_one
 from ganzoo.testing.kit import ExaminedPart
+from ganzoo.testing.training_checks import two_processes_are_one
 from ganzoo.training.train import resume, start
 
 PATIENCE = 60.0

@@ -16,24 +16,24 @@ from ganzoo_plugins.layers.pyramid import base_size
 
 
 class BEGAN(ganzoo.Architecture):
-    """BEGAN: an autoencoder that learns to reconstruct reals judges fakes by how well it reconstructs them.
+    """BEGAN: the discriminator is an autoencoder that learns to reconstruct real images, but not fakes.
 
     Source: Berthelot, Schumm and Metz 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Networks"
-    (arXiv:1703.10717), with what the paper leaves open from carpedm20/BEGAN-tensorflow (1c234f5).
+    (arXiv:1703.10717), with details that the paper leaves open from carpedm20/BEGAN-tensorflow (1c234f5).
 
     Encoder: two 3x3 convolutions with ELU at each size, `width` channels and `width` more at each smaller size, halved
     by strides of 2, down to 7 to 13 pixels; a linear map to `embedding` numbers. Decoder: a linear map back, two 3x3
     convolutions with ELU at each size, `width` channels, doubled by repeating pixels. The generator is another decoder.
 
     How it fits the contract: the discriminator returns MINUS the mean absolute error of each image's reconstruction,
-    so that higher means more real, as everywhere. So every other loss can be had with it, and `boundary-equilibrium`
-    with every other discriminator. These logits are never positive: `discriminator_accuracy` counts all reals as wrong
-    and all fakes as right, it is 0.5 and means nothing. Neither k nor the paper's measure of convergence,
-    E L(real) + |gamma E L(real) - E L(fake)|, has a place among a run's scalars.
+    so that higher means more real, as in all discriminators here. Every loss can be used with it, and
+    `boundary-equilibrium` with every discriminator. These logits are never positive: `discriminator_accuracy` counts
+    all reals as wrong and all fakes as right, so it is always 0.5 and has no meaning. Neither k nor the paper's measure
+    of convergence, E L(real) + |gamma E L(real) - E L(fake)|, is among a run's scalars.
 
-    Departures: `width` 32 where the paper has 64 or 128; tanh ends the generator; no vanishing residuals; the paper
-    halves the learning rate when its measure stalls, which a learning rate that is a function of images seen cannot:
-    it is constant here. The paper's data are faces; dataset and length are ours.
+    Departures: `width` 32 where the paper has 64 or 128; tanh ends the generator; no vanishing residuals; the
+    learning rate is constant, because here it is a function of the images seen, while the paper halves it when its
+    measure stalls. The paper trains on faces; this recipe trains on MNIST, for a length of our choice.
     """
 
     value_range = (-1.0, 1.0)
@@ -76,7 +76,7 @@ class BEGAN(ganzoo.Architecture):
         self.latent_dim, self.embedding, self.width = latent_dim, embedding, width
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
-        """(generator, discriminator) for any number of channels and sizes that are 7 to 13, doubled again and again."""
+        """(generator, discriminator) for any number of channels and sizes of 7 to 13 times a power of 2."""
         height, width, doublings = base_size(images, "began", smallest=7)
         base = height, width
         autoencoder = nn.Sequential(
@@ -99,28 +99,28 @@ class Generator(nn.Module):
         self.decoder = decoder
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         return torch.tanh(self.decoder(latents))
 
 
 class Discriminator(nn.Module):
-    """Images (N, C, H, W) -> logits (N,): minus the mean absolute error of the reconstruction, 0 at best."""
+    """Images (N, C, H, W) -> logits (N,): minus the mean absolute error of the reconstruction, at most 0."""
 
     def __init__(self, autoencoder: nn.Module) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         errors: Tensor = (images - self.autoencoder(images)).abs().mean(dim=(1, 2, 3))
         return -errors
 
 
 class Doubling(nn.Module):
-    """(N, C, H, W) -> (N, C, 2 H, 2 W), every pixel four times."""
+    """(N, C, H, W) -> (N, C, 2 H, 2 W): every pixel is repeated four times."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Nearest neighbours."""
+        """Nearest-neighbour upsampling."""
         return F.interpolate(features, scale_factor=2, mode="nearest")
 
 

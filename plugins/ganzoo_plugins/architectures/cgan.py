@@ -1,4 +1,4 @@
-"""The conditional GAN: both networks are told the class."""
+"""The conditional GAN: the class is an input of both networks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class CGAN(ganzoo.Architecture):
 
     Generator: latents to 200 and classes to 1,000 units, together to 1,200, all ReLU; then the pixels, sigmoid.
     Discriminator: pixels to 240 maxout units of 5 pieces and classes to 50 of 5, together to 240 of 4; one logit.
-    Dropout after every hidden layer of both. A class enters as one row of a table, which is a linear layer on its
-    one-hot code; with a single class that row is a bias.
+    Dropout after every hidden layer of both. A class is embedded as a vector, which is the same as a linear layer on
+    its one-hot code; with a single class that vector is a bias.
 
-    Departures: latents fill a cube around zero, for those of the paper's unit cube left half of their hidden units dead
-    and the images of a class all alike; Adam where the paper has SGD with momentum 0.5 to 0.7 and a learning rate that
-    falls from 0.1 to 1e-6; the generator's non-saturating cost, for the paper's formula is the minimax one; weights are
-    glorot uniform and the length is ours, for the paper tells neither.
+    Departures: latents are uniform in [-1, 1), because with those of the paper, in [0, 1), half of the hidden units on
+    the latents were dead and all images of a class alike; Adam, where the paper has SGD with momentum 0.5 to 0.7 and a
+    learning rate that falls from 0.1 to 1e-6; the non-saturating loss of the generator, where the paper's formula is
+    the minimax loss. The paper does not state initial weights (here Glorot uniform) or the length.
     """
 
     value_range = (0.0, 1.0)
@@ -49,7 +49,8 @@ class CGAN(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # ours, for scikit-learn's 1,498 of 16x16: with dropout, or without a penalty, the classes fall together
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16; with dropout, or without a
+        # penalty, all images of a class become alike
         "digits": {
             "architecture": "cgan:dropout=0",
             "dataset": "digits",
@@ -94,7 +95,7 @@ class Generator(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """An image of each latent's class."""
+        """One image for each latent, of the class of its label."""
         features = torch.cat((self.from_latents(latents), self.from_labels(labels)), dim=1)
         features = self.dropout(F.relu(self.joint(self.dropout(F.relu(features)))))
         return torch.sigmoid(self.pixels(features)).view(-1, *self.shape)
@@ -112,9 +113,11 @@ class Discriminator(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """How real each image looks as one of its class."""
-        seen = torch.cat((maxout(self.from_pixels(images.flatten(1)), 5), maxout(self.from_labels(labels), 5)), dim=1)
-        logits: Tensor = self.logit(self.dropout(maxout(self.joint(self.dropout(seen)), 4)))
+        """One logit for each image: how real it looks as an image of its class."""
+        features = torch.cat(
+            (maxout(self.from_pixels(images.flatten(1)), 5), maxout(self.from_labels(labels), 5)), dim=1
+        )
+        logits: Tensor = self.logit(self.dropout(maxout(self.joint(self.dropout(features)), 4)))
         return logits
 
 

@@ -1,4 +1,4 @@
-"""DCGAN, the first GAN of convolutions that learned reliably."""
+"""DCGAN, the first convolutional GAN that trained reliably."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class DCGAN(ganzoo.Architecture):
     Generator: Dense to 4x4, batch norm of each of its features, then 5x5 transposed convolutions of stride 2, each
     halving the channels, down to `width`, batch norm and ReLU between; tanh. Discriminator: 5x5 convolutions of stride
     2 from `width`, each doubling the channels, batch norm after all but the first, LeakyReLU 0.2; Dense. Only batch
-    norm has biases. Weights are normal with deviation 0.02, the scales of batch norm around 1.
+    norm has biases. Weights are drawn from N(0, 0.02^2), the scales of batch norm from N(1, 0.02^2).
 
-    At 64 pixels these are the published networks. Other sizes have as many strides as lead to 4: each side is halved
-    and rounded up on the way down and met again on the way up, 28 - 14 - 7 - 4; channels stop at `8 width`. Departures:
-    samples are drawn with the moving statistics of batch norm, the program draws them with those of the sampled batch;
-    each minibatch moves both players, where the program gives it to one of them, in turns, so that its 25 epochs are
-    half as many steps of each; its weight decay of 1e-5, which the paper does not have, is left out; the paper's
-    models are of bedrooms, faces and ImageNet, the dataset here is ours.
+    At 64 pixels these are the published networks. Other sizes have as many strides as it takes to reach 4 pixels: each
+    side is halved and rounded up, 28 - 14 - 7 - 4, and the generator goes through the same sizes in reverse. There are
+    at most `8 width` channels. Departures: samples are drawn with the moving statistics of batch norm, the program uses
+    those of the sampled batch; each minibatch updates both networks, the program updates one of them with each, in
+    turn, so its 25 epochs are half as many steps; the program's weight decay of 1e-5, which the paper does not have, is
+    left out; the paper trains on bedrooms, faces and ImageNet, this recipe on MNIST.
 
-    The variants `wgan`, `wgan-gp` and `r3gan` play other games with these networks. The first is algorithm 1 of
-    Arjovsky et al. 2017 (arXiv:1701.07875), who did so. The others are the recipes of Gulrajani et al. 2017
-    (arXiv:1704.00028) and, at toy scale, of Huang et al. 2024 (arXiv:2501.05441); both penalise gradients image by
-    image, so the discriminator has no batch norm.
+    The variants `wgan`, `wgan-gp` and `r3gan` train these networks with other losses. `wgan` is algorithm 1 of
+    Arjovsky et al. 2017 (arXiv:1701.07875), who used these networks too. The others are the recipes of Gulrajani et al.
+    2017 (arXiv:1704.00028) and, at toy scale, of Huang et al. 2024 (arXiv:2501.05441). Both penalise the gradient of
+    each image, so the discriminator has no batch norm.
     """
 
     value_range = (-1.0, 1.0)
@@ -80,7 +80,7 @@ class DCGAN(ganzoo.Architecture):
             "batch_size": 64,
             "ema_half_life": 20_000,
         },
-        # ours: the published numbers are made for large sets, this is for scikit-learn's 1,498 of 16x16
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "dcgan:width=32",
             "dataset": "digits",
@@ -123,7 +123,7 @@ class DCGAN(ganzoo.Architecture):
 
 
 class Generator(nn.Module):
-    """Latents (N, Z) -> images (N, C, H, W) in (-1, 1), through `sizes` from the smallest to the image's."""
+    """Latents (N, Z) -> images (N, C, H, W) in (-1, 1). `sizes` are those of its feature maps, the smallest first."""
 
     def __init__(self, latent_dim: int, widths: list[int], sizes: list[tuple[int, int]], channels: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Generator(nn.Module):
         self.bn0 = _batch_norm(features)
         outputs = [*widths[1:], channels]
         self.convts = nn.ModuleList(
-            # a side that is odd is reached by one pixel less
+            # an odd side needs one pixel less than twice the smaller side
             _initialised(
                 nn.ConvTranspose2d(
                     inputs, output, 5, 2, padding=2, output_padding=(1 - size[0] % 2, 1 - size[1] % 2), bias=False
@@ -144,7 +144,7 @@ class Generator(nn.Module):
         self.bns = nn.ModuleList(_batch_norm(width) for width in widths[1:])
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = F.relu(self.bn0(self.dense(latents))).view(-1, *self.base)
         for convolution, norm in zip(self.convts[:-1], self.bns, strict=True):
             features = F.relu(norm(convolution(features)))
@@ -164,7 +164,7 @@ class Discriminator(nn.Module):
         self.dense = _initialised(nn.Linear(widths[-1] * smallest[0] * smallest[1], 1, bias=False))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = F.leaky_relu(self.convs[0](images), 0.2)
         for convolution, norm in zip(self.convs[1:], self.bns, strict=True):
             features = F.leaky_relu(norm(convolution(features)), 0.2)
@@ -187,7 +187,7 @@ def _initialised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Module
 
 
 def _batch_norm(channels: int) -> BatchNorm:
-    """PyTorch's numbers, and a batch of one is no error."""
+    """As PyTorch's BatchNorm, but a batch of one image is allowed."""
     norm = BatchNorm(channels, momentum=0.9, moving_variance="corrected", eps=1e-5)
     nn.init.normal_(norm.weight, mean=1.0, std=0.02)
     return norm

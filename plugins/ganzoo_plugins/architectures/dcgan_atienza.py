@@ -37,11 +37,11 @@ class DCGANAtienza(ganzoo.Architecture):
     Discriminator: 5x5 convolutions `2 width` to `16 width`, three of stride 2, LeakyReLU 0.2 and dropout after each,
     Dense.
 
-    As published, the turn `GD` moves the discriminator too, towards calling fakes real, with accumulators of its own.
-    The variant `frozen` moves the generator alone, as was meant. The discriminator learns from the fakes of a
-    generator in inference mode, so the moving statistics matter: `keras=2.0.4` is the release of the time (moving
-    variances of the population, eps 1e-8), the variant `keras-2.15` the last Keras 2 (moving variances corrected after
-    convolutions, eps 1e-7).
+    As published, the turn `GD` updates the discriminator too, towards classifying fakes as real, with a second set of
+    RMSprop accumulators. The variant `frozen` updates the generator alone, as its author intended. The discriminator is
+    trained on fakes of a generator in inference mode, so the moving statistics matter: `keras=2.0.4` is the release of
+    that time (population variance in the moving statistics, eps 1e-8); the variant `keras-2.15` is the last Keras 2
+    (corrected variance after convolutions, eps 1e-7).
     """
 
     value_range = (0.0, 1.0)
@@ -134,7 +134,7 @@ class Generator(nn.Module):
         self.convt4 = SameConvTranspose2d(width, channels, 5)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = self.dropout(mirror(unflatten(F.relu_(self.bn0(self.dense(latents))), *self.base)))
         features = F.relu_(self.bn1(self.convt1(features)))
         features = F.relu_(self.bn2(self.convt2(features)))
@@ -156,7 +156,7 @@ class Discriminator(nn.Module):
         self.leaky_relu_dropout = LeakyReLUDropout(0.2, dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = mirror(images)
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
             features = self.leaky_relu_dropout(convolution(features))

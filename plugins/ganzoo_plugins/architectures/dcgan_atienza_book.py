@@ -23,9 +23,9 @@ class DCGANAtienzaBook(ganzoo.Architecture):
 
     Generator: Dense, then four times batch norm (momentum 0.99), ReLU and a 5x5 transposed convolution, to `4 width`,
     `2 width`, `width` and the image's channels, the first two of stride 2; sigmoid. Discriminator: four times
-    LeakyReLU 0.2 and a 5x5 convolution, `width` to `8 width`, three of stride 2, then Dense, with nothing between the
-    last convolution and it. The discriminator learns from the fakes of a generator in inference mode, its loss is one
-    mean over reals and fakes.
+    LeakyReLU 0.2 and a 5x5 convolution, `width` to `8 width`, three of stride 2, then Dense, with no activation
+    between the last convolution and Dense. The discriminator is trained on fakes of a generator in inference mode. Its
+    loss is one mean over reals and fakes.
     """
 
     value_range = (0.0, 1.0)
@@ -46,7 +46,7 @@ class DCGANAtienzaBook(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # ours: the published numbers are made for 60,000 images, this is for scikit-learn's 1,498 of 16x16
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "dcgan-atienza-book:width=16",
             "dataset": "digits",
@@ -101,7 +101,7 @@ class Generator(nn.Module):
         self.convt4 = SameConvTranspose2d(width, channels, 5)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = mirror(unflatten(self.dense(latents), *self.base))
         features = self.convt1(F.relu_(self.bn1(features)))
         features = self.convt2(F.relu_(self.bn2(features)))
@@ -122,7 +122,7 @@ class Discriminator(nn.Module):
         self.dense = Dense(-(-base[0] // 2) * -(-base[1] // 2) * 8 * width, 1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = mirror(images)
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
             features = convolution(F.leaky_relu_(features, 0.2))

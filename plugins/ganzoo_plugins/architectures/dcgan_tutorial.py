@@ -19,7 +19,7 @@ _SLOPE = 0.3  # the default of Keras's LeakyReLU
 
 
 class DCGANTutorial(ganzoo.Architecture):
-    """DCGAN of the TensorFlow tutorial, after Radford et al. 2015: 28x28 by convolutions, 50 epochs of MNIST.
+    """DCGAN of the TensorFlow tutorial, after Radford et al. 2015: 28x28 images, 50 epochs of MNIST.
 
     Source: tensorflow/docs, site/en/tutorials/generative/dcgan.ipynb (versions 023b91c8 and 945a4487), Apache-2.0. The
     variants `homework-mnist` and `homework-fashion` are Cherrydomini/Homework3-MNIST-Fashion-MNIST (4a0763f): the same
@@ -27,11 +27,11 @@ class DCGANTutorial(ganzoo.Architecture):
 
     Generator: Dense, then transposed convolutions 5x5 to `4 width`, `2 width`, `width` and the image's channels,
     tanh; batch norm (momentum 0.99) and LeakyReLU between. Discriminator: two strided convolutions 5x5 with LeakyReLU
-    and dropout, Dense. Both players' gradients come from one round, before either moves; the discriminator sees the
-    fakes of a generator in training mode.
+    and dropout, Dense. The gradients of both networks are computed on the same minibatch before either is updated. The
+    discriminator is trained on fakes of a generator in training mode.
 
-    Departure: the tutorial sets the 96 real images of an epoch's last batch against 256 fakes, here they meet 96;
-    both are means with the same expectation.
+    Departure: an epoch's last batch has 96 real images. The tutorial uses 256 fakes with it, this recipe 96; the losses
+    are means with the same expectation.
     """
 
     value_range = (-1.0, 1.0)
@@ -54,7 +54,7 @@ class DCGANTutorial(ganzoo.Architecture):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "homework-mnist": {"dataset": "mnist", "length": "75 epochs"},
         "homework-fashion": {"dataset": "fashion-mnist", "length": "60 epochs"},
-        # ours: the published numbers are made for 60,000 images, this is for scikit-learn's 1,498 of 16x16
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "dcgan-tutorial:width=32",
             "dataset": "digits",
@@ -108,7 +108,7 @@ class Generator(nn.Module):
         self.convt3 = SameConvTranspose2d(width, channels, 5, stride=2, bias=False)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = unflatten(F.leaky_relu_(self.bn0(self.dense(latents)), _SLOPE), *self.base)
         features = mirror(F.leaky_relu_(self.bn1(self.convt1(features)), _SLOPE))
         features = F.leaky_relu_(self.bn2(self.convt2(features)), _SLOPE)
@@ -126,7 +126,7 @@ class Discriminator(nn.Module):
         self.leaky_relu_dropout = LeakyReLUDropout(_SLOPE, dropout)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = self.leaky_relu_dropout(self.conv1(mirror(images)))
         features = self.leaky_relu_dropout(self.conv2(features))
         logits: Tensor = self.dense(flatten(mirror(features)))

@@ -1,4 +1,4 @@
-"""The networks of InfoGAN, on which "Are GANs Created Equal?" compared the losses."""
+"""The networks of InfoGAN, with which "Are GANs Created Equal?" compared losses."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _FIVE_TO_ONE = "D,D,D,D,D,G"
 
 
 class InfoGANNets(ganzoo.Architecture):
-    """Networks of InfoGAN, as "Are GANs Created Equal?" (Lucic et al. 2018) trained every loss on them.
+    """Networks of InfoGAN, with which "Are GANs Created Equal?" (Lucic et al. 2018) compared losses.
 
     Source: arXiv:1711.10337; google/compare_gan at 623f646, src/gans/abstract_gan.py and src/params.py. The networks
     are those of Chen et al. 2016 (arXiv:1606.03657), appendix C, without the codes.
 
     Generator: Dense 1024, Dense to a quarter of the size in `2 width` channels, 4x4 transposed convolutions of stride 2
-    to `width` and the image's channels, sigmoid; batch norm and LeakyReLU 0.2 between, which is what the program has
-    (InfoGAN: ReLU). Discriminator: 4x4 convolutions of stride 2 to `width` and `2 width`, Dense 1024, Dense; LeakyReLU
+    to `width` and the image's channels, sigmoid; batch norm and LeakyReLU 0.2 between, as in the program (InfoGAN has
+    ReLU). Discriminator: 4x4 convolutions of stride 2 to `width` and `2 width`, Dense 1024, Dense; LeakyReLU
     0.2, batch norm after all but the first. Latents are uniform, weights normal with deviation 0.02.
 
-    The variants are rows of its table, with the defaults of the program: where its search began, not what it found,
-    which it does not tell. `wasserstein` clips its weights, `wgan-gp` has no batch norm in the discriminator. The
-    program lets both players look at the same latents (save for `wgan-gp`), counts 50,000 images an epoch, squares
-    (`least-squares`) and differentiates (`dragan`) the sigmoid of the logits; here latents are new, epochs are whole,
-    and it is the logits. Its table also has BEGAN, which is `began` here, and a VAE.
+    The variants are the losses of the paper's table, with the defaults of the program. These are where its search for
+    hyperparameters started; what it found was not published. `wasserstein` clips the weights, `wgan-gp` has no batch
+    norm in the discriminator. Departures: the program updates both networks with the same latents (except `wgan-gp`),
+    counts 50,000 images as an epoch, and uses the sigmoid of the logits in `least-squares` and `dragan`. Here latents
+    are drawn anew, an epoch is the whole dataset, and both use the logits. The table also has BEGAN, here the
+    architecture `began`, and a VAE.
     """
 
     value_range = (0.0, 1.0)
@@ -117,7 +118,7 @@ class Generator(nn.Module):
         self.convt2 = _initialised(nn.ConvTranspose2d(width, channels, 4, 2, padding=1))
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = F.leaky_relu(self.bn1(self.dense1(latents)), 0.2)
         features = F.leaky_relu(self.bn2(self.dense2(features)), 0.2).view(-1, *self.base)
         features = F.leaky_relu(self.bn3(self.convt1(features)), 0.2)
@@ -137,7 +138,7 @@ class Discriminator(nn.Module):
         self.dense2 = _initialised(nn.Linear(units, 1))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = F.leaky_relu(self.conv1(images), 0.2)
         features = F.leaky_relu(self.bn2(self.conv2(features)), 0.2)
         features = F.leaky_relu(self.bn3(self.dense1(features.flatten(1))), 0.2)
@@ -146,7 +147,7 @@ class Discriminator(nn.Module):
 
 
 def _initialised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    if isinstance(layer, nn.Conv2d):  # the program truncates these alone
+    if isinstance(layer, nn.Conv2d):  # the program truncates the normal distribution only for these
         nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
     else:
         nn.init.normal_(layer.weight, std=0.02)

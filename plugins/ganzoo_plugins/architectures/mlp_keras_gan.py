@@ -22,8 +22,8 @@ class MLPKerasGAN(ganzoo.Architecture):
     (2019-10-09), the same networks and steps with batches of 256. What both call 3,000 epochs are 3,000 batches.
 
     Generator: Dense `width`, `2 width`, `4 width`, each with LeakyReLU 0.2 and then batch norm (momentum 0.8); Dense,
-    tanh. Discriminator: Dense `2 width`, `width`, LeakyReLU 0.2; Dense. A step moves the discriminator on reals,
-    again on the fakes of a generator in inference mode, and then the generator. One optimiser serves both, so its
+    tanh. Discriminator: Dense `2 width`, `width`, LeakyReLU 0.2; Dense. A step updates the discriminator on reals,
+    then on fakes of a generator in inference mode, and then the generator. Both networks share one optimiser, so its
     step counter advances by three.
     """
 
@@ -82,7 +82,7 @@ class Generator(nn.Module):
         self.dense4 = Dense(4 * width, images.pixels)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = self.bn1(F.leaky_relu(self.dense1(latents), 0.2))
         features = self.bn2(F.leaky_relu(self.dense2(features), 0.2))
         features = self.bn3(F.leaky_relu(self.dense3(features), 0.2))
@@ -99,7 +99,7 @@ class Discriminator(nn.Module):
         self.dense3 = Dense(width, 1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = F.leaky_relu(self.dense1(flatten(images)), 0.2)
         logits: Tensor = self.dense3(F.leaky_relu(self.dense2(features), 0.2))
         return logits

@@ -15,14 +15,13 @@ from ganzoo_plugins.layers.keras import flatten, unflatten
 
 
 class MLPVanilla(ganzoo.Architecture):
-    """Vanilla GAN with one hidden layer of 128 units on each side, 100,000 small steps.
+    """Vanilla GAN with one hidden layer of 128 units on each side, 100,000 steps of 16 images.
 
     Source: mari-linhares/DeepLearning, GAN-fashion-MNIST/gan.py at 182d4d5 (2017); it is the vanilla GAN of wiseodd's
-    generative-models with batches of 16. The networks of Goodfellow et al. 2014 (arXiv:1406.2661) are in the same
-    spirit.
+    generative-models with batches of 16. The networks of Goodfellow et al. 2014 (arXiv:1406.2661) are similar.
 
     Generator: Dense `width`, ReLU, Dense, sigmoid. Discriminator: Dense `width`, ReLU, Dense. Weights are normal with
-    standard deviation sqrt(2 / inputs), not truncated; biases are zero. The generator answers on latents of its own.
+    standard deviation sqrt(2 / inputs), not truncated; biases are zero. The generator's update uses new latents.
     """
 
     value_range = (0.0, 1.0)
@@ -71,7 +70,7 @@ class Generator(nn.Module):
         self.dense2 = _dense(width, images.pixels)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         return unflatten(torch.sigmoid(self.dense2(F.relu(self.dense1(latents)))), *self.size)
 
 
@@ -84,7 +83,7 @@ class Discriminator(nn.Module):
         self.dense2 = _dense(width, 1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         logits: Tensor = self.dense2(F.relu(self.dense1(flatten(images))))
         return logits
 

@@ -1,4 +1,4 @@
-"""R3GAN: a GAN of modern residual blocks, without normalisation, held by its loss and two gradient penalties."""
+"""R3GAN: modern residual blocks without normalisation, kept stable by the loss and two gradient penalties."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import ganzoo
 from ganzoo_plugins.layers.pyramid import base_size
 
 _SLOPE = 0.2
-_EXPANSION = 2  # channels inside a block for each one outside
-_GROUP = 16  # channels of a group of the 3x3 convolution
+_EXPANSION = 2  # ratio of the channels inside a block to those outside
+_GROUP = 16  # channels in each group of the 3x3 convolution
 _Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)
 
 
@@ -26,17 +26,17 @@ class R3GAN(ganzoo.Architecture):
     Source: Huang, Gokaslan, Kuleshov and Tompkin 2024, "The GAN is dead; long live the GAN! A modern GAN baseline"
     (arXiv:2501.05441), networks of brownvc/R3GAN.
 
-    Generator: a learnt basis of 4x4 (28x28 has one of 7x7) times a linear map of the latents, then at each size
-    `blocks` residual blocks, bilinear doubling between sizes, 1x1 convolution to the image's channels. Discriminator:
-    the same backwards, a 4x4 depthwise convolution and a linear map to one logit. A block is x + conv1x1(conv3x3 in
+    Generator: a learnt 4x4 basis (7x7 for 28x28 images) times a linear map of the latents, then at each size `blocks`
+    residual blocks, bilinear doubling between sizes, 1x1 convolution to the image's channels. Discriminator: the same
+    in reverse order, a 4x4 depthwise convolution and a linear map to one logit. A block is x + conv1x1(conv3x3 in
     groups of 16 channels(conv1x1 to `2 width`)), bias and LeakyReLU 0.2 after the first two; the last convolution
-    starts at zero and the others are scaled by blocks^-1/4, all of a network counted, so that no normalisation is
-    needed to start.
+    starts at zero, and the initial weights of the others are scaled by (number of blocks in the network)^-1/4, so that
+    no normalisation is needed.
 
     Departures: `width` 32 where the paper has 768 and more; tanh ends the generator, so that its images stay in range;
     no labels and no augmentation. The published schedules (for CIFAR-10 gamma falls from 0.05 to 0.005, the learning
-    rate from 2e-4 to 5e-5, and beta2 rises from 0.9 to 0.99, over tens of millions of images) have no room here: all
-    are constant, and gamma, batch, half-life and length are ours.
+    rate from 2e-4 to 5e-5, and beta2 rises from 0.9 to 0.99, over tens of millions of images) are left out: all are
+    constant here, and gamma, batch size, EMA half-life and length are our choice.
     """
 
     value_range = (-1.0, 1.0)
@@ -56,7 +56,7 @@ class R3GAN(ganzoo.Architecture):
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mnist": {"dataset": "mnist", "length": "25 epochs"},
-        # for scikit-learn's 1,498 of 16x16
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "r3gan:width=16",
             "dataset": "digits",
@@ -83,7 +83,7 @@ class R3GAN(ganzoo.Architecture):
         self.latent_dim, self.width, self.blocks = latent_dim, width, blocks
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
-        """(generator, discriminator) for any number of channels and sizes that are 4 to 7, doubled again and again."""
+        """(generator, discriminator) for any number of channels and sizes of 4 to 7 times a power of 2."""
         height, width, doublings = base_size(images, "r3gan")
         stages = doublings + 1
         return (
@@ -109,7 +109,7 @@ class Generator(nn.Module):
         self.aggregate = _scaled(nn.Conv2d(width, channels, 1, bias=False))
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         features = self.basis * self.linear(latents)[:, :, None, None]  # (N, width, h, w)
         return torch.tanh(self.aggregate(self.layers(features)))
 
@@ -125,13 +125,13 @@ class Discriminator(nn.Module):
         self.linear = _scaled(nn.Linear(width, 1, bias=False))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         logits: Tensor = self.linear(self.basis(self.layers(self.extract(images))).flatten(1))
         return logits
 
 
 class Block(nn.Module):
-    """A residual block (N, width, H, W) -> the same shape; at the start it is the identity."""
+    """A residual block (N, width, H, W) -> the same shape; with its initial weights it is the identity."""
 
     def __init__(self, width: int, gain: float) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Block(nn.Module):
         self.conv3 = _scaled(nn.Conv2d(inner, width, 1, bias=False), 0.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The features and what the branch adds to them."""
+        """The features plus the output of the residual branch."""
         branch = F.leaky_relu(self.conv1(features), _SLOPE)
         branch = F.leaky_relu(self.conv2(branch), _SLOPE)
         total: Tensor = features + self.conv3(branch)
@@ -158,8 +158,8 @@ class Doubling(nn.Module):
         self.register_buffer("kernel", 4 * _bilinear(channels), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Each channel by itself."""
-        # not torch's bilinear kernels: they are slower, and on CUDA their sums have no fixed order
+        """Each channel is filtered separately."""
+        # torch's bilinear kernels are slower, and on CUDA they add in no fixed order
         return F.conv_transpose2d(features, self.kernel, stride=2, padding=1, groups=len(self.kernel))
 
 
@@ -173,12 +173,12 @@ class Halving(nn.Module):
         self.register_buffer("kernel", _bilinear(channels), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Each channel by itself."""
+        """Each channel is filtered separately."""
         return F.conv2d(features, self.kernel, stride=2, padding=1, groups=len(self.kernel))
 
 
 def _bilinear(channels: int) -> Tensor:
-    """(channels, 1, 4, 4), of sum 1."""
+    """(channels, 1, 4, 4) kernels, each with sum 1."""
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     return torch.outer(line, line).repeat(channels, 1, 1, 1)
 

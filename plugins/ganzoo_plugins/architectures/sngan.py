@@ -20,13 +20,13 @@ class SNGAN(ganzoo.Architecture):
     configs/sn_cifar10_unconditional.yml with gen_models/resnet_32.py and dis_models/snresnet_32.py (175be17).
 
     Generator: Dense to 4x4, three residual blocks that double, all of `2 width` channels, batch norm, 3x3 convolution,
-    tanh. Discriminator: residual blocks of `width` channels, two that halve and two that do not, sum over places, Dense
-    without a bias, every weight divided by its largest singular value. That is estimated by a power iteration which
-    moves on once in every forward of the discriminator, so also while the generator learns, as in the program. Between
-    16 and 64 pixels the number of doublings and halvings follows the size; 28 begins and ends at 7.
+    tanh. Discriminator: residual blocks of `width` channels, two that halve and two that do not, sum over positions,
+    Dense without a bias. Every weight is divided by its largest singular value, which a power iteration estimates: one
+    iteration in every forward of the discriminator, also in the generator's update, as in the program. The number of
+    doublings and halvings depends on the size, 16 to 64 pixels; images of 28 pixels begin and end at 7.
 
-    The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program gives the
-    generator batches of 128; here both players see 64.
+    The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program updates the
+    generator with batches of 128; here both networks use 64.
     """
 
     value_range = (-1.0, 1.0)
@@ -90,6 +90,6 @@ class Discriminator(nn.Module):
         self.dense = linear(width, 1, bias=False, spectral=True)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         logits: Tensor = self.dense(self.features(images).sum(dim=(2, 3)))
         return logits

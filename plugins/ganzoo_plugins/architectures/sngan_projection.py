@@ -14,18 +14,18 @@ from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doubli
 
 
 class SNGANProjection(ganzoo.Architecture):
-    """SNGAN told the class: conditional batch norm in the generator, a projection in the discriminator.
+    """Conditional SNGAN: class-conditional batch norm in the generator, a projection discriminator.
 
-    Source: Miyato and Koyama 2018, "cGANs with Projection Discriminator" (arXiv:1802.05637), in the networks and with
-    the numbers for CIFAR-10 of pfnet-research/sngan_projection (configs/sn_cifar10.yml at 3ff93ef).
+    Source: Miyato and Koyama 2018, "cGANs with Projection Discriminator" (arXiv:1802.05637); networks and
+    hyperparameters for CIFAR-10 of pfnet-research/sngan_projection (configs/sn_cifar10.yml at 3ff93ef).
 
-    The networks of `sngan`, of `2 width` channels in the generator and `width` in the discriminator. Generator: scale
-    and shift of the batch norms within the blocks are looked up by class. Discriminator: features f summed over places;
-    the logit is w . f + v_class . f, equation 3 of the paper, with w and the table of v under spectral norm as well. A
-    single class is served too: then v is one more row of w.
+    The networks of `sngan`, with `2 width` channels in the generator and `width` in the discriminator. Generator: scale
+    and shift of the batch norms in the blocks are embeddings of the class. Discriminator: features f are summed over
+    positions; the logit is w . f + v_class . f, equation 3 of the paper, and w and the matrix of all v have spectral
+    norm 1 too. With a single class, v is a second vector beside w.
 
     The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program draws 128 fakes
-    for the generator's turn, of classes drawn for them; here there are 64, of the classes of the reals.
+    with random classes for the generator's update; here there are 64, with the classes of the reals.
     """
 
     value_range = (-1.0, 1.0)
@@ -46,7 +46,7 @@ class SNGANProjection(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # ours, for scikit-learn's 1,498 of 16x16
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "sngan-projection:width=16",
             "dataset": "digits",
@@ -88,12 +88,12 @@ class Discriminator(nn.Module):
         super().__init__()
         self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True)
         self.linear = linear(width, 1, bias=False, spectral=True)
-        table = nn.Embedding(images.classes, width)
-        nn.init.xavier_uniform_(table.weight)
-        self.projection = spectral_norm(table)
+        embedding = nn.Embedding(images.classes, width)
+        nn.init.xavier_uniform_(embedding.weight)
+        self.projection = spectral_norm(embedding)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """How real each image looks, and how much like its class."""
+        """One logit for each image: how real it looks as an image of its class."""
         features = self.features(images).sum(dim=(2, 3))  # (N, width)
         logits: Tensor = self.linear(features) + (self.projection(labels) * features).sum(dim=1, keepdim=True)
         return logits

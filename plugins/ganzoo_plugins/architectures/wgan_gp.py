@@ -20,14 +20,14 @@ class WGANGP(ganzoo.Architecture):
     gan_cifar_resnet.py (9a4b20b), without its labels and its classifier.
 
     Generator: Dense to 4x4, three residual blocks that double, batch norm, 3x3 convolution, tanh. Critic: residual
-    blocks, two that halve and two that do not, no normalisation, mean over places, Dense. `width` is the channels of
+    blocks, two that halve and two that do not, no normalisation, mean over positions, Dense. `width` is the channels of
     all layers: the published 128 is slow without a GPU, so 32 is the default, and the variant `cifar10` has 128.
-    Between 16 and 64 pixels the number of doublings and halvings follows the size; 28 begins and ends at 7.
+    The number of doublings and halvings depends on the size, 16 to 64 pixels; images of 28 pixels begin and end at 7.
 
     The recipe has the learning rate of algorithm 1; the program's for CIFAR-10 is twice that and falls to zero, as in
-    the variant `cifar10`. Departures: the program adds noise below one grey level to the reals, gives the generator
-    batches of 128 and draws samples with the batch's own statistics in batch norm; here both players see 64, and
-    samples are drawn with the moving statistics.
+    the variant `cifar10`. Departures: the program adds noise of less than one grey level to the reals, updates the
+    generator with batches of 128, and draws samples with the batch's own statistics in batch norm; here both networks
+    use batches of 64, there is no noise, and samples are drawn with the moving statistics.
     """
 
     value_range = (-1.0, 1.0)
@@ -97,6 +97,6 @@ class Critic(nn.Module):
         self.dense = linear(width, 1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels are not looked at."""
+        """`labels` are not used."""
         logits: Tensor = self.dense(self.features(images).mean(dim=(2, 3)))
         return logits

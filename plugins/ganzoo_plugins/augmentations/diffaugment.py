@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what the discriminator sees."""
+"""Differentiable augmentation of the discriminator's inputs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import ganzoo
 
 
 class DiffAugment(ganzoo.Augmentation):
-    """Random colour, translation and cutout on reals and fakes alike, for training with little data.
+    """Random colour, translation and cutout of reals and fakes, for training with little data.
 
     Zhao et al. 2020 (arXiv:2006.10738), section 3 and appendix; strengths and distributions of their code
-    (mit-han-lab/data-efficient-gans, DiffAugment_pytorch.py). Every image draws its own:
+    (mit-han-lab/data-efficient-gans, DiffAugment_pytorch.py). Random numbers are drawn for each image:
 
-    color: brightness, a shift of up to a quarter of the value range either way; saturation, times 0 to 2 (an image of
-    one channel has none); contrast, times 0.5 to 1.5.
-    translation: up to 1/8 of the size either way, rows and columns.
-    cutout: 1/2 of the height by 1/2 of the width about a random centre, cut off at the border.
+    color: brightness, a shift of up to a quarter of the value range up or down; saturation, times 0 to 2 (not for
+    images of one channel); contrast, times 0.5 to 1.5.
+    translation: up to 1/8 of the size in each direction, rows and columns.
+    cutout: a rectangle of half the height and half the width around a random centre, cropped at the border.
 
-    Images may have any value range; nothing is clamped. `span` tells its width to the brightness, the only thing that
-    depends on it. What is moved in or cut out is 0: mid-grey in [-1, 1], black in [0, 1].
+    Images may have any value range; nothing is clamped. `span` is the width of that range, on which only the brightness
+    depends. Pixels that are moved in or cut out become 0: mid-grey in [-1, 1], black in [0, 1].
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class DiffAugment(ganzoo.Augmentation):
         super().__init__()
         self.span = span
         changes = {"color": self._color, "translation": _translate, "cutout": _cut_out}
-        # pluses too, because a comma ends an option on the command line
+        # pluses are allowed too, because on the command line a comma separates options
         names = [name.strip() for name in re.split("[,+]", policy)]
         if not set(names) <= set(changes) or len(set(names)) < len(names):
             raise ganzoo.UsageError(
@@ -62,7 +62,7 @@ class DiffAugment(ganzoo.Augmentation):
 
 
 def _draw(images: Tensor) -> Tensor:
-    """A number for each image, uniform in [0, 1): (N, 1, 1, 1)."""
+    """(N, 1, 1, 1): one number for each image, uniform in [0, 1)."""
     return torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device)
 
 
@@ -74,11 +74,12 @@ def _stretch(images: Tensor, centre: Tensor, factor: Tensor) -> Tensor:
 def _translate(images: Tensor) -> Tensor:
     for axis in (2, 3):
         size = images.shape[axis]
-        reach = (size + 4) // 8  # size / 8, a half up
+        reach = (size + 4) // 8  # size / 8, rounded, a half upwards
         shifts = torch.randint(-reach, reach + 1, (len(images), 1), device=images.device)
         sources = torch.arange(size, device=images.device) + shifts  # (N, size): where each pixel comes from
         inside = (sources >= 0) & (sources < size)
-        # clamped sources repeat border pixels; these get no gradient, so its sum has one term and no order to vary
+        # clamped sources repeat border pixels, which the mask then sets to 0. So the gradient of a pixel has one term
+        # and does not depend on an order of summation
         images = images.gather(axis, _along(sources.clamp(0, size - 1), axis).expand_as(images)) * _along(inside, axis)
     return images
 
@@ -88,7 +89,7 @@ def _cut_out(images: Tensor) -> Tensor:
     for axis in (2, 3):
         size = images.shape[axis]
         length = (size + 1) // 2
-        # an even square has its centre between two pixels: one more place for it
+        # a rectangle of an even length has its centre between two pixels: there is one more position
         centres = torch.randint(0, size + 1 - length % 2, (len(images), 1), device=images.device)
         offsets = torch.arange(size, device=images.device) - (centres - length // 2)
         masks.append(_along((offsets >= 0) & (offsets < length), axis))

@@ -1,4 +1,4 @@
-"""Dropout whose mask costs little on a CPU."""
+"""Dropout with a mask that is quick to draw on a CPU."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ _VALUES = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """Dropout as PyTorch's (Srivastava et al. 2014); on a CPU the mask is drawn 16 bits an element, not by Bernoulli.
+    """Dropout (Srivastava et al. 2014) as in PyTorch, but with a faster mask on a CPU: 16 random bits an element.
 
-    PyTorch draws a CPU's mask one number after the other: 18 to 20 % of the tutorial's step. Here one call of the same
-    generator fills the memory with random bits, and an element stays if its 16 fall below a threshold. So the share
-    that stays is a multiple of 2^-16, and what stays is divided by just that share: the expectation is exact. The
-    masks are others than those of `nn.Dropout` under the same seed; their source is torch's generator all the same, so
-    a resumed run draws them again.
+    On a CPU PyTorch draws the mask element by element, which takes 18 to 20 % of a step of `dcgan-tutorial`. Here one
+    call of the same generator fills the memory with random bits, and an element is kept if its 16 bits are below a
+    threshold. So the share of elements that are kept is a multiple of 2^-16. Kept elements are divided by exactly this
+    share, so the expectation is exact. The masks differ from those of `nn.Dropout` with the same seed. They come from
+    torch's global generator too, so a resumed run draws the same ones.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same shape; in inference mode the values themselves."""
+        """The same shape; in inference mode the input itself."""
         if self._is_plain(input):
             return super().forward(input)
         return input * keep_mask(input, 1 - self.p)
 
     def _is_plain(self, input: Tensor) -> bool:
-        """Whether PyTorch's own dropout serves as well: on another device, in inference, in code that is compiled."""
+        """Whether to use PyTorch's own dropout: on other devices, in inference mode, in compiled code."""
         plain = input.device.type != "cpu" or not 0 < self.p < 1 or torch.compiler.is_compiling()
         return plain or not self.training
 
 
 class LeakyReLUDropout(Dropout):
-    """LeakyReLU, then dropout, of values that nobody else needs: they are overwritten.
+    """LeakyReLU, then dropout, in place: the input is overwritten, so no other code may need it.
 
-    On a CPU both are one product with one number an element, and so is their gradient: memory is what they cost.
+    On a CPU both together are one multiplication by a tensor, and so is the gradient: most of the time is for memory.
     """
 
     def __init__(self, negative_slope: float, p: float) -> None:
@@ -43,22 +43,24 @@ class LeakyReLUDropout(Dropout):
         self.negative_slope = negative_slope
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same shape."""
+        """The same shape, in the memory of the input."""
         if self._is_plain(input):
             return super().forward(F.leaky_relu_(input, self.negative_slope))
-        # the gradient of LeakyReLU, of the mask: the slope where a value is negative, one elsewhere, times the mask
+        # the gradient of LeakyReLU applied to the mask: the mask, times the slope where a value is negative
         mask = keep_mask(input, 1 - self.p)
         return input.mul_(torch.ops.aten.leaky_relu_backward(mask, input.detach(), self.negative_slope, False))
 
     def extra_repr(self) -> str:
-        """What the constructor was given."""
+        """The constructor's arguments."""
         return f"negative_slope={self.negative_slope}, p={self.p}"
 
 
 def keep_mask(like: Tensor, share: float) -> Tensor:
-    """A tensor like `like` of zeros and, for about this share of the elements, one over the share; on the CPU."""
+    """A CPU tensor like `like`: about this share of its elements are 1 / share, the others 0."""
     mask = torch.empty_like(like)  # dense, in the order of `like`
-    threshold = min(max(1, round(share * _VALUES)), _VALUES - 1)  # of 16 bits, and none is all
+    threshold = min(
+        max(1, round(share * _VALUES)), _VALUES - 1
+    )  # of 16 bits; at least one value is kept and one is dropped
     bits = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     bits = bits[: mask.numel()].as_strided(mask.shape, mask.stride())
     return torch.lt(bits, threshold - _VALUES // 2, out=mask).mul_(_VALUES / threshold)

@@ -1,16 +1,17 @@
-"""Convolutions by the discrete Fourier transform: float32 on a CPU, where images are small and channels are many.
+"""Convolutions by the discrete Fourier transform, for float32 on a CPU: faster for small images with many channels.
 
 Mathieu, Henaff, LeCun 2013, "Fast Training of Convolutional Networks through FFTs" (https://arxiv.org/abs/1312.5851),
-with matrices instead of an FFT, which for so few pixels is no slower. A convolution is a product at every frequency,
-and the product of two complex numbers takes three real ones (Gauss), so that all of it is
+with matrices instead of an FFT, which is no slower for so few pixels. A convolution is a product at every frequency,
+and the product of two complex numbers takes three real products (Gauss). So the whole convolution is
 
     outputs = C ((A images) * (B kernel)),
 
-three constant matrices over positions, and at each row of A and B a product of matrices over images and channels. A
-kernel of 5x5 on images of 7x7 takes 121 of these where the sum over positions takes 1,225, a third of which meet
-padding. Both round to within 1e-6 of the outputs.
+with three constant matrices over positions, and for each row of A and B a matrix product over images and channels. A
+kernel of 5x5 on images of 7x7 takes 121 of these products where the sum over positions takes 1,225, a third of them
+with padding. Both have rounding errors below 1e-6 of the outputs.
 
-A stride of s is no stride and s * s times the channels: the phases of the larger image, each with taps of its own.
+A convolution of stride s is one of stride 1 with s * s times the channels: the phases of the larger image, each with
+its own part of the kernel ("taps" below are the kernel's weights at one position).
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: times that it is to be cheaper, by a count of what it does
+#: how many times fewer operations it must need than a direct convolution to be used
 _WORTH = 1.3
-#: multiplications in the time that one number takes to memory and back
+#: multiplications in the time of writing one number to memory and reading it again
 _MOVE = 30
 
 
 def conv2d(images: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
-    """What `F.conv2d` gives: images (N, C, H, W), kernel (K, C, h, w), bias (K)."""
+    """Same as `F.conv2d`: images (N, C, H, W), kernel (K, C, h, w), bias (K)."""
     (count, channels, *size), places = images.shape, _places(kernel, stride, padding)
     outputs = [(n + 2 * p - k) // stride + 1 for n, p, k in zip(size, padding, kernel.shape[2:], strict=True)]
     rows, columns = (
-        # at place q a tap meets the pixel q further on
+        # a tap of place q is multiplied with the pixel at offset +q
         _Axis(-(-n // stride), out, range(-q.start, -q.stop, -1))
         for n, out, q in zip(size, outputs, places, strict=True)
     )
@@ -58,7 +59,7 @@ def conv_transpose2d(
     padding: tuple[int, int],
     output_padding: tuple[int, int],
 ) -> Tensor:
-    """What `F.conv_transpose2d` gives: images (N, C, H, W), kernel (C, K, h, w), bias (K)."""
+    """Same as `F.conv_transpose2d`: images (N, C, H, W), kernel (C, K, h, w), bias (K)."""
     (count, channels, *size), places = images.shape, _places(kernel, stride, padding)
     outputs = [
         (n - 1) * stride - 2 * p + k + more
@@ -76,7 +77,7 @@ def conv_transpose2d(
 
 
 class _Axis(NamedTuple):
-    """Rows or columns of a convolution without a stride: outputs[o] = sum over offsets d of inputs[o - d] taps[d]."""
+    """Rows or columns of a convolution of stride 1: outputs[o] = sum over offsets d of inputs[o - d] taps[d]."""
 
     inputs: int
     outputs: int
@@ -84,22 +85,24 @@ class _Axis(NamedTuple):
 
     @property
     def period(self) -> int:
-        """The shortest circle in which no output meets an input that came round."""
+        """The shortest period in which no output depends on a wrapped-around input."""
         low, high = min(self.offsets), max(self.offsets)
         return max(self.outputs - min(low, 0), self.inputs + max(high, 0), len(self.offsets))
 
 
 def _serves(images: Tensor, kernel: Tensor) -> bool:
-    """Whether these are tensors for it: bfloat16 has instructions of its own, and MKL's products were measured."""
-    if torch.compiler.is_compiling() or images.device.type != "cpu":  # first: what follows cannot be compiled
+    """Whether these tensors are supported: float32 on a CPU with MKL, for which the speed was measured."""
+    if (
+        torch.compiler.is_compiling() or images.device.type != "cpu"
+    ):  # first, because the lines below cannot be compiled
         return False
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return mkl and images.dtype == kernel.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _cost(rows: _Axis, columns: _Axis, count: int, channels: int, outputs: int) -> float:
-    """Multiplications for one of `count` images, and what is written in between, as many."""
-    own = math.prod(2 - axis.period % 2 for axis in (rows, columns))  # frequencies that are their own opposites
+    """Multiplications for one of `count` images, plus the memory traffic in units of multiplications."""
+    own = math.prod(2 - axis.period % 2 for axis in (rows, columns))  # frequencies f with f = -f
     products = own + 3 * (rows.period * columns.period - own) // 2
     transforms = rows.inputs * columns.inputs * channels + rows.outputs * columns.outputs * outputs
     kernel = channels * outputs * (len(rows.offsets) * len(columns.offsets) + _MOVE) / max(count, 1)
@@ -107,7 +110,7 @@ def _cost(rows: _Axis, columns: _Axis, count: int, channels: int, outputs: int) 
 
 
 def _places(kernel: Tensor, stride: int, padding: tuple[int, int]) -> tuple[range, range]:
-    """For rows and columns all q, where tap t has the phase r of place q: t - padding = stride * q + r."""
+    """All q, for rows and for columns, where tap t has place q and phase r: t - padding = stride * q + r."""
     rows, columns = (
         range(-p // stride, (k - 1 - p) // stride + 1) for k, p in zip(kernel.shape[2:], padding, strict=True)
     )
@@ -123,7 +126,7 @@ def _phases(kernel: Tensor, places: tuple[range, range], stride: int, padding: t
 
 
 def _convolve(inputs: Tensor, taps: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
-    """Inputs (N, positions, C), taps (positions, C, K) -> (N, positions, K). Autograd differentiates it, also twice."""
+    """Inputs (N, positions, C), taps (positions, C, K) -> (N, positions, K). Autograd can differentiate it twice."""
     of_inputs, of_taps, of_outputs = _matrices(rows, columns)
     count = len(inputs)
     spectrum = torch.bmm(of_inputs.expand(count, -1, -1), inputs).transpose(0, 1)
@@ -137,10 +140,10 @@ def _matrices(rows: _Axis, columns: _Axis) -> tuple[Tensor, Tensor, Tensor]:
     """A (products, inputs), B (products, taps) and C (outputs, products), in float32.
 
     For a of the images and b of the kernel, P1 = (Re a + Im a) Re b, P2 = Re a (Im b - Re b), P3 = Im a (Re b + Im b),
-    Re(ab) = P1 - P3 and Im(ab) = P1 + P2. Where a frequency is its own opposite all is real, and P1 enough; of two
-    others that are opposite one is enough, since they are conjugates.
+    Re(ab) = P1 - P3 and Im(ab) = P1 + P2. For a frequency f with f = -f all values are real, so P1 is enough. Of two
+    opposite frequencies one is enough, since their values are conjugates.
     """
-    with torch.inference_mode(False), torch.device("cpu"):  # whoever asks first: others differentiate with them
+    with torch.inference_mode(False), torch.device("cpu"):  # they are cached, and later calls may need gradients
         periods = torch.tensor([rows.period, columns.period])
         every = _pairs(range(rows.period), range(columns.period))
         ahead = (every - -every % periods) @ torch.tensor([columns.period, 1])
@@ -165,5 +168,5 @@ def _pairs(first: range, second: range) -> Tensor:
 
 
 def _with_bias(features: Tensor, bias: Tensor | None) -> Tensor:
-    """(N, H, W, K), which is overwritten -> (N, K, H, W), in channels_last memory."""
+    """Features (N, H, W, K), which are overwritten -> (N, K, H, W) in the memory format channels_last."""
     return (features if bias is None else features.add_(bias)).permute(0, 3, 1, 2)

@@ -1,11 +1,12 @@
-"""Layers that compute what Keras 2 computes where PyTorch does not: padding, batch norm, memory order, first weights.
+"""Layers of Keras 2 that differ from PyTorch's: in padding, batch norm, memory order or initial weights.
 
-Images are (N, C, H, W) here and (N, H, W, C) in Keras; kernels are those of Keras with the axes permuted, nothing
+Images are (N, C, H, W) here and (N, H, W, C) in Keras. Kernels are those of Keras with the axes permuted, and not
 flipped.
 
-The convolutions are of mirrored images, top to bottom and left to right, and mirror their kernels: networks call
-`mirror` at both ends of a row of them. Keras puts the odd pixel of padding at the bottom and right, and what PyTorch
-can do without copying every image is to put it at the top and left, which in the mirror is the same thing.
+The convolutions take images that are mirrored, top to bottom and left to right, and they mirror their kernels:
+networks call `mirror` before and after a sequence of them. The reason is padding: where the number of padding pixels is
+odd, Keras puts one more at the bottom and right. Without copying every image PyTorch can only put one more at the top
+and left, which is the same for mirrored images.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from torch.nn import functional as F
 
 from ganzoo_plugins.layers import fourier
 
-#: how a batch's variance enters the moving one: divided by N, or by N - 1 as PyTorch and TensorFlow's fused kernel do
+#: divisor of a batch's variance in the moving variance: N, or N - 1 as in PyTorch and in TensorFlow's fused kernel
 MovingVariance = Literal["population", "corrected"]
 
 
 class Dense(nn.Linear):
-    """Dense: glorot uniform weights, zero biases."""
+    """Dense: Glorot uniform weights, zero biases."""
 
     def reset_parameters(self) -> None:
         """Keras's initial values."""
@@ -32,9 +33,9 @@ class Dense(nn.Linear):
 
 
 class SameConv2d(nn.Conv2d):
-    """Conv2D with SAME padding, of mirrored images: ceil(size / stride) outputs, the odd pixel at the top and left.
+    """Conv2D with SAME padding, of mirrored images: ceil(size / stride) outputs, odd padding at the top and left.
 
-    The kernel's sides are odd, or there is a stride.
+    The sides of the kernel must be odd, or the stride more than 1.
     """
 
     def __init__(
@@ -50,15 +51,15 @@ class SameConv2d(nn.Conv2d):
         """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
         top, _ = _same_pads(images.shape[2], self.kernel_size[0], self.stride[0])
         left, _ = _same_pads(images.shape[3], self.kernel_size[1], self.stride[1])
-        # as much at the other end is one pixel too many at most, which starts no further window
+        # the same padding at the other end is at most one pixel too many, too few for another window
         return fourier.conv2d(images, mirror(self.weight), self.bias, self.stride[0], (top, left))
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
     """Conv2DTranspose with SAME padding, of mirrored images: size * stride outputs, cropped at the top and left.
 
-    The kernel's sides are odd, or there is a stride. Without a stride padding is even, and images that are not
-    `mirrored` can be had as well.
+    The sides of the kernel must be odd, or the stride more than 1. With stride 1 the padding is symmetric, and then
+    images need not be `mirrored`.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, in, H, W) -> (N, out, H * stride, W * stride)."""
         height, width = images.shape[2] * self.stride[0], images.shape[3] * self.stride[1]
-        # the pads of the convolution that it is the transpose of, whose input is the larger image
+        # the padding of the convolution whose transpose this is; the input of that is the larger image
         top, bottom = _same_pads(height, self.kernel_size[0], self.stride[0])
         left, right = _same_pads(width, self.kernel_size[1], self.stride[1])
         kernel, more = mirror(self.weight) if self.mirrored else self.weight, (top - bottom, left - right)
@@ -88,10 +89,11 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
 
 class UpsampledSameConvTranspose2d(SameConvTranspose2d):
-    """UpSampling2D by 2, nearest, and Conv2DTranspose with SAME padding and no stride, of mirrored images.
+    """UpSampling2D by 2 (nearest), then Conv2DTranspose with SAME padding and stride 1, of mirrored images.
 
-    A tap meets each pixel twice in every direction, so both are one transposed convolution of stride 2, whose taps are
-    sums of two by two: 36 for a kernel of 5x5, in place of 25 for each of four pixels.
+    Each kernel weight is multiplied with each pixel twice in either direction. So both layers are one transposed
+    convolution of stride 2, whose weights are sums over 2x2: 36 products for a kernel of 5x5, instead of 25 for each of
+    four pixels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True) -> None:
@@ -119,14 +121,14 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same shape: normalised by the batch while training, by the moving statistics else."""
+        """The same shape: normalised by the batch statistics in training mode, else by the moving statistics."""
         count = _ranks() * values.numel() // values.shape[1]
         if self.training and (self.moving_variance == "population" or count == 1):
             return self._population(values, count)
         return self._normalise(values, self.running_mean, self.running_var, 1 - self.momentum)
 
     def _population(self, values: Tensor, count: int) -> Tensor:
-        # with momentum 1 the kernel leaves the batch's own statistics behind, the variance divided by count - 1
+        # with momentum 1 the kernel stores the statistics of the batch, with the variance divided by count - 1
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         normalised = self._normalise(values, mean, variance, 1.0)
         population = variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance)
@@ -135,38 +137,38 @@ class BatchNorm(nn.Module):
         return normalised
 
     def _normalise(self, values: Tensor, mean: Tensor, variance: Tensor, share: float) -> Tensor:
-        # not F.batch_norm: it refuses a batch of one, which Keras trains on and an epoch may end with
+        # not F.batch_norm, which refuses a batch of one. Keras allows it, and the last batch of an epoch may have one
         return torch.batch_norm(
             values, self.weight, self.bias, mean, variance, self.training, share, self.eps, torch.backends.cudnn.enabled
         )
 
     def extra_repr(self) -> str:
-        """What the constructor was given."""
+        """The constructor's arguments."""
         return f"{len(self.weight)}, momentum={self.momentum}, moving_variance={self.moving_variance!r}, eps={self.eps}"
 
 
 def _ranks() -> int:
-    """Processes that train together: batch norm takes the statistics of all their images, of which each has as many."""
+    """Number of processes that train together; batch norm uses the images of all. Each has the same number."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def mirror(images: Tensor) -> Tensor:
-    """(N, C, H, W) top to bottom and left to right; twice is not at all."""
+    """(N, C, H, W), mirrored top to bottom and left to right; mirroring twice restores the images."""
     return images.flip(2, 3)
 
 
 def flatten(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, H * W * C), channels fastest as in Keras; no copy where memory is channels_last."""
+    """(N, C, H, W) -> (N, H * W * C), channels fastest as in Keras; no copy if the memory is channels_last."""
     return images.permute(0, 2, 3, 1).flatten(1)
 
 
 def unflatten(values: Tensor, height: int, width: int) -> Tensor:
-    """(N, H * W * C), channels fastest -> (N, C, H, W), in channels_last memory."""
+    """(N, H * W * C), channels fastest -> (N, C, H, W) in the memory format channels_last."""
     return values.reshape(len(values), height, width, -1).permute(0, 3, 1, 2)
 
 
 def _same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after an axis of `size`, mirrored, so that a strided convolution gives ceil(size / stride)."""
+    """Padding before and after an axis of mirrored images, with which a convolution has ceil(size / stride) outputs."""
     if stride == 1 and kernel % 2 == 0:
         raise ValueError(f"A kernel of {kernel} without a stride cannot be mirrored; take an odd one.")
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)

@@ -1,4 +1,4 @@
-"""Sizes of networks that double an image from a small base, and halve it back."""
+"""Image sizes of generators that double a small base, and of discriminators that halve down to it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ganzoo
 
 
 def base_size(images: ganzoo.ImageSpec, architecture: str, smallest: int = 4) -> tuple[int, int, int]:
-    """(height, width, doublings) of the base that, doubled so often, has the size of `images`.
+    """(height, width, doublings): the base size, and how often it is doubled to get the size of `images`.
 
-    The shorter side of the base is from `smallest` to twice that, less one. Raises RefusedSpec where no base is.
+    The shorter side of the base is at least `smallest` and less than twice that. Raises RefusedSpec if there is none.
     """
     height, width, doublings = images.height, images.width, 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 2 * smallest:

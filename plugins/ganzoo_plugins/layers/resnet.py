@@ -1,8 +1,8 @@
 """Residual networks of Gulrajani et al. 2017 (arXiv:1704.00028) and Miyato et al. 2018 (arXiv:1802.05957).
 
-Both papers use one pair of networks: igul222/improved_wgan_training, gan_cifar_resnet.py (9a4b20b), and
+Both papers use the same networks: igul222/improved_wgan_training, gan_cifar_resnet.py (9a4b20b), and
 pfnet-research/sngan_projection, gen_models/resnet_32.py and dis_models/snresnet_32.py (175be17). They differ in width,
-in spectral norm and in what is done with the features of the last block.
+in spectral norm and in how the features of the last block become logits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.nn.utils import parametrizations
 
 import ganzoo
 
-_GAIN = 2**0.5  # for 3x3 convolutions between rectifiers; shortcuts and the outermost layers have 1
+_GAIN = 2**0.5  # of initial weights of 3x3 convolutions between ReLUs; shortcuts, the first and the last layer have 1
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch norm whose scale and shift are looked up by class (Dumoulin et al. 2017, arXiv:1610.07629)."""
+    """Batch norm with a scale and shift for each class (Dumoulin et al. 2017, arXiv:1610.07629)."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(N, C, H, W), labels (N,) int64 -> the same shape as the features."""
-        scale, shift = (table(labels)[:, :, None, None] for table in (self.scale, self.shift))
+        scale, shift = (embedding(labels)[:, :, None, None] for embedding in (self.scale, self.shift))
         normalised: Tensor = self.norm(features) * scale + shift
         return normalised
 
@@ -50,10 +50,10 @@ class GeneratorBlock(nn.Module):
         self.shortcut = convolution(in_channels, out_channels, 1)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The labels are looked at where the block was made for classes."""
+        """`labels` are used only in a conditional block."""
         inner = self.conv1(_double(F.relu(_normalise(self.bn1, features, labels))))
         inner = self.conv2(F.relu(_normalise(self.bn2, inner, labels)))
-        # the shortcut before the doubling gives the same numbers at a quarter of the cost
+        # a 1x1 convolution before the doubling gives the same numbers in a quarter of the time
         total: Tensor = inner + _double(self.shortcut(features))
         return total
 
@@ -61,7 +61,8 @@ class GeneratorBlock(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """(N, C, H, W) -> (N, out, H, W), or halved: ReLU, 3x3, ReLU, 3x3, mean over 2x2; a 1x1 shortcut where needed.
 
-    The `first` block looks at images, which are not rectified. No normalisation; `spectral` normalises the weights.
+    The input of the `first` block is images, to which no ReLU is applied. No normalisation of features; with `spectral`
+    all weights have spectral norm 1.
     """
 
     def __init__(
@@ -77,9 +78,9 @@ class DiscriminatorBlock(nn.Module):
         self.pool = nn.AvgPool2d(2) if halve else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Both sides are even where the block halves them."""
+        """(N, C, H, W) features; a block that halves needs even sides."""
         inner = self.conv2(F.relu(self.conv1(features if self.first else F.relu(features))))
-        # a 1x1 convolution and a mean can change places
+        # a 1x1 convolution after the mean gives the same as one before it, in less time
         total: Tensor = self.pool(inner) + self.shortcut(self.pool(features))
         return total
 
@@ -96,7 +97,7 @@ class ResNetGenerator(nn.Module):
         self.conv = convolution(width, images.channels, 3)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """The labels are looked at where the network was made for classes."""
+        """`labels` are used only in a conditional network."""
         features = self.dense(latents).view(-1, *self.base)
         for block in self.blocks:
             features = block(features, labels)
@@ -104,7 +105,7 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetFeatures(nn.Module):
-    """Images (N, C, H, W) -> features (N, width, h, w), rectified: halving blocks, then two that keep the size."""
+    """Images (N, C, H, W) -> features (N, width, h, w) after a ReLU: halving blocks, then two that keep the size."""
 
     def __init__(self, width: int, channels: int, halvings: int, *, spectral: bool) -> None:
         super().__init__()
@@ -114,12 +115,12 @@ class ResNetFeatures(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """What is said of them, a mean or a sum over places, is up to the discriminator."""
+        """Features of all positions; the discriminator takes their mean or their sum."""
         return F.relu(self.blocks(images))
 
 
 def doublings(images: ganzoo.ImageSpec, architecture: str) -> int:
-    """How often `ResNetGenerator` doubles: 32 pixels begin at 4 as in the papers, 28 at 7. Raises RefusedSpec."""
+    """Number of doublings of `ResNetGenerator`: 32 pixels begin at 4 as in the papers, 28 at 7. Raises RefusedSpec."""
     height, width, count = images.height, images.width, 0
     if not all(16 <= side <= 64 and side % 4 == 0 for side in (height, width)):
         raise ganzoo.RefusedSpec(
@@ -132,7 +133,7 @@ def doublings(images: ganzoo.ImageSpec, architecture: str) -> int:
 
 
 def halvings(images: ganzoo.ImageSpec) -> int:
-    """How often `ResNetFeatures` halves: 32 pixels end at 8 as in the papers, 28 at 7."""
+    """Number of halvings of `ResNetFeatures`: 32 pixels end at 8 as in the papers, 28 at 7."""
     height, width, count = images.height, images.width, 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 14:
         height, width, count = height // 2, width // 2, count + 1
@@ -142,7 +143,7 @@ def halvings(images: ganzoo.ImageSpec) -> int:
 def convolution(
     in_channels: int, out_channels: int, size: int, *, gain: float = 1.0, spectral: bool = False
 ) -> nn.Module:
-    """A convolution that keeps the size, with glorot uniform weights and zero biases; of spectral norm 1 if wanted."""
+    """A convolution that keeps the size, Glorot uniform weights, zero biases; with spectral norm 1 if `spectral`."""
     layer = nn.Conv2d(in_channels, out_channels, size, padding=size // 2)
     nn.init.xavier_uniform_(layer.weight, gain)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -150,7 +151,7 @@ def convolution(
 
 
 def linear(in_features: int, out_features: int, *, bias: bool = True, spectral: bool = False) -> nn.Module:
-    """A linear layer with glorot uniform weights and zero biases; of spectral norm 1 if wanted."""
+    """A linear layer with Glorot uniform weights and zero biases; with spectral norm 1 if `spectral`."""
     layer = nn.Linear(in_features, out_features, bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:
@@ -161,8 +162,8 @@ def linear(in_features: int, out_features: int, *, bias: bool = True, spectral: 
 def spectral_norm(layer: nn.Module) -> nn.Module:
     """The layer with its weight divided by an estimate of its largest singular value (Miyato et al., algorithm 1).
 
-    Kernels count as matrices (out, in * height * width). The two vectors of the power iteration are buffers: each
-    forward in training mode moves them on by one, evaluation mode leaves them.
+    Kernels are taken as matrices (out, in * height * width). The two vectors of the power iteration are buffers: each
+    forward in training mode does one iteration, in evaluation mode they do not change.
     """
     return parametrizations.spectral_norm(layer)
 

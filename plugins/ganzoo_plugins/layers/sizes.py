@@ -1,4 +1,4 @@
-"""Image sizes a network can serve."""
+"""Image sizes that networks accept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ganzoo
 
 
 def quarter(images: ganzoo.ImageSpec, architecture: str) -> tuple[int, int]:
-    """(height, width) from which doubling twice gives the size of `images`. Raises RefusedSpec where none does."""
+    """(height, width), a quarter of the size of `images`. Raises RefusedSpec where a side is no multiple of 4."""
     if images.height % 4 or images.width % 4:
         raise ganzoo.RefusedSpec(
             f"{architecture} needs a height and a width that are multiples of 4, not {images.height}x{images.width}; "

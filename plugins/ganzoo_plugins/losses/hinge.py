@@ -12,7 +12,7 @@ class Hinge(ganzoo.SeparableLoss):
     """Hinge loss with margin 1; the generator raises the logits of its fakes.
 
     Lim & Ye 2017 (arXiv:1705.02894) and Miyato et al. 2018 (arXiv:1802.05957), equations 16 and 17: the discriminator's
-    cost is E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), the generator's -E D(fake), with D the logits.
+    loss is E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), the generator's -E D(fake), with D the logits.
     """
 
     def __init__(self) -> None:  # no options

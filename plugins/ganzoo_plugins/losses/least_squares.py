@@ -10,7 +10,7 @@ import ganzoo
 class LeastSquares(ganzoo.SeparableLoss):
     """Half the squared distance to a target: 0 for fakes, 1 for reals, 1 for the generator.
 
-    Mao et al. 2017 (arXiv:1611.04076), equation 9: the discriminator's cost is E (D(real) - 1)^2 / 2 + E D(fake)^2 / 2,
+    Mao et al. 2017 (arXiv:1611.04076), equation 9: the discriminator's loss is E (D(real) - 1)^2 / 2 + E D(fake)^2 / 2,
     the generator's E (D(fake) - 1)^2 / 2, with D the logits.
     """
 

@@ -1,4 +1,4 @@
-"""The zero-sum game that gave the field its name."""
+"""The loss of the original, zero-sum GAN."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import ganzoo
 class Minimax(ganzoo.SeparableLoss):
     """Cross-entropy for the discriminator; the generator minimises log(1 - D) of its fakes.
 
-    Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and algorithm 1: the discriminator's cost is
-    -E log D(real) - E log(1 - D(fake)), the generator's E log(1 - D(fake)), with D = sigmoid(logits). So its gradient
-    fades where the discriminator is sure of the fakes. In logits -log D is softplus(-logits) and -log(1 - D) is
-    softplus(logits). One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only
-    reals are smoothed, and the generator's cost stays what it is.
+    Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and algorithm 1: the discriminator's loss is
+    -E log D(real) - E log(1 - D(fake)), the generator's E log(1 - D(fake)), with D = sigmoid(logits). Its gradient
+    vanishes where the discriminator is sure that fakes are fake. In logits -log D is softplus(-logits) and -log(1 - D)
+    is softplus(logits). One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only
+    reals are smoothed, the generator's loss does not change.
     """
 
     def __init__(

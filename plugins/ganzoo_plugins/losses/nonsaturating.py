@@ -14,7 +14,7 @@ import ganzoo
 class NonSaturating(ganzoo.SeparableLoss):
     """Cross-entropy for the discriminator; the generator maximises log D of its fakes.
 
-    Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and the end of section 3: the discriminator's cost is
+    Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 and the end of section 3: the discriminator's loss is
     -E log D(real) - E log(1 - D(fake)), the generator's -E log D(fake), with D = sigmoid(logits). In logits -log D is
     softplus(-logits) and -log(1 - D) is softplus(logits), which stay finite where the logarithm of a sigmoid does not.
     One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only reals are smoothed.
@@ -43,5 +43,5 @@ class NonSaturating(ganzoo.SeparableLoss):
         return self.share * softplus(logits).mean()
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        """Cross-entropy of fakes with the target 1; a mean over fakes alone, whatever the reduction."""
+        """Cross-entropy of fakes with the target 1: the mean over the fakes, for either reduction."""
         return softplus(-round.fake_logits).mean()

@@ -9,21 +9,21 @@ import ganzoo
 
 
 class Relativistic(ganzoo.Loss):
-    """Each fake is judged against one real: how much more real does one look than the other.
+    """Loss on the difference between the logits of a real and a fake image.
 
     RpGAN of Jolicoeur-Martineau 2018 (arXiv:1807.00734), in the form of R3GAN, Huang et al. 2024 (arXiv:2501.05441),
-    section 2: the discriminator's cost is E softplus(-(D(real) - D(fake))), the generator's is
-    E softplus(-(D(fake) - D(real))), with D the logits and the i-th fake beside the i-th real (of the same class).
-    R3GAN adds `r1` and `r2` to it.
+    section 2: the discriminator's loss is E softplus(-(D(real) - D(fake))), the generator's is
+    E softplus(-(D(fake) - D(real))), with D the logits. The i-th fake is paired with the i-th real, which has
+    the same class. R3GAN adds the penalties `r1` and `r2`.
     """
 
     def __init__(self) -> None:  # no options
         super().__init__()
 
     def discriminator(self, round: ganzoo.Round) -> Tensor:
-        """E softplus of how much more real the fakes look."""
+        """E softplus(D(fake) - D(real))."""
         return softplus(round.fake_logits - round.real_logits).mean()
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        """E softplus of how much more real the reals look."""
+        """E softplus(D(real) - D(fake))."""
         return softplus(round.real_logits - round.fake_logits).mean()

@@ -10,9 +10,9 @@ import ganzoo
 class Wasserstein(ganzoo.SeparableLoss):
     """Difference of mean logits: an earth mover's distance where the discriminator is 1-Lipschitz.
 
-    Arjovsky et al. 2017 (arXiv:1701.07875), equation 2 and algorithm 1: the discriminator's cost is
-    E D(fake) - E D(real), the generator's -E D(fake), with D the logits. It has no lower bound: name a penalty that
-    keeps the discriminator from growing beside it, such as `gradient-penalty`.
+    Arjovsky et al. 2017 (arXiv:1701.07875), equation 2 and algorithm 1: the discriminator's loss is
+    E D(fake) - E D(real), the generator's -E D(fake), with D the logits. It has no lower bound: combine it with a
+    penalty that bounds the discriminator, such as `gradient-penalty`, or clip its weights.
     """
 
     def __init__(self) -> None:  # no options

@@ -10,11 +10,11 @@ import ganzoo
 
 
 class CSV(ganzoo.Observer):
-    """Writes stats.csv beside stats.jsonl: one row a tick, under the names of the first tick.
+    """Writes stats.csv beside stats.jsonl: one row a tick, with the columns of the first tick.
 
-    The table follows from stats.jsonl alone: it is written anew from it when a run starts or resumes, which is after
-    stats.jsonl was cut back, and then ticks are appended. So a resumed run leaves the table of one never interrupted.
-    What the first tick did not have gets no column.
+    The table depends on stats.jsonl alone. When a run starts or resumes, the table is written again from stats.jsonl,
+    from which the steps after the checkpoint were removed before; then each tick is appended. So a resumed run ends
+    with the same table as one that was never interrupted. Scalars that the first tick did not have get no column.
     """
 
     def __init__(self) -> None:
@@ -22,13 +22,13 @@ class CSV(ganzoo.Observer):
 
     @ganzoo.hookimpl
     def on_run_start(self, run: Any) -> None:
-        """The rows of what was played before, by the one process of a run that writes."""
+        """Write the rows of all earlier ticks, in the one process of a run that writes files."""
         if run.writes:
             self._rewrite(run)
 
     @ganzoo.hookimpl
     def on_tick(self, run: Any, scalars: dict[str, Any]) -> None:
-        """One more row; the first tick of a run brings the header."""
+        """Append a row; the first tick of a run writes the header too."""
         if not self._columns:
             self._rewrite(run)
             return

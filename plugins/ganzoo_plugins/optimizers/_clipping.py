@@ -8,9 +8,9 @@ import torch
 
 
 def clip_weights(optimizer: torch.optim.Optimizer, limit: float) -> torch.optim.Optimizer:
-    """The optimiser, which from now on clamps all its parameters to -limit..limit after each step; 0: it does not.
+    """Make an optimiser clamp all its parameters to -limit..limit after each step, and return it; 0: no clamping.
 
-    Arjovsky et al. 2017 (arXiv:1701.07875), algorithm 1, line 7: batch norm's scales and all biases are clamped too.
+    Arjovsky et al. 2017 (arXiv:1701.07875), algorithm 1, line 7. Scales of batch norm and biases are clamped too.
     """
     if limit:
         optimizer.register_step_post_hook(lambda stepped, arguments, keywords: _clamp(stepped, limit))

@@ -16,7 +16,7 @@ from ganzoo_plugins.optimizers._clipping import clip_weights
 class Adam(ganzoo.Optimizer):
     """Adam of Kingma & Ba 2015 in one fused kernel, with GAN defaults; weight decay as in AdamW, clipping as in WGAN.
 
-    arXiv:1412.6980, algorithm 1; the decay is decoupled from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
+    arXiv:1412.6980, algorithm 1; decoupled weight decay of Loshchilov & Hutter 2019 (arXiv:1711.05101).
     Defaults of Radford et al. 2015 (arXiv:1511.06434), section 4. As in the paper, `eps` is added to the corrected root
     of the second moment; Keras adds it to the uncorrected one. `clip` is the weight clipping of Arjovsky et al. 2017
     (arXiv:1701.07875), meant for the discriminator.
@@ -40,16 +40,16 @@ class Adam(ganzoo.Optimizer):
         super().__init__()
         self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
         self.clip, self.decay_images = clip, decay_images
-        # torch refuses a learning rate that is a tensor beside a beta that is a whole number
+        # with a tensor as the learning rate, torch refuses betas that are ints
         self.betas = (float(beta1), float(beta2))
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """AdamW over `parameters`; without weight decay that is Adam."""
+        """torch's AdamW over `parameters`; without weight decay it is Adam."""
         parameters = list(parameters)
         device = parameters[0].device
         optimizer = torch.optim.AdamW(
             parameters,
-            # a tensor, so that a recorded step follows it; float32 is what the fused kernel reads
+            # a tensor, so that a recorded CUDA graph uses new values; the fused kernel expects float32
             lr=torch.tensor(self.lr, dtype=torch.float32, device=device),
             betas=self.betas,
             eps=self.eps,
@@ -60,5 +60,5 @@ class Adam(ganzoo.Optimizer):
         return clip_weights(optimizer, self.clip)
 
     def learning_rate(self, images_seen: int) -> float:
-        """The same at any time, or on a straight line to zero."""
+        """Constant, or falling linearly to zero over `decay_images`."""
         return self.lr * max(0.0, 1 - images_seen / self.decay_images) if self.decay_images else self.lr

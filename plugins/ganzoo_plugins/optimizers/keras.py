@@ -1,4 +1,4 @@
-"""The optimisers of Keras 2, which put eps beside the uncorrected root and count steps over all they serve."""
+"""The optimisers of Keras 2: eps is added to the uncorrected root, and networks that share one share its step count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import ganzoo
 class _KerasOptimizer(ganzoo.Optimizer):
     """p -= rate * m / (sqrt(v) + eps), where m and v are moving averages of the gradient and of its square.
 
-    `iterations` counts the updates of everything that this component was built for: players that share it share the
+    `iterations` counts the updates of all networks that this object was built for: networks that share it share the
     count.
     """
 
@@ -31,24 +31,24 @@ class _KerasOptimizer(ganzoo.Optimizer):
 
     @abstractmethod
     def rate(self, lr: Tensor) -> Tensor:
-        """The length of the next update, a float64 scalar: `lr` in the light of the updates already made."""
+        """The rate of the next update, a float64 scalar computed from `lr` and `iterations`."""
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """An optimiser over `parameters` that counts its updates here."""
+        """An optimiser over `parameters` that counts its updates in `iterations`."""
         return _Update(list(parameters), self)
 
     def learning_rate(self, images_seen: int) -> float:
-        """The same at any time: decay and bias correction follow the count of updates."""
+        """Constant: decay and bias correction depend on the number of updates, in `rate`."""
         return self.lr
 
 
 class KerasAdam(_KerasOptimizer):
-    """Adam as Keras 2 and TensorFlow 1 compute it, its step counter shared by the players it serves.
+    """Adam as Keras 2 and TensorFlow 1 compute it; networks that share it share its step counter.
 
     Kingma & Ba 2015 (arXiv:1412.6980) in the form given before section 2.1, with "epsilon hat":
-    p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps). PyTorch adds eps to the corrected root, which differs
-    where gradients are small. The eps of tf.keras and of Keras since 2.1.3 is 1e-7, of Keras before and of TensorFlow 1
-    it is 1e-8.
+    p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps). PyTorch adds eps to the corrected root, which gives
+    other steps where gradients are small. The eps of tf.keras and of Keras since 2.1.3 is 1e-7; that of Keras before
+    and of TensorFlow 1 is 1e-8.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class KerasRMSprop(_KerasOptimizer):
             float | None, click.FloatRange(0, min_open=True), "gradients are clipped to -this..this; none: they are not"
         ] = None,
     ) -> None:
-        # without a first moment: an average that keeps nothing is the gradient
+        # beta1 = 0: there is no first moment, the average of the gradient is the gradient
         super().__init__(lr, 0.0, rho, eps, clip_value)
         self.decay = decay
 
@@ -101,8 +101,8 @@ class KerasRMSprop(_KerasOptimizer):
 class _Update(torch.optim.Optimizer):
     """The update of a component, over some parameters, by torch's fused Adam kernel.
 
-    That kernel's own bias corrections are exactly 1 after 1e9 steps, which is what it is told it has made: then it
-    computes p -= lr m / (sqrt(v) + eps), the form of Keras.
+    The kernel's own bias corrections are exactly 1 after 1e9 steps, so it is called with that step number: then it
+    computes p -= lr m / (sqrt(v) + eps), as Keras does.
     """
 
     def __init__(self, parameters: list[nn.Parameter], component: _KerasOptimizer) -> None:
@@ -117,11 +117,13 @@ class _Update(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update from the gradients; nothing is read on the host."""
+        """One update from the gradients, without a transfer to the host."""
         (group,) = self.param_groups
         rate = self.component.rate(group["lr"])
         self.component.iterations.add_(1)
-        self._apply(group["params"], rate.to(torch.float32) if rate.is_cuda else rate)  # what each kernel reads
+        self._apply(
+            group["params"], rate.to(torch.float32) if rate.is_cuda else rate
+        )  # the dtype that each kernel expects
 
     def _apply(self, parameters: list[nn.Parameter], rate: Tensor) -> None:
         component = self.component
@@ -135,7 +137,7 @@ class _Update(torch.optim.Optimizer):
         adam_update(
             moved,
             gradients,
-            # with beta1 = 0 the kernel writes m = g: into the gradient itself, for want of another use
+            # with beta1 = 0 the kernel writes m = g: it may overwrite the gradient, which equals m
             exp_avgs=[state["exp_avg"] for state in states] if with_momentum else gradients,
             exp_avg_sqs=[state["exp_avg_sq" if with_momentum else "square_avg"] for state in states],
             max_exp_avg_sqs=[],

@@ -14,7 +14,7 @@ from ganzoo_plugins.optimizers._clipping import clip_weights
 
 
 class RMSprop(ganzoo.Optimizer):
-    """RMSprop as PyTorch computes it, with the numbers of the first WGAN; weights can be clipped.
+    """RMSprop as PyTorch computes it, with the defaults of WGAN; weights can be clipped.
 
     Tieleman & Hinton 2012, lecture 6e: v = alpha v + (1 - alpha) g^2 from 0; p -= lr g / (sqrt(v) + eps). Arjovsky et
     al. 2017 (arXiv:1701.07875), algorithm 1: a learning rate of 5e-5, and for the critic `clip=0.01`; their program
@@ -43,11 +43,12 @@ class RMSprop(ganzoo.Optimizer):
             lr=torch.tensor(self.lr, dtype=torch.float32, device=device),
             alpha=self.alpha,
             eps=self.eps,
-            foreach=True,  # the other kernel would read the learning rate while a step is recorded, and never again
+            # the other kernel reads the learning rate on the host, so a recorded CUDA graph would keep the old one
+            foreach=True,
             capturable=device.type == "cuda",
         )
         return clip_weights(optimizer, self.clip)
 
     def learning_rate(self, images_seen: int) -> float:
-        """The same at any time."""
+        """Constant."""
         return self.lr

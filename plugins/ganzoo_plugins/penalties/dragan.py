@@ -12,21 +12,23 @@ import ganzoo
 
 
 class DRAGAN(ganzoo.Loss):
-    """Pulls the norm of the discriminator's gradient towards 1 in the neighbourhood of the reals.
+    """Penalty that pulls the norm of the discriminator's gradient towards 1 in the neighbourhood of the reals.
 
     Kodali et al. 2017 (arXiv:1705.07215): weight E (||grad D(x + d)|| - target)^2 over reals x and small perturbations
-    d, D the logits; several logits of one image are added. The perturbations are those of the authors' program
+    d, with D the logits; several logits of one image are added. The perturbations are those of the authors' program
     (kodalinaveen3/DRAGAN at 29fb907): `noise` times the standard deviation of the whole minibatch, times uniform noise
-    from 0 to 1 for each number, times a share of the same kind for each image. So all points are brighter than their
-    reals, and may leave their range. Fakes are not looked at. It costs a forward of its own.
+    from 0 to 1 for each pixel and channel, times one number from 0 to 1 for each image. So all points are brighter than
+    their reals, and may leave the value range. Fakes are not used. It needs one more forward of the discriminator.
     """
 
     def __init__(
         self,
         *,
         weight: Annotated[float, click.FloatRange(min=0), "strength (lambda in the paper)"] = 10.0,
-        target: Annotated[float, click.FloatRange(min=0), "the norm that costs nothing (k in the paper)"] = 1.0,
-        noise: Annotated[float, click.FloatRange(min=0), "largest perturbation, in deviations of the reals"] = 0.5,
+        target: Annotated[float, click.FloatRange(min=0), "the norm without a penalty (k in the paper)"] = 1.0,
+        noise: Annotated[
+            float, click.FloatRange(min=0), "largest perturbation, in standard deviations of the reals"
+        ] = 0.5,
     ) -> None:
         super().__init__()
         self.weight, self.target, self.noise = weight, target, noise
@@ -38,10 +40,10 @@ class DRAGAN(ganzoo.Loss):
         shares = torch.rand(len(reals), 1, 1, 1, dtype=reals.dtype, device=reals.device)
         points = (reals + shares * perturbations).requires_grad_()
         (gradients,) = torch.autograd.grad(round.discriminate(points).sum(), points, create_graph=True)
-        # vector_norm has the gradient 0 at 0, where the root of a sum of squares has none: NaN
+        # the gradient of vector_norm at 0 is 0; that of the root of a sum of squares would be NaN
         norms: Tensor = torch.linalg.vector_norm(gradients, dim=(1, 2, 3))
         return self.weight * (norms - self.target).square().mean()
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        """Nothing, and nothing is computed for it."""
+        """Zero: the penalty does not train the generator."""
         return round.reals.new_zeros(())

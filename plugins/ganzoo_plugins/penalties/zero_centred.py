@@ -1,4 +1,4 @@
-"""Zero-centred gradient penalties: the discriminator shall be flat where the reals, or the fakes, lie."""
+"""Zero-centred gradient penalties: they pull the discriminator's gradient at the reals, or the fakes, towards zero."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import ganzoo
 class R1(ganzoo.Loss):
     """gamma / 2 times the squared gradient of the discriminator at the reals.
 
-    Mescheder et al. 2018 (arXiv:1801.04406), equation 9: R1 = gamma / 2 E ||grad D(x)||^2 over reals x, D the logits;
-    several logits of one image are added. It differentiates the logits that the other losses see: no second forward.
+    Mescheder et al. 2018 (arXiv:1801.04406), equation 9: R1 = gamma / 2 E ||grad D(x)||^2 over reals x, with D the
+    logits; several logits of one image are added. It uses the logits of the round: no second forward is needed.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class R1(ganzoo.Loss):
         return self.gamma / 2 * _squared_gradient(round.real_logits, round.reals).mean()
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        """Nothing, and nothing is computed for it."""
+        """Zero: the penalty does not train the generator."""
         return round.reals.new_zeros(())
 
 
@@ -54,12 +54,12 @@ class R2(ganzoo.Loss):
         return self.gamma / 2 * _squared_gradient(round.fake_logits, round.fakes).mean()
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        """Nothing, and nothing is computed for it."""
+        """Zero: the penalty does not train the generator."""
         return round.reals.new_zeros(())
 
 
 def _squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
-    """Squared norm of the gradient of each image's logits, (N,), itself differentiable."""
-    # gradients have the type of the images, so this is float32 also where the network computes in bfloat16
+    """(N,) squared norm of the gradient of each image's logits; it can be differentiated again."""
+    # gradients have the dtype of the images: float32, also where the network computes in bfloat16
     (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradients.square().sum(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""The kit's own parts, small and well-behaved: what one part is examined with must not depend on other plugins."""
+"""The kit's own small parts. A part is examined together with these, so that no check depends on other plugins."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ganzoo.contract.round import Round
 SPEC = ImageSpec(1, 8, 8, 3)
 
 
-class Pictures(Dataset):
-    """64 images of any shape: a bright bar whose place is the class, on noise."""
+class SyntheticImages(Dataset):
+    """64 images of any shape: noise, and bright bars whose position depends on the class."""
 
     def __init__(self, spec: ImageSpec, *, split: str = "train") -> None:
         self.spec = spec
@@ -31,17 +31,17 @@ class Pictures(Dataset):
         return len(self.images)
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies."""
+        """Copies of the images (n, C, H, W) and labels (n,) at these indices."""
         return self.images[indices], self.labels[indices]
 
 
-class Linear(Architecture):
-    """One linear map a side, and the class."""
+class LinearGAN(Architecture):
+    """Conditional networks of one or two linear layers, smooth and quick."""
 
     conditional = True
 
     def networks(self, images: ImageSpec) -> tuple[nn.Module, nn.Module]:
-        """(generator, discriminator) for any images."""
+        """(generator, discriminator) for images of any size."""
         return _Generator(images), _Discriminator(images)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
@@ -66,29 +66,29 @@ class _Discriminator(nn.Module):
         self.last = nn.Linear(8, 1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        # smooth: penalties differentiate it twice
+        # tanh is smooth: gradient penalties differentiate the discriminator twice
         logits: Tensor = self.last(torch.tanh(self.linear(images.flatten(1)) + self.classes(labels)))
         return logits
 
 
-class Plain(SeparableLoss):
+class NonSaturating(SeparableLoss):
     """The nonsaturating loss."""
 
     def on_reals(self, logits: Tensor) -> Tensor:
-        """Cross-entropy of reals called real."""
+        """Mean cross-entropy of the reals with the label real."""
         return softplus(-logits).mean()
 
     def on_fakes(self, logits: Tensor) -> Tensor:
-        """Cross-entropy of fakes called fake."""
+        """Mean cross-entropy of the fakes with the label fake."""
         return softplus(logits).mean()
 
     def generator(self, round: Round) -> Tensor:
-        """Cross-entropy of fakes called real."""
+        """Mean cross-entropy of the fakes with the label real."""
         return softplus(-round.fake_logits).mean()
 
 
-class Descent(Optimizer):
-    """Plain gradient descent: rounding stays rounding, where others divide by small numbers."""
+class GradientDescent(Optimizer):
+    """Gradient descent at a rate of 0.01. Unlike Adam, it does not amplify rounding errors by a division."""
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """SGD without momentum."""
@@ -96,5 +96,5 @@ class Descent(Optimizer):
         return torch.optim.SGD(parameters, lr=torch.tensor(0.01, device=parameters[0].device), foreach=False)  # type: ignore[arg-type]
 
     def learning_rate(self, images_seen: int) -> float:
-        """Constant."""
+        """0.01, whatever the number of images seen."""
         return 0.01

@@ -1,4 +1,4 @@
-"""Games for a part to be played with: an architecture in its own recipe, any other part in the kit's small one."""
+"""A small training with the examined part in it, and the checks that all trainable kinds of part share."""
 
 from __future__ import annotations
 
@@ -17,48 +17,50 @@ from ganzoo.engine.step import graphed, run_step, train_step
 from ganzoo.registry.zoo import zoo
 from ganzoo.storage.tensors import tensors_to_bytes
 from ganzoo.testing.kit import ExaminedPart, Failed, Skipped, labels_for, reals_for, require, same
-from ganzoo.testing.tiny import SPEC, Descent, Linear, Pictures, Plain
+from ganzoo.testing.small_parts import SPEC, GradientDescent, LinearGAN, NonSaturating, SyntheticImages
 
 BATCH = 8
 
 
 @dataclasses.dataclass
 class SmallGame:
-    """A part at the table."""
+    """A game with the examined part in it, and the data feed of its training."""
 
     recipe: Recipe
     game: Game
     feed: Feed
 
-    def play(self, first: int, last: int, graph: StepGraph | None = None) -> None:
-        """Steps `first` to `last`, as a training plays them."""
+    def run(self, first: int, last: int, graph: StepGraph | None = None) -> None:
+        """Do steps `first` to `last` - 1 (from 0), as a training does; through `graph` where one is given."""
         for step in range(first, last):
             run_step(self.game, self.feed, self.recipe.seed, step, train_step if graph is None else graphed(graph))
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of every tensor the next step depends on."""
+        """A copy of every tensor that the next step depends on."""
         return {name: value.detach().clone() for name, value in self.game.state().items()}
 
     def batch(self) -> Batch:
-        """A minibatch with every class in it."""
+        """A minibatch of random images in which every class occurs."""
         images = self.game.images
         return Batch(reals_for(self.game.architecture, images, BATCH), labels_for(images, BATCH))
 
 
 def make_game(part: ExaminedPart, *, precision: str = "fp32", device: str = "cpu", own: bool = True) -> SmallGame:
-    """A game of the part on small batches of synthetic images.
+    """A game with the part in it, on batches of 8 synthetic images.
 
-    An architecture is played by its recipe, or, if not `own`, with the kit's loss and optimiser. A loss or an
-    augmentation is played beside the kit's loss, on the kit's architecture.
+    An architecture is trained by its own recipe, or, if not `own`, with the kit's loss and optimiser. Any other part
+    is trained on the kit's architecture; a loss or an augmentation is used together with the kit's loss.
     """
-    architecture: Architecture = part.build() if part.kind == "architectures" else Linear()
+    architecture: Architecture = part.build() if part.kind == "architectures" else LinearGAN()
     recipe = _recipe(part, own)
     recipe = recipe.merged({"batch_size": BATCH, "batch_order": "stream", "subset": "all", "precision": precision})
     spec = part.spec if part.kind == "architectures" else SPEC
-    losses, augmentations, (generator, discriminator) = _parts(part, recipe, own)
-    place = torch.device(device)
-    game = Game(architecture, spec, losses, augmentations, generator, discriminator, recipe, place)
-    feed = Feed(Pictures(spec), recipe, game.minibatches, architecture.value_range, place)
+    losses, augmentations, (generator_optimizer, discriminator_optimizer) = _parts(part, recipe, own)
+    torch_device = torch.device(device)
+    game = Game(
+        architecture, spec, losses, augmentations, generator_optimizer, discriminator_optimizer, recipe, torch_device
+    )
+    feed = Feed(SyntheticImages(spec), recipe, game.minibatches, architecture.value_range, torch_device)
     return SmallGame(recipe, game, feed)
 
 
@@ -68,34 +70,35 @@ def _recipe(part: ExaminedPart, own: bool) -> Recipe:
 
 
 def _parts(part: ExaminedPart, recipe: Recipe, own: bool) -> tuple[list[Any], list[Any], tuple[Optimizer, Optimizer]]:
+    """(losses, augmentations, (generator's optimiser, discriminator's optimiser))."""
     if part.kind != "architectures" or not own:
-        losses = [Plain()] + [part.build() for _ in range(part.kind == "losses")]
-        optimizers = [part.build() if part.kind == "optimizers" else Descent() for _ in range(2)]
+        losses = [NonSaturating()] + [part.build() for _ in range(part.kind == "losses")]
+        optimizers = [part.build() if part.kind == "optimizers" else GradientDescent() for _ in range(2)]
         return losses, [part.build()] if part.kind == "augmentations" else [], (optimizers[0], optimizers[1])
-    generator = zoo().build("optimizers", recipe.generator_optimizer)
+    generator_optimizer = zoo().build("optimizers", recipe.generator_optimizer)
     other = recipe.discriminator_optimizer
     return (
         [zoo().build("losses", choice) for choice in recipe.losses],
         [zoo().build("augmentations", choice) for choice in recipe.augmentations],
-        (generator, zoo().build("optimizers", other) if other else generator),
+        (generator_optimizer, zoo().build("optimizers", other) if other else generator_optimizer),
     )
 
 
 def resumes_bit_for_bit(part: ExaminedPart) -> None:
-    """Two steps, a checkpoint taken up by a new game, and two more are four steps, bit for bit."""
+    """Two steps, a checkpoint loaded by a new game, and two more steps equal four steps, bit for bit."""
     whole, first, second = make_game(part), make_game(part), make_game(part)
     start = whole.state()
-    whole.play(0, 4)
-    first.play(0, 2)
+    whole.run(0, 4)
+    first.run(0, 2)
     second.game.restore(_through_a_file(first.state()))
-    second.play(2, 4)
+    second.run(2, 4)
     expected, found = whole.state(), second.state()
-    require(not same(start, expected), "Four steps change nothing: nobody moves.")
+    require(not same(start, expected), "Four steps change no tensor: nothing is trained.")
     different = [name for name in expected if not torch.equal(expected[name], found[name])]
     require(
         not different,
-        f"{len(different)} of {len(expected)} tensors are different after a resume, {different[:1]} first: what is "
-        "drawn or counted outside tensors and the global generators is lost in a crash.",
+        f"{len(different)} of {len(expected)} tensors differ after a resume, {different[:1]} first. "
+        "State outside tensors and random numbers from other generators than the global ones are not in a checkpoint.",
     )
 
 
@@ -108,7 +111,7 @@ def _through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def captured_is_eager(part: ExaminedPart) -> str | None:
     """On a GPU: steps recorded as a CUDA graph and replayed compute what eager steps compute."""
     if not part.component.capturable:
-        return "it says that it cannot be captured: its steps are played eagerly"
+        return "it declares capturable = False: its steps run eagerly"
     if not torch.cuda.is_available():
         raise Skipped("there is no CUDA device here")
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
@@ -116,17 +119,17 @@ def captured_is_eager(part: ExaminedPart) -> str | None:
     try:
         eager, captured = make_game(part, device="cuda"), make_game(part, device="cuda")
         if refusal := captured.game.uncapturable:
-            return f"{refusal}: its steps are played eagerly"
+            return f"{refusal}: its steps run eagerly"
         graph = StepGraph(captured.game.device, captured.game.random)
-        eager.play(0, 8)
-        captured.play(0, 8, graph)
+        eager.run(0, 8)
+        captured.run(0, 8, graph)
         torch.cuda.synchronize()
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
     if not graph.captured:
-        raise Failed(f"{graph.reason[:1].upper()}{graph.reason[1:]}. If that cannot be mended, say capturable = False.")
+        raise Failed(f"{graph.reason[:1].upper()}{graph.reason[1:]}. If that cannot be fixed, set capturable = False.")
     expected, found = eager.state(), captured.state()
-    # kernels of different streams may add in another order; a step that went astray differs by far more
+    # kernels of different streams may add in another order; the error of a wrong step is far larger
     different = [name for name in expected if not _near(expected[name], found[name])]
     require(not different, f"{different[:1]} and {len(different)} tensors in all differ from those of eager steps.")
     return None
