@@ -16,6 +16,7 @@ import kills
 import pytest
 
 from ganzoo import GanzooError, Recipe
+from ganzoo.storage import run as storage_run
 from ganzoo.storage.run import Run
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits")
@@ -131,13 +132,13 @@ def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
     out = tmp_path / "run"
 
     def stop_in_the_midst() -> None:
-        save = kills.checkpoint.save
+        save = kills.checkpoints.save
 
         def die(*args: Any, **more: Any) -> Any:
             save(*args, **more)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        kills.checkpoint.save = die
+        kills.checkpoints.save = die
         kills.play(out)
 
     assert kills.wait(kills.forked(stop_in_the_midst)) == -signal.SIGKILL
@@ -150,13 +151,25 @@ def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
     assert not (out / "lock").exists()
 
 
+class NoLock:
+    """A lock that keeps no other process away."""
+
+    taken_over = False
+
+    def __init__(self, directory: Path) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
 def test_two_that_write_one_run_without_a_lock_spoil_nothing(tmp_path):
-    """As on a file system whose locks are empty words: what they leave is whole, and can be resumed to the same end."""
+    """As on a file system that cannot lock: what they leave is whole, and can be resumed to the same end."""
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert kills.wait(kills.forked(lambda: kills.play(whole))) == 0
 
     def play_without_lock() -> None:
-        Run._lock = lambda self: None
+        storage_run.Lock = NoLock
         kills.play(out)
 
     def begin() -> None:
@@ -168,7 +181,7 @@ def test_two_that_write_one_run_without_a_lock_spoil_nothing(tmp_path):
     both = [kills.forked(play_without_lock) for _ in range(2)]
     ends = [kills.wait(pid) for pid in both]
     assert set(ends) <= {0, 1}  # at worst one is told that it is not alone
-    found = kills.checkpoint.load_latest(out / "checkpoints")
+    found = kills.checkpoints.load_latest(out / "checkpoints")
     assert found is not None
     assert found.notes == []
     expected = kills.left(whole)["state"]
