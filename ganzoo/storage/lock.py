@@ -73,8 +73,10 @@ def exclusive(lock_file: Path, on_wait: Callable[[], None] = lambda: None) -> It
     """Run the block in one process at a time; the others wait, and call `on_wait` before. Yields whether it is locked.
 
     Where no lock is possible (a read-only folder, or a file system without locks) the block runs all the same, and
-    False is yielded. `lock_file` exists only while the block runs, or after a process was killed in it.
+    False is yielded. `lock_file` exists only while the block runs, or after a process was killed in it. Raises OSError
+    where its folder is missing.
     """
+    lock_file.parent.stat()  # FileLock would make the folder
     lock = FileLock(lock_file)
     with suppress(OSError, NotImplementedError):
         try:
