@@ -39,18 +39,21 @@ if TYPE_CHECKING:
     from ganzoo.contract.recipe import Recipe as Recipe
     from ganzoo.contract.round import Round as Round
     from ganzoo.contract.run_view import RunView as RunView
+    from ganzoo.storage.download import Archive as Archive
 
+#: module of ganzoo -> the names it defines
 _HOMES = {
-    "choice": "Amount Choice",
-    "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
+    "contract.choice": "Amount Choice",
+    "contract.components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
     "SeparableLoss",
-    "errors": "GanzooError RefusedSpec UsageError",
-    "hooks": "API_VERSION Component Moment TrainingProgress hookimpl",
-    "images": "ImageSpec resize to_range to_uint8",
-    "paths": "cache_dir data_dir",
-    "recipe": "Recipe",
-    "round": "Round",
-    "run_view": "RunView",
+    "contract.errors": "GanzooError RefusedSpec UsageError",
+    "contract.hooks": "API_VERSION Component Moment TrainingProgress hookimpl",
+    "contract.images": "ImageSpec resize to_range to_uint8",
+    "contract.paths": "cache_dir data_dir",
+    "contract.recipe": "Recipe",
+    "contract.round": "Round",
+    "contract.run_view": "RunView",
+    "storage.download": "Archive",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605
@@ -63,7 +66,7 @@ def __getattr__(name: str) -> Any:
         return version("torch-ganzoo")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ganzoo' has no attribute {name!r}")
-    value = getattr(import_module(f"ganzoo.contract.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"ganzoo.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -57,6 +57,7 @@ class Tape:
         with pytest.MonkeyPatch.context() as patch:
             for name in ("fsync", "fdatasync", "mkdir", "rmdir", "unlink", "remove", "rename", "replace", "truncate"):
                 patch.setattr(os, name, self._watched(name, getattr(os, name)))
+            patch.setattr(os, "open", self._os_open)
             patch.setattr(builtins, "open", self._open)
             patch.setattr(io, "open", self._open)  # what pathlib opens by
             yield
@@ -75,6 +76,16 @@ class Tape:
 
         return watched
 
+    def _os_open(self, path: Any, flags: int, *args: Any, **more: Any) -> int:
+        """Lock files are made in this way, and nothing is written to them."""
+        with self._one_at_a_time:
+            place = self._place(path, more.get("dir_fd"))
+            new = bool(flags & os.O_CREAT) and place is not None and not os.path.exists(path)
+            descriptor = _OS_OPEN(path, flags, *args, **more)
+            if new:
+                self.operations.append(("create", place))
+            return descriptor
+
     def _open(self, path: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
         with self._one_at_a_time:
             place = self._place(path)
@@ -90,7 +101,7 @@ class Tape:
             return _Written(file, lambda data: self.operations.append(("write", place, data)))
 
 
-_OPEN = builtins.open
+_OPEN, _OS_OPEN = builtins.open, os.open
 
 
 class _Written:

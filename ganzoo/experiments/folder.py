@@ -8,7 +8,6 @@ table.json .csv .md .png
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -18,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.experiments.grid import Trial
@@ -53,16 +54,19 @@ class Folder:
         """Make it, and be the only benchmark that works here. Raises GanzooError where another one does."""
         for name in ("runs", "cells", "logs"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise GanzooError(
-                    f"Another `ganzoo benchmark` works in {self.path}: wait for it, or choose another --out."
-                ) from None
-            except OSError:
-                pass  # a file system that cannot lock cannot tell
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise GanzooError(
+                f"Another `ganzoo benchmark` works in {self.path}: wait for it, or choose another --out."
+            ) from None
+        except (OSError, NotImplementedError):
+            pass  # the file system has no locks: go on without
+        try:
             yield
+        finally:
+            lock.release()
 
     def run(self, cell: Trial) -> Path:
         """The directory of its run."""

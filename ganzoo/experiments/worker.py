@@ -6,7 +6,6 @@ process PARENT is gone, it ends by itself, with everything saved.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,8 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from ganzoo.engine.progress import Progress
 from ganzoo.registry.zoo import Zoo, zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import write_atomically
+from ganzoo.storage.lock import exclusive
 from ganzoo.storage.run import Run
 from ganzoo.training.build import build_setup
 from ganzoo.training.train import resume, start
@@ -38,22 +37,14 @@ def run_trial(directory: Path, zoo: Zoo) -> None:
     """Play the cell in `directory` to its end. Raises GanzooError where it fails."""
     asked = json.loads((directory / "cell.json").read_text(encoding="utf-8"))
     torch.set_num_threads(asked["threads"])
-    with _alone(directory):
+    # wait for an earlier process of this cell: one whose benchmark was killed may still be saving
+    with exclusive(directory / "lock"):
         if (directory / "done.json").exists():
             return
         path, recipe = (directory / asked["run"]).resolve(), Recipe.from_dict(asked["recipe"])
         progress = run_to_end(path, recipe, asked["device"], asked["scores"], zoo, note=_say)
         done = {"step": progress.step, "images": progress.images}
         write_atomically(directory / "done.json", (json.dumps(done) + "\n").encode())
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Wait for the process that plays this cell already: one whose benchmark was killed may still be saving."""
-    with open(directory / "lock", "w", encoding="utf-8") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def run_to_end(

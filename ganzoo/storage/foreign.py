@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -131,7 +130,9 @@ def _answer(foreign: Path, result: Path) -> dict[str, Any]:
 
 
 def _limit_this_process(size: int) -> None:
-    """From here on: the memory, time and file size that a file of `size` bytes explains."""
+    """Limit memory, time and file size from here on to what a file of `size` bytes needs."""
+    import resource  # Windows does not have it
+
     memory = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 0
     spent = resource.getrusage(resource.RUSAGE_SELF)
     limits = {

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ganzoo.contract.errors import GanzooError
 from ganzoo.storage.files import parse_json
+
+#: the lock file of a run directory; it exists for moments only
+GUARD = ".guard"
 
 
 class Lock:
@@ -26,7 +30,7 @@ class Lock:
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
         mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
         self._text = json.dumps({**mine, "token": uuid.uuid4().hex})
-        with alone(directory):
+        with exclusive(directory / GUARD):
             if self._path.is_dir() and not self._path.is_symlink():
                 raise GanzooError(f"{self._path} is a directory, where the lock of a run is a file: remove it.")
             if os.path.lexists(self._path):
@@ -65,15 +69,29 @@ class Lock:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Be the only process that looks at a lock in `path` and takes it, where the file system can tell."""
-    directory = os.open(path, os.O_RDONLY)
+def exclusive(lock_file: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Run the block in one process at a time; the others wait, and call `on_wait` before. Yields whether it is locked.
+
+    Where no lock is possible (a read-only folder, or a file system without locks) the block runs all the same, and
+    False is yielded. `lock_file` exists only while the block runs, or after a process was killed in it. Raises OSError
+    where its folder is missing.
+    """
+    lock_file.parent.stat()  # FileLock would make the folder
+    lock = FileLock(lock_file)
+    with suppress(OSError, NotImplementedError):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            on_wait()
+            lock.acquire(poll_interval=0.01)
     try:
-        with suppress(OSError):
-            fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
+        yield lock.is_locked
     finally:
-        os.close(directory)
+        if lock.is_locked:
+            # while it is held: a process that waits for the removed file notices that, and makes a new one
+            with suppress(OSError):
+                lock_file.unlink()
+            lock.release()
 
 
 def _boot() -> str | None:

@@ -29,7 +29,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_atomically
-from ganzoo.storage.lock import Lock, alone
+from ganzoo.storage.lock import GUARD, Lock, exclusive
 
 
 class Run:
@@ -74,7 +74,7 @@ class Run:
                 f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
             )
         # what a process leaves that was killed before its run was there is nobody's
-        halves = (".environment.json.", ".recipe.json.")
+        halves = (".environment.json.", ".recipe.json.", GUARD)
         names = [child.name for child in path.iterdir()] if path.is_dir() else []
         if strange := [name for name in names if name != "lock" and not name.startswith(halves)]:
             if strange == ["environment.json"] and _is_environment(path / "environment.json"):
@@ -135,7 +135,7 @@ class Run:
 
     def append(self, name: str, *lines: Mapping[str, Any]) -> None:
         """Append JSON lines to `name` (stats.jsonl, scores.jsonl), in one write: all of them or, mostly, none."""
-        with alone(self.path), open(self.path / name, "a+b") as file:
+        with exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read() != b"\n":  # a crash left a torn line
@@ -159,7 +159,7 @@ class Run:
         `undue` are the folders in which the file of this very moment is forgotten as well: only the end made it.
         """
         for name in ("stats.jsonl", "scores.jsonl"):
-            with alone(self.path):  # somebody may be scoring by hand
+            with exclusive(self.path / GUARD):  # `ganzoo score` may be appending in another process
                 self._cut_back_lines(name, progress)
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):

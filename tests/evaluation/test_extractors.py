@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -31,7 +28,7 @@ from ganzoo_plugins.evaluators.frechet import FID
 from ganzoo_plugins.extractors import inception
 from ganzoo_plugins.extractors._classifier import load_weights, save_weights, weights_digest
 from ganzoo_plugins.extractors.domain import PINNED, Domain, _content
-from ganzoo_plugins.extractors.inception import LAYERS, Inception, fetch
+from ganzoo_plugins.extractors.inception import LAYERS, Inception
 
 
 class Colours(ganzoo.Dataset):
@@ -204,7 +201,7 @@ def test_other_images_have_another_place_in_the_cache() -> None:
 
 def test_of_several_processes_one_trains(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/evaluation']\n"
         "from test_extractors import Colours, Domain\n"
         "extractor = Domain(); extractor.bind('colours', Colours(seed=5)); print(extractor.digest)"
     )
@@ -342,7 +339,7 @@ def test_in_bfloat16_they_are_others_and_say_so(random_inception: Inception, wei
 @pytest.mark.slow
 def test_where_nothing_can_be_compiled_the_digest_says_so(weights_file: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, torch; sys.path.insert(0, 'tests')\n"
+        "import sys, torch; sys.path[:0] = ['tests', 'tests/evaluation']\n"
         "from test_extractors import Digits, Inception, bytes_at_random\n"
         "plain, other = (Inception(weights=sys.argv[1], precision='bf16', compile=flag) for flag in (False, True))\n"
         "plain.bind('digits', Digits()); other.bind('digits', Digits())\n"
@@ -458,7 +455,7 @@ def test_a_cached_file_with_another_digest_is_refused(
     path = tmp_path / "inception" / inception.URL.rpartition("/")[2]
     path.parent.mkdir()
     path.write_bytes(weights_file.read_bytes())
-    with pytest.raises(ganzoo.GanzooError, match=f"has sha256 .*, not {inception.SHA256}; delete it"):
+    with pytest.raises(ganzoo.GanzooError, match=f"its sha256 is .* and should be {inception.SHA256}: delete it"):
         Inception().bind("digits", Digits())
 
 
@@ -475,103 +472,24 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch: pytest.Monk
     assert "\n" not in str(error.value)
 
 
-CONTENT = bytes(range(256)) * 40
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+def test_weights_may_come_from_a_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights_file: Path) -> None:
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GANZOO_MIRROR", str(tmp_path / "mirror"))
+    (tmp_path / "mirror/inception").mkdir(parents=True)
+    content = weights_file.read_bytes()
+    name = inception.URL.rpartition("/")[2]
+    (tmp_path / "mirror/inception" / name).write_bytes(content)
+    monkeypatch.setattr(inception, "SIZE", len(content))
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(content).hexdigest())
+    Inception().bind("digits", Digits())
+    assert (tmp_path / "cache/inception" / name).read_bytes() == content
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT on this machine and writes down what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges: list[str | None] = []
-        self.cut = 0
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers["Range"]
-        self.server.ranges.append(wanted)
-        if self.path == "/elsewhere":
-            self.send_response(302)
-            self.send_header("Location", "http://192.0.2.1/file")
-            self.end_headers()
-            return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.path != "/whole" else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        self.wfile.write(CONTENT[start : self.server.cut or None])
-
-    def log_message(self, *given: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-def test_a_download_that_broke_off_is_continued(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file"
-    server.cut = 4000
-    with pytest.raises(OSError):
-        fetch(f"{server.url}/file", path, len(CONTENT), SHA256)
-    assert not path.exists()
-    server.cut = 0
-    fetch(f"{server.url}/file", path, len(CONTENT), SHA256)
-    assert path.read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=4000-"]
-    fetch(f"{server.url}/file", path, len(CONTENT), SHA256)
-    assert len(server.ranges) == 2  # there it is
-
-
-def test_a_server_that_cannot_continue_sends_all_of_it(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    (tmp_path / "file.part").write_bytes(CONTENT[:4000])
-    fetch(f"{server.url}/whole", path, len(CONTENT), SHA256)
-    assert path.read_bytes() == CONTENT
-
-
-def test_other_bytes_than_expected_are_thrown_away(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    with pytest.raises(ganzoo.GanzooError, match=f"sha256 {SHA256}, not 00"):
-        fetch(f"{server.url}/file", path, len(CONTENT), "00")
-    with pytest.raises(ganzoo.GanzooError, match="thrown away"):
-        fetch(f"{server.url}/file", path, 1000, "00")  # more than expected
-    assert not path.exists()
-    assert not (tmp_path / "file.part").exists()
-
-
-def test_of_several_workers_one_downloads(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    workers = [
-        threading.Thread(target=fetch, args=(f"{server.url}/file", path, len(CONTENT), SHA256)) for _ in range(4)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert path.read_bytes() == CONTENT
-    assert server.ranges == [None]
-
-
-@pytest.mark.parametrize("url", ["http://192.0.2.1/file", "file:///etc/hostname", "ftp://127.0.0.1/file"])
-def test_only_https_is_spoken(url: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="not an https address"):
-        fetch(url, tmp_path / "file", 1, SHA256)
-
-
-def test_not_even_when_a_server_asks_for_it(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"http://192.0.2.1/file is not an https address"):
-        fetch(f"{server.url}/elsewhere", tmp_path / "file", 1, SHA256)
+def test_offline_the_message_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    monkeypatch.setenv("GANZOO_OFFLINE", "1")
+    with pytest.raises(ganzoo.GanzooError) as error:
+        Inception().bind("digits", Digits())
+    for word in ("nothing is fetched here (GANZOO_OFFLINE)", "--inception-weights", "fid-domain"):
+        assert word in str(error.value)
+    assert list(tmp_path.iterdir()) == []

@@ -174,7 +174,7 @@ def test_a_set_that_is_nowhere_names_the_file_to_get(dataset, file, tmp_path, mo
     monkeypatch.setenv("GANZOO_DATA", str(tmp_path))
     monkeypatch.setenv("GANZOO_MIRROR", str(tmp_path / "nowhere"))
     with pytest.raises(
-        ganzoo.GanzooError, match=f"^{file} could not be had .* put it into {tmp_path}/{dataset.__name__}/raw"
+        ganzoo.GanzooError, match=f"^{file} could not be fetched .* put it into {tmp_path}/{dataset.__name__}/raw"
     ):
         dataset()
 

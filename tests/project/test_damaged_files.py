@@ -184,14 +184,14 @@ _MEASURE = """
 import resource, sys, time, tracemalloc
 from pathlib import Path
 import torch
-from ganzoo import checkpoint
+from ganzoo.storage import tensors
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-checkpoint.tensors_from_bytes(checkpoint.tensors_to_bytes({"a": torch.ones(1)}))
+tensors.tensors_from_bytes(tensors.tensors_to_bytes({"a": torch.ones(1)}))
 for name in sys.argv[1:]:
     data, before, start = Path(name).read_bytes(), peak(), time.process_time()
     try:
-        checkpoint.tensors_from_bytes(data)
+        tensors.tensors_from_bytes(data)
         how = "taken"
     except ValueError as error:
         how = "refused"

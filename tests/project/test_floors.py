@@ -28,7 +28,7 @@ FLOORS = {
     "cli": 7,
 }
 #: the two doors: names that are resolved when they are used, and `python -m ganzoo`
-DOORS = {"__init__": {"contract"}, "__main__": {"cli"}}
+DOORS = {"__init__": {"contract", "storage"}, "__main__": {"cli"}}
 
 
 def _room(path: Path) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo import GanzooError
-from ganzoo.storage import checkpoints
+from ganzoo.storage import checkpoints, files
 from ganzoo.storage.checkpoints import BadCheckpoint, load, load_latest, save
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.tensors import tensors_to_bytes
@@ -286,7 +286,7 @@ class Disk:
         self.left, self.error, self.dead = last, error, False
         for module, name in [*((os, n) for n in ("rename", "replace", "fsync", "mkdir", "rmdir", "unlink", "open"))]:
             patch.setattr(module, name, self._watched(getattr(module, name)))
-        patch.setattr(checkpoints, "open", self._open, raising=False)
+        patch.setattr(files, "open", self._open, raising=False)
 
     def _spend(self) -> None:
         if self.dead:

@@ -132,19 +132,19 @@ _LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
-from ganzoo import checkpoint
+from ganzoo.storage import checkpoints, files
 folder = Path(sys.argv[1])
-checkpoint.save(folder, "1", {"w": torch.zeros(10)}, {"step": 1})
+checkpoints.save(folder, "1", {"w": torch.zeros(10)}, {"step": 1})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for action in (
-    lambda: checkpoint.save(folder, "2", {"w": torch.zeros(100_000)}, {"step": 2}),
-    lambda: checkpoint.write_atomically(folder / "file", bytes(200_000)),
+    lambda: checkpoints.save(folder, "2", {"w": torch.zeros(100_000)}, {"step": 2}),
+    lambda: files.write_atomically(folder / "file", bytes(200_000)),
 ):
     try:
         action()
     except OSError as error:
         print(error.strerror)
-print(sorted(path.name for path in folder.iterdir()), checkpoint.load_latest(folder).meta["step"])
+print(sorted(path.name for path in folder.iterdir()), checkpoints.load_latest(folder).meta["step"])
 """
 
 

@@ -1,4 +1,4 @@
-"""Getting archives: from a real server on the loopback address, and every way in which that can go wrong."""
+"""Downloads from a real server on the loopback address, and every way in which they can go wrong."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 import ganzoo
-from ganzoo_plugins.datasets import _archives
-from ganzoo_plugins.datasets._archives import Archive
+from ganzoo.storage import download
 
 CONTENT = gzip.compress(random.Random(0).randbytes(300_000), mtime=0)
 PATH = "/MNIST/raw/images.gz"
@@ -89,7 +88,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
     server = Server()
     monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("GANZOO_MIRROR", server.address)
-    monkeypatch.setattr(_archives, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
     # a proxy must not be asked for what is on this machine
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     yield server
@@ -97,8 +96,9 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def archive() -> Archive:
-    return Archive("MNIST/raw", "images.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ())
+def archive() -> ganzoo.Archive:
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    return ganzoo.Archive("MNIST/raw", "images.gz", len(CONTENT), sha256, (), first_bytes=b"\x1f\x8b")
 
 
 def files_below(folder: Path) -> list[str]:
@@ -141,7 +141,7 @@ def test_an_archive_arrives_whole(server, archive, capsys, answers, ranges):
         (status(404), 1, "404 Not Found"),
         (status(500), 3, "500 Internal Server Error, 3 times"),
         (lambda handler: whole(handler, b"\n<!DOCTYPE html><title>Log in</title>"), 1, "a web page came instead"),
-        (lambda handler: whole(handler, b"PK\3\4"), 1, "what came is no gzip archive"),
+        (lambda handler: whole(handler, b"PK\3\4"), 1, r"what came begins with b'PK', not with b'\x1f\x8b'"),
         (status(302, Location="/loop"), 11, "infinite loop"),
         (status(302, Location="http://example.com/"), 1, "http://example.com is not asked, only https is"),
         (
@@ -153,7 +153,7 @@ def test_an_archive_arrives_whole(server, archive, capsys, answers, ranges):
     ],
     ids=["truncated", "wrong-hash", "too-long", "404", "500", "html", "zip", "loop", "to-http", "to-file", "nonsense"],
 )
-def test_a_failed_download_leaves_nothing_and_says_what_to_do(server, archive, answer, requests, reason):
+def test_a_failed_download_leaves_no_archive_and_says_what_to_do(server, archive, answer, requests, reason):
     server.answers = [answer]
     with pytest.raises(ganzoo.GanzooError) as caught:
         archive.fetch()
@@ -164,11 +164,12 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(server, archive, a
     assert "GANZOO_MIRROR" in message
     assert "\n" not in message
     assert len(server.requests) <= requests
-    assert not files_below(ganzoo.data_dir())
+    # what a later call can continue is kept under a hidden name
+    assert files_below(ganzoo.data_dir()) == (["MNIST/raw/.images.gz.part"] if answer is half else [])
 
 
 def test_a_silent_server_is_not_waited_for(server, archive, monkeypatch):
-    monkeypatch.setattr(_archives, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
     server.answers = [lambda _: time.sleep(1)]
     with pytest.raises(ganzoo.GanzooError, match=r"images.gz: timed out\)"):
         archive.fetch()
@@ -244,7 +245,69 @@ def test_a_data_folder_that_cannot_be_written_is_named(archive, tmp_path, monkey
         archive.fetch()
 
 
-def test_two_processes_may_fetch_at_once(server, archive):
+def test_of_two_processes_one_downloads_and_the_other_waits(server, archive):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(handler):
+        begun.set()
+        go_on.wait(timeout=60)
+        whole(handler)
+
+    server.answers = [slow]
+    code = f"from ganzoo import Archive\nprint(len({archive!r}.fetch().read_bytes()))"
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert begun.wait(60)
+    waiting = threading.Thread(target=archive.fetch)  # so does another thread
+    waiting.start()
+    time.sleep(1)
+    assert not archive.path.exists()
+    go_on.set()
+    outputs = [process.communicate(timeout=60) for process in processes]
+    waiting.join(60)
+    assert [int(stdout) for stdout, _ in outputs] == [len(CONTENT)] * 2
+    assert len(server.requests) == 1
+    assert sum("Fetching MNIST/raw/images.gz (0.3 MB)." in stderr for _, stderr in outputs) <= 1
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
+
+
+def test_the_one_that_waits_says_so_and_takes_over_where_the_first_fails(server, archive, capsys):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_failure(handler):
+        begun.set()
+        go_on.wait(timeout=60)
+        status(404)(handler)
+
+    server.answers = [slow_failure, whole]
+    failures = []
+
+    def fail() -> None:
+        with pytest.raises(ganzoo.GanzooError) as caught:
+            archive.fetch()
+        failures.append(str(caught.value))
+
+    first = threading.Thread(target=fail)
+    first.start()
+    assert begun.wait(60)
+    second = threading.Thread(target=archive.fetch)
+    second.start()
+    waited = ""
+    while "Waiting for another process that fetches MNIST/raw/images.gz." not in waited:
+        waited += capsys.readouterr().err
+    go_on.set()
+    first.join(60)
+    second.join(60)
+    assert "404" in failures[0]
+    assert archive.path.read_bytes() == CONTENT
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
+
+
+def test_where_no_lock_is_possible_two_download_at_once(server, archive, monkeypatch):
+    def no_locks(*args, **more):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
     both = threading.Barrier(2)
 
     def together(handler):
@@ -252,9 +315,118 @@ def test_two_processes_may_fetch_at_once(server, archive):
         whole(handler)
 
     server.answers = [together]
-    code = f"from ganzoo_plugins.datasets._archives import Archive\nprint(len({archive!r}.fetch().read_bytes()))"
-    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    other = threading.Thread(target=archive.fetch)
+    other.start()
     assert archive.fetch().read_bytes() == CONTENT
-    assert int(other.communicate(timeout=60)[0]) == len(CONTENT)
+    other.join(60)
     assert len(server.requests) == 2
     assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
+
+
+# --- partial files ---
+
+
+def partial_file(archive, content: bytes) -> Path:
+    """What an earlier process left."""
+    archive.path.parent.mkdir(parents=True)
+    partial = archive.path.with_name(f".{archive.path.name}.part")
+    partial.write_bytes(content)
+    return partial
+
+
+def test_a_download_that_broke_off_is_continued_by_the_next_call(server, archive):
+    server.answers = [half]
+    with pytest.raises(ganzoo.GanzooError, match="the connection ended"):
+        archive.fetch()
+    assert not archive.path.exists()
+    server.requests.clear()
+    server.answers = [rest]
+    assert archive.fetch().read_bytes() == CONTENT
+    assert server.requests == [(PATH, f"bytes={len(CONTENT) // 2}-")]
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
+    archive.fetch()
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_cannot_continue_sends_all_of_it(server, archive):
+    partial_file(archive, CONTENT[:4000])
+    server.answers = [whole]
+    assert archive.fetch().read_bytes() == CONTENT
+    assert [asked for _, asked in server.requests] == ["bytes=4000-"]
+
+
+@pytest.mark.parametrize("left", [CONTENT, CONTENT + b"\0", b"\0" * len(CONTENT)], ids=["whole", "longer", "wrong"])
+def test_a_partial_file_of_full_size_is_checked_first(server, archive, left):
+    partial_file(archive, left)
+    server.answers = [whole]
+    assert archive.fetch().read_bytes() == CONTENT
+    assert server.requests == ([] if left == CONTENT else [(PATH, None)])
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
+
+
+def test_wrong_bytes_of_an_earlier_process_are_thrown_away(server, archive):
+    """The digest is wrong, so that all of it is downloaded once more."""
+    partial_file(archive, b"\0" * 4000)
+    server.answers = [rest, whole]
+    assert archive.fetch().read_bytes() == CONTENT
+    assert server.requests == [(PATH, "bytes=4000-"), (PATH, None)]
+
+
+def test_a_server_that_has_lost_the_file_costs_no_partial_file(server, archive):
+    partial = partial_file(archive, CONTENT[:4000])
+    server.answers = [status(404)]
+    with pytest.raises(ganzoo.GanzooError, match="404"):
+        archive.fetch()
+    assert partial.read_bytes() == CONTENT[:4000]
+
+
+def test_a_mirror_in_a_folder_does_not_continue_a_partial_file(archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("GANZOO_MIRROR", str(tmp_path / "mirror"))
+    (tmp_path / "mirror/MNIST/raw").mkdir(parents=True)
+    (tmp_path / "mirror/MNIST/raw/images.gz").write_bytes(CONTENT)
+    partial_file(archive, b"\0" * 4000)
+    assert archive.fetch().read_bytes() == CONTENT
+
+
+# --- files of other people's plugins ---
+
+
+def test_any_file_can_be_fetched_and_into_another_folder(server, tmp_path, monkeypatch):
+    """As a plugin does it that is not ours: no gzip, its own addresses, a folder of its own."""
+    monkeypatch.delenv("GANZOO_MIRROR")
+    content = b"<svg>" + bytes(range(256)) * 40
+    weights = ganzoo.Archive(
+        folder="my-extractor",
+        name="weights.pth",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        sources=(f"{server.address}/v1",),
+        base=tmp_path / "cache",
+        advice="use the digits dataset",
+    )
+    server.answers = [status(404)]
+    with pytest.raises(ganzoo.GanzooError) as caught:
+        weights.fetch()
+    message = str(caught.value)
+    assert message.endswith(
+        f"put it into {tmp_path / 'cache/my-extractor'} yourself, or set GANZOO_MIRROR to an address or a folder that "
+        "has my-extractor/weights.pth, or use the digits dataset."
+    )
+    assert f"{server.address}/v1/weights.pth: 404 Not Found" in message
+    server.answers = [lambda handler: whole(handler, b"<!DOCTYPE html><title>Log in</title>")]
+    with pytest.raises(ganzoo.GanzooError, match="a web page came instead"):
+        weights.fetch()
+    server.answers = [lambda handler: whole(handler, content)]
+    assert weights.fetch() == tmp_path / "cache/my-extractor/weights.pth"
+    assert weights.path.read_bytes() == content
+    assert not ganzoo.data_dir().exists()
+    weights.path.unlink()
+    monkeypatch.setenv("GANZOO_OFFLINE", "1")
+    with pytest.raises(ganzoo.GanzooError, match=r"nothing is fetched here .* or use the digits dataset"):
+        weights.fetch()
+
+
+def test_to_know_an_archive_is_not_to_import_torch():
+    code = "import sys, ganzoo; ganzoo.Archive; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Downloads that die: of a process killed half-way nothing is taken for an archive, and the next one goes on."""
+"""Downloads that die: what a killed process leaves is not taken for an archive, and the next process continues it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ import pytest
 from test_download import Server, files_below, status, whole
 
 import ganzoo
-from ganzoo_plugins.datasets import _archives
-from ganzoo_plugins.datasets._archives import Archive
+from ganzoo.storage import download
 from ganzoo_plugins.datasets._idx import archives_of
 from ganzoo_plugins.datasets.torchvision_sets import CIFAR10
 from ganzoo_plugins.extractors import inception
 
 CONTENT = gzip.compress(random.Random(1).randbytes(2_000_000), mtime=0)
-ARCHIVE = Archive("MNIST/raw", "images.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ())
+ARCHIVE = ganzoo.Archive("MNIST/raw", "images.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ())
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_killed_half_way(server: Server) -> None:
-    """SIGKILL leaves a hidden piece that nobody reads; whoever comes next gets the whole."""
+    """SIGKILL leaves a hidden part that is no archive; the next process asks for the rest of it only."""
     begun, killed = threading.Event(), threading.Event()
 
     def slow(handler):
@@ -49,8 +48,12 @@ def test_killed_half_way(server: Server) -> None:
         begun.set()
         killed.wait(60)
 
-    server.answers = [slow, lambda handler: whole(handler, CONTENT)]
-    code = f"from ganzoo_plugins.datasets._archives import Archive\n{ARCHIVE!r}.fetch()"
+    def rest(handler):
+        start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        whole(handler, CONTENT[start:], 206, start)
+
+    server.answers = [slow, rest]
+    code = f"from ganzoo import Archive\n{ARCHIVE!r}.fetch()"
     victim = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     assert begun.wait(60)
     deadline = time.monotonic() + 30
@@ -59,10 +62,13 @@ def test_killed_half_way(server: Server) -> None:
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     killed.set()
-    (left,) = files_below(ganzoo.data_dir())
-    assert Path(left).name.startswith(".images.gz.")
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/.images.gz.lock", "MNIST/raw/.images.gz.part"]
+    left = max(_sizes())
+    assert left >= len(CONTENT) // 2
     assert ARCHIVE.fetch().read_bytes() == CONTENT
     ARCHIVE.check()
+    assert server.requests[1:] == [("/MNIST/raw/images.gz", f"bytes={left}-")]
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
 
 
 def _sizes() -> list[int]:
@@ -70,8 +76,8 @@ def _sizes() -> list[int]:
     return [(folder / name).stat().st_size for name in files_below(folder)] if folder.is_dir() else []
 
 
-def test_a_stopped_download_leaves_nothing(server: Server) -> None:
-    """Ctrl-C, which is an exception and not the end, sweeps up."""
+def test_a_stopped_download_leaves_a_hidden_part_only(server: Server) -> None:
+    """After Ctrl-C the next call continues."""
 
     def interrupt(handler):
         handler.send_response(200)
@@ -79,13 +85,17 @@ def test_a_stopped_download_leaves_nothing(server: Server) -> None:
         handler.end_headers()
         handler.wfile.write(CONTENT[:1000])
         handler.wfile.flush()
+        time.sleep(0.5)  # for the bytes to be written
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.5)
 
     server.answers = [interrupt]
     with pytest.raises(KeyboardInterrupt):
         ARCHIVE.fetch()
-    assert files_below(ganzoo.data_dir()) == []
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/.images.gz.part"]
+    server.answers = [lambda handler: whole(handler, CONTENT)]
+    assert ARCHIVE.fetch().read_bytes() == CONTENT
+    assert files_below(ganzoo.data_dir()) == ["MNIST/raw/images.gz"]
 
 
 def test_a_server_that_trickles_is_not_trusted_with_more_than_was_promised(server: Server) -> None:
@@ -119,11 +129,11 @@ def test_no_redirect_leads_where_we_would_not_have_gone(server: Server, location
 def test_every_address_we_publish_is_https_and_every_file_has_a_sha256() -> None:
     archives = [archive for folder in ("MNIST", "FashionMNIST", "KMNIST") for archive in archives_of(folder, "train")]
     archives += [archive for folder in ("MNIST", "FashionMNIST", "KMNIST") for archive in archives_of(folder, "test")]
-    for archive in (*archives, CIFAR10.archive):
+    for archive in (*archives, CIFAR10.archive, inception.archive()):
         assert archive.sources
         assert all(source.startswith("https://") for source in archive.sources)
         assert len(bytes.fromhex(archive.sha256)) == 32
         assert archive.size > 1000
-    assert inception.URL.startswith("https://")
-    assert len(bytes.fromhex(inception.SHA256)) == 32
-    assert _archives.TRIES == 3
+    assert inception.archive().path == ganzoo.cache_dir() / "inception" / inception.URL.rpartition("/")[2]
+    assert f"{inception.archive().sources[0]}/{inception.archive().name}" == inception.URL
+    assert download.TRIES == 3

@@ -1,4 +1,4 @@
-"""One run, one writer: who comes second is told at once by whom, where and since when; who is dead holds nothing."""
+"""One run, one writer: the second one gets an error that names the first; a dead process holds nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import kills
 import pytest
 
 from ganzoo import GanzooError, Recipe
+from ganzoo.storage import run as storage_run
+from ganzoo.storage.lock import GUARD, exclusive
 from ganzoo.storage.run import Run
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits")
@@ -131,13 +133,13 @@ def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
     out = tmp_path / "run"
 
     def stop_in_the_midst() -> None:
-        save = kills.checkpoint.save
+        save = kills.checkpoints.save
 
         def die(*args: Any, **more: Any) -> Any:
             save(*args, **more)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        kills.checkpoint.save = die
+        kills.checkpoints.save = die
         kills.play(out)
 
     assert kills.wait(kills.forked(stop_in_the_midst)) == -signal.SIGKILL
@@ -150,13 +152,25 @@ def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
     assert not (out / "lock").exists()
 
 
+class NoLock:
+    """A lock that keeps no other process away."""
+
+    taken_over = False
+
+    def __init__(self, directory: Path) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
 def test_two_that_write_one_run_without_a_lock_spoil_nothing(tmp_path):
-    """As on a file system whose locks are empty words: what they leave is whole, and can be resumed to the same end."""
+    """As on a file system that cannot lock: what they leave is whole, and can be resumed to the same end."""
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert kills.wait(kills.forked(lambda: kills.play(whole))) == 0
 
     def play_without_lock() -> None:
-        Run._lock = lambda self: None
+        storage_run.Lock = NoLock
         kills.play(out)
 
     def begin() -> None:
@@ -168,10 +182,84 @@ def test_two_that_write_one_run_without_a_lock_spoil_nothing(tmp_path):
     both = [kills.forked(play_without_lock) for _ in range(2)]
     ends = [kills.wait(pid) for pid in both]
     assert set(ends) <= {0, 1}  # at worst one is told that it is not alone
-    found = kills.checkpoint.load_latest(out / "checkpoints")
+    found = kills.checkpoints.load_latest(out / "checkpoints")
     assert found is not None
     assert found.notes == []
     expected = kills.left(whole)["state"]
     step = found.meta["step"]
     assert step == kills.STEPS
     assert {name: value.tolist() for name, value in found.tensors.items()} == expected
+
+
+# --- exclusive: short locks ---
+
+
+def test_only_one_process_at_a_time_is_inside(tmp_path):
+    """The lock file is removed each time, and still no increment of the number is lost."""
+    number, lock_file = tmp_path / "number", tmp_path / ".lock"
+    number.write_text("0")
+
+    def count() -> None:
+        for _ in range(100):
+            with exclusive(lock_file) as locked:
+                assert locked
+                number.write_text(str(int(number.read_text()) + 1))
+
+    assert [kills.wait(pid) for pid in [kills.forked(count) for _ in range(4)]] == [0] * 4
+    assert number.read_text() == "400"
+    assert not lock_file.exists()
+
+
+def test_the_one_that_waits_is_called_before_it_waits(tmp_path):
+    waited: list[bool] = []
+    with exclusive(tmp_path / ".lock", lambda: waited.append(True)):
+        assert waited == []
+
+    def hold() -> None:
+        with exclusive(tmp_path / ".lock"):
+            (tmp_path / "held").touch()
+            while not (tmp_path / "go on").exists():
+                time.sleep(0.01)
+
+    pid = kills.forked(hold)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with exclusive(tmp_path / ".lock", lambda: (tmp_path / "go on").touch()) as locked:
+        assert locked
+    assert kills.wait(pid) == 0
+
+
+def test_where_no_lock_is_possible_the_block_runs(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError), exclusive(tmp_path / "no folder" / ".lock"):
+        pass
+    assert not (tmp_path / "no folder").exists()
+
+    def fail(*args: Any, **more: Any) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
+    with exclusive(tmp_path / ".lock") as locked:
+        assert not locked
+    run = Run.create(tmp_path / "run", RECIPE, {})
+    run.append("stats.jsonl", {"step": 1})
+    run.close()
+    assert run.lines("stats.jsonl") == [{"step": 1}]
+
+
+def test_an_error_in_the_block_is_not_hidden(tmp_path):
+    with pytest.raises(OSError, match="mine"), exclusive(tmp_path / ".lock"):
+        raise OSError("mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_guard_left_by_a_killed_process_disturbs_nothing(path, tmp_path):
+    (path / GUARD).touch()
+    run = Run.open(path, writes=True)
+    assert not (path / GUARD).exists()
+    run.append("stats.jsonl", {"step": 1})
+    run.close()
+    assert sorted(file.name for file in path.iterdir()) == ["environment.json", "recipe.json", "stats.jsonl"]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / GUARD).touch()
+    Run.create(tmp_path / "new", RECIPE, {}).close()
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["environment.json", "recipe.json"]

@@ -386,16 +386,16 @@ def test_import_checkpoint_as_it_is_typed(canary: Path, tmp_path: Path) -> None:
 
 
 def test_import_checkpoint_refuses_what_cannot_be_meant(tmp_path: Path) -> None:
-    foreign = put(tmp_path / "a.pt", b"x")
+    source_file = put(tmp_path / "a.pt", b"x")
     put(tmp_path / "there.safetensors", b"mine")
     (tmp_path / "link.safetensors").symlink_to(tmp_path / "nowhere")
     for source, out, words in (
         (tmp_path / "b.pt", "b.safetensors", "There is no file"),
         (tmp_path, "b.safetensors", "There is no file"),
-        (foreign, "b.pt", "must end in .safetensors"),
-        (foreign, "there.safetensors", "nothing is overwritten"),
-        (foreign, "link.safetensors", "nothing is overwritten"),
-        (foreign, "no/b.safetensors", "there is no directory"),
+        (source_file, "b.pt", "must end in .safetensors"),
+        (source_file, "there.safetensors", "nothing is overwritten"),
+        (source_file, "link.safetensors", "nothing is overwritten"),
+        (source_file, "no/b.safetensors", "there is no directory"),
     ):
         with pytest.raises(UsageError, match=words):
             foreign.import_checkpoint(source, tmp_path / out)

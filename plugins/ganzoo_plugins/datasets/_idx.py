@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.datasets._archives import Archive
 from ganzoo_plugins.datasets._memory import Split
 
+#: the first bytes of a gzip file
+GZIP = b"\x1f\x8b"
 _COUNTS = {"train": 60_000, "test": 10_000}
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -65,10 +66,10 @@ _SUMS = {
 }
 
 
-def archives_of(folder: str, split: Split) -> tuple[Archive, Archive]:
+def archives_of(folder: str, split: Split) -> tuple[ganzoo.Archive, ganzoo.Archive]:
     """The archives of the images and the labels of one split."""
     images, labels = (
-        Archive(f"{folder}/raw", name, size, sha256, _SOURCES[folder])
+        ganzoo.Archive(f"{folder}/raw", name, size, sha256, _SOURCES[folder], first_bytes=GZIP)
         for name, (size, sha256) in zip(_FILES[split], _SUMS[folder][split], strict=True)
     )
     return images, labels

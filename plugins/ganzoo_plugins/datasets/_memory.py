@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.datasets._archives import Archive
 
 Split = Literal["train", "test"]
 Size = Annotated[int, click.IntRange(min=0), "height and width to resize to; 0 for the images' own"]
@@ -20,7 +19,7 @@ class InMemory(ganzoo.Dataset):
     """A split whose images (N, C, H, W) uint8 and labels (N,) int64 lie in memory."""
 
     def __init__(
-        self, images: Tensor, labels: Tensor, class_names: Sequence[str], archives: Sequence[Archive] = ()
+        self, images: Tensor, labels: Tensor, class_names: Sequence[str], archives: Sequence[ganzoo.Archive] = ()
     ) -> None:
         self.spec = ganzoo.ImageSpec(*images.shape[1:], classes=len(class_names))
         self.class_names = tuple(class_names)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.datasets._archives import Archive
-from ganzoo_plugins.datasets._idx import archives_of, read_split
+from ganzoo_plugins.datasets._idx import GZIP, archives_of, read_split
 from ganzoo_plugins.datasets._memory import InMemory, Size, Split, resized
 
 
@@ -75,12 +74,13 @@ class CIFAR10(InMemory):
     is 10,000 images with labels 0..9.
     """
 
-    archive = Archive(
+    archive = ganzoo.Archive(
         "CIFAR10/raw",
         "cifar-10-binary.tar.gz",
         170_052_171,
         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         ("https://www.cs.toronto.edu/~kriz",),
+        first_bytes=GZIP,
     )
 
     def __init__(self, *, split: Split = "train", size: Size = 0) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 import ganzoo
@@ -31,7 +32,6 @@ from ganzoo_plugins.extractors._classifier import (
     weights_digest,
 )
 from ganzoo_plugins.extractors._exact import exact
-from ganzoo_plugins.extractors._lock import alone
 
 #: sides of the images a network is trained on
 SMALLEST, LARGEST = 8, 64
@@ -111,7 +111,8 @@ class Domain(ganzoo.Extractor):
         path = ganzoo.cache_dir() / "domain" / f"{content}.safetensors"
         kept = _load_kept(path)
         if kept is None:
-            with alone(path.with_suffix(".lock")):  # of several processes one trains, the others wait
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # of several processes one trains, the others wait
                 kept = _load_kept(path) or self._train_and_keep(name, train.spec.classes, images, labels, path)
         return kept
 

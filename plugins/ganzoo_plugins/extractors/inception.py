@@ -7,16 +7,10 @@ converted from TensorFlow's; torchmetrics' subclass of it is what we load them w
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import click
 import torch
@@ -26,106 +20,28 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 import ganzoo
 from ganzoo_plugins.extractors._exact import exact
 from ganzoo_plugins.extractors._inception_network import LAYERS, InceptionNetwork
-from ganzoo_plugins.extractors._lock import alone
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SIZE = 95_628_359
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-#: seconds without a byte after which a connection counts as lost
-PATIENCE = 20
+#: what to do without the download
+_ADVICE = "name a file with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which works offline"
 
 
-class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to where `fetch` would have gone itself."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _require_secure(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _require_secure(url: str) -> None:
-    """https, or this very machine."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")):
-        raise urllib.error.URLError(f"{url} is not an https address")
-
-
-def fetch(url: str, path: Path, size: int, sha256: str) -> None:
-    """Download `url` to `path`, which is there whole and with this digest, or not at all.
-
-    What an interrupted download left in `path`.part is continued. Of several processes one downloads, the others wait.
-    Raises OSError where the network fails, GanzooError where the bytes are not the expected ones.
-    """
-    part = path.with_name(path.name + ".part")
-    with alone(part.with_suffix(".lock")):
-        if path.exists():
-            return
-        with part.open("ab") as file:
-            if file.tell() < size:
-                _download(url, file, size)
-            file.flush()
-            os.fsync(file.fileno())
-        found = hashlib.sha256(part.read_bytes()).hexdigest()
-        if found != sha256:
-            part.unlink()
-            raise ganzoo.GanzooError(
-                f"{url} gave a file with sha256 {found}, not {sha256}; it was thrown away, try again."
-            )
-        os.replace(part, path)
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    try:
-        yield
-    except http.client.HTTPException as error:
-        raise OSError(f"the server's answer was cut off or is not HTTP: {error!r}") from None
-
-
-def _download(url: str, file: IO[bytes], size: int) -> None:
-    """Append what is missing of `url` to `file`, or all of it where the server cannot continue."""
-    _require_secure(url)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={file.tell()}-"} if file.tell() else {})  # noqa: S310
-    opener = urllib.request.build_opener(_SecureRedirects)
-    with _as_os_error(), opener.open(request, timeout=PATIENCE) as response:
-        if file.tell() and response.status != http.client.PARTIAL_CONTENT:
-            file.seek(0)
-            file.truncate()
-        while chunk := response.read(1 << 20):
-            file.write(chunk)
-            if file.tell() > size:
-                break  # not the file we want; the digest will say so
-    if file.tell() < size:
-        raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
+def archive() -> ganzoo.Archive:
+    """The published weights, kept in the cache folder."""
+    source, _, name = URL.rpartition("/")
+    return ganzoo.Archive("inception", name, SIZE, SHA256, (source,), base=ganzoo.cache_dir(), advice=_ADVICE)
 
 
 def _read_cached() -> tuple[bytes, str]:
-    """The published weights from the cache, fetched first if need be, and what to call them."""
-    path = ganzoo.cache_dir() / "inception" / URL.rpartition("/")[2]
-    if not path.exists():
-        if os.environ.get("GANZOO_OFFLINE"):
-            raise ganzoo.GanzooError(
-                f"The Inception weights are not in {path.parent} and nothing is fetched here (GANZOO_OFFLINE): name a "
-                "file with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which needs none."
-            )
-        click.echo(f"Fetching the Inception weights, once: {SIZE >> 20} MiB from {URL}", err=True)
-        try:
-            fetch(URL, path, SIZE, SHA256)
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            raise ganzoo.GanzooError(
-                f"The Inception weights could not be fetched ({reason}): bring {URL} from elsewhere and name the file "
-                "with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use fid-domain, which works offline."
-            ) from None
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise ganzoo.GanzooError(f"{path} has sha256 {found}, not {SHA256}; delete it to have it fetched again.")
-    return data, str(path)
+    """The bytes of the published weights, downloaded once, and their path for messages."""
+    path = archive().fetch()
+    return path.read_bytes(), str(path)
 
 
 def _read_given(name: str) -> tuple[bytes, str]:
-    """A file the user named. Other weights than the published ones are the user's choice; a note and a digest tell."""
+    """A file that the user named. Weights other than the published ones are allowed, with a note to stderr."""
     try:
         data = Path(os.path.expanduser(name)).read_bytes()
     except OSError as error:
