@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ganzoo.contract.errors import RefusedSpec as RefusedSpec
     from ganzoo.contract.errors import UsageError as UsageError
     from ganzoo.contract.hooks import API_VERSION as API_VERSION
+    from ganzoo.contract.hooks import Command as Command
     from ganzoo.contract.hooks import Component as Component
     from ganzoo.contract.hooks import Moment as Moment
     from ganzoo.contract.hooks import TrainingProgress as TrainingProgress
@@ -45,7 +46,7 @@ _HOMES = {
     "components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
     "SeparableLoss",
     "errors": "GanzooError RefusedSpec UsageError",
-    "hooks": "API_VERSION Component Moment TrainingProgress hookimpl",
+    "hooks": "API_VERSION Command Component Moment TrainingProgress hookimpl",
     "images": "ImageSpec resize to_range to_uint8",
     "paths": "cache_dir data_dir",
     "recipe": "Recipe",

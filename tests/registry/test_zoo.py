@@ -88,6 +88,22 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
             del sys.modules[name]
 
 
+def test_a_part_is_imported_and_checked_once(shelf, quadratic, monkeypatch):
+    from ganzoo.registry import zoo as module
+
+    imported = []
+    for name in ("load_target", "load_location"):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *words, real=real: imported.append(words[0]) or real(*words))
+    (shelf.path / "mine.py").write_text(LOSS.replace("{error}", "ValueError()"))
+    zoo = shelf.zoo()
+    for choice in (Choice("quadratic"), Choice("some-extra/quadratic"), Choice(f"{shelf.path}/mine.py:Quadratic")):
+        zoo.resolve("losses", choice)
+        zoo.build("losses", choice)
+        zoo.load("losses", choice)
+    assert imported == [f"{quadratic}:Quadratic", f"{shelf.path}/mine.py:Quadratic"]
+
+
 @pytest.fixture
 def quadratic(shelf: Shelf) -> str:
     name = shelf.module(LOSS.replace("{error}", 'ValueError("too high")'))
@@ -230,9 +246,21 @@ def test_a_module_offers_parts_at_run_time(shelf, quadratic):
         ("def f(:", "SyntaxError: invalid syntax"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("x = 3", "it has no function ganzoo_components marked @ganzoo.hookimpl"),
-        ("def ganzoo_components(): return []", "it has no function ganzoo_components marked @ganzoo.hookimpl"),
-        ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return [3]", "AttributeError: 'int' object"),
+        ("x = 3", "it has no function ganzoo_components or ganzoo_commands marked @ganzoo.hookimpl"),
+        (
+            "def ganzoo_components(): return []",
+            "it has no function ganzoo_components or ganzoo_commands marked @ganzoo.hookimpl",
+        ),
+        (
+            "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return [3]",
+            "ganzoo_components returns int, not ganzoo.Component",
+        ),
+        (
+            "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return 3",
+            "TypeError: 'int' object is not iterable",
+        ),
+        ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(x): return []", "Argument(s) {'x'} are declared"),
+        ("import ganzoo\n@ganzoo.hookimpl\ndef on_tick(run): pass", "Only an observer has this hook"),
         ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): 1 / 0", "ZeroDivisionError: division by zero"),
         ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_component(): return []", "unknown hook 'ganzoo_component'"),
         (DYNAMIC.format(module="x", names=["Bad Name"]), "losses: the name 'Bad Name' is not made of"),
