@@ -173,8 +173,9 @@ class Zoo:
         if choice.is_location:
             path, _, attribute = name.rpartition(":")
             name = f"{absolute_path(path)}:{attribute}"
-        options = self.options(kind, choice)
-        for option in options_of(self.load(kind, choice)).values():
+        loaded = self.load(kind, choice)
+        options = self._options(kind, choice, loaded)
+        for option in options_of(loaded).values():
             value = options.get(option.name)
             if isinstance(option.type, click.Path) and value:
                 options[option.name] = str(absolute_path(value))
@@ -184,7 +185,10 @@ class Zoo:
 
     def options(self, kind: str, choice: Choice) -> dict[str, Any]:
         """All options of a chosen part. Raises UsageError for an unknown option or a value that is not allowed."""
-        loaded, owner = self.load(kind, choice), f"{_singular(kind).capitalize()} {choice.name}"
+        return self._options(kind, choice, self.load(kind, choice))
+
+    def _options(self, kind: str, choice: Choice, loaded: type[Any]) -> dict[str, Any]:
+        owner = f"{_singular(kind).capitalize()} {choice.name}"
         reserved = {"split": "train"} if kind == "datasets" else {}
         for name in reserved.keys() & choice.options.keys():
             raise UsageError(f"{owner} has no option {name!r}: a run chooses it.")
@@ -199,7 +203,7 @@ class Zoo:
     def build(self, kind: str, choice: Choice, **reserved: Any) -> Any:
         """A new object of a part. Raises UsageError for bad options, GanzooError where its constructor fails."""
         loaded = self.load(kind, choice)
-        options = self.options(kind, choice)
+        options = self._options(kind, choice, loaded)
         owner = self.title(kind, choice)
         try:
             with restoring_process_state(owner, self.note, draws=True):
