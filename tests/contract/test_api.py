@@ -141,7 +141,11 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
         ("Amount.parse", "classmethod (cls, value: str | int | Amount, unit: str = '') -> Amount"),
         ("Recipe.batch_size", "int = 64"),
         ("ImageSpec.pixels", "property"),
-        ("hook on_tick", "(self, run: Run, progress: TrainingProgress, scalars: dict[str, Any]) -> None"),
+        (
+            "hook on_tick",
+            "(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any], moment: TrainingProgress)"
+            " -> None",
+        ),
         ("group ganzoo.losses", "Loss"),
         ("resize", "(images: Tensor, size: int | tuple[int, int]) -> Tensor"),
     ],
