@@ -51,7 +51,7 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
 @click.option(
     "--size", type=click.IntRange(1), default=28, show_default=True, help="Image size to count parameters at."
 )

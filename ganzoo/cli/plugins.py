@@ -87,7 +87,7 @@ def _facts(plugin: Plugin, errors: list[str]) -> dict[str, Any]:
 
 @click.command("check")
 @click.argument("part", metavar="NAME_OR_FILE[:CLASS][:OPTIONS]", type=PartParam("architectures"))
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> None:

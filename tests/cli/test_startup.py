@@ -1,4 +1,4 @@
-"""Asking for names must not wait for torch."""
+"""Commands that only list names import no torch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_completion_answers_without_torch() -> None:
     assert done.stderr.strip() == "False"
 
 
-def test_the_door_is_lazy() -> None:
+def test_import_ganzoo_is_lazy() -> None:
     code = (
         "import ganzoo, sys; dir(ganzoo); ganzoo.Recipe; ganzoo.Choice; assert 'torch' not in sys.modules;"
         "ganzoo.Loss; assert 'torch' in sys.modules"

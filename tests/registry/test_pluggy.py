@@ -88,8 +88,8 @@ def zoo_of(folder: Path) -> Zoo:
     return Zoo(list(distributions(path=[str(folder)])))
 
 
-def call(*words: str) -> Result:
-    return CliRunner().invoke(cli, list(words))
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
 
 
 # --- registration ---
@@ -225,12 +225,12 @@ def test_debug_prints_every_call_on_stderr(
 
 
 def test_observers_are_checked_by_specification_and_specname_works() -> None:
-    heard = []
+    received = []
 
     class Renamed(ganzoo.Observer):
         @ganzoo.hookimpl(specname="on_tick", tryfirst=True)
         def note_the_loss(self, scalars: dict[str, float]) -> None:
-            heard.append(scalars)
+            received.append(scalars)
 
         @ganzoo.hookimpl(optionalhook=True)
         def on_something_new(self) -> None: ...
@@ -241,24 +241,24 @@ def test_observers_are_checked_by_specification_and_specname_works() -> None:
 
     progress = TrainingProgress(1, 2, 3.0)
     Observers({"renamed": Renamed()}).tell("on_tick", run=None, progress=progress, scalars={"loss": 1.0})
-    assert heard == [{"loss": 1.0}]
+    assert received == [{"loss": 1.0}]
     with pytest.raises(GanzooError, match=r"^Observer bad: unknown hook 'on_tik' \(.*\)\. Did you mean 'on_tick'"):
         Observers({"bad": Misspelt()})
 
 
 def test_the_old_argument_moment_still_works_and_warns() -> None:
-    heard = []
+    received = []
 
     class Old(ganzoo.Observer):
         @ganzoo.hookimpl
         def on_tick(self, moment: TrainingProgress, progress: TrainingProgress) -> None:
-            heard.append((moment, progress))
+            received.append((moment, progress))
 
     with pytest.warns(DeprecationWarning, match="`moment` is now called `progress`"):
         observers = Observers({"old": Old()})
     progress = TrainingProgress(1, 2, 3.0)
     observers.tell("on_tick", run=None, progress=progress, scalars={})
-    assert heard == [(progress, progress)]
+    assert received == [(progress, progress)]
 
 
 # --- commands ---
@@ -307,8 +307,8 @@ def test_a_broken_command_is_named_in_one_sentence(folder: Path, text: str, caus
 
 def test_a_taken_name_is_noted_and_the_full_id_works(folder: Path) -> None:
     text = "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_commands():\n    return [{}]\n"
-    words = [f"ganzoo.Command({name!r}, 'pluggy_greet:greet', 'From {{}}.')" for name in ("greet", "train")]
-    install(folder, "other", text.format(", ".join(words)))
+    offered = [f"ganzoo.Command({name!r}, 'pluggy_greet:greet', 'From {{}}.')" for name in ("greet", "train")]
+    install(folder, "other", text.format(", ".join(offered)))
     listed = " ".join(call("--help").stdout.split())
     for line in (
         "Commands of extra: extra/greet Print a greeting.",

@@ -1,4 +1,4 @@
-"""The zoo finds parts by name, explains a miss, and lives with plugins that are broken, disabled or of one name."""
+"""The zoo finds parts by name, explains a missing name, and works with broken, disabled and clashing plugins."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_of_two_installations_of_one_distribution_the_first_counts(shelf, quadra
     assert len(shelf.zoo().components("losses")) == 1
 
 
-def test_names_and_groups_that_nobody_could_ask_for_are_errors_of_the_plugin(shelf, quadratic):
+def test_invalid_names_and_groups_are_errors_of_the_plugin(shelf, quadratic):
     shelf.install("odd", {"ganzoo.loses": {"a": "b:C"}, "ganzoo.losses": {"Not_A_Name": "b:C", "fine": "b:C"}})
     zoo = shelf.zoo()
     assert zoo.names("losses") == ["fine", "quadratic"]
@@ -294,7 +294,7 @@ def test_a_broken_module_is_named_with_its_cause_and_all_else_works(shelf, quadr
     ids=["no metadata", "no entry points", "no name", "no version", "empty"],
 )
 def test_a_half_removed_distribution_does_no_harm(shelf, quadratic, files):
-    """Such folders lie about in real environments, and most of them have nothing to do with the zoo."""
+    """Such folders exist in real environments, and most of them belong to other packages."""
     info = shelf.path / "half-1.dist-info"
     info.mkdir()
     for name, text in files.items():
@@ -399,7 +399,7 @@ def test_a_location_is_a_class_in_a_file(shelf, monkeypatch):
     zoo = shelf.zoo()
     choice = Choice.parse("./my loss.py:Quadratic:weight=2")
     assert zoo.build("losses", choice).weight == 2.0
-    # a recipe outlives the working directory
+    # a recipe must work from another working directory
     whole = Choice(f"{shelf.path}/my loss.py:Quadratic", {"weight": 2.0, "power": 2})
     assert zoo.resolve("losses", choice) == zoo.resolve("losses", whole) == whole
     assert zoo.load("losses", choice) is zoo.load("losses", Choice(f"{shelf.path}/my loss.py:Quadratic"))
