@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import platform
 import time
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 import torch
 
 import ganzoo
+from ganzoo.registry.zoo import Zoo
 from ganzoo_plugins.extractors import _classifier, domain
 
 WEIGHTS = Path(domain.__file__).parent / "weights"
@@ -39,8 +40,7 @@ def accuracy(classify, images: torch.Tensor, labels: torch.Tensor) -> float:
 
 def train(name: str, seed: int, bfloat16: bool, out: Path) -> None:
     """Train, measure and write the weights of one dataset."""
-    (entry,) = entry_points(group="ganzoo.datasets", name=name)
-    dataset = entry.load()
+    dataset = Zoo().load("datasets", ganzoo.Choice(name))
     reals, tests = dataset(split="train"), dataset(split="test")
     images, labels = everything(reals)
     test_images, test_labels = everything(tests)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ganzoo.contract.errors import RefusedSpec as RefusedSpec
     from ganzoo.contract.errors import UsageError as UsageError
     from ganzoo.contract.hooks import API_VERSION as API_VERSION
+    from ganzoo.contract.hooks import Command as Command
     from ganzoo.contract.hooks import Component as Component
     from ganzoo.contract.hooks import Moment as Moment
     from ganzoo.contract.hooks import TrainingProgress as TrainingProgress
@@ -47,7 +48,7 @@ _HOMES = {
     "contract.components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
     "SeparableLoss",
     "contract.errors": "GanzooError RefusedSpec UsageError",
-    "contract.hooks": "API_VERSION Component Moment TrainingProgress hookimpl",
+    "contract.hooks": "API_VERSION Command Component Moment TrainingProgress hookimpl",
     "contract.images": "ImageSpec resize to_range to_uint8",
     "contract.paths": "cache_dir data_dir",
     "contract.recipe": "Recipe",

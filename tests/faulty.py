@@ -1,7 +1,7 @@
-"""A collection of plugins that are broken, each in one way, and how that is to be told to the person who meets it.
+"""Plugins that are broken, each in one way, and the expected of the message that the user must get.
 
-Every one is a distribution of its own, `faulty-NAME`, with one module, `faulty_NAME.py`. `WHERE` marks the line that is
-to be named.
+Each is a distribution of its own, `faulty-NAME`, with one module, `faulty_NAME.py`. `WHERE` marks the line that the
+message must name.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ class Fault:
     """One broken distribution."""
 
     name: str
-    #: the group of its entry point; "" for a module that offers parts at run time
+    #: the kind of its entry point; "" for a module with hooks
     group: str
-    #: its module
+    #: the source of its module
     text: str
-    #: what is to be read on stderr, beside distribution, version, part, and the line marked WHERE
-    words: Sequence[str]
-    #: the status of the command that meets it
+    #: text that must be on stderr, beside distribution, version, part, and the line marked WHERE
+    expected: Sequence[str]
+    #: exit status of the command that uses it
     status: int = 1
-    #: what its entry point names
+    #: the name in its entry point
     attribute: str = "Part"
-    #: a second entry point, or something else to be said in entry_points.txt
+    #: more lines of entry_points.txt
     more: str = ""
-    #: whether there is a module at all
+    #: whether the module exists
     written: bool = True
 
     @property
@@ -40,11 +40,11 @@ class Fault:
         return f"faulty_{self.name.replace('-', '_')}"
 
     def line(self) -> int:
-        """The number of the marked line; 0 where none is."""
+        """The number of the marked line; 0 without one."""
         return next((n for n, line in enumerate(self.text.splitlines(), 1) if "WHERE" in line), 0)
 
     def install(self, folder: Path) -> None:
-        """Put it on the shelf, as a package manager would."""
+        """Write its files as a package manager does."""
         info = folder / f"{self.module}-1.2.3.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {self.distribution}\nVersion: 1.2.3\n")
@@ -72,7 +72,7 @@ class Part(ganzoo.Loss):
 
 def loss(
     name: str,
-    words: Sequence[str],
+    expected: Sequence[str],
     top: str = "",
     init: str = "",
     cost: str = "round.real_logits.mean()",
@@ -80,7 +80,7 @@ def loss(
     more: str = "",
 ) -> Fault:
     init = "".join(f"    {line}\n" for line in init.splitlines())
-    return Fault(name, "losses", LOSS.format(top=top, init=init, cost=cost), words, status, more=more)
+    return Fault(name, "losses", LOSS.format(top=top, init=init, cost=cost), expected, status, more=more)
 
 
 NETWORKS = """import ganzoo
@@ -120,10 +120,15 @@ class Discriminator(nn.Module):
 
 
 def networks(
-    name: str, words: Sequence[str], images: str = "images", logits: str = "logits", latents: str = "", status: int = 1
+    name: str,
+    expected: Sequence[str],
+    images: str = "images",
+    logits: str = "logits",
+    latents: str = "",
+    status: int = 1,
 ) -> Fault:
     text = NETWORKS.format(images=images, logits=logits, latents=latents)
-    return Fault(name, "architectures", text, words, status)
+    return Fault(name, "architectures", text, expected, status)
 
 
 DATASET = """import ganzoo
@@ -146,15 +151,15 @@ class Part(ganzoo.Dataset):
 """
 
 
-def dataset(name: str, words: Sequence[str], read: str) -> Fault:
-    return Fault(name, "datasets", DATASET.format(read=read), words)
+def dataset(name: str, expected: Sequence[str], read: str) -> Fault:
+    return Fault(name, "datasets", DATASET.format(read=read), expected)
 
 
 OBSERVER = """import ganzoo
 import torch
 
 class Part(ganzoo.Observer):
-    '''Looks on.'''
+    '''Does nothing.'''
 
     @ganzoo.hookimpl
     def {hook}(self, {arguments}):
@@ -171,9 +176,9 @@ HOOKS = {
 }
 
 
-def observer(name: str, words: Sequence[str], hook: str, body: str, status: int = 1, arguments: str = "") -> Fault:
+def observer(name: str, expected: Sequence[str], hook: str, body: str, status: int = 1, arguments: str = "") -> Fault:
     text = OBSERVER.format(hook=hook, arguments=arguments or HOOKS.get(hook, "run"), body=body)
-    return Fault(name, "observers", text, words, status)
+    return Fault(name, "observers", text, expected, status)
 
 
 EXTRACTOR = """import ganzoo
@@ -210,12 +215,12 @@ class Part(ganzoo.Evaluator):
 """
 
 
-def evaluator(name: str, words: Sequence[str], scores: str) -> Fault:
-    return Fault(name, "evaluators", EVALUATOR.format(scores=scores), words)
+def evaluator(name: str, expected: Sequence[str], scores: str) -> Fault:
+    return Fault(name, "evaluators", EVALUATOR.format(scores=scores), expected)
 
 
-def extractor(name: str, words: Sequence[str], features: str) -> Fault:
-    return Fault(name, "extractors", EXTRACTOR.format(features=features), words)
+def extractor(name: str, expected: Sequence[str], features: str) -> Fault:
+    return Fault(name, "extractors", EXTRACTOR.format(features=features), expected)
 
 
 PUT_BACK = "that was put back"
@@ -287,7 +292,7 @@ HOOK_FAULTS = [
 ] + [observer("exits", ["failed in on_tick: SystemExit: 0"], "on_tick", "raise SystemExit(0)  # WHERE")]  # fmt: skip
 
 BREAKS = "breaks the contract: "
-PLAY = [
+FIRST_STEP = [
     networks("images-shape", [f"{BREAKS}its generator's images are (4, 1, 7, 8), not (4, 1, 8, 8)"],
              images="images[:, :, 1:]"),
     networks("images-infinite", [f"{BREAKS}its generator's images are not finite"], images="images / 0"),
@@ -341,10 +346,10 @@ SCORES = [
     extractor("features-nan", ["not finite"], "{'pixels': images.flatten(1).float() / 0}"),
 ]
 
-#: its talk belongs on stderr, and is no fault
+#: prints, which is allowed: the text goes to stderr
 TALKS = observer("hook-prints", [], "on_tick", "print('said by a hook')", status=0)
 
-#: modules that every listing imports
+#: modules with hooks, which every listing imports, and entry points that are wrong
 MODULES = [
     Fault("module-error", "", "import no_such_library  # WHERE\n", ["No module named 'no_such_library'"]),
     Fault("module-exit", "", "raise SystemExit(3)  # WHERE\n", ["SystemExit: 3"]),
@@ -360,11 +365,11 @@ MODULES = [
     loss("odd-kind", ["the kind 'loses' is unknown"], more="[ganzoo.loses]\nx = y:Z\n"),
 ]  # fmt: skip
 
-#: met by naming them
-NAMED = [*IMPORTS, *CHANGES, *SIGNATURES, *HOOK_FAULTS, *PLAY, *DATA, *SCORES]
+#: those that are used by name
+NAMED = [*IMPORTS, *CHANGES, *SIGNATURES, *HOOK_FAULTS, *FIRST_STEP, *DATA, *SCORES]
 ALL = [*NAMED, *MODULES]
 
-#: what the faulty ones are combined with
+#: a healthy extractor and evaluator that the faulty ones are combined with
 PLAIN = Fault(
     "plain-pixels",
     "extractors",

@@ -1,8 +1,7 @@
-"""Parts that dawdle where a test wants them to, and say that they are there: a signal can then arrive in the midst.
+"""Parts that wait at a place that a test chooses, so that a signal can arrive there.
 
-GANZOO_TEST_DAWDLE names the place, GANZOO_TEST_MARK a file that grows by a byte each time it is reached, and
-GANZOO_TEST_SECONDS how long it takes to leave; from GANZOO_TEST_HANGS times on it takes for ever. Nothing that is
-computed depends on them.
+GANZOO_TEST_DAWDLE names the place. Each time it is reached, the file GANZOO_TEST_MARK grows by one byte, and the part
+waits GANZOO_TEST_SECONDS; from the GANZOO_TEST_HANGS-th time on it waits an hour. No result depends on this.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import ganzoo
 
 
 def dawdle(place: str) -> None:
-    """Stay a while, if this is the place."""
+    """Wait, if the test chose this place."""
     if os.environ.get("GANZOO_TEST_DAWDLE") == place:
         with open(os.environ["GANZOO_TEST_MARK"], "ab") as file:
             file.write(b".")
@@ -26,7 +25,7 @@ def dawdle(place: str) -> None:
 
 
 class Generator(tiny.Generator):
-    """As tiny's, in its own time."""
+    """Tiny's generator, which can wait."""
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         dawdle("training" if self.training else "sampling")
@@ -34,7 +33,7 @@ class Generator(tiny.Generator):
 
 
 class Dawdling(tiny.Tiny):
-    """As Tiny, in its own time; with an average, a loss with a memory, and scores on the way."""
+    """Tiny, which can wait; with an EMA, a loss with state, and scores during training."""
 
     recipe = tiny.RECIPE.merged(
         {
@@ -53,7 +52,7 @@ class Dawdling(tiny.Tiny):
 
 
 class Dawdler(tiny.Brightness):
-    """How much brighter the fakes are, in its own time."""
+    """How much brighter the fake images are; it can wait."""
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
         """Take in features (N, 64)."""
@@ -62,7 +61,7 @@ class Dawdler(tiny.Brightness):
 
 
 def sync(descriptor: int, real: object = os.fsync) -> None:
-    """os.fsync, in its own time for the files of a checkpoint."""
+    """os.fsync, which can wait at the files of a checkpoint."""
     if "checkpoints/.tmp" in os.readlink(f"/proc/self/fd/{descriptor}"):
         dawdle("saving")
     real(descriptor)  # type: ignore[operator]

@@ -1,6 +1,6 @@
-"""The command line: read arguments, call one function, print. Facts go to stdout, talk to stderr.
+"""The command line: read arguments, call one function, print. Results go to stdout, messages to stderr.
 
-Exit status: 0 done, 1 failed, 2 asked wrongly, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+Exit status: 0 done, 1 failed, 2 wrong arguments, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import threading
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
 
-#: command -> module:attribute; a module is imported when its command is named or the help lists it; none imports torch
-_COMMANDS = {
+#: command -> module:attribute below this package. A module is imported when its command is run or listed by --help, so
+#: none of them imports torch at its top
+BUILT_IN = {
     "train": "train:train",
     "resume": "train:resume",
     "sample": "sample:sample",
@@ -35,12 +37,12 @@ _COMMANDS = {
 }
 
 
-#: what torch says where there is no memory: on a device, and on the CPU
+#: texts in torch's errors where memory is short: on a device, and on the CPU
 _NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 class _Terminated(BaseException):
-    """SIGTERM outside a training, which has a way of its own to end."""
+    """SIGTERM outside of training. A training run handles the signal itself: it saves and ends."""
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -48,35 +50,59 @@ def _terminate(number: int, frame: object) -> None:
 
 
 class _Failure(click.ClickException):
-    """A GanzooError in click's voice, with its own exit status."""
+    """An error that click prints as one sentence, with its own exit status."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
-        """Print it, unless another process of the training does."""
+        """Print the message. It is empty where another process of a distributed run prints it."""
         if self.message:
             super().show(file)
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, and turns errors that a person can act on into one sentence."""
+    """Imports a command when it is run, and turns errors that a user can act on into one sentence.
+
+    Commands of plugins are looked up only where the name is no built-in one, for --help, and for completion.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(BUILT_IN)  # click imports what is listed here, so commands of plugins are not
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
-        return command
+        if cmd_name in BUILT_IN:
+            module, _, attribute = BUILT_IN[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
+            return command
+        from ganzoo.cli.plugin_commands import find_command, load_command
+
+        found = find_command(cmd_name, BUILT_IN)
+        return load_command(found) if found else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}")
+        if args and args[0] not in BUILT_IN and not args[0].startswith("-"):
+            from ganzoo.cli.plugin_commands import find_command, typed_names
+            from ganzoo.registry.zoo import zoo
+
+            if find_command(args[0], BUILT_IN) is None:
+                hint = did_you_mean(args[0], [*BUILT_IN, *typed_names(BUILT_IN)])
+                ctx.fail(f"No such command {args[0]!r}.{hint}{zoo().missing_plugins()}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from ganzoo.cli.plugin_commands import write_help
+
+        super().format_commands(ctx, formatter)
+        write_help(formatter, list(BUILT_IN))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from ganzoo.cli.plugin_commands import typed_names
+
+        plugin_commands = typed_names(BUILT_IN).items()
+        added = [CompletionItem(name, help=c.help) for name, c in plugin_commands if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *added]
 
     def invoke(self, ctx: click.Context) -> Any:
         main = threading.current_thread() is threading.main_thread()
@@ -89,7 +115,7 @@ class _Commands(click.Group):
             if debug:
                 raise
             if main:
-                # it ends anyhow, and has something to say: torchrun ends all processes when one of them has failed
+                # torchrun sends SIGTERM to all processes when one has failed: this one still prints its error
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise _Failure(str(error), error.exit_code) from error
         except _Terminated:
@@ -107,20 +133,20 @@ class _Commands(click.Group):
                 f"{error.strerror or error}{': ' + str(error.filename) if error.filename else ''}.", 1
             ) from error
         except RuntimeError as error:
-            if any(words in str(error).lower() for words in _NO_MEMORY) and not debug:
+            if any(text in str(error).lower() for text in _NO_MEMORY) and not debug:
                 raise _Failure(_out_of_memory(error), 1) from error
-            raise _blamed(error, debug) from error
+            raise _with_plugin_named(error, debug) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            raise _blamed(error, debug) from error
+            raise _with_plugin_named(error, debug) from error
 
 
-def _blamed(error: Exception, debug: bool) -> Exception:
-    """A sentence that names the plugin in whose code an error arose; the error itself if it is nobody's."""
+def _with_plugin_named(error: Exception, debug: bool) -> Exception:
+    """A sentence that names the plugin in whose code an error arose; the error itself if it was in no plugin's."""
     loaded = sys.modules.get("ganzoo.registry.zoo")
-    words = loaded.zoo().blame(error) if loaded and not debug else ""
-    return _Failure(f"{words}. GANZOO_DEBUG=1 shows where.", 1) if words else error
+    sentence = loaded.zoo().blame(error) if loaded and not debug else ""
+    return _Failure(f"{sentence}. GANZOO_DEBUG=1 shows where.", 1) if sentence else error
 
 
 def _out_of_memory(error: BaseException) -> str:
@@ -136,8 +162,8 @@ def _out_of_memory(error: BaseException) -> str:
         "color": False if os.environ.get("NO_COLOR") else None,
         "max_content_width": 100,
     },
-    epilog="Exit status: 0 done, 1 failed, 2 asked wrongly, 130 Ctrl-C, 143 SIGTERM. "
-    "GANZOO_DEBUG=1 shows tracebacks, GANZOO_DATA and GANZOO_CACHE move the folders, "
+    epilog="Exit status: 0 done, 1 failed, 2 wrong arguments, 130 Ctrl-C, 143 SIGTERM. "
+    "GANZOO_DEBUG=1 shows tracebacks and calls of plugin hooks, GANZOO_DATA and GANZOO_CACHE move the folders, "
     "GANZOO_DISABLE=dist,... leaves plugins out, NO_COLOR turns colour off.",
 )
 @click.version_option(package_name="torch-ganzoo", prog_name="ganzoo")

@@ -9,11 +9,10 @@ import click
 from ganzoo.cli.options import json_option, matches
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
 
 
-def _warn_of_broken() -> None:
+def _warn_of_broken_plugins() -> None:
     from ganzoo.registry.zoo import zoo
 
     for plugin in zoo().plugins.values():
@@ -26,7 +25,7 @@ def _warn_of_broken() -> None:
 @click.argument("pattern", required=False)
 @json_option
 def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
-    """List the parts of a KIND, all or those whose name matches PATTERN. Nothing is imported.
+    """List the parts of a KIND, all of them or those whose name matches PATTERN. No part is imported.
 
     \b
       ganzoo list architectures
@@ -36,7 +35,7 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
     from ganzoo.registry.zoo import zoo
 
     found = [part for part in zoo().components(kind) if matches(part.name, pattern)]
-    _warn_of_broken()
+    _warn_of_broken_plugins()
     if as_json:
         print_json(
             [
@@ -52,7 +51,7 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
 @click.option(
     "--size", type=click.IntRange(1), default=28, show_default=True, help="Image size to count parameters at."
 )
@@ -67,27 +66,12 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
       ganzoo show ./my_gan.py:MyGAN
     """
     from ganzoo.contract.images import ImageSpec
-    from ganzoo.registry.describe import describe
+    from ganzoo.registry.describe import describe, find_kind
     from ganzoo.registry.zoo import zoo
 
     choice = Choice.parse(name)
-    kinds = [kind] if kind else _kinds_of(choice)
-    facts = describe(zoo(), kinds[0], choice, ImageSpec(channels, size, size, classes))
+    facts = describe(zoo(), kind or find_kind(choice), choice, ImageSpec(channels, size, size, classes))
     print_json(facts) if as_json else _print_facts(facts)
-
-
-def _kinds_of(choice: Choice) -> list[str]:
-    from ganzoo.registry.zoo import zoo
-
-    kinds = [kind for kind in KINDS if any(choice.name in (p.name, p.id) for p in zoo().components(kind))]
-    if choice.is_location:
-        return [zoo().kind_of(choice)]
-    if not kinds:
-        names = [part.name for kind in KINDS for part in zoo().components(kind)]
-        raise UsageError(f"There is no part {choice.name!r}.{did_you_mean(choice.name, names)} See `ganzoo list`.")
-    if len(kinds) > 1:
-        raise UsageError(f"{choice.name!r} is one of the {' and one of the '.join(kinds)}: say which by --kind.")
-    return kinds
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""ganzoo plugins: the installed distributions, a check of one part, the files of a new one."""
+"""ganzoo plugins: list the installed plugins, check one part, write the files of a new plugin."""
 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,11 +12,15 @@ from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS
 
+if TYPE_CHECKING:
+    from ganzoo.registry.plugins import Plugin
+
+#: columns for the name of a check
 _WIDTH = 36
 
 
 class _Plugins(click.Group):
-    """Lists the plugins where no command is named; imports a command when it is."""
+    """Lists the plugins if no subcommand is given; imports a subcommand when it is run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return ["check", "new"]
@@ -34,7 +39,7 @@ class _Plugins(click.Group):
 @json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List the installed distributions that add parts: what each adds, and what failed and why.
+    """List the installed plugins: the parts and commands that each adds, and what failed and why.
 
     \b
       ganzoo plugins
@@ -46,48 +51,55 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
+    from ganzoo.cli import BUILT_IN
+    from ganzoo.cli.plugin_commands import clashes
     from ganzoo.registry.describe import faults
     from ganzoo.registry.zoo import zoo
 
     found = sorted(zoo().plugins.values(), key=lambda plugin: plugin.distribution)
+    notes = clashes(BUILT_IN)
+    errors = {plugin.distribution: [*faults(plugin), *notes.get(plugin.distribution, [])] for plugin in found}
     if as_json:
-        print_json(
-            [
-                {
-                    "distribution": p.distribution,
-                    "version": p.version,
-                    "disabled": p.disabled,
-                    "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in p.components],
-                    "errors": faults(p),
-                }
-                for p in found
-            ]
-        )
+        print_json([_facts(plugin, errors[plugin.distribution]) for plugin in found])
         return
     rows = []
     for plugin in found:
-        kinds = {kind: [c.name for c in plugin.components if c.kind == kind] for kind in KINDS}
-        adds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
-        state = "disabled" if plugin.disabled else "; ".join(faults(plugin)) or "ok"
+        names = {kind: [c.name for c in plugin.components if c.kind == kind] for kind in KINDS}
+        names["commands"] = [command.name for command in plugin.commands]
+        adds = "; ".join(f"{kind}: {', '.join(some)}" for kind, some in names.items() if some)
+        state = "disabled" if plugin.disabled else "; ".join(errors[plugin.distribution]) or "ok"
         rows.append([plugin.distribution, plugin.version, adds, state])
     print_table(["distribution", "version", "adds", "state"], rows)
 
 
+def _facts(plugin: Plugin, errors: list[str]) -> dict[str, Any]:
+    """What the plugin manager knows of one distribution."""
+    return {
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "disabled": plugin.disabled,
+        "plugins": [{"name": name, "hooks": hooks} for name, hooks in plugin.hooks.items()],
+        "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in plugin.components],
+        "commands": [{"name": c.name, "target": c.target, "help": c.help} for c in plugin.commands],
+        "errors": errors,
+    }
+
+
 @click.command("check")
 @click.argument("part", metavar="NAME_OR_FILE[:CLASS][:OPTIONS]", type=PartParam("architectures"))
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only where a name is used by two kinds.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> None:
-    """Run the conformance kit on a part: a line a check, with the reason where it failed or was skipped.
+    """Run the conformance kit on a part: one line for each check, with the reason if it failed or was skipped.
 
     \b
       ganzoo plugins check dcgan:width=8
       ganzoo plugins check ./my_gan.py:MyGAN
       ganzoo plugins check ./my_gan.py          # every part in the file
 
-    It works offline, on small synthetic images, for a minute at most where networks are small. Exit status 1 if any
-    check fails.
+    It works offline on small synthetic images, and takes a minute at most for small networks. The exit status is 1 if
+    a check fails.
     """
     started = time.perf_counter()
     outcomes = []
@@ -96,13 +108,13 @@ def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> 
     if as_json:
         print_json(outcomes)
     counts = {state: sum(o["state"] == state for o in outcomes) for state in ("ok", "failed", "skipped")}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    log(f"{told}, in {time.perf_counter() - started:.1f} s.")
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    log(f"{summary}, in {time.perf_counter() - started:.1f} s.")
     ctx.exit(1 if counts["failed"] else 0)
 
 
 def _parts(part: Choice, kind: str | None) -> list[tuple[Choice, str]]:
-    """The parts meant, each with its kind; of a file without a class, all it defines."""
+    """The parts to check, each with its kind: for a file without a class, every part that it defines."""
     from ganzoo.registry.describe import find_kind, parts_of_file
 
     if part.name.endswith(".py"):
@@ -112,10 +124,9 @@ def _parts(part: Choice, kind: str | None) -> list[tuple[Choice, str]]:
 
 def _examine(choice: Choice, kind: str, as_json: bool) -> list[dict[str, object]]:
     from ganzoo.testing.catalogue import CHECKS
-    from ganzoo.testing.kit import ExaminedPart as Examined
-    from ganzoo.testing.kit import examine
+    from ganzoo.testing.kit import ExaminedPart, examine
 
-    examined = Examined.of(choice, kind)
+    examined = ExaminedPart.of(choice, kind)
     if not as_json:
         click.echo(f"{choice} ({kind})")
     outcomes = []

@@ -1,4 +1,4 @@
-"""ganzoo plugins new: the few files of a publishable plugin."""
+"""ganzoo plugins new: write the files of a plugin that can be published."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-#: kind of one part -> its group
+#: kind of one part, as the option --kind has it -> kind of many, as in KINDS
 _GROUPS = {base.lower(): kind for kind, base in KINDS.items()}
-#: how each kind is first used; the dataset is one that needs no download
+#: the first command to try with each kind; digits needs no download
 _COMMANDS = {
     "architecture": "ganzoo train {name} digits --epochs 1",
     "dataset": "ganzoo train mlp-vanilla {name} --epochs 1",
@@ -31,7 +31,7 @@ _COMMANDS = {
     "evaluator": "ganzoo evaluate RUN -e {name}",
     "extractor": "ganzoo show {name}",
 }
-#: what would be the name of a module that is ganzoo's own
+#: names that would make `ganzoo_NAME` a package of this project
 _TAKEN = ("plugins",)
 
 
@@ -40,13 +40,14 @@ _TAKEN = ("plugins",)
 @click.argument("where", required=False, type=click.Path(path_type=Path))
 @click.option("--kind", type=click.Choice(list(_GROUPS)), required=True, help="What the plugin adds.")
 def new(name: str, where: Path | None, kind: str) -> None:
-    """Write the files of a new plugin NAME into the folder WHERE (`ganzoo-NAME`), where none of them may be yet.
+    """Write the files of a new plugin NAME into the folder WHERE (`ganzoo-NAME`). No existing file is overwritten.
 
     \b
       ganzoo plugins new soft-margin --kind loss
       ganzoo plugins new my-gan ~/code/my-gan --kind architecture
 
-    A pyproject.toml, one module with a part that works, a test of one line and a README. Their paths are printed.
+    The files are a pyproject.toml, one module with a part that works, a test of one line and a README. Their paths are
+    printed.
     """
     if not _NAME.fullmatch(name) or name in _TAKEN:
         reason = "is the name of a package of ganzoo's own" if name in _TAKEN else "cannot be the name of a part"
@@ -62,16 +63,16 @@ def new(name: str, where: Path | None, kind: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
         click.echo(path)
-    _say_what_next(name, kind, folder)
+    _log_next_steps(name, kind, folder)
 
 
-def _say_what_next(name: str, kind: str, folder: Path) -> None:
+def _log_next_steps(name: str, kind: str, folder: Path) -> None:
     from ganzoo.registry.zoo import zoo
 
     part = name
     if others := [other.id for other in zoo().components(_GROUPS[kind]) if other.name == name]:
         part = f"ganzoo-{name}/{name}"
-        log(f"{others[0]} has the same short name: whoever has both writes {part}.")
+        log(f"{others[0]} has the same short name: where both are installed, write {part}.")
     log("Next:")
     for command in (
         f"pip install -e {shlex.quote(str(folder))}",
@@ -85,7 +86,7 @@ def _say_what_next(name: str, kind: str, folder: Path) -> None:
 def _files(name: str, kind: str) -> dict[str, str]:
     """The text of each file by its path in the folder."""
     identifier = name.replace("-", "_")
-    words = {
+    values = {
         "name": name,
         "kind": kind,
         "article": "An" if kind[0] in "aeo" else "A",
@@ -107,18 +108,18 @@ def _files(name: str, kind: str) -> dict[str, str]:
     }
     folder = resources.files("ganzoo.cli") / "templates"
     return {
-        file: Template((folder / f"{template}.in").read_text(encoding="utf-8")).substitute(words)
+        file: Template((folder / f"{template}.in").read_text(encoding="utf-8")).substitute(values)
         for file, template in templates.items()
     }
 
 
 def _class_name(name: str, kind: str) -> str:
-    """`soft-margin` as `SoftMargin`; what Python would not take as a name has its kind before it: `Loss3d`."""
-    words = "".join(word.capitalize() for word in name.split("-"))
-    return words if words.isidentifier() and not keyword.iskeyword(words) else kind.capitalize() + words
+    """`SoftMargin` for `soft-margin`; the kind comes first where that is no Python name: `Loss3d` for `3d`."""
+    camel = "".join(word.capitalize() for word in name.split("-"))
+    return camel if camel.isidentifier() and not keyword.iskeyword(camel) else kind.capitalize() + camel
 
 
 def _versions(installed: str) -> str:
-    """`>=0.1,<0.2` of 0.1.7, `>=1.2,<2` of 1.2.3: as far as the contract promises to hold."""
+    """The compatible versions of torch-ganzoo: `>=0.1,<0.2` for 0.1.7, `>=1.2,<2` for 1.2.3."""
     major, minor = (int(number) for number in re.findall(r"\d+", installed)[:2])
     return f">={major}.{minor},<{major + 1}" if major else f">=0.{minor},<0.{minor + 1}"

@@ -1,4 +1,4 @@
-"""The options that say what to train, and the recipe they give."""
+"""Options that several training commands share, and the recipe that they make."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import renaming_note, with_current_names
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-#: where a dotted `-o part.key=value` goes
-_OWNERS = ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer")
+#: the fields of a recipe whose options `-o field.key=value` may set
+_FIELDS = ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer")
 
 
 def length_options(command: _Command) -> _Command:
@@ -30,7 +30,7 @@ def length_options(command: _Command) -> _Command:
 def talk_options(command: _Command) -> _Command:
     """-q, -v, --no-capture, --compile."""
     command = click.option(
-        "--capture/--no-capture", default=None, help="Play CUDA steps from recorded graphs (the default), or eagerly."
+        "--capture/--no-capture", default=None, help="Run CUDA steps as recorded graphs (the default), or eagerly."
     )(command)
     command = click.option(
         "--compile/--no-compile",
@@ -42,30 +42,30 @@ def talk_options(command: _Command) -> _Command:
 
 
 def execution_options(capture: bool | None, compile: bool | None) -> dict[str, bool]:
-    """How steps are to be played, as far as somebody said so; a run is resumed as it was begun."""
+    """How steps are run, without what was not given: a resumed run keeps the settings it was started with."""
     given = {"capture": capture, "compile": compile}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def console_observers(quiet: bool, verbose: bool) -> dict[str, object]:
-    """Observers of a run for whoever sits before it."""
+    """The observer that shows the progress of a run on the terminal; none with `quiet`."""
     from ganzoo.cli.console import Console
 
     return {} if quiet else {"console": Console(verbose)}
 
 
-def _dotted(texts: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Choice]:
-    """Choices with the options that `-o` gives them; a key without a dot belongs to the architecture."""
+def _by_field(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """The `-o` options by the field of the recipe whose part they belong to. A key without a dot: the architecture."""
+    found: dict[str, dict[str, str]] = {}
     for key, value in pairs(texts).items():
-        owner, dot, option = key.partition(".")
-        owner, option = (owner, option) if dot else ("architecture", key)
-        if owner not in _OWNERS:
+        field, dot, option = key.partition(".")
+        field, option = (field, option) if dot else ("architecture", key)
+        if field not in _FIELDS:
             raise UsageError(
-                f"-o {key}: options belong to one of {', '.join(_OWNERS)}; the architecture needs no prefix."
+                f"-o {key}: options belong to one of {', '.join(_FIELDS)}; the architecture needs no prefix."
             )
-        base = choices.get(owner) or Choice("")
-        choices[owner] = Choice(base.name, {**base.options, option: value})
-    return choices
+        found.setdefault(field, {})[option] = value
+    return found
 
 
 def recipe_from_options(
@@ -76,7 +76,10 @@ def recipe_from_options(
     shared: bool,
     changes: dict[str, Any],
 ) -> Recipe:
-    """The recipe of parts by field, `-o` options, a named recipe and changed fields, of which None and () are none."""
+    """The complete recipe: parts by field, `-o` options, a named recipe, and changed fields (None and () are ignored).
+
+    An `-o` option of an optimizer changes the optimizer of the recipe, or the one in `given`.
+    """
     from ganzoo.registry.recipes import plan
     from ganzoo.registry.zoo import zoo
 
@@ -87,13 +90,9 @@ def recipe_from_options(
         log(note)
     if length:
         fields["length"] = length
-    architecture, dataset = given["architecture"], given["dataset"]
-    base = plan(zoo(), architecture, dataset, named, fields)
-    # an option of an optimiser changes the one the recipe has, unless another was named
-    optimizers = {name: getattr(base, name) for name in _OWNERS[2:] if getattr(base, name)}
-    chosen = _dotted(options, {**optimizers, **given})
+    fields |= {name: given[name] for name in _FIELDS[2:] if name in given}
+    by_field = _by_field(options)
     if shared:
-        chosen.pop("discriminator_optimizer", None)
         fields["discriminator_optimizer"] = None
-    fields |= {name: chosen[name] for name in _OWNERS[2:] if name in chosen}
-    return plan(zoo(), chosen["architecture"], chosen["dataset"], named, fields)
+        by_field.pop("discriminator_optimizer", None)
+    return plan(zoo(), given["architecture"], given["dataset"], named, fields, by_field)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.images import ImageSpec, ValueRange
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.round import Round
@@ -270,16 +271,7 @@ def class_names(dataset: Dataset) -> Sequence[str]:
 
 
 #: kind of part -> its base class
-BASES: Mapping[str, type[Any]] = {
-    "architectures": Architecture,
-    "datasets": Dataset,
-    "losses": Loss,
-    "optimizers": Optimizer,
-    "augmentations": Augmentation,
-    "extractors": Extractor,
-    "evaluators": Evaluator,
-    "observers": Observer,
-}
+BASES: Mapping[str, type[Any]] = {kind: globals()[name] for kind, name in KINDS.items()}
 
 
 def kind_of_class(component: object) -> str:

@@ -1,4 +1,4 @@
-"""All hooks of a plugin, on one page: one offers parts, the others let observers see a run."""
+"""All hooks of a plugin, on one page: two offer parts and commands, the others let observers see a run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pluggy
 
 from ganzoo.contract.run_view import RunView
 
-#: raised when a change of the contract needs a change in plugins
+#: increased when a change of the contract needs a change in plugins
 API_VERSION = 1
 
 hookspec = pluggy.HookspecMarker("ganzoo")
 hookimpl = pluggy.HookimplMarker("ganzoo")
 
-#: kind of part, as the command line and the entry points write it -> the base class of its parts
+#: every kind of part, as the command line and the entry points write it, and the name of its base class in `ganzoo`
 KINDS = {
     "architectures": "Architecture",
     "datasets": "Dataset",
@@ -32,9 +32,9 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """A part that can be used by name. Nothing of it is imported until it is used.
+    """A part that can be used by name. Its module is imported when the part is first used.
 
-    `kind` is a key of `KINDS`, `target` is `package.module:Class`; the zoo fills in `distribution` and `version`.
+    `kind` is a key of `KINDS`, `target` is `package.module:Class`. The zoo fills in `distribution` and `version`.
     """
 
     kind: str
@@ -50,8 +50,28 @@ class Component:
 
 
 @dataclasses.dataclass(frozen=True)
+class Command:
+    """A command that a plugin adds to the command line. Its module is imported when the command is run.
+
+    `target` is `package.module:attribute` and names a `click.Command`; `help` is its line in `ganzoo --help`. The zoo
+    fills in `distribution` and `version`.
+    """
+
+    name: str
+    target: str
+    help: str = ""
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def id(self) -> str:
+        """`distribution/name`."""
+        return f"{self.distribution}/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is: steps done, real images seen, and passes over the training images."""
+    """How far a training is: steps done, real images seen, and passes over the training images (epochs)."""
 
     step: int
     images: int
@@ -62,12 +82,16 @@ class TrainingProgress:
 Moment = TrainingProgress
 
 
-class ComponentHooks:
-    """Offers parts that cannot be written down as entry points, such as all members of another library."""
+class PluginHooks:
+    """The hooks of an installed module: entry point group `ganzoo`. What they return is all that a plugin adds."""
 
     @hookspec
     def ganzoo_components(self) -> Iterable[Component]:  # type: ignore[empty-body]
-        """Parts computed at run time. Called once, when names are first looked up."""
+        """The parts that this plugin adds. Called once a process, when names are first looked up."""
+
+    @hookspec
+    def ganzoo_commands(self) -> Iterable[Command]:  # type: ignore[empty-body]
+        """The commands that this plugin adds to `ganzoo`. Called at the same time as `ganzoo_components`."""
 
 
 _RENAMED = {
@@ -79,35 +103,35 @@ _observer_hookspec = hookspec(warn_on_impl_args=_RENAMED)
 
 
 class RunHooks:
-    """What an observer may see of a run. An error in an observer ends the run with the observer's name on it.
+    """The hooks of an observer: each is called at one point of a run. An error in one ends the run and names it.
 
-    `moment` is the same as `progress`, under its old name.
+    `progress` says how far the training is. `moment` is its old name.
     """
 
     @hookspec
     def on_run_start(self, run: RunView) -> None:
-        """The run directory is open, and no step has been done in this process yet."""
+        """The run directory is open. No step has been done in this process yet."""
 
     @_observer_hookspec
     def on_tick(
         self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any], moment: TrainingProgress
     ) -> None:
-        """Means since the last tick, as Python numbers: the line that was appended to stats.jsonl."""
+        """A line was appended to stats.jsonl: `scalars` is that line, means since the last tick as Python numbers."""
 
     @_observer_hookspec
     def on_samples(self, run: RunView, progress: TrainingProgress, path: Path, moment: TrainingProgress) -> None:
-        """A sample grid was written."""
+        """A grid of samples was written to `path`."""
 
     @_observer_hookspec
     def on_checkpoint(self, run: RunView, progress: TrainingProgress, path: Path, moment: TrainingProgress) -> None:
-        """A checkpoint was committed."""
+        """A checkpoint was written to `path` and is complete."""
 
     @_observer_hookspec
     def on_score(
         self, run: RunView, progress: TrainingProgress, scores: list[dict[str, Any]], moment: TrainingProgress
     ) -> None:
-        """Scores were appended to scores.jsonl."""
+        """Scores were appended to scores.jsonl: `scores` are those lines."""
 
     @hookspec
     def on_run_end(self, run: RunView, error: BaseException | None) -> None:
-        """The run ended, normally (None) or by `error`. Every observer is called, also when another one raises."""
+        """The run ended: normally (`error` is None) or by `error`. All observers are called, also if one raises."""

@@ -1,1 +1,1 @@
-"""Parts by name: found through pluggy, loaded in a guard, checked against the contract, made into recipes."""
+"""Parts by name: found through pluggy, loaded inside a guard, checked against the contract, combined into recipes."""

@@ -1,4 +1,4 @@
-"""Describe: all there is to say of one part, as plain data."""
+"""Describe a part as plain data: its options, recipe and networks, its kind, and what is wrong with its plugin."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.contract.errors import UsageError, did_you_mean
-from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS, Component
+from ganzoo.contract.options import options_of
 from ganzoo.contract.paths import absolute_path
-from ganzoo.registry.zoo import zoo
+from ganzoo.registry.plugins import Plugin
+from ganzoo.registry.source import refuse_other_api, source
+from ganzoo.registry.zoo import Zoo, zoo
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # both import torch, and `ganzoo list` must not
     from torch import nn
 
-
-from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError, RefusedSpec
-from ganzoo.contract.hooks import Component
-from ganzoo.contract.images import ImageSpec
-from ganzoo.contract.options import options_of
-from ganzoo.registry.source import refuse_other_api, source
-from ganzoo.registry.zoo import Plugin, Zoo
+    from ganzoo.contract.images import ImageSpec
 
 
 def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str, Any]:
-    """All there is to say of one part, as plain data; an architecture's networks are built for `images`."""
+    """Options, source and docstring of one part, as plain data. Networks of an architecture are built for `images`."""
     from ganzoo.contract.components import Architecture
 
     loaded = zoo.load(kind, choice)
@@ -58,7 +55,7 @@ def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str
 
 
 def _network(role: str, network: nn.Module) -> dict[str, Any]:
-    # a parametrised layer (spectral norm) is one layer: what computes its weight is not another
+    # a parametrised layer (spectral norm) counts as one layer; the module that computes its weight is not listed
     leaves = [
         (name, module)
         for name, module in network.named_modules()
@@ -66,7 +63,7 @@ def _network(role: str, network: nn.Module) -> dict[str, Any]:
     ]
     return {
         "role": role,
-        # moving statistics count as parameters where the field counts them (Keras), and are not trained
+        # running statistics of batch norm count as parameters, as in Keras; they are not trained
         "parameters": sum(t.numel() for t in network.state_dict().values() if t.is_floating_point()),
         "trainable": sum(p.numel() for p in network.parameters()),
         "layers": [
@@ -89,28 +86,29 @@ def summary(component: Component) -> str:
 
 
 def faults(plugin: Plugin) -> list[str]:
-    """What is wrong with a distribution, as far as it shows without importing any of it."""
+    """Everything that is wrong with a plugin, as far as it can be seen without importing its parts and commands."""
     found = list(plugin.errors)
-    for component in plugin.components:
-        where = f"{component.kind} {component.name}"
+    targets = [(f"{component.kind} {component.name}", component.target) for component in plugin.components]
+    targets += [(f"command {command.name}", command.target) for command in plugin.commands]
+    for name, target in targets:
         try:
-            file = source(component.target)
+            file = source(target)
             if file is None:
-                found.append(f"{where}: there is no module {component.target.partition(':')[0]}")
+                found.append(f"{name}: there is no module {target.partition(':')[0]}")
             else:
                 ast.parse(file.read_text(encoding="utf-8"))
                 refuse_other_api(file, "it")
         except SyntaxError as error:
-            found.append(f"{where}: SyntaxError: {error.msg} ({file}, line {error.lineno})")
+            found.append(f"{name}: SyntaxError: {error.msg} ({file}, line {error.lineno})")
         except GanzooError as error:
-            found.append(f"{where}: {error}")
+            found.append(f"{name}: {error}")
         except (OSError, ValueError, ImportError) as error:
-            found.append(f"{where}: {type(error).__name__}: {error}")
+            found.append(f"{name}: {type(error).__name__}: {error}")
     return found
 
 
 def find_kind(choice: Choice) -> str:
-    """The kind of the part of that name. Raises UsageError where there is none, or more than one."""
+    """The kind of the part that a choice names. Raises UsageError where there is none, or more than one."""
     if choice.is_location:
         return zoo().kind_of(choice)
     kinds = [kind for kind in KINDS if any(choice.name in (c.name, c.id) for c in zoo().components(kind))]
@@ -118,7 +116,7 @@ def find_kind(choice: Choice) -> str:
         names = [component.name for kind in KINDS for component in zoo().components(kind)]
         raise UsageError(
             f"There is no part {choice.name!r}.{did_you_mean(choice.name, names)} Name one that `ganzoo list` shows, "
-            "or a place, FILE.py:Class."
+            "or a location, FILE.py:Class."
         )
     if len(kinds) > 1:
         raise UsageError(f"{choice.name!r} is one of the {' and one of the '.join(kinds)}: say which by --kind.")
@@ -126,7 +124,7 @@ def find_kind(choice: Choice) -> str:
 
 
 def parts_of_file(file: str) -> list[tuple[Choice, str]]:
-    """Every part that a file defines, in its order, each with its kind. Raises UsageError where there is none."""
+    """Every part that a file defines, in order of its lines, each with its kind. Raises UsageError without any."""
     path = absolute_path(file)
     if not path.is_file():
         raise UsageError(f"There is no file {file}.")
@@ -141,7 +139,7 @@ def parts_of_file(file: str) -> list[tuple[Choice, str]]:
             try:
                 found.append((choice, zoo().kind_of(choice)))
             except UsageError:
-                continue  # a class that is no part
+                continue  # this class is no part
     if not found:
         raise UsageError(f"{file} defines no part: a part is a class derived from one of {', '.join(KINDS.values())}.")
     return found

@@ -1,4 +1,4 @@
-"""Loading: from a place in a module or file to a class, with a guard around whatever its author lets happen there."""
+"""Loading: the class or command that a target or a location names, imported inside the guard."""
 
 from __future__ import annotations
 
@@ -11,19 +11,33 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
+
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.paths import absolute_path
 from ganzoo.registry.guard import Note, guarded_import
 from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, refuse_other_api, source, source_location
 
-# --- from a place to a class ---
-
 
 def load_target(target: str, owner: str, note: Note) -> Any:
-    """What `package.module:Class` names, imported now. Raises GanzooError, naming the owner, where it cannot be."""
+    """What `package.module:Class` names, imported now. Raises GanzooError with the owner where that fails."""
+    # torch first: its import is not counted as the plugin's, and the guard can then watch its settings
+    import_module("torch")
+    return _import_target(target, owner, note)
+
+
+def load_command(target: str, owner: str, note: Note) -> click.Command:
+    """The click command that `package.module:attribute` names. Raises GanzooError with the owner where that fails."""
+    refuse_other_api(source(target), owner)
+    loaded = _import_target(target, owner, note)  # torch is imported only if the command needs it
+    if not isinstance(loaded, click.Command):
+        raise GanzooError(f"{owner} cannot be run: {target} is {type(loaded).__name__}, not a click command.")
+    return loaded
+
+
+def _import_target(target: str, owner: str, note: Note) -> Any:
     module, _, attribute = target.partition(":")
-    import_module("torch")  # its settings are watched from here on, and its import is nobody else's
     try:
         with guarded_import(owner, note):
             return functools.reduce(getattr, attribute.split("."), import_module(module))
@@ -54,7 +68,7 @@ def load_location(location: str, note: Note) -> Any:
             if not isinstance(error, PLUGIN_ERRORS):
                 raise
             raise GanzooError(
-                f"{text} cannot be loaded: {error_with_line(error, path)}{_beside(error, path)}"
+                f"{text} cannot be loaded: {error_with_line(error, path)}{_python_path_hint(error, path)}"
             ) from error
     loaded = getattr(sys.modules[name], attribute, None)
     if loaded is None:
@@ -64,7 +78,7 @@ def load_location(location: str, note: Note) -> Any:
 
 
 def checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
-    """`loaded`, if it is a whole class of that kind. Raises GanzooError, naming the owner, if not."""
+    """`loaded`, if it is a class of that kind without abstract methods. Raises GanzooError with the owner if not."""
     from ganzoo.contract.components import BASES
 
     base = BASES[kind]
@@ -78,8 +92,8 @@ def checked_class(kind: str, loaded: Any, owner: str) -> type[Any]:
     return loaded
 
 
-def _beside(error: BaseException, path: Path) -> str:
-    """What to do where a file wants to import its neighbour, which Python does not look for there."""
+def _python_path_hint(error: BaseException, path: Path) -> str:
+    """What to do where a file imports another file of its folder: Python does not search that folder."""
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     neighbours = [path.with_name(f"{name}.py"), path.with_name(name) / "__init__.py"] if name else []
     if not any(map(Path.exists, neighbours)):

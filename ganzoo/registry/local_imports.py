@@ -1,4 +1,4 @@
-"""Beside: what a file of parts imports from its own folder, read without importing anything."""
+"""The files that a file with parts imports from its own folder, found by reading the source."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-#: packages of ours, which have a version, although a file may lie beside their source
+#: packages of this project: they are recorded by their version, also where a file lies beside their source
 _OURS = ("ganzoo", "ganzoo_plugins")
 
 
 def local_imports(file: Path) -> dict[str, str]:
-    """sha256, by its path from the folder of `file`, of every file below it that `file` imports, directly or not.
+    """The sha256 of every file in the folder of `file` that `file` imports, directly or not, by its relative path.
 
-    What is imported under a computed name is not seen.
+    Imports under a computed name are not found.
     """
     found: dict[str, str] = {}
     waiting = [file]
@@ -25,13 +25,13 @@ def local_imports(file: Path) -> dict[str, str]:
                 try:
                     found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
                 except OSError:
-                    continue  # whoever imports it is told
+                    continue  # the import itself raises an error
                 waiting.append(path)
     return dict(sorted(found.items()))
 
 
 def _imports(file: Path, root: Path) -> Iterator[Path]:
-    """The files below `root` that one file imports."""
+    """The files below the folder `root` that one file imports."""
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
@@ -42,7 +42,10 @@ def _imports(file: Path, root: Path) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom):
             place = file.parents[min(node.level, len(file.parents)) - 1] if node.level else root
             base = node.module or ""
-            names = [(place, base), *((place, f"{base}.{alias.name}") for alias in node.names)]  # a name, or a module
+            names = [
+                (place, base),
+                *((place, f"{base}.{alias.name}") for alias in node.names),
+            ]  # the name may be a module
         else:
             continue
         for place, name in names:
@@ -51,7 +54,7 @@ def _imports(file: Path, root: Path) -> Iterator[Path]:
 
 
 def _files(place: Path, name: str) -> Iterator[Path]:
-    """`a.b` as files: what is run on the way to it, and itself."""
+    """The files of the module `a.b`: those of the packages around it, and its own."""
     for part in filter(None, name.split(".")):
         for path in (place / part / "__init__.py", place / f"{part}.py"):
             if path.is_file():

@@ -1,47 +1,43 @@
-"""Observers: those who see a run, each behind a door of its own, so that an error has a name on it."""
+"""The observers of a run: each is called by itself, so that an error names the observer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import pluggy
-
-from ganzoo.contract.errors import GanzooError, did_you_mean
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import RunHooks
 from ganzoo.contract.run_view import RunView
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
-from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, file_of, source_location
+from ganzoo.registry.plugin_manager import make_manager, register
+from ganzoo.registry.source import PLUGIN_ERRORS, error_text, file_of, source_location
 
 
 class Observers:
-    """Those who see the run, each behind a door of its own, so that an error has a name on it."""
+    """The observers of one run, by name. Raises GanzooError for an observer with an unknown hook or argument."""
 
     def __init__(self, observers: Mapping[str, object], note: Note = print_to_stderr) -> None:
         self.note = note
-        self._doors: dict[str, tuple[object, Any]] = {}
+        self._hooks: dict[str, tuple[object, Any]] = {}
         for name, observer in observers.items():
-            _refuse_unknown_hooks(name, observer)
-            manager = pluggy.PluginManager("ganzoo")
-            manager.add_hookspecs(RunHooks)
+            manager = make_manager(RunHooks)  # one for each observer: an error in one must not keep others from a call
             try:
-                manager.register(observer)
-            except pluggy.PluginValidationError as error:
-                words = " ".join(str(error).split())
-                raise GanzooError(f"Observer {name}: {words}{source_location(type(observer))}") from None
-            self._doors[name] = observer, manager.hook
+                register(manager, observer, name, source_location(type(observer)))
+            except GanzooError as error:
+                raise GanzooError(f"Observer {name}: {error}") from None
+            self._hooks[name] = observer, manager.hook
 
-    def tell(self, hook: str, **facts: Any) -> None:
-        """Call one hook of every observer. Raises GanzooError with the name of the one that failed."""
-        if "progress" in facts:
-            facts["moment"] = facts["progress"]  # the argument's old name
-        for name in self._doors:
-            self._call(name, hook, facts)
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call one hook of every observer. Raises GanzooError with the name of the observer that failed."""
+        if "progress" in arguments:
+            arguments["moment"] = arguments["progress"]  # the old name of the argument
+        for name in self._hooks:
+            self._call(name, hook, arguments)
 
     def tell_end(self, run: RunView, error: BaseException | None) -> None:
-        """on_run_end, to everybody, whatever some of them raise; the first such error is raised afterwards."""
+        """Call on_run_end of every observer, also after one has failed; then raise the first of their errors."""
         failures = []
-        for name in self._doors:
+        for name in self._hooks:
             try:
                 self._call(name, "on_run_end", {"run": run, "error": error})
             except GanzooError as failure:
@@ -49,23 +45,11 @@ class Observers:
         if failures and error is None:
             raise failures[0]
 
-    def _call(self, name: str, hook: str, facts: dict[str, Any]) -> None:
-        observer, door = self._doors[name]
+    def _call(self, name: str, hook: str, arguments: dict[str, Any]) -> None:
+        observer, hooks = self._hooks[name]
         try:
             with restoring_process_state(f"Observer {name}", self.note):
-                getattr(door, hook)(**facts)
+                getattr(hooks, hook)(**arguments)
         except PLUGIN_ERRORS as error:
-            words = str(error) if isinstance(error, GanzooError) else error_with_line(error, file_of(type(observer)))
-            raise GanzooError(f"Observer {name} failed in {hook}: {words}") from error
-
-
-def _refuse_unknown_hooks(name: str, observer: object) -> None:
-    known = [hook for hook in vars(RunHooks) if hook.startswith("on_")]
-    for method in dir(type(observer)):
-        mark = getattr(getattr(type(observer), method), "ganzoo_impl", None)
-        # an optional hook is one of another release of ganzoo, and waits for it
-        if mark and not mark["optionalhook"] and method not in known:
-            raise GanzooError(
-                f"Observer {name}: unknown hook {method!r}{source_location(type(observer))}."
-                f"{did_you_mean(method, known)} Known: {', '.join(known)}."
-            )
+            cause = error_text(error, file_of(type(observer)))
+            raise GanzooError(f"Observer {name} failed in {hook}: {cause}") from error

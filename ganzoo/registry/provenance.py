@@ -1,4 +1,4 @@
-"""Provenance: whether the code of a run's parts is still what it was trained with."""
+"""Whether the files of a run's parts are the same as when it was trained."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ganzoo.registry.zoo import Zoo
 
 
 def refuse_changed_code(run: RunView, zoo: Zoo, fields: Sequence[str] = tuple(KIND_OF_FIELD)) -> None:
-    """Raise GanzooError where a part of these fields was given by its file, and what that holds is not what it was."""
+    """Raise GanzooError if the file of a part in one of these recipe fields, or a file it imports, has changed."""
     parts = run.environment.get("parts", {})
     for field, then in [(name, part) for name in fields for part in parts.get(name, ())]:
         path = Path(then.get("location", "").rpartition(":")[0])
         if "location" not in then or not path.is_file():
-            continue  # a file that is gone is named where it is loaded
+            continue  # the error for a missing file is raised when it is loaded
         now = zoo.provenance(KIND_OF_FIELD[field], Choice(then["location"]))
         beside = now.get("imports", {})
         pairs = {path: (then.get("sha256"), now["sha256"])}
-        imports = then.get("imports", {})  # an earlier version wrote down none
+        imports = then.get("imports", {})  # runs of an earlier version have none
         pairs |= {path.parent / name: (imports[name], beside.get(name)) for name in imports}
         for file, (old, new) in pairs.items():
             if old != new:

@@ -1,4 +1,4 @@
-"""Recipes: an architecture's own, a file or a named variant, and changes become one complete recipe."""
+"""The complete recipe of a run: the architecture's own, a recipe file or a named variant, and changes."""
 
 from __future__ import annotations
 
@@ -15,30 +15,45 @@ from ganzoo.registry.zoo import Zoo
 
 
 def plan(
-    zoo: Zoo, architecture: Choice, dataset: Choice, named: str | None = None, changes: Mapping[str, Any] | None = None
+    zoo: Zoo,
+    architecture: Choice,
+    dataset: Choice,
+    named: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Recipe:
-    """The architecture's own recipe <- a recipe file or a named variant, if any <- `changes`. Later wins.
+    """The complete recipe: the architecture's own, then a recipe file or a named variant, then `changes`.
 
-    Every part is found and every option of it written out: the recipe still means the same when a default moves.
+    Later values replace earlier ones. `options` changes single options of the part in a field, whatever part that is.
+    Every part is looked up and all its options are written out, so the recipe keeps its meaning if a default changes.
     """
     loaded: type[Architecture] = zoo.load("architectures", architecture)
     recipe = loaded.recipe
     if named is not None:
         recipe = recipe.merged(_named_recipe(zoo, loaded, architecture.name, named))
-        architecture = _inherited(architecture, recipe.architecture)
-        dataset = _inherited(dataset, recipe.dataset)
+        architecture = _with_options_of(recipe.architecture, architecture)
+        dataset = _with_options_of(recipe.dataset, dataset)
     recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
+    recipe = recipe.merged({name: _with_options(recipe, name, some) for name, some in (options or {}).items()})
     return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in KIND_OF_FIELD.items()})
 
 
-def _inherited(choice: Choice, recipe: Choice | None) -> Choice:
-    """A choice with the options that a recipe gives the same part, where it does not set them itself."""
+def _with_options(recipe: Recipe, field: str, options: Mapping[str, Any]) -> Choice:
+    """The part in a field of the recipe, with some options changed."""
+    choice: Choice | None = getattr(recipe, field)
+    if choice is None:
+        raise UsageError(f"The recipe has no {field}, so it has no options {', '.join(options)}: choose one first.")
+    return Choice(choice.name, {**choice.options, **options})
+
+
+def _with_options_of(recipe: Choice | None, choice: Choice) -> Choice:
+    """A choice with the options that a recipe has for the same part, unless the choice sets them itself."""
     same = recipe is not None and short_name(recipe) == short_name(choice)
     return Choice(choice.name, {**recipe.options, **choice.options}) if recipe and same else choice
 
 
 def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
-    """The fields of a recipe file, of a variant of the architecture, or of what another architecture published."""
+    """The fields of a recipe file, of a variant of the architecture, or of another architecture's recipe."""
     path = Path(named)
     if path.suffix == ".toml":
         if not path.is_file():
@@ -52,8 +67,8 @@ def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: 
     known = ", ".join(architecture.recipes) or "none"
     near = did_you_mean(named, [*architecture.recipes, *zoo.names("architectures")])
     raise UsageError(
-        f"{name} has no recipe {named!r}.{near} Its own: {known}; the name of another architecture stands for the "
-        f"recipe that one was published with; or name a file that ends in .toml."
+        f"{name} has no recipe {named!r}.{near} Its own: {known}. The name of another architecture means the recipe "
+        f"that it was published with. A file must end in .toml."
     )
 
 

@@ -1,4 +1,4 @@
-"""The source of a part: found and read without importing it, and named in error messages."""
+"""The source file of a part: found and read without an import, and named in error messages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import API_VERSION
 
-#: what a plugin's code may raise without ending the program; not Ctrl-C, nor what other signals raise
+#: what is caught around a plugin's code; not KeyboardInterrupt, nor what the handlers of other signals raise
 PLUGIN_ERRORS = (Exception, SystemExit, GeneratorExit)
-#: the package's own folder: lines of code in it are never the cause of a plugin's error
+#: the folder of this package: an error message never names a line in it as the cause of a plugin's error
 _OWN = str(Path(__file__).parents[1])
 
 
-# --- what can be said without importing anything ---
+# --- without an import ---
 
 
 def source(target: str) -> Path | None:
-    """The file of `package.module:Class`, found without importing anything; None where there is none."""
+    """The file of `package.module:Class`, found without importing it; None where there is none."""
     top, *inner = target.partition(":")[0].split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -37,9 +37,10 @@ def source(target: str) -> Path | None:
 
 
 def declared_api(path: Path) -> int | None:
-    """The number in a module's line `ganzoo_api = 1`, read without importing it; None where it says nothing."""
+    """The number in a module's line `ganzoo_api = 1`, read without importing it; None without such a line."""
     try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        text = path.read_text(encoding="utf-8")
+        body = ast.parse(text).body if "ganzoo_api" in text else []  # to parse every module takes long
     except (OSError, SyntaxError, ValueError):
         return None
     for node in body:
@@ -50,7 +51,7 @@ def declared_api(path: Path) -> int | None:
 
 
 def refuse_other_api(path: Path | None, owner: str) -> None:
-    """Raise GanzooError where a module declares another version of the contract than this one."""
+    """Raise GanzooError where a module declares another version of the contract than `API_VERSION`."""
     declared = declared_api(path) if path else None
     if declared not in (None, API_VERSION):
         older = (declared or 0) < API_VERSION
@@ -61,27 +62,27 @@ def refuse_other_api(path: Path | None, owner: str) -> None:
         )
 
 
-# --- errors, in words ---
+# --- errors as text ---
 
 
 def error_with_line(error: BaseException, home: Path | None = None) -> str:
-    """`ImportError: no module x (file.py, line 3)`: the kind, the words, and the innermost line of `home`.
+    """`ImportError: no module x (file.py, line 3)`: class, first line of the message, and innermost line in `home`.
 
-    Where no line of `home` is in the traceback, the innermost one that is not ours.
+    If no line of the file `home` is in the traceback, it is the innermost line outside this package.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
     frames = [f for f in reversed(traceback.extract_tb(error.__traceback__)) if "importlib" not in f.filename]
-    theirs = [frame for frame in frames if not frame.filename.startswith(_OWN)]
-    here = next((f for f in frames if home and f.filename == str(home)), theirs[0] if theirs else None)
-    words = str(error).strip().splitlines()
-    where = f" ({here.filename}, line {here.lineno})" if here else ""
-    return f"{type(error).__name__}: {words[0] if words else 'no message'}{where}"
+    foreign = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+    frame = next((f for f in frames if home and f.filename == str(home)), foreign[0] if foreign else None)
+    message = str(error).strip().splitlines()
+    location = f" ({frame.filename}, line {frame.lineno})" if frame else ""
+    return f"{type(error).__name__}: {message[0] if message else 'no message'}{location}"
 
 
-def error_text(error: BaseException) -> str:
-    """A sentence of ours as it is, anything else as its cause."""
-    return str(error) if isinstance(error, GanzooError) else error_with_line(error)
+def error_text(error: BaseException, home: Path | None = None) -> str:
+    """The message of a GanzooError as it is; any other error as `error_with_line` writes it."""
+    return str(error) if isinstance(error, GanzooError) else error_with_line(error, home)
 
 
 def file_of(loaded: Any) -> Path | None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,6 +20,7 @@ from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.options import resolve
 from ganzoo.engine import seeds
 from ganzoo.registry.describe import find_kind
+from ganzoo.registry.source import error_with_line, file_of
 from ganzoo.registry.zoo import zoo
 from ganzoo.testing.process import isolated
 
@@ -140,7 +138,7 @@ def examine(part: ExaminedPart, check: Check) -> Outcome:
     except (Failed, GanzooError) as failed:
         state, reason = "failed", str(failed)
     except (Exception, SystemExit) as error:
-        state, reason = "failed", _cause(error, part)
+        state, reason = "failed", error_with_line(error, file_of(part.component))
     return Outcome(check.__name__, state, reason, time.perf_counter() - started)
 
 
@@ -159,19 +157,6 @@ def _kind_of(component: type[Any]) -> str:
     if kind := kind_of_class(component):
         return kind
     raise UsageError(f"{component.__name__} is no part: it is derived from none of {', '.join(KINDS.values())}.")
-
-
-def _cause(error: BaseException, part: ExaminedPart) -> str:
-    """The type of an error, its first line, and the innermost line in the part's own file, if there is one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    try:
-        own = inspect.getsourcefile(part.component)
-    except TypeError:
-        own = None
-    place = next((f for f in reversed(frames) if f.filename == own), frames[-1] if frames else None)
-    words = (str(error).strip().splitlines() or ["no message"])[0]
-    where = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
-    return f"{type(error).__name__}: {words}{where}"
 
 
 def call(network: Any, values: Tensor, labels: Tensor, *, training: bool = False, seed: int = 0) -> Tensor:

@@ -1,1 +1,96 @@
-"""First-party parts of ganzoo, written as a third party would write them."""
+"""The parts of torch-ganzoo itself, offered as any plugin offers its own.
+
+Nothing here imports torch: a target names the class, and its module is imported when the part is first used. To write
+a plugin of your own, copy this file, and name it in pyproject.toml:
+
+    [project.entry-points.ganzoo]
+    my-plugin = "my_package"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ganzoo
+
+#: kind of part -> name of each part -> module below this package, and class
+_PARTS = {
+    "architectures": {
+        "dcgan-tutorial": "architectures.dcgan_tutorial:DCGANTutorial",
+        "dcgan-atienza": "architectures.dcgan_atienza:DCGANAtienza",
+        "dcgan-atienza-book": "architectures.dcgan_atienza_book:DCGANAtienzaBook",
+        "mlp-keras-gan": "architectures.mlp_keras_gan:MLPKerasGAN",
+        "mlp-vanilla": "architectures.mlp_vanilla:MLPVanilla",
+        "dcgan": "architectures.dcgan:DCGAN",
+        "infogan-nets": "architectures.infogan_nets:InfoGANNets",
+        "sngan": "architectures.sngan:SNGAN",
+        "sngan-projection": "architectures.sngan_projection:SNGANProjection",
+        "wgan-gp": "architectures.wgan_gp:WGANGP",
+        "r3gan": "architectures.r3gan:R3GAN",
+        "cgan": "architectures.cgan:CGAN",
+        "began": "architectures.began:BEGAN",
+    },
+    "datasets": {
+        "mnist": "datasets.torchvision_sets:MNIST",
+        "fashion-mnist": "datasets.torchvision_sets:FashionMNIST",
+        "kmnist": "datasets.torchvision_sets:KMNIST",
+        "cifar10": "datasets.torchvision_sets:CIFAR10",
+        "digits": "datasets.digits:Digits",
+        "image-folder": "datasets.image_folder:ImageFolder",
+        "npy": "datasets.npy:Npy",
+        "stacked-mnist": "datasets.stacked_mnist:StackedMNIST",
+    },
+    "losses": {
+        "nonsaturating": "losses.nonsaturating:NonSaturating",
+        "minimax": "losses.minimax:Minimax",
+        "hinge": "losses.hinge:Hinge",
+        "least-squares": "losses.least_squares:LeastSquares",
+        "wasserstein": "losses.wasserstein:Wasserstein",
+        "relativistic": "losses.relativistic:Relativistic",
+        "r1": "penalties.zero_centred:R1",
+        "r2": "penalties.zero_centred:R2",
+        "gradient-penalty": "penalties.gradient_penalty:GradientPenalty",
+        "dragan": "penalties.dragan:DRAGAN",
+        "boundary-equilibrium": "losses.boundary_equilibrium:BoundaryEquilibrium",
+    },
+    "optimizers": {
+        "adam": "optimizers.adam:Adam",
+        "keras-adam": "optimizers.keras:KerasAdam",
+        "keras-rmsprop": "optimizers.keras:KerasRMSprop",
+        "rmsprop": "optimizers.rmsprop:RMSprop",
+    },
+    "augmentations": {
+        "diffaugment": "augmentations.diffaugment:DiffAugment",
+    },
+    "extractors": {
+        "domain": "extractors.domain:Domain",
+        "inception": "extractors.inception:Inception",
+        "pixels": "extractors.pixels:Pixels",
+    },
+    "evaluators": {
+        "fid": "evaluators.frechet:FID",
+        "fid-domain": "evaluators.frechet:FIDDomain",
+        "kid": "evaluators.kernel:KID",
+        "kid-domain": "evaluators.kernel:KIDDomain",
+        "inception-score": "evaluators.inception_score:InceptionScore",
+        "inception-score-domain": "evaluators.inception_score:InceptionScoreDomain",
+        "precision-recall": "evaluators.precision_recall:PrecisionRecall",
+        "density-coverage": "evaluators.density_coverage:DensityCoverage",
+        "mode-coverage": "evaluators.mode_coverage:ModeCoverage",
+        "class-accuracy": "evaluators.class_accuracy:ClassAccuracy",
+        "memorisation": "evaluators.memorisation:Memorisation",
+        "diversity": "evaluators.diversity:Diversity",
+        "sliced-wasserstein": "evaluators.sliced_wasserstein:SlicedWasserstein",
+    },
+    "observers": {
+        "csv": "observers.csv:CSV",
+    },
+}
+
+
+@ganzoo.hookimpl
+def ganzoo_components() -> Iterator[ganzoo.Component]:
+    """Every part of this package, with its kind, its name and its class."""
+    for kind, parts in _PARTS.items():
+        for name, target in parts.items():
+            yield ganzoo.Component(kind, name, f"{__name__}.{target}")

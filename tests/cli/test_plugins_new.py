@@ -1,4 +1,4 @@
-"""ganzoo plugins new: what it writes works as it is, and it never overwrites."""
+"""ganzoo plugins new: the files work without an edit, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 
 
 class Fresh:
-    """A virtual environment of its own, with a real pip. See the test below for what in it is not fresh."""
+    """A new virtual environment with a real pip. The test below says which packages it shares."""
 
     def __init__(self, folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -138,7 +138,7 @@ class Fresh:
         self.folder = folder
         paths = json.loads(self("-c", "import json, sysconfig; print(json.dumps(sysconfig.get_paths()))"))
         outer = sysconfig.get_paths()["purelib"]
-        # addsitedir, since the projects that are installed editable out there are .pth files themselves
+        # addsitedir, since projects that are installed editable there are .pth files themselves
         Path(paths["purelib"], "outer.pth").write_text(f"import site; site.addsitedir({outer!r})\n")
 
     def __call__(self, *words: Any) -> str:
@@ -155,13 +155,13 @@ class Fresh:
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     fresh = Fresh(tmp_path_factory.mktemp("fresh") / "venv")
-    # what builds them: hatchling, and what it asks for to build an editable one
+    # hatchling builds the plugins, and needs editables for an editable installation
     builders = subprocess.run([fresh.python, "-c", "import editables, hatchling"], capture_output=True)
     if builders.returncode:
         command = [fresh.python, "-m", "pip", "install", "--quiet", "hatchling>=1.26", "editables"]
         builders = subprocess.run(command, capture_output=True)
     if builders.returncode:
-        pytest.skip("hatchling and editables, with which plugins are built, are neither here nor to be had")
+        pytest.skip("hatchling and editables, which build the plugins, are not installed and cannot be installed")
     plugins = fresh.folder / "plugins"
     for kind in GROUPS:
         fresh.ganzoo("plugins", "new", f"my-{kind}", plugins / kind, "--kind", kind)
@@ -176,11 +176,11 @@ SMALL = ("--steps", "2", "--batch-size", "4", "-q")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", GROUPS)
 def test_from_new_to_use_with_a_real_pip(kind: str, fresh: Fresh) -> None:
-    """Generate, install, list, check, run its own test, use: with no edit.
+    """Generate, install, list, check, run its own test and use it, without an edit.
 
-    Fresh are the virtual environment, its pip, and all that pip puts there. Not fresh are torch-ganzoo and what it
-    depends on: they come from the environment of these tests through a .pth file, since a torch of its own would cost
-    gigabytes. So pip is told to fetch no dependencies and to build with the hatchling that is there.
+    The virtual environment, its pip and everything that pip installs are new. torch-ganzoo and its dependencies come
+    from the environment of these tests through a .pth file, since another torch would need gigabytes. So pip fetches no
+    dependencies and builds with the hatchling that is installed here.
     """
     name, group = f"my-{kind}", GROUPS[kind]
     listed = json.loads(fresh.ganzoo("list", group, "--json"))

@@ -1,4 +1,4 @@
-"""Asking for names must not wait for torch."""
+"""Commands that only list names import no torch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ COMMANDS = {
     "list losses as json": ["list", "losses", "r*", "--json"],
     "train help": ["train", "--help"],
     "plugins": ["plugins"],
+    "data list": ["data", "list"],
+    "show help": ["show", "--help"],
+    "plugins as json": ["plugins", "--json"],
 }
 _PROBE = """
 import sys
@@ -47,7 +50,7 @@ def test_completion_answers_without_torch() -> None:
     assert done.stderr.strip() == "False"
 
 
-def test_the_door_is_lazy() -> None:
+def test_import_ganzoo_is_lazy() -> None:
     code = (
         "import ganzoo, sys; dir(ganzoo); ganzoo.Recipe; ganzoo.Choice; assert 'torch' not in sys.modules;"
         "ganzoo.Loss; assert 'torch' in sys.modules"

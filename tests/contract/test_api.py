@@ -18,7 +18,7 @@ import pytest
 
 import ganzoo
 import ganzoo.testing
-from ganzoo.contract.hooks import KINDS, ComponentHooks, RunHooks
+from ganzoo.contract.hooks import KINDS, PluginHooks, RunHooks
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "api.txt"
@@ -30,7 +30,7 @@ def public_signatures() -> dict[str, str]:
     found = {"API_VERSION": str(ganzoo.API_VERSION)}
     for name in ganzoo.__all__:
         found |= _described(name, getattr(ganzoo, name))
-    for hooks in (ComponentHooks, RunHooks):
+    for hooks in (PluginHooks, RunHooks):
         found |= {f"hook {name}": _signature(hook) for name, hook in vars(hooks).items() if inspect.isfunction(hook)}
     found |= {f"group ganzoo.{group}": base for group, base in KINDS.items()}
     for name in ganzoo.testing.__all__:
@@ -145,6 +145,11 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
         ("Recipe.batch_size", "int = 64"),
         ("ImageSpec.pixels", "property"),
         ("hook on_run_end", "(self, run: RunView, error: BaseException | None) -> None"),
+        (
+            "hook on_tick",
+            "(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any], moment: TrainingProgress)"
+            " -> None",
+        ),
         ("group ganzoo.losses", "Loss"),
         ("resize", "(images: Tensor, size: int | tuple[int, int]) -> Tensor"),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
 import pytest
 import torch
+from helpers import ZOO
 from scores import scores, show
 from torch import Tensor
 
@@ -22,12 +22,12 @@ from ganzoo_plugins.extractors.pixels import Pixels
 
 #: options under which little data is enough
 OPTIONS = {"kid": {"subsets": 5, "subset_size": 20}, "kid-domain": {"subsets": 5, "subset_size": 20}}
-POINTS = {point.name: point for point in entry_points(group="ganzoo.evaluators") if "ganzoo_plugins" in point.value}
-Every = pytest.mark.parametrize("name", POINTS)
+NAMES = [part.name for part in ZOO.components("evaluators") if part.distribution == "torch-ganzoo"]
+Every = pytest.mark.parametrize("name", NAMES)
 
 
 def build(name: str) -> ganzoo.Evaluator:
-    return POINTS[name].load()(**OPTIONS.get(name, {}))
+    return ZOO.load("evaluators", ganzoo.Choice(name))(**OPTIONS.get(name, {}))
 
 
 def features(evaluator: ganzoo.Evaluator, count: int, seed: int) -> Tensor:

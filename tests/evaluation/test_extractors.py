@@ -8,12 +8,12 @@ import pickle
 import subprocess
 import sys
 import time
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import random_inception as random_inception_weights
 import torch
+from helpers import ZOO
 from scores import scores
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -75,8 +75,7 @@ def test_pinned_weights_classify_the_test_images_as_their_log_says(
 ) -> None:
     if name != "digits":
         monkeypatch.setenv("GANZOO_DATA", str(request.getfixturevalue("shared_data")))
-    (entry,) = entry_points(group="ganzoo.datasets", name=name)
-    test = entry.load()(split="test")
+    test = ZOO.load("datasets", ganzoo.Choice(name))(split="test")
     extractor = Domain()
     extractor.bind(name, test)
     right = 0

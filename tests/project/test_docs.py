@@ -73,7 +73,8 @@ def test_the_guide_has_an_example_of_every_kind() -> None:
 def test_every_hook_is_documented_with_its_signature() -> None:
     for name, hook in vars(RunHooks).items():
         if name.startswith("on_"):
-            arguments = ", ".join(list(inspect.signature(hook).parameters)[1:])
+            names = list(inspect.signature(hook).parameters)[1:]
+            arguments = ", ".join(argument for argument in names if argument != "moment")  # an old name
             assert f"`{name}({arguments})`" in GUIDE
 
 
@@ -96,6 +97,7 @@ def reference() -> str:
         "ImageSpec",
         "TrainingProgress",
         "Component",
+        "Command",
     ]:
         members = {name: words for name, words in signatures.items() if name.startswith(f"{owner}.")}
         lines.append(f"{owner}: {signatures[owner]}".replace("typing.", ""))
@@ -124,13 +126,13 @@ def kit() -> str:
 
 
 WRITTEN = {"reference": reference, "kit": kit}
-_SECTION = "(<!-- {}: written by tests/test_docs.py -->\n)(.*?)(<!-- end -->)"
+_SECTION = "(<!-- {}: written by tests/project/test_docs.py -->\n)(.*?)(<!-- end -->)"
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_is_taken_from_the_code_is_as_it_is_there(name: str) -> None:
     (section,) = re.findall(_SECTION.format(name), GUIDE, re.DOTALL)
-    assert section[1] == WRITTEN[name]() + "\n", "run: python tests/test_docs.py"
+    assert section[1] == WRITTEN[name]() + "\n", "run: python tests/project/test_docs.py"
 
 
 def test_the_directory_names_the_example() -> None:

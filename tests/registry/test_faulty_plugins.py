@@ -1,4 +1,4 @@
-"""Whatever is installed beside it, the zoo works; and what is broken is named when it is met."""
+"""The zoo works whatever else is installed, and a broken plugin is named when it is used."""
 
 from __future__ import annotations
 
@@ -68,25 +68,25 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def trained(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that healthy parts made while every faulty one was installed."""
+    """A run of healthy parts, trained while every faulty plugin was installed."""
     out = tmp_path_factory.mktemp("runs") / "healthy"
     result = call(*TRAIN, "--out", out)
     assert result.exit_code == 0, result.output
     return out
 
 
-def call(*words: Any) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
+def call(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
-def meet(fault: Fault, trained: Path, out: Path) -> Result:
-    """The command that uses a part."""
+def use(fault: Fault, trained: Path, out: Path) -> Result:
+    """Run a command that uses the part."""
     whole = f"{fault.distribution}/{fault.name}"
     if fault.group == "evaluators":
         return call("evaluate", trained, "-e", whole, "--samples", 20)
     if fault.group == "extractors":
         return call("evaluate", trained, "-e", f"plain-count:through={whole}", "--samples", 20)
-    words = {
+    arguments = {
         "architectures": ("train", whole, "digits:size=8"),
         "datasets": ("train", "mlp-vanilla", whole),
         "losses": (*TRAIN[:3], "--loss", whole),
@@ -94,44 +94,44 @@ def meet(fault: Fault, trained: Path, out: Path) -> Result:
         "optimizers": (*TRAIN[:3], "--generator-optimizer", whole),
         "observers": (*TRAIN[:3], "--observer", whole),
     }[fault.group]
-    result = call(*words, *SMALL, "--turns", "D,G", "--out", out)
+    result = call(*arguments, *SMALL, "--turns", "D,G", "--out", out)
     if fault.name == "raises-on-score":
         assert result.exit_code == 0, result.output
         return call("evaluate", out, "-e", "plain-count", "--samples", 20)
     return result
 
 
-def told(fault: Fault, shelf: Path, text: str) -> None:
-    """Distribution, version, part, cause, and file and line where there is one."""
+def check_message(fault: Fault, shelf: Path, text: str) -> None:
+    """The text names distribution, version, part and cause, and file and line where there is one."""
     assert "Traceback" not in text
     assert fault.distribution in text
     assert f"{fault.distribution}/{fault.name}" in text or fault in (*faulty.MODULES, *faulty.CHANGES)
     assert "1.2.3" in text
-    for word in fault.words:
-        assert word in text
+    for text_part in fault.expected:
+        assert text_part in text
     if fault.line():
         assert f"{shelf / fault.module}.py, line {fault.line()}" in text
 
 
 @pytest.mark.parametrize("fault", faulty.NAMED, ids=lambda fault: fault.name)
 def test_what_is_broken_is_named_when_it_is_met(fault: Fault, shelf: Path, trained: Path, tmp_path: Path) -> None:
-    result = meet(fault, trained, tmp_path / "out")
+    result = use(fault, trained, tmp_path / "out")
     assert result.exit_code == fault.status, result.output
-    told(fault, shelf, result.stderr)
-    if fault in faulty.PLAY:
+    check_message(fault, shelf, result.stderr)
+    if fault in faulty.FIRST_STEP:
         assert not (tmp_path / "out").exists()
     if fault.status == 0:
         assert result.stdout == f"{tmp_path / 'out'}\n"
 
 
-def test_an_error_of_nobody_is_blamed_on_nobody(shelf: Path) -> None:
+def test_an_error_outside_of_plugins_is_blamed_on_none(shelf: Path) -> None:
     with pytest.raises(ValueError, match="invalid literal") as error:
         int("x")
     assert not registry.zoo().blame(error.value)
 
 
-def test_what_an_observer_says_goes_to_stderr(shelf: Path, trained: Path, tmp_path: Path) -> None:
-    result = meet(faulty.TALKS, trained, tmp_path / "out")
+def test_what_an_observer_prints_goes_to_stderr(shelf: Path, trained: Path, tmp_path: Path) -> None:
+    result = use(faulty.TALKS, trained, tmp_path / "out")
     assert result.stdout == f"{tmp_path / 'out'}\n"
     assert result.stderr == "said by a hook\n"
 
@@ -142,13 +142,13 @@ def test_what_shows_without_being_named_is_listed(fault: Fault, shelf: Path) -> 
     assert result.exit_code == 0
     assert any(part["name"] == "hinge" for part in json.loads(result.stdout))
     (line,) = [line for line in result.stderr.splitlines() if f"{fault.distribution} 1.2.3:" in line]
-    told(fault, shelf, line)
+    check_message(fault, shelf, line)
     (plugin,) = [p for p in json.loads(call("plugins", "--json").stdout) if p["distribution"] == fault.distribution]
-    assert any(fault.words[0] in error for error in plugin["errors"])
+    assert any(fault.expected[0] in error for error in plugin["errors"])
 
 
-def everybodys() -> dict[str, Any]:
-    """What belongs to the whole process."""
+def process_state() -> dict[str, Any]:
+    """Settings of the whole process."""
     return {
         "dtype": torch.get_default_dtype(),
         "device": torch.get_default_device(),
@@ -167,9 +167,9 @@ def test_what_an_import_changes_is_really_put_back(fault: Fault, shelf: Path) ->
     sys.modules.pop(fault.module, None)
     notes: list[str] = []
     zoo = registry.Zoo(note=notes.append)
-    before = everybodys()
+    before = process_state()
     zoo.build("losses", Choice(f"{fault.distribution}/{fault.name}"))
-    assert everybodys() == before
+    assert process_state() == before
     assert [note for note in notes if f"Loss {fault.distribution}/{fault.name} 1.2.3 " in note]
 
 
@@ -219,12 +219,12 @@ def test_what_is_installed_changes_no_number(trained: Path, tmp_path: Path, monk
 
 
 def test_all_can_be_disabled(shelf: Path) -> None:
-    """In a process of its own, where nothing has been imported yet."""
+    """In a new process, where nothing has been imported yet."""
     everything = ",".join([*(fault.distribution for fault in faulty.ALL), "faulty-shared-1", "faulty-shared-2"])
     environment = {**os.environ, "PYTHONPATH": str(shelf), "GANZOO_DISABLE": everything}
 
-    def run(*words: str) -> str:
-        command = [sys.executable, "-m", "ganzoo", *words]
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "ganzoo", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
         assert done.returncode == 0, done.stderr
         assert not done.stderr

@@ -1,4 +1,4 @@
-"""What a file of parts imports from its own folder is seen, and nothing else is."""
+"""Exactly the files that a file imports from its own folder are found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The zoo finds parts by name, explains a miss, and lives with plugins that are broken, disabled or of one name."""
+"""The zoo finds parts by name, explains a missing name, and works with broken, disabled and clashing plugins."""
 
 from __future__ import annotations
 
@@ -86,6 +86,22 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
     for name in set(sys.modules) - before:
         if name.startswith(("shelved_", "ganzoo_location_")):
             del sys.modules[name]
+
+
+def test_a_part_is_imported_and_checked_once(shelf, quadratic, monkeypatch):
+    from ganzoo.registry import zoo as module
+
+    imported = []
+    for name in ("load_target", "load_location"):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *words, real=real: imported.append(words[0]) or real(*words))
+    (shelf.path / "mine.py").write_text(LOSS.replace("{error}", "ValueError()"))
+    zoo = shelf.zoo()
+    for choice in (Choice("quadratic"), Choice("some-extra/quadratic"), Choice(f"{shelf.path}/mine.py:Quadratic")):
+        zoo.resolve("losses", choice)
+        zoo.build("losses", choice)
+        zoo.load("losses", choice)
+    assert imported == [f"{quadratic}:Quadratic", f"{shelf.path}/mine.py:Quadratic"]
 
 
 @pytest.fixture
@@ -180,7 +196,7 @@ def test_of_two_installations_of_one_distribution_the_first_counts(shelf, quadra
     assert len(shelf.zoo().components("losses")) == 1
 
 
-def test_names_and_groups_that_nobody_could_ask_for_are_errors_of_the_plugin(shelf, quadratic):
+def test_invalid_names_and_groups_are_errors_of_the_plugin(shelf, quadratic):
     shelf.install("odd", {"ganzoo.loses": {"a": "b:C"}, "ganzoo.losses": {"Not_A_Name": "b:C", "fine": "b:C"}})
     zoo = shelf.zoo()
     assert zoo.names("losses") == ["fine", "quadratic"]
@@ -230,9 +246,21 @@ def test_a_module_offers_parts_at_run_time(shelf, quadratic):
         ("def f(:", "SyntaxError: invalid syntax"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("x = 3", "it has no function ganzoo_components marked @ganzoo.hookimpl"),
-        ("def ganzoo_components(): return []", "it has no function ganzoo_components marked @ganzoo.hookimpl"),
-        ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return [3]", "AttributeError: 'int' object"),
+        ("x = 3", "it has no function ganzoo_components or ganzoo_commands marked @ganzoo.hookimpl"),
+        (
+            "def ganzoo_components(): return []",
+            "it has no function ganzoo_components or ganzoo_commands marked @ganzoo.hookimpl",
+        ),
+        (
+            "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return [3]",
+            "ganzoo_components returns int, not ganzoo.Component",
+        ),
+        (
+            "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return 3",
+            "TypeError: 'int' object is not iterable",
+        ),
+        ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(x): return []", "Argument(s) {'x'} are declared"),
+        ("import ganzoo\n@ganzoo.hookimpl\ndef on_tick(run): pass", "Only an observer has this hook"),
         ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): 1 / 0", "ZeroDivisionError: division by zero"),
         ("import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_component(): return []", "unknown hook 'ganzoo_component'"),
         (DYNAMIC.format(module="x", names=["Bad Name"]), "losses: the name 'Bad Name' is not made of"),
@@ -266,7 +294,7 @@ def test_a_broken_module_is_named_with_its_cause_and_all_else_works(shelf, quadr
     ids=["no metadata", "no entry points", "no name", "no version", "empty"],
 )
 def test_a_half_removed_distribution_does_no_harm(shelf, quadratic, files):
-    """Such folders lie about in real environments, and most of them have nothing to do with the zoo."""
+    """Such folders exist in real environments, and most of them belong to other packages."""
     info = shelf.path / "half-1.dist-info"
     info.mkdir()
     for name, text in files.items():
@@ -371,7 +399,7 @@ def test_a_location_is_a_class_in_a_file(shelf, monkeypatch):
     zoo = shelf.zoo()
     choice = Choice.parse("./my loss.py:Quadratic:weight=2")
     assert zoo.build("losses", choice).weight == 2.0
-    # a recipe outlives the working directory
+    # a recipe must work from another working directory
     whole = Choice(f"{shelf.path}/my loss.py:Quadratic", {"weight": 2.0, "power": 2})
     assert zoo.resolve("losses", choice) == zoo.resolve("losses", whole) == whole
     assert zoo.load("losses", choice) is zoo.load("losses", Choice(f"{shelf.path}/my loss.py:Quadratic"))

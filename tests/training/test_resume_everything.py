@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.training.train import resume, start
 
-ARCHITECTURES = sorted(point.name for point in entry_points(group="ganzoo.architectures"))
+ARCHITECTURES = Zoo().names("architectures")
 #: small enough to be quick, and still each system's own networks, losses, optimisers and turns
 CHANGES = {"batch_size": 8, "samples_every": "3 steps", "tick_every": "3 steps", "checkpoint_every": "100 steps"}
 

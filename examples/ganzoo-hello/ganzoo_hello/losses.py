@@ -14,7 +14,7 @@ ganzoo_api = 1
 
 
 class LogisticMargin(ganzoo.SeparableLoss):
-    """The non-saturating loss with a margin: the discriminator is asked for logits beyond it.
+    """The non-saturating loss with a margin that the discriminator's logits should exceed.
 
     With margin 0 it is Goodfellow et al. 2014 (arXiv:1406.2661), section 3, last paragraph.
     """
@@ -24,13 +24,13 @@ class LogisticMargin(ganzoo.SeparableLoss):
         self.margin = margin
 
     def on_reals(self, logits: Tensor) -> Tensor:
-        """Small where the logits of the reals are well above the margin."""
+        """Small if the logits of the real images are well above the margin."""
         return softplus(self.margin - logits).mean()
 
     def on_fakes(self, logits: Tensor) -> Tensor:
-        """Small where the logits of the fakes are well below the margin's negative."""
+        """Small if the logits of the fake images are well below minus the margin."""
         return softplus(self.margin + logits).mean()
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        """Small where the fakes pass for reals."""
+        """Small if the discriminator takes the fake images for real ones."""
         return softplus(-round.fake_logits).mean()

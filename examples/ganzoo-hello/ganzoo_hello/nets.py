@@ -26,7 +26,7 @@ class Hello(ganzoo.Architecture):
         self,
         *,
         width: Annotated[int, click.IntRange(min=1), "units of a hidden layer"] = 64,
-        latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 16,
+        latent_dim: Annotated[int, click.IntRange(min=1), "size of a latent vector"] = 16,
     ) -> None:
         self.width, self.latent_dim = width, latent_dim
 
@@ -49,7 +49,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, images.pixels), nn.Tanh())
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """The labels are not looked at."""
+        """The labels are not used."""
         images: Tensor = self.layers(latents)
         return images.view(-1, *self.shape)
 
@@ -63,6 +63,6 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, 1))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The labels are not looked at."""
+        """The labels are not used."""
         logits: Tensor = self.layers(images)
         return logits

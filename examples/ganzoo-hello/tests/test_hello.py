@@ -1,4 +1,4 @@
-"""Everything that ganzoo asks of an architecture and of a loss."""
+"""All checks of ganzoo for an architecture and for a loss."""
 
 from ganzoo_hello.losses import LogisticMargin
 from ganzoo_hello.nets import Hello
