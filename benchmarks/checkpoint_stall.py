@@ -26,7 +26,8 @@ from ganzoo import Choice
 from ganzoo.engine.device import find_device
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import zoo
-from ganzoo.training.loop import TrainingLoop
+from ganzoo.storage import checkpoints
+from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.train import start
 
 RESULTS = Path(__file__).parent / "results"
@@ -66,16 +67,16 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"p50": 1e3 * statistics.median(values), "p95": 1e3 * percentile(values, 0.95), "max": 1e3 * max(values)}
 
 
-def measure(architecture: str, device: torch.device, checkpoints: int, batch_size: int) -> dict[str, Any]:
+def measure(architecture: str, device: torch.device, count: int, batch_size: int) -> dict[str, Any]:
     """Train for so many checkpoints, and then a few steps of the recipe's own batch size."""
     watch = Watch()
     # at any interval that a person would choose the one before has long been written
-    watch.over(TrainingLoop, "save_checkpoint", "held", before=lambda session: session._writer.settle())
-    watch.over(TrainingLoop, "_look", "held by a look")
+    watch.over(Checkpointer, "save", "held", before=lambda checkpointer: checkpointer.writer.settle())
+    watch.over(Checkpointer, "check_finite", "held by a look")
     watch.over(checkpoints, "save", "written beside")
     chosen = plan(zoo(), Choice(architecture), Choice.parse("digits:size=28"))
     quick = {"samples_every": "1000000 steps", "tick_every": "1000000 steps"}
-    length = BETWEEN * (checkpoints + 2)
+    length = BETWEEN * (count + 2)
     small = chosen.merged(
         {**quick, "batch_size": batch_size, "length": f"{length} steps", "checkpoint_every": f"{BETWEEN} steps"}
     )

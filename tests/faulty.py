@@ -319,7 +319,7 @@ FIRST_STEP = [
           "import ganzoo, torch\nclass Part(ganzoo.Optimizer):\n    '''Adam.'''\n"
           "    def build(self, parameters): return torch.optim.Adam(parameters, lr=0.1)\n"
           "    def learning_rate(self, images_seen): return 0.1\n",
-          [f"{BREAKS}the learning rate of what it builds is a number"]),
+          [f"{BREAKS}the learning rate of the optimizer it builds is a number"]),
 ]  # fmt: skip
 
 DATA = [

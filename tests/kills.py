@@ -55,7 +55,7 @@ def play(out: Path) -> None:
         try:
             resume(out, ZOO, note=lambda text: None)
         except UsageError as refusal:
-            if "has already played" not in str(refusal):
+            if "has already trained" not in str(refusal):
                 raise
     else:
         start(recipe(), out, ZOO, CPU, note=lambda text: None)

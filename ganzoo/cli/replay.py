@@ -19,8 +19,8 @@ from ganzoo.cli.output import log, print_json, print_table
 
 @click.command()
 @run_argument
-@click.option("--step", type=click.IntRange(1), required=True, metavar="N", help="Which step, from 1.")
-@click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward gives NaN.")
+@click.option("--step", type=click.IntRange(1), required=True, metavar="N", help="Number of the step, from 1.")
+@click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward pass returns NaN.")
 @changed_code_option
 @changed_images_option
 @device_option(None)
@@ -35,38 +35,39 @@ def replay(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Play one step of RUN again, exactly as it was, and look at every cost, gradient and weight.
+    """Run one step of RUN again, exactly as it was, and show every loss, gradient and weight.
 
     \b
       ganzoo replay runs/a --step 1234
       ganzoo replay runs/a --step 1234 --anomaly     after a run has diverged; see RUN/diagnosis.json
 
-    It is played from the newest checkpoint before that step, or from the beginning. Nothing is written to RUN.
+    Training starts again at the newest checkpoint before that step, or at the beginning. Nothing is written to RUN.
     """
     from ganzoo.registry.zoo import zoo
     from ganzoo.training.environment import describe_changes
-    from ganzoo.training.replay import replay as play_again
+    from ganzoo.training.replay import replay as replay_step
 
-    found = play_again(run, zoo(), step, device, anomaly, changed_code, changed_images)
+    found = replay_step(run, zoo(), step, device, anomaly, changed_code, changed_images)
     if as_json:
         print_json(found)
         return
-    for what in describe_changes(found["not_as_it_was"]):
-        log(f"Replayed with {what}: not the same bit for bit.")
-    log(f"Step {step} of {run}, {found['images']} images seen, played from step {found['played_from']}.")
+    for change in describe_changes(found["not_as_it_was"]):
+        log(f"Replayed with {change}: the numbers are not the same bit for bit.")
+    log(f"Step {step} of {run}, {found['images']} images seen, trained again from step {found['played_from']}.")
     if "anomaly" in found:
         click.echo(found["anomaly"])
         return
     print_table(
-        ["loss", "player", "cost"], [[cost["name"], cost["what"], str(cost["value"])] for cost in found["costs"]]
+        ["loss", "player", "value"], [[cost["name"], cost["what"], str(cost["value"])] for cost in found["costs"]]
     )
     rows = [[name, str(found["gradients"][name]), str(found["weights"][name])] for name in found["weights"]]
-    print_table(["parameter", "norm of its gradient", "norm of its weights, afterwards"], rows)
+    print_table(["parameter", "gradient norm", "weight norm after the step"], rows)
     bad = found["first_bad"]
     click.echo(
-        f"First not finite: {bad['kind']} of {bad['name']} ({bad['what']})" if bad else "All numbers are finite."
+        f"First value that is not finite: {bad['kind']} of {bad['name']} ({bad['what']})"
+        if bad
+        else "All numbers are finite."
     )
     if found["same"] is not None:
-        click.echo(
-            f"The state is {'that' if found['same'] else 'NOT that'} of the checkpoint of this step, bit for bit."
-        )
+        verdict = "is the same as" if found["same"] else "DIFFERS from"
+        click.echo(f"The state {verdict} the checkpoint of this step, bit for bit.")

@@ -150,7 +150,7 @@ def speedrun(
         try:
             if _hit(path, cell, target) is None and not _diverged(path):
                 scores = [target.promise.score]
-                asked = {"until": target.met_by, "note": note, "extra_observers": extra_observers(), **more}
+                asked = {"stop_when": target.met_by, "note": note, "extra_observers": extra_observers(), **more}
                 run_to_end(path, cell.recipe, device, scores, zoo, **asked)
         except Interrupted as stopped:
             number = stopped.exit_code - 128

@@ -1,4 +1,4 @@
-"""Assembly: where names, files and devices meet. The verbs stand on this floor; it plays nothing itself."""
+"""From a recipe to what is trained: its parts, the game they form and the data feed, on one device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganzoo.registry.zoo import Zoo
 
 @dataclass
 class TrainingSetup:
-    """A recipe with its parts at the table: what `train` plays."""
+    """A recipe and the objects built from it."""
 
     recipe: Recipe
     architecture: Architecture
@@ -27,11 +27,14 @@ class TrainingSetup:
 
 
 def build_setup(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup:
-    """Build every part of a recipe on the device. Raises a GanzooError, and writes nothing, where one refuses."""
-    assert recipe.architecture is not None  # noqa: S101  (a recipe from `plan`)
+    """Build every part of a complete recipe on the device. Nothing is written.
+
+    Raises UsageError for options that a part refuses, GanzooError where a part cannot be built.
+    """
+    assert recipe.architecture is not None  # noqa: S101  (the recipe is complete: `plan` made it)
     assert recipe.dataset is not None  # noqa: S101
     distributed.init_process_group(device)
-    seeds.reseed(recipe.seed, "parts")  # a part may draw in its constructor
+    seeds.reseed(recipe.seed, "parts")  # a part may draw random numbers in its constructor
     architecture = zoo.build("architectures", recipe.architecture)
     dataset = zoo.build("datasets", recipe.dataset, split="train")
     generator_optimizer = zoo.build("optimizers", recipe.generator_optimizer)

@@ -1,6 +1,6 @@
-"""Diagnosis: one step played under a magnifying glass: every cost, gradient, weight and output, and what is not finite.
+"""One step examined closely: every loss, gradient, weight and module output, and the first that is not finite.
 
-The step is `engine.game.play` itself, watched from outside: what is seen is what is played.
+The step is `engine.step.train_step` itself; hooks on its modules, losses and players record what it computes.
 """
 
 from __future__ import annotations
@@ -22,42 +22,45 @@ from ganzoo.engine.game import Game
 from ganzoo.engine.player import Player
 from ganzoo.engine.step import run_step, train_step
 
+#: what was computed, in order: kind ("output", "cost", "gradient", "weight"), name, what and value of each tensor
+Events = list[dict[str, Any]]
+
 
 def examine(game: Game, batches: Sequence[Batch]) -> dict[str, Any]:
-    """Play one step and say what happened in it, as plain data.
+    """Train one step and return what it computed, as plain data.
 
-    `costs`: each loss's share of each player's cost, turn by turn. `gradients`, `weights`: the norm by parameter, after
-    the turn that moved it. `outputs`: the first module whose output is not finite, or null. `first_bad`: the first of
-    all these that is not finite, in the order they were computed.
+    `costs`: the value of each loss for each player, turn by turn. `gradients`, `weights`: the norm for each parameter;
+    the weights are those after the update. `first_bad`: the first of all these, or of the modules' outputs, that is not
+    finite, in the order of computation; None where all are finite.
     """
-    seen: list[dict[str, Any]] = []
+    events: Events = []
     with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings(action="ignore"))  # torch's, of compiling anew
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # torch warns of compiling again
         for name, network in (("generator", game.generator), ("discriminator", game.discriminator)):
-            stack.enter_context(_watched_modules(name, network, seen))
+            stack.enter_context(_recorded_outputs(name, network, events))
         for index, loss in enumerate(game.losses):
             for role in ("discriminator", "generator"):
-                stack.enter_context(_watched_cost(f"{type(loss).__name__} (loss {index + 1})", loss, role, seen))
+                stack.enter_context(_recorded_loss(f"{type(loss).__name__} (loss {index + 1})", loss, role, events))
         for player in game.players.values():
-            stack.enter_context(_watched_update(player, seen))
+            stack.enter_context(_recorded_update(player, events))
         train_step(game, batches)
-    bad = next((event for event in seen if not _is_finite(event["value"])), None)
+    bad = next((event for event in events if not _is_finite(event["value"])), None)
     return {
         "first_bad": _plain(bad) if bad else None,
-        "costs": [_plain(event) for event in seen if event["kind"] == "cost"],
-        "gradients": {event["name"]: _number(event["value"]) for event in seen if event["kind"] == "gradient"},
-        "weights": {event["name"]: _number(event["value"]) for event in seen if event["kind"] == "weight"},
+        "costs": [_plain(event) for event in events if event["kind"] == "cost"],
+        "gradients": {event["name"]: _number(event["value"]) for event in events if event["kind"] == "gradient"},
+        "weights": {event["name"]: _number(event["value"]) for event in events if event["kind"] == "weight"},
     }
 
 
 def first_bad_step(game: Game, feed: Feed, seed: int, state: dict[str, Tensor], step: int, last: int) -> dict[str, Any]:
-    """What `examine` says of the first step after `step`, where the game was in `state`, that is not finite.
+    """What `examine` finds in the first step that is not finite, training again from `state`, that of step `step`.
 
-    Or of step `last`, where none is. The game is left there.
+    Where no step up to `last` is bad, what it finds in step `last`. The game keeps the state after that step.
     """
     game.restore(state)
     found: dict[str, Any] = {"first_bad": None}
-    # other ranks see other images, and all play a step or none
+    # each process sees other images; all of them train the next step, or none
     while step < last and not any_rank(bool(found["first_bad"])):
         found = run_step(game, feed, seed, step, examine)
         step += 1
@@ -65,9 +68,10 @@ def first_bad_step(game: Game, feed: Feed, seed: int, state: dict[str, Tensor], 
 
 
 def divergence(found: dict[str, Any], noticed: int, run: Path, newest: Path | None) -> tuple[dict[str, Any], str]:
-    """The facts of a training that diverged, for diagnosis.json, and the sentence that ends it.
+    """(the content of diagnosis.json, the error message) for a training that diverged.
 
-    `found` is what `first_bad_step` said, `noticed` the step it was noticed at, `newest` the newest checkpoint.
+    `found` comes from `first_bad_step`. `noticed` is the step after which it was noticed, `newest` the path of the
+    newest checkpoint.
     """
     step, bad = found["step"], found["first_bad"]
     command = f"ganzoo replay {run} --step {step}"
@@ -75,26 +79,26 @@ def divergence(found: dict[str, Any], noticed: int, run: Path, newest: Path | No
     facts = {**found, "noticed_at_step": noticed}
     facts |= {"last_good_checkpoint": str(newest) if newest else None, "replay": command}
     return facts, (
-        f"The training has diverged: {what} in step {step}. The last good checkpoint is kept; {run / 'diagnosis.json'} "
-        f"says more, and `{command}` plays that step again. Train anew with a lower learning rate, or with a penalty, "
-        f"--loss nonsaturating --loss r1."
+        f"The training has diverged: {what} in step {step}. The last good checkpoint is kept. See "
+        f"{run / 'diagnosis.json'}; `{command}` runs that step again. Train again with a lower learning rate, or with "
+        f"a penalty, for example --loss nonsaturating --loss r1."
     )
 
 
 @contextmanager
-def _watched_modules(owner: str, network: nn.Module, seen: list[dict[str, Any]]) -> Iterator[None]:
-    """Note the norm of what every leaf module gives."""
+def _recorded_outputs(network_name: str, network: nn.Module, events: Events) -> Iterator[None]:
+    """Record the norm of the output of every module that has no children."""
 
-    def note(name: str, kind: str) -> Callable[[nn.Module, Any, Any], None]:
+    def recorder(name: str, kind: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 norm = output.detach().float().norm()
-                seen.append({"kind": "output", "name": f"{owner}.{name}", "what": kind, "value": norm})
+                events.append({"kind": "output", "name": f"{network_name}.{name}", "what": kind, "value": norm})
 
         return hook
 
     leaves = [(name, module) for name, module in network.named_modules() if not any(module.children())]
-    handles = [module.register_forward_hook(note(name, type(module).__name__)) for name, module in leaves]
+    handles = [module.register_forward_hook(recorder(name, type(module).__name__)) for name, module in leaves]
     try:
         yield
     finally:
@@ -103,16 +107,16 @@ def _watched_modules(owner: str, network: nn.Module, seen: list[dict[str, Any]])
 
 
 @contextmanager
-def _watched_cost(name: str, loss: Loss, role: str, seen: list[dict[str, Any]]) -> Iterator[None]:
-    """Note what a loss costs a player."""
+def _recorded_loss(name: str, loss: Loss, role: str, events: Events) -> Iterator[None]:
+    """Record the value of a loss for one player."""
     original = getattr(loss, role)
 
-    def noted(round: Any) -> Tensor:
-        cost: Tensor = original(round)
-        seen.append({"kind": "cost", "name": name, "what": role, "value": cost.detach()})
-        return cost
+    def recording(round: Any) -> Tensor:
+        value: Tensor = original(round)
+        events.append({"kind": "cost", "name": name, "what": role, "value": value.detach()})
+        return value
 
-    object.__setattr__(loss, role, noted)
+    object.__setattr__(loss, role, recording)  # nn.Module's own would register modules and parameters
     try:
         yield
     finally:
@@ -120,18 +124,18 @@ def _watched_cost(name: str, loss: Loss, role: str, seen: list[dict[str, Any]]) 
 
 
 @contextmanager
-def _watched_update(player: Player, seen: list[dict[str, Any]]) -> Iterator[None]:
-    """Note the gradients a player is moved by, and where its weights are then."""
+def _recorded_update(player: Player, events: Events) -> Iterator[None]:
+    """Record the norms of a player's gradients, and of its weights after the update."""
     original = player.update
 
-    def noted(gradients: Sequence[Tensor]) -> None:
+    def recording(gradients: Sequence[Tensor]) -> None:
         for name, gradient in zip(player.names, gradients, strict=True):
-            seen.append({"kind": "gradient", "name": name, "what": player.role, "value": gradient.detach().norm()})
+            events.append({"kind": "gradient", "name": name, "what": player.role, "value": gradient.detach().norm()})
         original(gradients)
         for name, parameter in zip(player.names, player.parameters, strict=True):
-            seen.append({"kind": "weight", "name": name, "what": player.role, "value": parameter.detach().norm()})
+            events.append({"kind": "weight", "name": name, "what": player.role, "value": parameter.detach().norm()})
 
-    player.update = noted  # type: ignore[method-assign]
+    player.update = recording  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -143,7 +147,7 @@ def _is_finite(value: Tensor) -> bool:
 
 
 def _number(value: Tensor) -> float | str:
-    """A number JSON can hold: NaN and infinity in words."""
+    """A number that JSON can hold; NaN and infinity become text."""
     number = float(value)
     return round(number, 6) if math.isfinite(number) else str(number)
 

@@ -1,4 +1,8 @@
-"""Changes: what is not as it was when a run began, in words."""
+"""What the numbers of a run depend on besides its recipe: versions, machine, images, and the code of each part.
+
+`environment` collects it for environment.json, `changed_environment` compares it when a run is resumed, and
+`describe_changes` puts the differences into words.
+"""
 
 from __future__ import annotations
 
@@ -21,46 +25,104 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup
 
-#: items of an environment whose name is no word of everyday
-_WORDS = {
+_PACKAGES = ("torch-ganzoo", "torch", "torchvision", "numpy", "safetensors", "pluggy")
+#: entries of environment.json that can change the bits of a run -> how a message names them
+_COMPARED = {
+    "versions": "versions",
+    "device": "device",
     "device_name": "processor or GPU",
     "instructions": "set of instructions",
     "threads": "number of threads",
     "memory_format": "memory layout",
-    "capture": "way of playing steps: recorded",
+    "capture": "CUDA graph setting",
     "compile": "choice of compiled networks",
     "world_size": "number of processes",
     "training_images": "set of training images",
+    "parts": "parts",
 }
 _SINGULAR = {"losses": "loss", "augmentations": "augmentation", "observers": "observer", "evaluators": "evaluator"}
 
 
+def environment(setup: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
+    """The content of environment.json: versions, machine, images, and where each part comes from.
+
+    `capture` says whether CUDA steps are recorded as graphs.
+    """
+    recipe, device, dataset = setup.recipe, setup.device, setup.dataset
+    parts = {}
+    for name, kind in KIND_OF_FIELD.items():
+        value = getattr(recipe, name)
+        choices = value if isinstance(value, tuple) else [value] if value else []
+        parts[name] = [zoo.provenance(kind, choice) for choice in choices]
+    return {
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
+        "device": str(device),
+        "device_name": device_name(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "memory_format": str(MEMORY_FORMAT).removeprefix("torch."),
+        "capture": capture and device.type == "cuda",
+        "compile": compiled_networks(setup.game),
+        "world_size": world_size(),
+        "platform": platform.platform(),
+        "training_images": setup.feed.fingerprint,
+        "images": asdict(dataset.spec),
+        "class_names": list(class_names(dataset)),
+        "parts": parts,
+    }
+
+
+def changed_environment(run: Run, setup: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
+    """The entries that differ from the run's environment.json and can change its bits: name -> (then, now)."""
+    # environment.json of an earlier version has fewer entries, and that version compiled nothing
+    then, now = {"compile": [], **run.environment}, environment(setup, zoo, capture)
+    return {name: (then[name], now[name]) for name in _COMPARED if name in then and then[name] != now[name]}
+
+
+def refuse_other_images(run: Run, fingerprint: str) -> None:
+    """Raise GanzooError where the run was trained on images with another fingerprint (sha256).
+
+    Runs of earlier versions have no fingerprint and are accepted.
+    """
+    then = run.environment.get("training_images")
+    if then not in (None, fingerprint):
+        raise GanzooError(
+            f"The images of {run.recipe.dataset} have changed since {run.path} was trained on them (sha256 "
+            f"{_short(then)} then, {_short(fingerprint)} now): restore them, or continue with "
+            f"--accept-changed-images."
+        )
+
+
+# --- the differences in words ---
+
+
 def describe_changes(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """`another torch (2.14.0 then, 2.15.0 now)`: one for each package, part and other item that is another."""
-    found = []
+    """One phrase for each package, part or other entry that differs: `another torch (2.14.0 then, 2.15.0 now)`."""
+    phrases = []
     for name, (then, now) in changed.items():
         if name == "versions":
-            found += [_pair(key, *pair) for key, pair in _different(then, now)]
+            phrases += [_another(package, *pair) for package, pair in _differences(then, now)]
         elif name == "parts":
-            for field, pair in _different(then, now):
-                found += [_pair(_SINGULAR.get(field, field.replace("_", " ")), *two) for two in _parts(*pair)]
+            for field, pair in _differences(then, now):
+                part = _SINGULAR.get(field, field.replace("_", " "))
+                phrases += [_another(part, *two) for two in _changed_parts(*pair)]
         else:
-            found.append(_pair(_WORDS.get(name, name.replace("_", " ")), _short(then), _short(now)))
-    return found
+            phrases.append(_another(_COMPARED.get(name, name), _short(then), _short(now)))
+    return phrases
 
 
-def _pair(what: str, then: Any, now: Any) -> str:
-    none = "none"
-    return f"another {what} ({none if then is None else then} then, {none if now is None else now} now)"
+def _another(what: str, then: Any, now: Any) -> str:
+    then, now = ("none" if value is None else value for value in (then, now))
+    return f"another {what} ({then} then, {now} now)"
 
 
-def _different(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, tuple[Any, Any]]]:
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, tuple[Any, Any]]]:
     names = dict.fromkeys([*then, *now])
     return [(name, (then.get(name), now.get(name))) for name in names if then.get(name) != now.get(name)]
 
 
-def _parts(then: Sequence[Any] | None, now: Sequence[Any] | None) -> list[tuple[str | None, str | None]]:
-    """Those of one field, two by two, that are another."""
+def _changed_parts(then: Sequence[Any] | None, now: Sequence[Any] | None) -> list[tuple[str | None, str | None]]:
+    """The parts of one recipe field that differ, in pairs by their position."""
     old, new = list(then or ()), list(now or ())
     length = max(len(old), len(new))
     pairs = zip(old + [None] * (length - len(old)), new + [None] * (length - len(new)), strict=True)
@@ -68,81 +130,18 @@ def _parts(then: Sequence[Any] | None, now: Sequence[Any] | None) -> list[tuple[
 
 
 def _part(provenance: Mapping[str, Any] | None) -> str | None:
-    """A part by where it comes from: `torch-ganzoo/r1 0.1.0`, or its file and what that holds."""
+    """A part with its version (`torch-ganzoo/r1 0.1.0`), or its file with the start of its sha256."""
     if provenance is None:
         return None
     if "location" not in provenance:
         return f"{provenance.get('id')} {provenance.get('version')}"
-    beside = provenance.get("imports")
-    more = [f"{name} {_short(sha)}" for name, sha in beside.items()] if isinstance(beside, dict) else []
-    return f"{provenance['location']} of sha256 {_short(provenance.get('sha256'))}" + "".join(f", {m}" for m in more)
+    imports = provenance.get("imports")
+    files = [f"{name} {_short(sha256)}" for name, sha256 in imports.items()] if isinstance(imports, dict) else []
+    return ", ".join([f"{provenance['location']} of sha256 {_short(provenance.get('sha256'))}", *files])
 
 
 def _short(value: Any) -> Any:
-    """Of a sha256 what a person compares; the members of a list."""
+    """The first 12 characters of a sha256, the entries of a list as one text; other values as they are."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or None
     return value[:12] if isinstance(value, str) and len(value) == 64 else value
-
-
-def refuse_other_images(run: Run, digest: str) -> None:
-    """Raise GanzooError where the training images are not those of the run; one of an earlier version cannot tell."""
-    then = run.environment.get("training_images")
-    if then not in (None, digest):
-        raise GanzooError(
-            f"The images of {run.recipe.dataset} have changed since {run.path} was trained on them (sha256 "
-            f"{_short(then)} then, {_short(digest)} now): put them back, or go on with --accept-changed-images."
-        )
-
-
-def environment(table: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, Any]:
-    """What else the numbers depend on: versions, machine, and where each part comes from.
-
-    `capture` says whether CUDA steps are recorded and replayed.
-    """
-    recipe, device, dataset = table.recipe, table.device, table.dataset
-    parts = {}
-    for name, kind in KIND_OF_FIELD.items():
-        value = getattr(recipe, name)
-        choices = value if isinstance(value, tuple) else [value] if value else []
-        parts[name] = [zoo.provenance(kind, choice) for choice in choices]
-    packages = ("torch-ganzoo", "torch", "torchvision", "numpy", "safetensors", "pluggy")
-    return {
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
-        "device": str(device),
-        "device_name": device_name(device),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "memory_format": str(MEMORY_FORMAT).removeprefix("torch."),
-        "capture": capture and device.type == "cuda",
-        "compile": compiled_networks(table.game),
-        "world_size": world_size(),
-        "platform": platform.platform(),
-        "training_images": table.feed.fingerprint,
-        "images": asdict(dataset.spec),
-        "class_names": list(class_names(dataset)),
-        "parts": parts,
-    }
-
-
-#: what the bits of a run depend on beside its recipe
-_BITS = (
-    "versions",
-    "device",
-    "device_name",
-    "instructions",
-    "threads",
-    "memory_format",
-    "capture",
-    "compile",
-    "world_size",
-    "training_images",
-    "parts",
-)
-
-
-def changed_environment(run: Run, table: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
-    """What the bits of a resumed run depend on and is not as it was: name to (then, now)."""
-    # a run of an earlier version knew less of its environment, and compiled nothing
-    then, now = {"compile": [], **run.environment}, environment(table, zoo, capture)
-    return {name: (then[name], now[name]) for name in _BITS if name in then and then[name] != now[name]}

@@ -1,4 +1,4 @@
-"""Signals: SIGINT and SIGTERM end a run between two steps, with everything saved."""
+"""SIGINT and SIGTERM end a run between two steps, with everything saved."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ class Interrupted(GanzooError):
 
 
 class Signals:
-    """SIGINT and SIGTERM end the run between two steps; a second SIGINT ends it at once."""
+    """Remembers SIGINT and SIGTERM; a second SIGINT raises KeyboardInterrupt at once."""
 
     def __init__(self) -> None:
+        #: number of the signal that arrived; 0 where none did
         self.number = 0
 
-    def _note(self, number: int, _: object) -> None:
+    def _handle(self, number: int, _: object) -> None:
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
 
-    def received_on_any_rank(self, highest: Callable[[int], int]) -> bool:
-        """Whether one has come to any process of the training: `highest` is of all their numbers.
+    def received_on_any_rank(self, max_over_ranks: Callable[[int], int]) -> bool:
+        """Whether a signal arrived at any process of the training. All processes take over its number.
 
-        All of them hear it at the same step, and end as the one that was told.
+        `max_over_ranks` returns the largest of the numbers that all processes pass to it, so all must call this.
         """
-        if number := highest(self.number):
+        if number := max_over_ranks(self.number):
             self.number = number
         return bool(number)
 
     @contextmanager
     def installed(self) -> Iterator[Signals]:
-        """Watch them for a while."""
-        # only the main thread may set handlers; a training in another one ends by other means
-        watched = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        before = {number: signal.signal(number, self._note) for number in watched}
+        """Handle the signals inside this block, and restore the handlers after it."""
+        # Python allows handlers only in the main thread
+        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._handle) for number in handled}
         try:
             yield self
         finally:

@@ -1,4 +1,4 @@
-"""Train: from a recipe to a run. `resume` calls the same loop; nothing else in the project trains."""
+"""Train a recipe into a new run, or resume a run. All training of the project goes through `train`."""
 
 from __future__ import annotations
 
@@ -31,121 +31,26 @@ from ganzoo.training.preflight import preflight
 from ganzoo.training.signals import Interrupted, Signals
 
 
-def train(
-    run: Run,
-    table: TrainingSetup,
-    zoo: Zoo,
-    saved: checkpoints.Saved | None = None,
-    extra_observers: Mapping[str, object] | None = None,
-    note: Callable[[str], None] = print,
-    capture: bool = True,
-    until: Callable[[list[dict[str, Any]]], bool] | None = None,
-) -> TrainingProgress:
-    """Play a run from `saved`, or from its beginning, to its end, and say where that is.
-
-    `extra_observers` are observers beside the recipe's own, by name. `capture` lets CUDA steps be recorded.
-    `until` is asked about the lines of every score, and ends the run there, as one that can be resumed, if it says so.
-    Raises Interrupted, with everything saved, on a signal.
-    """
-    observers, session = Observers({}), None
-    error: BaseException | None = None
-    try:
-        with Signals().installed() as stop:
-            with distributed.all_or_none():
-                if run.writes:  # only the process that writes has anything to show
-                    named = {
-                        zoo.full_name("observers", one): zoo.build("observers", one) for one in run.recipe.observers
-                    }
-                    observers = Observers({**named, **(extra_observers or {})})
-                note = note if run.writes else _say_nothing
-                session = TrainingLoop(run, table, observers, note, capture, _scorer(run, table, zoo), until)
-                session.restore(saved)
-            session.observers.tell("on_run_start", run=run)
-            session.play(stop)
-            if stop.number and (not (session.progress.done or session.reached) or session.score_due):
-                words = (
-                    f"Stopped by {signal.Signals(stop.number).name} after step {session.progress.step}; everything is "
-                    f"saved. Continue with: ganzoo resume {run.path}"
-                )
-                raise Interrupted(stop.number, words if run.writes else "")
-            if session.scoring_seconds:
-                share = session.scoring_seconds / session.seconds
-                note(f"Scoring took {session.scoring_seconds:.1f} s, {share:.0%} of the run.")
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        try:
-            if session is not None:
-                # told twice to end: at once, and half a checkpoint is none
-                session.close(1 if isinstance(error, KeyboardInterrupt) else None)
-            observers.tell_end(run, error)
-        finally:
-            table.feed.close()
-            run.close()
-    return session.progress.snapshot
-
-
-def _say_nothing(text: str) -> None:
-    pass
-
-
-def _scorer(run: Run, table: TrainingSetup, zoo: Zoo) -> Scorer | None:
-    """What scores the generator on the way; None where the recipe asks for no scores, or another rank writes them."""
-    recipe = table.recipe
-    if not recipe.evaluators or not run.writes:
-        return None
-    assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
-    protocol = Protocol.named(recipe.protocol)
-    scorer = Scorer(
-        zoo,
-        recipe.dataset,
-        recipe.evaluators,
-        table.device,
-        protocol,
-        recipe.score_samples or None,
-        conditional=table.architecture.conditional,
-    )
-    if recipe.best_by and recipe.best_by not in scorer.names:
-        raise UsageError(f"--best-by {recipe.best_by!r} is not a score of this run; it has: {', '.join(scorer.names)}.")
-    return scorer
-
-
 def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, TrainingProgress]:
-    """A new run in `out`, played to its end. `more` goes to `train`, save `compile`."""
+    """Train a recipe to its end, as a new run in the directory `out`; the run, and how far it was trained.
+
+    `more` are the keywords of `train`, and `compile`: whether networks go through `torch.compile`. Raises UsageError
+    where `out` holds something already, GanzooError where a part cannot be built or fails.
+    """
     distributed.init_process_group(device)
     with distributed.all_or_none():
-        Run.refuse_taken(out)  # before anything is fetched or built
-    table, writes = _rehearsed(recipe, zoo, device), distributed.rank() == 0
-    _compile(table, more)
+        Run.refuse_taken(out)  # before anything is downloaded or built
+    setup, writes = _checked_setup(recipe, zoo, device), distributed.rank() == 0
+    _compile(setup, more)
     with distributed.all_or_none():
-        facts = environment(table, zoo, more.get("capture", True))
+        facts = environment(setup, zoo, more.get("capture", True))
         run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
     try:
-        return run, train(run, table, zoo, **more)
+        return run, train(run, setup, zoo, **more)
     except GanzooError as error:
         if writes and not run.begun and not isinstance(error, Interrupted):
-            run.discard()  # refused before the first step: nothing half-written stays in the way of the next try
+            run.discard()  # no step was done: an empty run must not block the next attempt
         raise
-
-
-def _compile(table: TrainingSetup, more: dict[str, Any]) -> None:
-    """Compile the networks if that is asked for, and say what is not."""
-    if (
-        more.pop("compile", False)
-        and (left_out := compile_networks(table.game, table.feed))
-        and distributed.rank() == 0
-    ):
-        more.get("note", print)(left_out)
-
-
-def _rehearsed(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup:
-    """A recipe at the table, and rehearsed: on all processes, or on none."""
-    with distributed.all_or_none():
-        table = build_setup(recipe, zoo, device)
-    with distributed.all_or_none():  # apart: a loss may tell the other processes what it has seen
-        preflight(table, zoo)
-    return table
 
 
 def resume(
@@ -157,67 +62,187 @@ def resume(
     changed_images: bool = False,
     **more: Any,
 ) -> tuple[Run, TrainingProgress]:
-    """Continue the run in `path`, to a new total `length` if given.
+    """Continue the run in `path` from its newest good checkpoint, to a new total `length` if given.
 
-    Raises GanzooError where nothing is left to do, or where a part's file or the training images have changed and
-    `changed_code`, or `changed_images`, is not set.
+    The device, `capture` and `compile` are those the run was started with, unless others are given. `more` is as in
+    `start`. Raises GanzooError where there is nothing left to train, and where a part's file or the training images
+    have changed, unless `changed_code` or `changed_images` is set.
     """
-    reading = Run.open(path)
+    reader = Run.open(path)
     if not changed_code:
-        refuse_changed_code(reading, zoo)
-    then = reading.environment
-    device = find_device(device_name or then["device"].partition(":")[0])
-    more.setdefault("compile", bool(then.get("compile")))
-    if then["device"].startswith("cuda"):  # on a CPU nothing is recorded, whatever was asked for
-        more.setdefault("capture", then.get("capture", True))
+        refuse_changed_code(reader, zoo)
+    before = reader.environment
+    device = find_device(device_name or before["device"].partition(":")[0])
+    more.setdefault("compile", bool(before.get("compile")))
+    if before["device"].startswith("cuda"):  # on a CPU no steps are recorded, so it does not say what was asked for
+        more.setdefault("capture", before.get("capture", True))
     distributed.init_process_group(device)
-    table, run = _rehearsed(reading.recipe, zoo, device), reading
-    _compile(table, more)
+    setup, run = _checked_setup(reader.recipe, zoo, device), reader
+    _compile(setup, more)
     try:
         with distributed.all_or_none():
             if not changed_images:
-                refuse_other_images(reading, table.feed.fingerprint)
-            run = Run.open(path, writes=True) if distributed.rank() == 0 else reading
-            saved = _taken_up(run, table, length)
-            changed = changed_environment(run, table, zoo, more.get("capture", True)) if run.writes else {}
-            if changed and more.get("until"):  # what is timed is timed in one way
-                words = "; ".join(describe_changes(changed))
-                raise GanzooError(f"{path} was begun otherwise ({words}): go on as it was begun, or remove it.")
+                refuse_other_images(reader, setup.feed.fingerprint)
+            run = Run.open(path, writes=True) if distributed.rank() == 0 else reader
+            saved = _last_checkpoint(run, setup, length)
+            changes = _changes(run, setup, zoo, more)
     except BaseException:
         run.close()
         raise
+    note = more.get("note", print)
     if run.taken_over:
-        more.get("note", print)(f"The process that wrote {path} before is gone without having ended it; going on.")
-    for what in describe_changes(changed):
-        more.get("note", print)(f"Resumed with {what}: no longer the same bit for bit.")
-    return run, train(run, table, zoo, saved, **more)
+        note(f"The process that wrote {path} before has died without finishing; its run is continued.")
+    for change in changes:
+        note(f"Resumed with {change}: the numbers are no longer the same bit for bit.")
+    return run, train(run, setup, zoo, saved, **more)
 
 
-def _taken_up(run: Run, table: TrainingSetup, length: Amount | None) -> checkpoints.Saved | None:
-    """The newest good checkpoint of a run, whose length is `length` from now on if given.
+def train(
+    run: Run,
+    setup: TrainingSetup,
+    zoo: Zoo,
+    saved: checkpoints.Saved | None = None,
+    extra_observers: Mapping[str, object] | None = None,
+    note: Callable[[str], None] = print,
+    capture: bool = True,
+    stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+) -> TrainingProgress:
+    """Train an open run from the checkpoint `saved`, or from the beginning, to its end; how far it was trained.
 
-    Raises GanzooError where there is nothing left to do, or nothing to go on from.
+    `extra_observers` are observers by name, added to those of the recipe. `note` receives messages for the user.
+    `capture` allows CUDA steps to be recorded as graphs. `stop_when` is called with the lines of scores.jsonl after
+    each scoring; where it returns True, the run ends there and can be resumed. Closes the run and the data feed.
+    Raises Interrupted, with everything saved, after a signal.
+    """
+    observers, loop = Observers({}), None
+    error: BaseException | None = None
+    try:
+        with Signals().installed() as signals:
+            with distributed.all_or_none():
+                if run.writes:
+                    observers = _observers(run.recipe, zoo, extra_observers)
+                note = note if run.writes else _discard
+                loop = TrainingLoop(run, setup, observers, note, capture, _scorer(run, setup, zoo), stop_when)
+                loop.restore(saved)
+            observers.tell("on_run_start", run=run)
+            loop.run(signals)
+            _raise_interrupted(signals, loop)
+            if loop.stopwatch.scoring_seconds:
+                scoring, seconds = loop.stopwatch.scoring_seconds, loop.stopwatch.seconds
+                note(f"Scoring took {scoring:.1f} s, {scoring / seconds:.0%} of the run.")
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        try:
+            if loop is not None:
+                # after a second Ctrl-C hardly wait for the disk: a checkpoint that is half written is never used
+                loop.close(1 if isinstance(error, KeyboardInterrupt) else None)
+            observers.tell_end(run, error)
+        finally:
+            setup.feed.close()
+            run.close()
+    return loop.progress.snapshot
+
+
+def _discard(text: str) -> None:
+    """The notes of a process that does not write the run: the first process makes the same ones."""
+
+
+def _observers(recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None) -> Observers:
+    """The observers of the recipe by their full names, and the extra ones."""
+    named = {zoo.full_name("observers", choice): zoo.build("observers", choice) for choice in recipe.observers}
+    return Observers({**named, **(extra_observers or {})})
+
+
+def _scorer(run: Run, setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
+    """The scorer of the recipe's evaluators; None without evaluators, and on processes that do not write the run."""
+    recipe = setup.recipe
+    if not recipe.evaluators or not run.writes:
+        return None
+    assert recipe.dataset is not None  # noqa: S101  (the recipe of a run is complete)
+    scorer = Scorer(
+        zoo,
+        recipe.dataset,
+        recipe.evaluators,
+        setup.device,
+        Protocol.named(recipe.protocol),
+        recipe.score_samples or None,
+        conditional=setup.architecture.conditional,
+    )
+    if recipe.best_by and recipe.best_by not in scorer.names:
+        raise UsageError(f"--best-by {recipe.best_by!r} is not a score of this run; it has: {', '.join(scorer.names)}.")
+    return scorer
+
+
+def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
+    """Raise Interrupted where a signal arrived before the run was finished and scored."""
+    if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
+        return
+    name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
+    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: ganzoo resume {run.path}"
+    raise Interrupted(signals.number, message if run.writes else "")
+
+
+def _checked_setup(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup:
+    """The setup of a recipe, built and checked: on all processes, or on none."""
+    with distributed.all_or_none():
+        setup = build_setup(recipe, zoo, device)
+    with distributed.all_or_none():  # a block of its own: a loss may exchange tensors with the other processes
+        preflight(setup, zoo)
+    return setup
+
+
+def _compile(setup: TrainingSetup, more: dict[str, Any]) -> None:
+    """Take `compile` from the keywords; where it is set, compile the networks, and note which cannot be compiled."""
+    compiling = more.pop("compile", False)
+    if compiling and (left_out := compile_networks(setup.game, setup.feed)) and distributed.rank() == 0:
+        more.get("note", print)(left_out)
+
+
+def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any]) -> list[str]:
+    """What has changed since the run was started, in words; only for the process that writes."""
+    if not run.writes:
+        return []
+    changes = describe_changes(changed_environment(run, setup, zoo, more.get("capture", True)))
+    if changes and more.get("stop_when"):  # its time to a score would be measured on two different setups
+        raise GanzooError(
+            f"{run.path} was started differently ({'; '.join(changes)}): continue it as it was started, or remove it."
+        )
+    return changes
+
+
+def _last_checkpoint(run: Run, setup: TrainingSetup, length: Amount | None) -> checkpoints.Saved | None:
+    """The newest good checkpoint of a run, or None where it has none yet. Sets the run's `length` if one is given.
+
+    Raises UsageError where nothing is left to train, GanzooError where checkpoints have been removed.
     """
     path = run.path
     saved = checkpoints.load_latest(path / "checkpoints")
-    progress = Progress(length or run.recipe.length, table.feed.images_at, table.feed.epoch_images)
+    progress = Progress(length or run.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
     progress.step = saved.meta["step"] if saved else 0
-    if saved and run.writes:  # a process that was killed over it has not
+    if saved and run.writes:  # a process that was killed while saving has not done this
         checkpoints.prune(path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
     if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
-        raise GanzooError(  # one may be older than the first checkpoint; to begin anew would remove them all
-            f"{path} has generators and no checkpoint to go on from: put its folder checkpoints back."
+        raise GanzooError(  # starting from the beginning would remove the generators
+            f"{path} has generators and no checkpoint to continue from: put its folder checkpoints back."
         )
-    at_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
-    broken_off = at_end and not run.scored_at(progress.step)  # by a signal, in the last score
-    if progress.done and not broken_off:
-        asked, now = progress.length, progress.snapshot
-        played = int(asked.count_of(now.step, now.images, now.epochs))
-        more = f", more than {asked}" if played > asked.count else ""
-        raise UsageError(
-            f"{path} has already played {f'{played} {asked.unit}' if more else f'its {asked}'}{more}; to play on, name "
-            f"a larger total, for example `ganzoo resume {path} --{asked.unit} {played + -(-played // 2)}`."
-        )
+    same_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
+    scores_missing = same_end and not run.scored_at(progress.step)  # a signal cancelled the last scores
+    if progress.done and not scores_missing:
+        raise UsageError(_nothing_left(path, progress))
     if length is not None:
         run.lengthen(length)
     return saved
+
+
+def _nothing_left(path: Path, progress: Progress) -> str:
+    """The message that a run has reached its length, with a command that continues it."""
+    length, now = progress.length, progress.snapshot
+    trained = int(length.count_of(now.step, now.images, now.epochs))
+    unit = length.unit
+    done = f"{trained} {unit}, more than {length}" if trained > length.count else f"its {length}"
+    return (
+        f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
+        f"{path} --{unit} {trained + -(-trained // 2)}`."
+    )

@@ -72,7 +72,7 @@ def test_a_run_leaves_what_the_readme_says(run: Path) -> None:
 
 
 def test_resume_moves_the_end(run: Path) -> None:
-    refused(ganzoo("resume", run), "already played its 4 steps", "--steps 6")
+    refused(ganzoo("resume", run), "already trained for its 4 steps", "--steps 6")
     result = ganzoo("resume", run, "--steps", "6", "--json", "-q")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["step"] == 6

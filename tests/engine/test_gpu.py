@@ -189,7 +189,7 @@ def test_a_part_that_is_not_capturable_is_not_tried(tmp_path: Path) -> None:
     fields = {"length": "4 steps", "losses": (f"{__file__}:Saying",)}
     recipe = plan(ZOO, Choice(f"{TINY}:Tiny"), Choice("digits", {"size": 8}), None, fields)
     start(recipe, tmp_path / "run", ZOO, find_device("cuda"), note=notes.append)
-    assert notes == [f"Steps are played eagerly: {graph.reason}."]
+    assert notes == [f"Steps run eagerly, without a CUDA graph: {graph.reason}."]
 
 
 def test_compiled_steps_can_be_recorded() -> None:

@@ -146,7 +146,7 @@ def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
 
     def go_on() -> None:
         kills.resume(out, kills.ZOO, note=notes.append)
-        assert any("is gone without having ended it" in note for note in notes)
+        assert any("has died without finishing" in note for note in notes)
 
     assert kills.wait(kills.forked(go_on)) == 0
     assert not (out / "lock").exists()

@@ -94,7 +94,7 @@ def test_replay_writes_nothing(run):
 
 @pytest.mark.parametrize("step", [0, 13])
 def test_a_step_that_was_not_played_cannot_be_replayed(run, step):
-    with pytest.raises(UsageError, match=rf"--step {step}: .* has played the steps 1 to 12"):
+    with pytest.raises(UsageError, match=rf"--step {step}: .* has trained steps 1 to 12"):
         replay(run, ZOO, step)
 
 

@@ -173,7 +173,9 @@ def test_other_numbers_of_ranks_go_on_with_a_run(alone: Path, tmp_path: Path) ->
     assert together(begin, 2) == [0, 0]
     assert together(go_on(9), 1) == [0]
     assert together(go_on(12), 2) == [0, 0]
-    assert re.fullmatch(r"1 Resumed with .*\(2 then, 1 now\): no longer the same bit for bit\.\n", notes.read_text())
+    assert re.fullmatch(
+        r"1 Resumed with .*\(2 then, 1 now\): the numbers are no longer the same bit for bit\.\n", notes.read_text()
+    )
     assert_alike(alone, out)
 
 

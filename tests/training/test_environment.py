@@ -38,7 +38,7 @@ WORDS = {
     "instructions": "set of instructions",
     "threads": "number of threads",
     "memory_format": "memory layout",
-    "capture": "way of playing steps: recorded",
+    "capture": "CUDA graph setting",
     "compile": "choice of compiled networks",
     "world_size": "number of processes",
 }
@@ -71,7 +71,7 @@ def test_each_item_that_is_another_is_said(stopped):
             ", ".join(value) or "none" if isinstance(value, list) else value for value in (other, facts[item])
         )
         what = f"another {WORDS.get(item, item)} ({then} then, {here} now)"
-        assert note == f"Resumed with {what}: no longer the same bit for bit."
+        assert note == f"Resumed with {what}: the numbers are no longer the same bit for bit."
     # what an earlier version did not write down cannot be said to be another
     file.write_text(json.dumps({key: value for key, value in facts.items() if key not in ("instructions", "capture")}))
     assert notes_of(stopped, steps + 1) == []
@@ -107,7 +107,7 @@ def test_packages_and_parts_are_named_as_people_name_them(stopped):
     version = facts["versions"]["torch-ganzoo"]
     sha = here["losses"][1]["sha256"][:12]
     adam = here["generator_optimizer"][0]["id"]
-    assert [note.removeprefix("Resumed with ").partition(": no longer")[0] for note in notes] == [
+    assert [note.removeprefix("Resumed with ").partition(": the numbers")[0] for note in notes] == [
         f"another torch (1.0 then, {facts['versions']['torch']} now)",
         "another einops (0.8 then, none now)",
         f"another numpy (none then, {facts['versions']['numpy']} now)",
@@ -141,8 +141,8 @@ def put(path: Path, grey: int) -> None:
 def test_other_images_are_refused_and_can_be_accepted(painted):
     picture = painted.parent / "pictures" / "7.png"
     put(picture, 8)
-    words = r"image-folder:.* have changed since .*/run was trained on them \(sha256 \w{12} then, \w{12} now\): put "
-    words += "them back, or go on with --accept-changed-images"
+    words = r"image-folder:.* have changed since .*/run was trained on them \(sha256 \w{12} then, \w{12} now\): "
+    words += "restore them, or continue with --accept-changed-images"
     before = {path.name: path.read_bytes() for path in painted.iterdir() if path.is_file()}
     for attempt in (lambda: notes_of(painted, 6), lambda: replay(painted, kills.ZOO, 3)):
         with pytest.raises(GanzooError, match=words) as error:
@@ -157,7 +157,9 @@ def test_other_images_are_refused_and_can_be_accepted(painted):
     notes: list[str] = []
     resume(painted, kills.ZOO, "cpu", Amount(8, "steps"), changed_images=True, note=notes.append)
     (note,) = notes
-    assert re.fullmatch(r"Resumed with another set of training images \(\w{12} then, \w{12} now\): no longer .*", note)
+    assert re.fullmatch(
+        r"Resumed with another set of training images \(\w{12} then, \w{12} now\): the numbers are no longer .*", note
+    )
 
 
 def test_the_command_line_says_it_too(painted):

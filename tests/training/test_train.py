@@ -249,11 +249,11 @@ def test_a_damaged_checkpoint_costs_some_steps_and_no_numbers(tmp_path):
 def test_a_run_can_be_made_longer_and_not_played_twice(tmp_path):
     out = play(tmp_path / "a", 4)
     before = files(out)
-    with pytest.raises(UsageError, match=r"has already played its 4 steps; .*`ganzoo resume .* --steps 6`"):
+    with pytest.raises(UsageError, match=r"has already trained for its 4 steps; .*`ganzoo resume .* --steps 6`"):
         resume(out, ZOO, note=ignore)
-    with pytest.raises(UsageError, match=r"has already played 4 steps, more than 3 steps; .* --steps 6`"):
+    with pytest.raises(UsageError, match=r"has already trained for 4 steps, more than 3 steps; .* --steps 6`"):
         play_on(out, 3)
-    with pytest.raises(UsageError, match=r"has already played (its 56 images|[0-9]+ images, more than 56 images)"):
+    with pytest.raises(UsageError, match=r"has already trained for (its 56 images|[0-9]+ images, more than 56 images)"):
         resume(out, ZOO, length=Amount(56, "images"), note=ignore)
     assert files(out) == before  # a wish that was refused is not written down
     assert Run.open(out).recipe.length == Amount(4, "steps")
@@ -426,7 +426,7 @@ def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
     out = play(tmp_path / "a", 8, checkpoint_every="4 steps")
     shutil.rmtree(out / "checkpoints")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(GanzooError, match="has generators and no checkpoint to go on from"):
+    with pytest.raises(GanzooError, match="has generators and no checkpoint to continue from"):
         play_on(out, 12)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
@@ -434,7 +434,7 @@ def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
 def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
     scored = {"evaluators": f"{tiny.__file__}:Brightness", "score_every": "5 steps", "score_samples": 20}
     out = play(tmp_path / "a", 4, **scored)
-    with pytest.raises(UsageError, match="has already played 4 steps, more than 3 steps"):
+    with pytest.raises(UsageError, match="has already trained for 4 steps, more than 3 steps"):
         play_on(out, 3)
     with (out / "scores.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n7\n")
