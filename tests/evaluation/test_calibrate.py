@@ -39,7 +39,7 @@ def measured(*evaluators: str, dataset: Choice = DIGITS, **more: Any) -> list[ca
 
 def of(rows: list[calibrate.Row], damage: str, score: str) -> list[float]:
     """The values of a score under a damage, as it gets worse; the undamaged first."""
-    return [row["value"] for row in rows if row["score"] == score and row["damage"] in ("none", corruptions)]
+    return [row["value"] for row in rows if row["score"] == score and row["damage"] in ("none", damage)]
 
 
 def rising(values: list[float]) -> bool:
@@ -84,7 +84,7 @@ def test_a_scale_has_a_row_for_each_condition_and_score(rows):
 
 @pytest.mark.parametrize("damage", ["noise", "blur", "missing classes", "memorised", "uniform noise"])
 def test_the_domain_distance_grows_with_every_damage(rows, damage):
-    assert rising(of(rows, corruptions, "fid-domain"))
+    assert rising(of(rows, damage, "fid-domain"))
 
 
 def test_what_an_evaluator_is_for_it_sees(rows):

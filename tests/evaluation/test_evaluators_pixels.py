@@ -73,7 +73,8 @@ def test_so_many_pairs_at_most() -> None:
 def test_sliced_distance_of_the_same_set_is_zero() -> None:
     reals = digits("train", 150)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
-    assert scores(SlicedWasserstein(), reals, reals[order]) == {"sliced-wasserstein": 0.0}
+    # 0 but for rounding: a matrix product may round a row differently at another place in the batch
+    assert scores(SlicedWasserstein(), reals, reals[order]) == {"sliced-wasserstein": pytest.approx(0, abs=1e-12)}
 
 
 def test_sliced_distance_of_a_constant_difference() -> None:
