@@ -1,4 +1,4 @@
-"""Scores: what is fed to whom, what the card says, and how a score that would mean nothing is refused."""
+"""Scores of a run: reals and fakes, cards, observers, and requests that are refused before anything is written."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_the_domain_score_is_the_default(run):
         ({"evaluators": f"{BRIGHTNESS}:layer=nothing"}, "has no layer 'nothing'; it has pixels, broken"),
         ({"evaluators": f"{BRIGHTNESS}:layer=broken"}, "The real images have features that are not finite"),
         ({"evaluators": f"{BRIGHTNESS}:fails=error"}, "There is no telling"),
-        ({"evaluators": f"{BRIGHTNESS}:fails=nan"}, "gave brightness = nan, which is no number between 0 and 1"),
+        ({"evaluators": f"{BRIGHTNESS}:fails=nan"}, "computed brightness = nan, which is not a number between 0 and 1"),
         ({"protocol": "lucic"}, "There is no protocol 'lucic'. Did you mean 'lucic2018'"),
         ({"evaluators": "class-accuracy"}, "asks for classes, and this architecture is not conditional"),
         (
@@ -299,6 +299,33 @@ def test_a_run_whose_dataset_is_gone_says_so_and_can_still_be_sampled(run, datas
         assert sample(run, ZOO, CPU, tmp_path / "a.png").is_file()
     finally:
         recipe.write_text(before)
+
+
+def test_an_observer_that_is_gone_is_reported_before_anything_is_computed(run):
+    recipe = run / "recipe.json"
+    before = recipe.read_text()
+    pixels = ZOO.load("extractors", Choice(f"{tiny.__file__}:Pixels"))
+    passes = pixels.passes
+    try:
+        recipe.write_text(before.replace("tiny.py:Listener", "gone.py:Listener"))
+        with pytest.raises(GanzooError, match=r"gone\.py"):
+            score(run)
+    finally:
+        recipe.write_text(before)
+    assert pixels.passes == passes
+    assert not (run / "scores.jsonl").exists()
+
+
+def test_evaluators_are_checked_before_the_dataset_is_read():
+    gone = Choice("image-folder", {"path": "/nowhere"})
+    for choices, protocol, samples, words in (
+        ([BRIGHTNESS, f"{BRIGHTNESS}:held_out=yes"], "default", 100, "both give the score 'brightness'"),
+        (["memorisation"], "lucic2018", 100, "compares with the train images"),
+        (["memorisation"], "default", 99, "needs at least 100 images of each kind, and there are 99 generated ones"),
+    ):
+        evaluators = [Choice.parse(name) for name in choices]
+        with pytest.raises(UsageError, match=words):
+            scorer.Scorer(ZOO, gone, evaluators, CPU, Protocol.named(protocol), samples)
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):

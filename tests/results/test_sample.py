@@ -1,4 +1,4 @@
-"""Samples are a function of the seed: grids, arrays, walks and animations of the same run say the same."""
+"""Samples are a function of the seed: grids, arrays, interpolations and animations of one run show the same images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganzoo.engine.seeds import derive
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import load_generator
-from ganzoo.results.sample import sample, slerp
+from ganzoo.results.sample import draw_images, draw_interpolations, row_names, sample, sample_latents, slerp
 from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
@@ -106,14 +106,14 @@ def test_the_shape_of_a_grid(run, tmp_path, more, shape):
     tiles(sample(run, ZOO, CPU, tmp_path / "a.png", **more), *shape)
 
 
-def test_by_default_the_picture_lies_in_the_run(run):
+def test_by_default_the_file_is_in_the_run(run):
     assert sample(run, ZOO, CPU, seed=9) == run / "sample-9.png"
     assert sample(run, ZOO, CPU, seed=9, interpolate=True) == run / "interpolation-9.png"
     assert sample(run, ZOO, CPU, animate=True) == run / "training.gif"
     assert all((run / name).is_file() for name in ("sample-9.png", "interpolation-9.png", "training.gif"))
 
 
-def test_an_older_generator_can_be_had(run, tmp_path):
+def test_an_older_generator_can_be_sampled(run, tmp_path):
     ends = [array(run, tmp_path, count=4, at=at) for at in (None, 640, 320)]
     assert np.array_equal(ends[0], ends[1])
     assert not np.array_equal(ends[0], ends[2])
@@ -153,11 +153,28 @@ def test_a_conditional_grid_shows_a_class_a_row(conditional, tmp_path):
     assert np.array_equal(tiles(path, 4, 3, left).reshape(12, SIZE, SIZE), expected[:, 0])
 
 
-# --- walks ---
+def test_images_as_tensors_are_those_of_the_files(conditional, tmp_path):
+    trained = load_generator(conditional, ZOO, CPU)
+    images, labels = draw_images(trained, 30, seed=5)
+    assert (images.dtype, images.shape, labels.dtype) == (torch.uint8, (30, 1, SIZE, SIZE), torch.int64)
+    assert labels.tolist() == [*range(10)] * 3
+    assert np.array_equal(images.numpy(), array(conditional, tmp_path, count=30, seed=5))
+    again = draw_all(trained.network, trained.architecture, sample_latents(trained, 30, 5), labels)
+    assert torch.equal(again, images)
+    _, labels = draw_images(trained, 5, columns=2, classes=(7, 1))
+    assert labels.tolist() == [7, 7, 1, 1, 7]
+    assert row_names(trained, labels[::2]) == ["7", "1", "7"]
+    walks, labels = draw_interpolations(trained, 2, 3, seed=4, classes=[9])
+    assert (walks.shape, labels.tolist()) == ((6, 1, SIZE, SIZE), [9] * 6)
+    with pytest.raises(UsageError, match="No class is named"):
+        draw_images(trained, 5, classes=())
+
+
+# --- interpolations ---
 
 
 @pytest.mark.parametrize("kind", ["run", "conditional"])
-def test_a_walk_ends_where_samples_are(kind, tmp_path, request):
+def test_an_interpolation_ends_at_samples(kind, tmp_path, request):
     path = request.getfixturevalue(kind)
     picture = sample(path, ZOO, CPU, tmp_path / "a.png", shape=(3, 5), seed=4, interpolate=True)
     with Image.open(picture) as opened:
@@ -175,7 +192,7 @@ def test_a_walk_ends_where_samples_are(kind, tmp_path, request):
 
 @pytest.mark.parametrize("kind", ["run", "conditional"])
 @pytest.mark.parametrize("animate", [False, True])
-def test_a_walk_takes_any_count(kind, animate, tmp_path, request):
+def test_an_interpolation_takes_any_count(kind, animate, tmp_path, request):
     out = tmp_path / ("a.gif" if animate else "a.png")
     path = request.getfixturevalue(kind)
     assert sample(path, ZOO, CPU, out, count=5, interpolate=True, animate=animate).is_file()
@@ -207,13 +224,13 @@ def frames(path: Path) -> list[tuple[int, tuple[int, int]]]:
     return found
 
 
-def test_the_training_as_an_animation_has_a_frame_a_grid(run, tmp_path):
+def test_the_animation_of_a_training_has_a_frame_for_each_grid(run, tmp_path):
     found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", animate=True))
     assert len(found) == len(list((run / "samples").iterdir())) == 5
     assert [duration for duration, _ in found] == [400] * 4 + [1500]
 
 
-def test_grids_are_shown_in_the_order_of_the_training(run, tmp_path):
+def test_the_frames_are_in_the_order_of_the_training(run, tmp_path):
     """Also beyond a billion images, where the names grow longer."""
     copy = tmp_path / "copy"
     (copy / "samples").mkdir(parents=True)
@@ -229,7 +246,7 @@ def test_grids_are_shown_in_the_order_of_the_training(run, tmp_path):
     assert shades == [0, 60, 120, 180]
 
 
-def test_a_walk_as_an_animation_lasts_48_frames(run, tmp_path):
+def test_an_animated_interpolation_has_48_frames(run, tmp_path):
     found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", shape=(2, 2), interpolate=True, animate=True))
     assert sum(duration for duration, _ in found) == 48 * 80  # frames that are alike are merged into a longer one
     assert len(found) > 10
@@ -257,6 +274,20 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, name, more, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_is_no_file(run, tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UsageError, match="this is a directory"):
+        sample(run, ZOO, CPU, tmp_path / "a.png")
+
+
+def test_a_file_or_shape_is_refused_before_the_generator_is_loaded(run, tmp_path):
+    (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())  # a run that has no generator
+    with pytest.raises(UsageError, match=r"must end in \.png or \.npy"):
+        sample(tmp_path, ZOO, CPU, tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match="-n 10 images do not fill a grid of 2x2"):
+        sample(tmp_path, ZOO, CPU, count=10, shape=(2, 2))
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -266,7 +297,7 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, name, more, words):
         ({"count": 2, "shape": (2, 2)}, "-n 2 images do not fill a grid of 2x2"),
     ],
 )
-def test_wishes_that_contradict_each_other_are_refused(run, more, words):
+def test_contradicting_options_are_refused(run, more, words):
     with pytest.raises(UsageError, match=words):
         sample(run, ZOO, CPU, **more)
 
