@@ -9,30 +9,27 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers import SMALL_DIGITS, ZOO
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
 from ganzoo.engine.sampler import balanced_labels, draw, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import load_generator
 from ganzoo.results.sample import draw_images, draw_interpolations, row_names, sample, sample_latents, slerp
 from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
-ZOO = Zoo()
 SIZE = 8
-#: what a tile is enlarged by to be 72 pixels wide, and what lies between two
+#: factor by which a tile is enlarged to be 72 pixels wide, and pixels between two tiles
 SCALE, GAP = 9, 2
 
 
 def train(out: Path, name: str, **changes: Any) -> Path:
     architecture = Choice(f"{tiny.__file__}:{name}", {"width": 32})
     fields = {"length": "40 steps", "samples_every": "10 steps", "generator_optimizer": "adam:lr=0.02", **changes}
-    start(
-        plan(ZOO, architecture, Choice("digits", {"size": SIZE}), None, fields), out, ZOO, CPU, note=lambda text: None
-    )
+    start(plan(ZOO, architecture, SMALL_DIGITS, None, fields), out, ZOO, CPU, note=lambda text: None)
     return out
 
 
@@ -134,14 +131,14 @@ def test_a_class_on_demand(conditional, tmp_path):
         array(conditional, tmp_path, label=10)
 
 
-def test_a_class_is_refused_where_there_are_none(run, tmp_path):
+def test_a_class_is_refused_for_an_unconditional_generator(run, tmp_path):
     for more in ({}, {"interpolate": True}):
         with pytest.raises(UsageError, match="--class 3: Tiny is not conditional"):
             sample(run, ZOO, CPU, tmp_path / "a.png", label=3, **more)
     assert not (tmp_path / "a.png").exists()
 
 
-def test_a_conditional_grid_shows_a_class_a_row(conditional, tmp_path):
+def test_a_conditional_grid_has_one_class_in_each_row(conditional, tmp_path):
     trained = load_generator(conditional, ZOO, CPU)
     latents = draw_latents(trained.architecture, 12, CPU, derive(0, "sample"))
     labels = [row for row in range(4) for _ in range(3)]
@@ -198,7 +195,7 @@ def test_an_interpolation_takes_any_count(kind, animate, tmp_path, request):
     assert sample(path, ZOO, CPU, out, count=5, interpolate=True, animate=animate).is_file()
 
 
-def test_points_on_an_arc():
+def test_slerp_stays_on_the_arc():
     first, last = torch.randn(7, 4), torch.randn(7, 4)
     torch.testing.assert_close(slerp(first, last, torch.zeros(7)), first)
     torch.testing.assert_close(slerp(first, last, torch.ones(7)), last)
@@ -248,12 +245,12 @@ def test_the_frames_are_in_the_order_of_the_training(run, tmp_path):
 
 def test_an_animated_interpolation_has_48_frames(run, tmp_path):
     found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", shape=(2, 2), interpolate=True, animate=True))
-    assert sum(duration for duration, _ in found) == 48 * 80  # frames that are alike are merged into a longer one
+    assert sum(duration for duration, _ in found) == 48 * 80  # equal frames are merged into a longer one
     assert len(found) > 10
     assert {size for _, size in found} == {(2 * (SIZE * SCALE + GAP) + GAP,) * 2}
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(
@@ -302,7 +299,7 @@ def test_contradicting_options_are_refused(run, more, words):
         sample(run, ZOO, CPU, **more)
 
 
-def test_a_run_without_pictures_or_generator_says_so(tmp_path, run):
+def test_a_run_without_grids_or_generator_is_refused(tmp_path, run):
     (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
     with pytest.raises(GanzooError, match="has no sample grids to animate"):
         sample(tmp_path, ZOO, CPU, animate=True)
@@ -333,7 +330,7 @@ def test_latents_are_a_function_of_seed_and_index():
     assert balanced_labels(7, 3, CPU).tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_drawing_leaves_the_network_in_its_mode_and_without_gradients():
+def test_drawing_restores_the_mode_of_the_network_and_computes_no_gradients():
     architecture = tiny.Tiny()
     network, _ = architecture.networks(tiny.ganzoo.ImageSpec(1, SIZE, SIZE))
     latents, labels = draw_latents(architecture, 10, CPU, seed=1), balanced_labels(10, 1, CPU)
