@@ -334,15 +334,15 @@ DATA = [
 SCORES = [
     evaluator("score-text", ["gave count = 'many'"], "{'count': 'many'}"),
     evaluator("score-nan", ["gave count = nan"], "{'count': float('nan')}"),
-    evaluator("score-unknown", ["gave the scores counts, and promised count"], "{'counts': 1.0}"),
+    evaluator("score-unknown", ["returned the scores counts, and declares count"], "{'counts': 1.0}"),
     evaluator("score-bounds", ["gave count = -1.0"], "{'count': -1.0}"),
     evaluator("score-raises", ["ZeroDivisionError: division by zero"], "{'count': 1 / 0}  # WHERE"),
     extractor(
         "features-dimensions",
-        ["gave features (500, 63)", "promised 64 numbers an image"],
+        ["returned features (500, 63)", "declares 64 numbers an image"],
         "{'pixels': images.flatten(1)[:, 1:].float()}",
     ),
-    extractor("features-layer", ["gave nothing for the layer 'pixels'"], "{'pixel': images.flatten(1).float()}"),
+    extractor("features-layer", ["returned nothing for the layer 'pixels'"], "{'pixel': images.flatten(1).float()}"),
     extractor("features-nan", ["not finite"], "{'pixels': images.flatten(1).float() / 0}"),
 ]
 

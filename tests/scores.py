@@ -1,4 +1,4 @@
-"""How the tests show an evaluator its images: reals, held-out reals, fakes, in batches."""
+"""Compute the scores of an evaluator for tests: reals, held-out reals and fakes, in batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ganzoo
 
 
 def draw(count: int, dimensions: int, seed: int, offset: float = 0.0) -> Tensor:
-    """float32 features whose dimensions depend on each other."""
+    """float32 features (count, dimensions) with correlated dimensions."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(dimensions, dimensions, generator=generator)
     return torch.randn(count, dimensions, generator=generator) @ mixing + offset
@@ -33,7 +33,7 @@ def scores(
     labels: Tensor | None = None,
     batch: int = 64,
 ) -> dict[str, float]:
-    """All scores of `fakes` (labels asked for: `labels`) against `reals`."""
+    """All scores of `fakes`, drawn for `labels`, against `reals`."""
     evaluator.reset(reals[0].numel(), torch.device("cpu"))
     show(evaluator, reals, "reals", batch=batch)
     if held_out is not None:
@@ -45,7 +45,7 @@ def scores(
 def frechet_by_hand(reals: Tensor, fakes: Tensor) -> float:
     """Heusel et al. 2017, equation 6, by singular values of the centred features: tr (C C')^(1/2) = |X Y^T|_nuclear.
 
-    No covariance is formed, so that this holds all digits whatever the rank.
+    No covariance is computed, so that this is exact for any rank.
     """
     reals, fakes = reals.double(), fakes.double()
     x, y = ((rows - rows.mean(0)) / math.sqrt(len(rows) - 1) for rows in (reals, fakes))

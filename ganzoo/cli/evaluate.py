@@ -32,23 +32,31 @@ from ganzoo.contract.protocol import PROTOCOLS
     multiple=True,
     type=PartParam("evaluators"),
     metavar="NAME[:k=v]",
-    help="What to score by.  [default: those of the run, or fid-domain]",
+    help="An evaluator; may be repeated.  [default: those of the run, or fid-domain]",
 )
-@click.option("--samples", type=click.IntRange(2), metavar="N", help="Number of fakes.  [default: the protocol's]")
+@click.option(
+    "--samples", type=click.IntRange(2), metavar="N", help="Number of fakes.  [default: as the protocol says]"
+)
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS)),
-    help="How many fakes against which reals, and how images are resized.  [default: that of the run]",
+    help="Number of fakes, split of the reals, and how images are resized.  [default: that of the run]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
 @click.option(
-    "--calibrate", "dataset", type=PartParam("datasets"), metavar="DATASET", help="The scale, instead of a RUN."
+    "--calibrate",
+    "dataset",
+    type=PartParam("datasets"),
+    metavar="DATASET",
+    help="Score corrupted real images instead of a RUN.",
 )
 @click.option(
-    "--other", type=PartParam("datasets"), metavar="DATASET", help="The other dataset at the end of the scale."
+    "--other", type=PartParam("datasets"), metavar="DATASET", help="The dataset whose images --calibrate also scores."
 )
-@click.option("-o", "out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Its picture.")
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="The plot of --calibrate."
+)
 @inception_weights_option
 @changed_code_option
 @device_option()
@@ -68,16 +76,16 @@ def evaluate(
     device: str,
     as_json: bool,
 ) -> None:
-    """Score the generator of RUN against the real images of its dataset; or show the scale of the scores.
+    """Score the generator of RUN against the real images of its dataset; or calibrate the scores.
 
     \b
-      ganzoo evaluate runs/a                     Frechet distance in features of the dataset's own classifier, offline
-      ganzoo evaluate runs/a -e fid              Inception FID (its weights are fetched once)
-      ganzoo evaluate runs/a --at best           the best generator of a run that was scored while it was trained
-      ganzoo evaluate --calibrate mnist          what real images score, damaged in known steps; kept, and drawn
+      ganzoo evaluate runs/a                     Frechet distance on features of a classifier of the dataset, offline
+      ganzoo evaluate runs/a -e fid              Inception FID (its weights are downloaded once)
+      ganzoo evaluate runs/a --at best           the best generator of a run that was scored during training
+      ganzoo evaluate --calibrate mnist          the scores of real images under known corruptions; cached and plotted
 
-    Each score is appended to RUN/scores.jsonl with a card that says how it was measured. Only numbers whose cards have
-    the same digest are to be compared.
+    Each score is appended to RUN/scores.jsonl with a card that describes how it was measured. Compare two scores only
+    if their cards have the same digest.
     """
     from ganzoo.registry.zoo import zoo
     from ganzoo.results.evaluate import evaluate as score
@@ -118,7 +126,7 @@ def _calibrate(
     device: str,
     as_json: bool,
 ) -> None:
-    """Print the scale of the evaluators on a dataset, draw it, and say where."""
+    """Print the scores of corrupted real images, plot them, and log the path of the plot."""
     from ganzoo.contract.paths import cache_dir
     from ganzoo.contract.protocol import Protocol
     from ganzoo.evaluation.calibrate import calibrate
@@ -131,16 +139,23 @@ def _calibrate(
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
     chosen = tuple(evaluators) or DEFAULT_EVALUATORS
     rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
+    print_json(rows) if as_json else _print_calibration(rows)  # first, so that a full disk does not cost the scores
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"
-    write_atomically(path, calibration_plot.png(rows, title))
-    print_json(rows) if as_json else _print_scale(rows)
-    log(f"The picture of it: {path}")
+    try:
+        if out is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, calibration_plot.png(rows, title))
+    except OSError as error:
+        if out is not None:
+            raise
+        log(f"There is no plot: {path} cannot be written ({error.strerror or error}).")
+    else:
+        log(f"The plot: {path}")
 
 
-def _print_scale(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each condition, a column for each score."""
+def _print_calibration(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each corruption, a column for each score."""
     from ganzoo.evaluation.corruptions import corruption_label
 
     better = {row["score"]: row["better"] for row in rows}

@@ -22,9 +22,11 @@ from ganzoo.cli.output import print_json
 @run_argument
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), metavar="N", help="Number of images.")
 @click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Other images for another seed.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
 @click.option("--class", "label", type=click.IntRange(0), metavar="K", help="Only this class (conditional runs).")
-@click.option("--interpolate", is_flag=True, help="Walk between latents: a row a walk, or an animation with --gif.")
+@click.option(
+    "--interpolate", is_flag=True, help="Interpolate between latents: a row for each pair, or an animation with --gif."
+)
 @click.option("--gif", "animate", is_flag=True, help="The grids saved during training as a GIF.")
 @at_option
 @changed_code_option
@@ -47,12 +49,12 @@ def sample(
     device: str,
     as_json: bool,
 ) -> None:
-    """Draw new images from the generator of RUN and print where they lie.
+    """Draw new images with the generator of RUN and print the path of the file.
 
     \b
       ganzoo sample runs/a                       a grid of fresh samples
       ganzoo sample runs/a --gif                 the training as an animation
-      ganzoo sample runs/a --interpolate --gif   a walk through the latents
+      ganzoo sample runs/a --interpolate --gif   an interpolation as an animation
       ganzoo sample runs/a -n 10000 -o fakes.npy
     """
     from ganzoo.registry.zoo import zoo

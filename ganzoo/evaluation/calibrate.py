@@ -1,11 +1,11 @@
-"""Calibrate: the scale of an evaluator on a dataset, from real images that are damaged more and more.
+"""Calibration: the scores of real images that are corrupted in known, increasing strengths.
 
     CACHE/calibration/KEY.json
 
-Each entry holds what one evaluator said of one condition. The key is a digest of all it depends on: the images before
-the damage, the damage, the evaluator, the extractor, the reals, the versions. The facts behind it and a digest lie in
-the file itself; one that is damaged, or of other facts, counts as absent. Files are whole or absent, so any number of
-processes may share the folder.
+Each file holds the scores of one evaluator on one corruption. The key is a digest of everything they depend on: the
+images before the corruption, the corruption, the evaluator, the extractor, the reals and the versions. The file also
+holds these facts and a digest of itself; a damaged file, or one with other facts, counts as absent. Files are written
+whole or not at all, so any number of processes may share the folder.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of, write_atomically
 
-#: training images that a generator which knows nothing else repeats
+#: number of training images that the corruption "memorised" repeats
 MEMORISED = 100
-#: what stands for "something else altogether" where no dataset is named
+#: the dataset of the corruption "other dataset" if none is named
 _OTHERS = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
 
 Row = dict[str, Any]
@@ -56,18 +56,22 @@ def calibrate(
     other: Choice | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """A row for each condition and score: what real images under that damage score in the place of fakes.
+    """The scores of real images in the place of fakes, one row for each corruption and score.
 
-    They are `samples` images (None: as the protocol says, or all there are) of the split that the reals are not from.
-    `other` names the dataset of the last condition but one. Raises GanzooError where a score would mean nothing.
+    A row has `damage` and `strength` (the corruption), `score`, `value`, `better`, `digest` (of the card) and `images`.
+    `samples` real images are taken (None: as many as the protocol says, or all there are) from the split that the
+    reals are not from. `other` is the dataset of the corruption "other dataset".
+    Raises UsageError if there are fewer than `samples` images or the images of `other` have another shape, and
+    GanzooError if a score would be meaningless.
     """
-    scale = Calibration(zoo, dataset, evaluators, device, protocol, samples, note)
-    if samples is not None and samples > len(scale.pool):
+    calibration = Calibration(zoo, dataset, evaluators, device, protocol, samples, note)
+    if samples is not None and samples > len(calibration.pool):
         raise UsageError(
-            f"--samples {samples}: {dataset} has only {len(scale.pool)} images in its {scale.split} split, which "
-            f"stand for the fakes; ask for at most so many."
+            f"--samples {samples}: {dataset} has only {len(calibration.pool)} images in its {calibration.split} split, "
+            f"which stand for the fakes; ask for at most so many."
         )
-    return [row for condition in _conditions(zoo, dataset, scale, other) for row in scale.rows(condition)]
+    other_images = _other_dataset(zoo, dataset, calibration, other)
+    return [row for corruption in _corruptions(calibration, other_images) for row in calibration.rows(corruption)]
 
 
 def real_baseline(
@@ -78,16 +82,20 @@ def real_baseline(
     protocol: Protocol,
     samples: int | None = None,
 ) -> dict[str, float]:
-    """What undamaged real images of the other split score, by the name of the score: nothing real does better.
+    """The scores of uncorrupted real images of the other split, by name: the best a generator can be expected to do.
 
-    They are `samples` images, or all there are where those are fewer.
+    `samples` images are taken, or all there are if these are fewer.
     """
-    scale = Calibration(zoo, dataset, evaluators, device, protocol, samples)
-    return {row["score"]: row["value"] for row in scale.rows(scale.undamaged())}
+    calibration = Calibration(zoo, dataset, evaluators, device, protocol, samples)
+    return {row["score"]: row["value"] for row in calibration.rows(calibration.uncorrupted())}
 
 
 class Calibration:
-    """Evaluators, and the real images that are shown to them as fakes."""
+    """Evaluators, and the real images that they score as if they were fakes.
+
+    The constructor reads the dataset. The scorer is built on first use: that may train a domain extractor, which takes
+    minutes, so that requests can be refused before.
+    """
 
     def __init__(
         self,
@@ -103,90 +111,105 @@ class Calibration:
         self.split = protocol.other_split
         self.pool: Dataset = zoo.build("datasets", dataset, split=self.split)
         self.count = min(samples or protocol.samples, len(self.pool))
+        self._chosen = tuple(evaluators)
         self._build: Callable[[Sequence[Choice]], Scorer] = lambda chosen: Scorer(
             zoo, dataset, chosen, device, protocol, self.count
         )
-        self.scorer = self._build(evaluators)
-        #: by the evaluators they have: those that are asked again when the others are known
-        self._scorers = {tuple(map(str, evaluators)): self.scorer}
-        members = [(group, member) for group in self.scorer.groups for member in group.members]
-        self.members = sorted(members, key=lambda pair: list(evaluators).index(pair[1].choice))
+        #: scorers of all evaluators, and of those that were still missing some scores, by the evaluators' names
+        self._scorers: dict[tuple[str, ...], Scorer] = {}
 
-    def undamaged(self) -> Corruption:
+    @property
+    def scorer(self) -> Scorer:
+        """The scorer of all evaluators."""
+        return self._scorer(self._chosen)
+
+    def _scorer(self, evaluators: Sequence[Choice]) -> Scorer:
+        names = tuple(map(str, evaluators))
+        if names not in self._scorers:
+            self._scorers[names] = self._build(evaluators)
+        return self._scorers[names]
+
+    @property
+    def _running(self) -> list[tuple[ExtractorGroup, RunningEvaluator]]:
+        """Each evaluator with its group, in the order they were asked for."""
+        pairs = [(group, running) for group in self.scorer.groups for running in group.evaluators]
+        return sorted(pairs, key=lambda pair: self._chosen.index(pair[1].choice))
+
+    def uncorrupted(self) -> Corruption:
         """The real images as they are."""
         return Corruption("none", 0, choose_images(self.pool, self.count))
 
-    def rows(self, condition: Corruption) -> list[Row]:
-        """The scores of a condition: what is known of it, and what is not is measured in one pass."""
-        members = [pair for pair in self.members if len(condition) >= pair[1].evaluator.minimum]
-        keys = {str(member.choice): self._key(group, member, condition) for group, member in members}
+    def rows(self, corruption: Corruption) -> list[Row]:
+        """The scores of corrupted images: those in the cache, and the others computed in one pass."""
+        pairs = [pair for pair in self._running if len(corruption) >= pair[1].evaluator.minimum]
+        keys = {str(running.choice): self._key(group, running, corruption) for group, running in pairs}
         known = {name: _load(key) for name, key in keys.items()}
-        missing = [member for _, member in members if not known[str(member.choice)]]
+        missing = [running for _, running in pairs if not known[str(running.choice)]]
         if missing:
-            lines = {line["score"]: line for line in self._lines(missing, condition)}
-            for member in missing:
-                name = str(member.choice)
-                found = {score: _told(lines[score]) for score in member.evaluator.scores}
+            lines = {line["score"]: line for line in self._score(missing, corruption)}
+            for running in missing:
+                name = str(running.choice)
+                found = {score: _kept(lines[score]) for score in running.evaluator.scores}
                 _save(keys[name], found)
                 known[name] = found
-        where = {"damage": condition.damage, "strength": condition.strength}
+        where = {"damage": corruption.kind, "strength": corruption.strength}
         return [
-            {**where, "score": score, **found, "images": len(condition)}
+            {**where, "score": score, **found, "images": len(corruption)}
             for scores in known.values()
             for score, found in (scores or {}).items()
         ]
 
-    def _lines(self, members: Sequence[RunningEvaluator], condition: Corruption) -> list[dict[str, Any]]:
-        self.note(f"Scoring {len(condition)} real images: {corruption_label(condition.damage, condition.strength)}.")
-        names = tuple(str(member.choice) for member in members)
-        if names not in self._scorers:
-            self._scorers[names] = self._build([member.choice for member in members])
-        subject = {"weights": "none: real images", "damage": condition.damage, "strength": condition.strength}
-        return self._scorers[names].score(condition.batches(), subject)
+    def _score(self, evaluators: Sequence[RunningEvaluator], corruption: Corruption) -> list[dict[str, Any]]:
+        self.note(f"Scoring {len(corruption)} real images: {corruption_label(corruption.kind, corruption.strength)}.")
+        subject = {"weights": "none: real images", "damage": corruption.kind, "strength": corruption.strength}
+        return self._scorer([running.choice for running in evaluators]).score(corruption.batches(), subject)
 
-    def _key(self, group: ExtractorGroup, member: RunningEvaluator, condition: Corruption) -> dict[str, Any]:
-        """All that an entry depends on."""
-        held_out = self.scorer.held_out if member.evaluator.held_out else None
+    def _key(self, group: ExtractorGroup, running: RunningEvaluator, corruption: Corruption) -> dict[str, Any]:
+        """Everything that the scores depend on: the key of their cache entry."""
+        held_out = self.scorer.held_out if running.evaluator.held_out else None
         return {
-            "condition": condition.facts(),
-            "evaluator": dict(member.provenance),
-            "extractor": group.facts(member.evaluator.layer),
+            "condition": corruption.facts(),
+            "evaluator": dict(running.provenance),
+            "extractor": group.facts(running.evaluator.layer),
             "reals": self.scorer.reals.facts,
             "held_out": held_out.facts if held_out else None,
             "versions": versions(),
         }
 
 
-def _told(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a score."""
+def _kept(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What is cached of a score."""
     return {"value": line["value"], "better": line["better"], "digest": line["card"]["digest"]}
 
 
-# --- the conditions ---------------------------------------------------------------------------------------------------
+# --- the corruptions --------------------------------------------------------------------------------------------------
 
 
-def _conditions(zoo: Zoo, dataset: Choice, scale: Calibration, other: Choice | None) -> Iterator[Corruption]:
-    undamaged = scale.undamaged()
-    images, labels = undamaged.source
-    foreign = _foreign(zoo, dataset, scale, other)  # a refusal comes before any work
-    yield undamaged
+def _corruptions(calibration: Calibration, other_images: Corruption | None) -> Iterator[Corruption]:
+    """All corruptions of a calibration, the real images as they are first."""
+    uncorrupted = calibration.uncorrupted()
+    images, labels = uncorrupted.source
+    yield uncorrupted
     for deviation in NOISES:
-        yield Corruption("noise", deviation, undamaged.source, lambda images, sd=deviation: add_noise(images, sd))
+        yield Corruption("noise", deviation, uncorrupted.source, lambda images, sd=deviation: add_noise(images, sd))
     for width in BLURS:
-        yield Corruption("blur", width, undamaged.source, lambda images, sd=width: blur(images, sd))
-    for missing in missing_counts(scale.pool.spec.classes):
+        yield Corruption("blur", width, uncorrupted.source, lambda images, sd=width: blur(images, sd))
+    for missing in missing_counts(calibration.pool.spec.classes):
         kept = labels >= missing
         yield Corruption("missing classes", missing, (images[kept], labels[kept]))
-    memorised, their = choose_images(scale.scorer.train, MEMORISED)
+    memorised, memorised_labels = choose_images(calibration.scorer.train, MEMORISED)
     repeats = torch.arange(len(images)) % len(memorised)
-    yield Corruption("memorised", len(memorised), (memorised[repeats], their[repeats]))
-    if foreign is not None:
-        yield foreign
-    yield Corruption("uniform noise", 255, undamaged.source, uniform_noise)
+    yield Corruption("memorised", len(memorised), (memorised[repeats], memorised_labels[repeats]))
+    if other_images is not None:
+        yield other_images
+    yield Corruption("uniform noise", 255, uncorrupted.source, uniform_noise)
 
 
-def _foreign(zoo: Zoo, dataset: Choice, scale: Calibration, other: Choice | None) -> Corruption | None:
-    """Images of another dataset; None where none was named and the usual one is not here, or not of this shape."""
+def _other_dataset(zoo: Zoo, dataset: Choice, calibration: Calibration, other: Choice | None) -> Corruption | None:
+    """Images of another dataset; None if none was named and the usual one is not on this machine or of another shape.
+
+    Raises UsageError if the images of `other` have another shape.
+    """
     choice = other
     if choice is None:
         usual = _OTHERS.get(short_name(dataset))
@@ -195,22 +218,22 @@ def _foreign(zoo: Zoo, dataset: Choice, scale: Calibration, other: Choice | None
         choice = Choice(usual, dataset.options)
     try:
         with _offline(other is None):
-            found: Dataset = zoo.build("datasets", choice, split=scale.split)
+            found: Dataset = zoo.build("datasets", choice, split=calibration.split)
     except GanzooError:
         if other is not None:
             raise
-        scale.note(f"{choice} is not here: the scale has uniform noise at its end.")
+        calibration.note(f"{choice} is not on this machine: the calibration goes without images of another dataset.")
         return None
-    ours, theirs = scale.pool.spec, found.spec
+    ours, theirs = calibration.pool.spec, found.spec
     if str(ours) != str(theirs):
         if other is None:
             return None
         raise UsageError(f"--other {choice} has images of {theirs}, and {dataset} of {ours}: name one of that shape.")
-    return Corruption("other dataset", str(choice), choose_images(found, scale.count))
+    return Corruption("other dataset", str(choice), choose_images(found, calibration.count))
 
 
 class _offline:
-    """Nothing is fetched inside, if so wanted: a dataset nobody asked for is taken where it is there, and only then."""
+    """Inside, nothing is downloaded if `wanted`: a dataset that was not asked for must not be fetched."""
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted

@@ -1,4 +1,4 @@
-"""Damage: real images made worse in known steps, to see what an evaluator says of them. The same every time."""
+"""Corruptions: real images made worse by a known amount, to calibrate evaluators. They are deterministic."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ganzoo.contract.components import Dataset
 from ganzoo.contract.images import to_uint8
 from ganzoo.engine import seeds
 
-#: to be raised with any change of a damage: what is known of another edition is not used
+#: raise this number with any change of a corruption, so that cached scores of the old one are not used
 _EDITION = 1
 _BATCH = 500
-#: standard deviations of noise, of 255, and of the blur, in pixels
+#: standard deviations of the noise, in grey levels of 0..255, and of the blur, in pixels
 NOISES, BLURS = (5, 10, 20, 40), (0.5, 1, 2)
-#: shares of the classes that go missing: 1, 3 and 5 of ten
+#: shares of the classes that are left out: 1, 3 and 5 of ten
 MISSING = (0.1, 0.3, 0.5)
 
 Pair = tuple[Tensor, Tensor]
@@ -29,12 +29,13 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Corruption:
-    """Real images under one damage, in the place of fakes."""
+    """Real images under one corruption, to be scored in the place of fakes."""
 
-    damage: str
-    #: in the damage's own unit; the name of another dataset
+    #: `none`, `noise`, `blur`, `missing classes`, `memorised`, `other dataset` or `uniform noise`
+    kind: str
+    #: in the unit of the kind (see `corruption_label`); the dataset's name for `other dataset`
     strength: float | str
-    #: uint8 images (N, C, H, W) and labels (N,) before the damage
+    #: uint8 images (N, C, H, W) and labels (N,) before the corruption
     source: Pair
     apply: Callable[[Tensor], Tensor] = lambda images: images
 
@@ -42,21 +43,21 @@ class Corruption:
         return len(self.source[0])
 
     def batches(self) -> Iterator[Pair]:
-        """The damaged images and their labels; the same every time."""
+        """The corrupted images and their labels, in batches."""
         images, labels = self.apply(self.source[0]), self.source[1]
         return zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
 
     def facts(self) -> dict[str, Any]:
-        """What tells it from all others."""
+        """What identifies the corrupted images, for a cache key. The key `damage` is kept: it is part of old files."""
         sha = hashlib.sha256()
         for tensor in self.source:
             sha.update(tensor.contiguous().numpy().tobytes())
-        known = {"damage": self.damage, "strength": self.strength, "sha256": sha.hexdigest(), "images": len(self)}
-        return {"edition": _EDITION, **known}
+        content = {"damage": self.kind, "strength": self.strength, "sha256": sha.hexdigest(), "images": len(self)}
+        return {"edition": _EDITION, **content}
 
 
-def corruption_label(damage: str, strength: float | str) -> str:
-    """A condition in words."""
+def corruption_label(kind: str, strength: float | str) -> str:
+    """A corruption in words, for tables and plots."""
     words = {
         "none": "undamaged",
         "noise": f"noise, sd {strength} of 255",
@@ -65,7 +66,7 @@ def corruption_label(damage: str, strength: float | str) -> str:
         "memorised": f"{strength} training images repeated",
         "other dataset": f"images of {strength}",
     }
-    return words.get(damage, damage)
+    return words.get(kind, kind)
 
 
 def choose_images(dataset: Dataset, count: int) -> Pair:
@@ -75,19 +76,22 @@ def choose_images(dataset: Dataset, count: int) -> Pair:
 
 
 def missing_counts(classes: int) -> list[int]:
-    """How many classes go missing: 1, 3, 5 of ten, as many tenths of more or fewer; at least one stays."""
+    """How many of `classes` classes to leave out: a tenth, three tenths and half of them; at least one stays."""
     counts = (max(1, round(classes * share)) for share in MISSING)
     return sorted({count for count in counts if count < classes})
 
 
 def add_noise(images: Tensor, deviation: float) -> Tensor:
-    """uint8 images with Gaussian noise of so many of 255, rounded and clamped."""
+    """uint8 images plus Gaussian noise with this standard deviation in grey levels, rounded and clamped to 0..255."""
     generator = seeds.generator("cpu", "calibration", "noise", str(deviation))
     return to_uint8(images.float() + deviation * torch.randn(images.shape, generator=generator), (0, 255))
 
 
 def blur(images: Tensor, deviation: float) -> Tensor:
-    """uint8 images under a Gaussian of so many pixels, cut off at four of them; the border is repeated outwards."""
+    """uint8 images under a Gaussian filter with this standard deviation in pixels.
+
+    The filter is cut off at four standard deviations; the pixels at the border are repeated outwards.
+    """
     radius = math.ceil(4 * deviation)
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / deviation).square())
     weights /= weights.sum()
@@ -103,6 +107,6 @@ def blur(images: Tensor, deviation: float) -> Tensor:
 
 
 def uniform_noise(images: Tensor) -> Tensor:
-    """uint8 images of the same shape, every value as likely as any other."""
+    """uint8 images of the same shape whose values are uniformly distributed over 0..255."""
     generator = seeds.generator("cpu", "calibration", "uniform noise")
     return torch.randint(0, 256, images.shape, dtype=torch.uint8, generator=generator)

@@ -1,4 +1,7 @@
-"""Feature pass: the reals of a dataset, shown once to all evaluators that share an extractor, or known already."""
+# images -> features: one pass of an extractor over each image, shared by all evaluators that use this extractor
+# features -> statistics: of the real images; computed once and read from the cache afterwards
+# statistics and features of the fake images -> scores: each evaluator computes its own (see scorer.py)
+"""Feature passes: run extractors over real and fake images and update evaluators; statistics of reals are cached."""
 
 from __future__ import annotations
 
@@ -25,22 +28,22 @@ _VERSIONS = ("torch-ganzoo", "torch", "torchmetrics", "torchvision")
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that scores depend on."""
+    """The versions of the packages that scores depend on."""
     return {name: version(name) for name in _VERSIONS}
 
 
 def last_part(name: str) -> str:
-    """A part's name without its distribution or folder: the same on every machine."""
+    """The name of a part without its distribution or folder, so that it is the same on every machine."""
     return name.rpartition("/")[2]
 
 
 def full_name(provenance: Mapping[str, Any]) -> str:
-    """A part as its provenance has it: `torch-ganzoo/fid 0.1.0`, or its location."""
+    """The name of a part for messages: `torch-ganzoo/fid 0.1.0`, or its location (a file and a class)."""
     return f"{provenance['id']} {provenance['version']}" if "id" in provenance else str(provenance["location"])
 
 
 def extractor_of(evaluator: Evaluator) -> Choice:
-    """The extractor it names; one in a file is seen from the evaluator's own file, wherever the process stands."""
+    """The extractor that an evaluator names; a relative path is relative to the evaluator's own file."""
     choice = Choice.parse(evaluator.extractor)
     if not choice.is_location:
         return choice
@@ -53,26 +56,26 @@ def extractor_of(evaluator: Evaluator) -> Choice:
 
 @dataclass
 class RunningEvaluator:
-    """One evaluator at work, and what of its measure is the same for every generator."""
+    """An evaluator that is in use, with the name it was asked for by and its statistics of the real images."""
 
     choice: Choice
     evaluator: Evaluator
     provenance: Mapping[str, Any]
-    #: what the statistics of the reals are, once they have been taken in
-    known: dict[str, Tensor] | None = None
+    #: statistics of the real images; None until they are computed or loaded, and for evaluators that keep none
+    statistics: dict[str, Tensor] | None = None
 
     @property
     def name(self) -> str:
-        """The evaluator, with its distribution and version."""
+        """The evaluator's name with its distribution and version."""
         return full_name(self.provenance)
 
 
 class ScoringCancelled(GanzooError):
-    """Whoever asked for the scores wants them no longer."""
+    """Scoring was cancelled between two batches, for example because a signal stopped the training."""
 
 
 def cancellable(stopped: Callable[[], bool], batches: Images) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches, for as long as nobody says stop. Raises Abandoned then."""
+    """Yield the batches. Raises ScoringCancelled before a batch where `stopped()` is true."""
     for batch in batches:
         if stopped():
             raise ScoringCancelled("The scoring was stopped.")
@@ -80,7 +83,7 @@ def cancellable(stopped: Callable[[], bool], batches: Images) -> Iterator[tuple[
 
 
 class Reals:
-    """One split of the dataset: its images, and what tells them from all others."""
+    """The real images of one split, in batches of uint8 (n, C, H, W) and labels (n,), and a fingerprint of them."""
 
     def __init__(self, zoo: Zoo, choice: Choice, split: str) -> None:
         self.dataset: Dataset = zoo.build("datasets", choice, split=split)
@@ -98,83 +101,92 @@ class Reals:
 
 
 class ExtractorGroup:
-    """The evaluators that share an extractor."""
+    """An extractor and the evaluators that use it. Each image passes through the extractor once for all of them."""
 
     def __init__(
         self,
         choice: Choice,
         provenance: Mapping[str, Any],
         extractor: Extractor,
-        members: list[RunningEvaluator],
+        evaluators: list[RunningEvaluator],
         device: torch.device,
     ) -> None:
-        self.choice, self.provenance, self.extractor, self.members = choice, provenance, extractor, members
+        """Raises UsageError if the extractor lacks a layer that an evaluator needs."""
+        self.choice, self.provenance, self.extractor, self.evaluators = choice, provenance, extractor, evaluators
         self.device = device
-        for member in members:
-            if member.evaluator.layer not in extractor.layers:
+        for running in evaluators:
+            if running.evaluator.layer not in extractor.layers:
                 raise UsageError(
-                    f"Evaluator {member.name}: its extractor {choice} has no layer {member.evaluator.layer!r}; it "
+                    f"Evaluator {running.name}: its extractor {choice} has no layer {running.evaluator.layer!r}; it "
                     f"has {', '.join(extractor.layers)}."
                 )
 
     def facts(self, layer: str) -> dict[str, Any]:
-        """What the features are."""
+        """Everything that the features of a layer depend on besides the images, for cards and cache keys."""
         seen = {"digest": self.extractor.digest, "preprocessing": self.extractor.preprocessing}
         name = str(Choice(last_part(self.choice.name), self.choice.options))
         return {"name": name, **self.provenance, "layer": layer, **seen}
 
-    def take_in_reals(self, reals: Reals, held_out: Reals | None, stopped: Callable[[], bool]) -> None:
-        """Put every evaluator where it has seen all reals: from what is known of them, or by showing them."""
-        unknown = []
-        for member in self.members:
-            evaluator = member.evaluator
+    def load_or_compute_reals(self, reals: Reals, held_out: Reals | None, stopped: Callable[[], bool]) -> None:
+        """Reset every evaluator and restore its statistics of the reals; compute and cache those that are missing.
+
+        Raises ScoringCancelled if `stopped()` becomes true during the passes.
+        """
+        missing = []
+        for running in self.evaluators:
+            evaluator = running.evaluator
             evaluator.reset(self.extractor.layers[evaluator.layer], self.device)
-            if member.known is None:
-                member.known = cache.load(self._key(member, reals, held_out), self.device)
-            if member.known is None:
-                unknown.append(member)
+            if running.statistics is None:
+                running.statistics = cache.load(self._key(running, reals, held_out), self.device)
+            if running.statistics is None:
+                missing.append(running)
             else:
-                evaluator.restore(member.known)
-        if not unknown:
+                evaluator.restore(running.statistics)
+        if not missing:
             return
         for images, labels in cancellable(stopped, reals):
-            self.take_in(images, labels, "reals", unknown)
-        looking = [member for member in unknown if member.evaluator.held_out]
-        if looking and held_out is not None:
+            self.update(images, labels, "reals", missing)
+        need_held_out = [running for running in missing if running.evaluator.held_out]
+        if need_held_out and held_out is not None:
             for images, labels in cancellable(stopped, held_out):
-                self.take_in(images, labels, "held-out", looking)
-        for member in unknown:
-            member.known = member.evaluator.statistics()
-            if member.known is not None:
-                cache.save(self._key(member, reals, held_out), member.known)
+                self.update(images, labels, "held-out", need_held_out)
+        for running in missing:
+            running.statistics = running.evaluator.statistics()
+            if running.statistics is not None:
+                cache.save(self._key(running, reals, held_out), running.statistics)
 
-    def _key(self, member: RunningEvaluator, reals: Reals, held_out: Reals | None) -> dict[str, Any]:
-        """All that the statistics of the reals depend on."""
+    def _key(self, running: RunningEvaluator, reals: Reals, held_out: Reals | None) -> dict[str, Any]:
+        """Everything that the statistics of the reals depend on: the key of their cache entry."""
         return {
-            "evaluator": dict(member.provenance),
-            "extractor": self.facts(member.evaluator.layer),
+            "evaluator": dict(running.provenance),
+            "extractor": self.facts(running.evaluator.layer),
             "reals": reals.facts,
-            "held_out": held_out.facts if held_out is not None and member.evaluator.held_out else None,
+            "held_out": held_out.facts if held_out is not None and running.evaluator.held_out else None,
             "versions": versions(),
         }
 
-    def take_in(self, images: Tensor, labels: Tensor, origin: Origin, members: Sequence[RunningEvaluator]) -> None:
-        """Show some images of one origin to `members`. Raises GanzooError where a feature is not finite."""
+    def update(self, images: Tensor, labels: Tensor, origin: Origin, evaluators: Sequence[RunningEvaluator]) -> None:
+        """Extract the features of uint8 images (n, C, H, W) and pass them to `evaluators`, with their labels (n,).
+
+        Raises GanzooError if a feature is not finite, or if the features do not have the shape the extractor declares.
+        """
         features = self.extractor(images.to(self.device))
-        name = full_name(self.provenance)
-        for layer in {member.evaluator.layer for member in members}:
-            found, promised = features.get(layer), self.extractor.layers[layer]
-            if found is None or len(found) != len(images) or found[:1].numel() != promised:
-                given = "nothing" if found is None else f"features {tuple(found.shape)}"
-                raise GanzooError(
-                    f"Extractor {name} gave {given} for the layer {layer!r} of {len(images)} images, and promised "
-                    f"{promised} numbers an image."
-                )
-            if not bool(features[layer].isfinite().all()):
-                kind = "generated" if origin == "fakes" else "real"
-                raise GanzooError(
-                    f"The {kind} images have features that are not finite ({name}, {layer}): check the "
-                    f"{'generator' if origin == 'fakes' else 'data'} and the extractor's weights."
-                )
-        for member in members:
-            member.evaluator.update(features[member.evaluator.layer], labels.to(self.device), origin)
+        for layer in {running.evaluator.layer for running in evaluators}:
+            self._check(features.get(layer), layer, len(images), origin)
+        for running in evaluators:
+            running.evaluator.update(features[running.evaluator.layer], labels.to(self.device), origin)
+
+    def _check(self, features: Tensor | None, layer: str, images: int, origin: Origin) -> None:
+        name, expected = full_name(self.provenance), self.extractor.layers[layer]
+        if features is None or len(features) != images or features[:1].numel() != expected:
+            returned = "nothing" if features is None else f"features {tuple(features.shape)}"
+            raise GanzooError(
+                f"Extractor {name} returned {returned} for the layer {layer!r} of {images} images; it declares "
+                f"{expected} numbers an image."
+            )
+        if not bool(features.isfinite().all()):
+            kind = "generated" if origin == "fakes" else "real"
+            raise GanzooError(
+                f"The {kind} images have features that are not finite ({name}, {layer}): check the "
+                f"{'generator' if origin == 'fakes' else 'data'} and the extractor's weights."
+            )

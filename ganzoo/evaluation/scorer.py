@@ -1,4 +1,4 @@
-"""Scoring: one feature pass an extractor, many scores, each with a card that says how it was measured."""
+"""Scoring: fake images are compared with real ones by several evaluators; each score has a card that describes how."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from ganzoo.storage.files import digest_of
 
 
 class Scorer:
-    """Scores generated images of one dataset by several evaluators, as often as asked.
+    """Scores fake images of one dataset by several evaluators, any number of times.
 
-    The reals are taken in once, or not at all where their statistics are known from an earlier time.
+    The real images pass through the extractors once, at the first score, or not at all if their statistics are cached.
     """
 
     def __init__(
@@ -50,13 +50,17 @@ class Scorer:
         seed: int = 0,
         conditional: bool = True,
     ) -> None:
-        """`conditional` says whether the fakes are of the classes they are labelled with."""
+        """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
+
+        `conditional` tells whether the generator draws the class that a fake is labelled with.
+        Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
+        split of reals, too few images, or classes asked for of an unconditional generator.
+        """
         self.protocol, self.device, self.seed = protocol, device, seed
-        #: number of fakes to be scored
+        #: number of fakes of each score
         self.samples = samples or protocol.samples
-        with seeds.aside(seed, "evaluate"):  # evaluators may draw, and a training must not see it
-            self.reals = Reals(zoo, dataset, protocol.split)
-            members = [
+        with seeds.aside(seed, "evaluate"):  # evaluators may draw random numbers; the training must not depend on that
+            running = [
                 RunningEvaluator(
                     choice,
                     zoo.build("evaluators", zoo.resolve("evaluators", choice)),
@@ -64,23 +68,27 @@ class Scorer:
                 )
                 for choice in evaluators
             ]
-            _refuse_twins(members)
+            # what can be refused without the dataset is refused before it is read, or even downloaded
+            _refuse_duplicates(running)
+            for each in running:
+                self._refuse_meaningless(each, conditional)
+                _refuse_few(each, {"generated": self.samples})
+            self.reals = Reals(zoo, dataset, protocol.split)
             self.held_out: Reals | None = None
-            if any(member.evaluator.held_out for member in members):
+            if any(each.evaluator.held_out for each in running):
                 self.held_out = Reals(zoo, dataset, protocol.other_split)
             self.train = self._train_split(zoo, dataset)
-            for member in members:
-                self._refuse_meaningless(member, conditional)
-                self._refuse_few(member, self.samples)
+            for each in running:
+                _refuse_few(each, self._real_counts(each))
             self.groups = [
-                self._group(zoo, dataset, name, [m for m in members if str(extractor_of(m.evaluator)) == name])
-                for name in dict.fromkeys(str(extractor_of(member.evaluator)) for member in members)
+                self._group(zoo, dataset, name, [each for each in running if str(extractor_of(each.evaluator)) == name])
+                for name in dict.fromkeys(str(extractor_of(each.evaluator)) for each in running)
             ]
 
     @property
     def names(self) -> list[str]:
-        """The scores this gives."""
-        return [name for group in self.groups for member in group.members for name in member.evaluator.scores]
+        """The names of all scores."""
+        return [name for group in self.groups for running in group.evaluators for name in running.evaluator.scores]
 
     def _train_split(self, zoo: Zoo, dataset: Choice) -> Dataset:
         for reals in (self.reals, self.held_out):
@@ -89,91 +97,88 @@ class Scorer:
         train: Dataset = zoo.build("datasets", dataset, split="train")
         return train
 
-    def _refuse_meaningless(self, member: RunningEvaluator, conditional: bool) -> None:
-        if member.evaluator.split not in ("", self.protocol.split):
+    def _refuse_meaningless(self, running: RunningEvaluator, conditional: bool) -> None:
+        if running.evaluator.split not in ("", self.protocol.split):
             raise UsageError(
-                f"Evaluator {member.name} compares with the {member.evaluator.split} images, and protocol "
+                f"Evaluator {running.name} compares with the {running.evaluator.split} images, and protocol "
                 f"{self.protocol.name} with the {self.protocol.split} images: choose another protocol, or leave it out."
             )
-        if member.evaluator.conditional and not conditional:
+        if running.evaluator.conditional and not conditional:
             raise UsageError(
-                f"Evaluator {member.name} asks for classes, and this architecture is not conditional: leave it out."
+                f"Evaluator {running.name} asks for classes, and this architecture is not conditional: leave it out."
             )
 
-    def _refuse_few(self, member: RunningEvaluator, fakes: int) -> None:
-        counts = {"generated": fakes, f"real ({self.reals.split})": len(self.reals.dataset)}
-        if member.evaluator.held_out and self.held_out is not None:
+    def _real_counts(self, running: RunningEvaluator) -> dict[str, int]:
+        """The numbers of real images that an evaluator compares with, for `_refuse_few`."""
+        counts = {f"real ({self.reals.split})": len(self.reals.dataset)}
+        if running.evaluator.held_out and self.held_out is not None:
             counts[f"real ({self.held_out.split})"] = len(self.held_out.dataset)
-        for what, count in counts.items():
-            if count < member.evaluator.minimum:
-                raise UsageError(
-                    f"Evaluator {member.name} needs at least {member.evaluator.minimum} images of each kind, and "
-                    f"there are {count} {what} ones: ask for more samples, or for an evaluator that needs fewer."
-                )
+        return counts
 
-    def _group(self, zoo: Zoo, dataset: Choice, name: str, members: list[RunningEvaluator]) -> ExtractorGroup:
+    def _group(self, zoo: Zoo, dataset: Choice, name: str, evaluators: list[RunningEvaluator]) -> ExtractorGroup:
         choice = Choice.parse(name)
-        # the protocol says how an extractor sees images, unless the evaluator itself does
+        # the evaluator's own options for its extractor go before those of the protocol
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
         extractor.bind(short_name(dataset), self.train)
-        return ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, members, self.device)
+        return ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, evaluators, self.device)
 
     def score(
         self, fakes: Images, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
     ) -> list[dict[str, Any]]:
-        """A line for each score of these fakes: uint8 images (n, C, H, W) and the labels (n,) asked for, in batches.
+        """Score fakes and return one dictionary a score: `score` (its name), `value`, `better` and `card`.
 
-        `subject` says what was scored, and goes into the cards. The random state of the process is left as it was.
-        Raises GanzooError where a score would mean nothing, and Abandoned once `stopped` says so.
+        `fakes` are batches of uint8 images (n, C, H, W) and of the labels (n,) they were drawn for. `subject` describes
+        what is scored and goes into the cards. The random state of the process is unchanged afterwards.
+        Raises GanzooError if a score would be meaningless, and ScoringCancelled once `stopped()` is true.
         """
         started = time.perf_counter()
-        with seeds.aside(0, "reals"):  # what is kept of them must not depend on the seed of the latents
+        with seeds.aside(0, "reals"):  # the cached statistics of reals must not depend on the seed of the latents
             for group in self.groups:
-                group.take_in_reals(self.reals, self.held_out, stopped)
+                group.load_or_compute_reals(self.reals, self.held_out, stopped)
         with seeds.aside(self.seed, "evaluate"):
-            count = self._take_in_fakes(cancellable(stopped, fakes))
+            count = self._update_fakes(cancellable(stopped, fakes))
             found = []
             for group in self.groups:
-                for member in group.members:
-                    self._refuse_few(member, count)
-                    found += [(group, member, *item) for item in _computed(member).items()]
+                for running in group.evaluators:
+                    _refuse_few(running, {"generated": count, **self._real_counts(running)})
+                    found += [(group, running, *item) for item in _compute(running).items()]
         seconds = round(time.perf_counter() - started, 3)
         return [
             {
                 "score": name,
                 "value": value,
-                "better": member.evaluator.scores[name].better,
-                "card": self._card(group, member, name, count, subject, seconds),
+                "better": running.evaluator.scores[name].better,
+                "card": self._card(group, running, name, count, subject, seconds),
             }
-            for group, member, name, value in found
+            for group, running, name, value in found
         ]
 
-    def _take_in_fakes(self, fakes: Images) -> int:
+    def _update_fakes(self, fakes: Images) -> int:
         count = 0
         for images, labels in fakes:
             for group in self.groups:
-                group.take_in(images, labels, "fakes", group.members)
+                group.update(images, labels, "fakes", group.evaluators)
             count += len(images)
         return count
 
     def _card(
         self,
         group: ExtractorGroup,
-        member: RunningEvaluator,
+        running: RunningEvaluator,
         score: str,
         fakes: int,
         subject: Mapping[str, Any],
         seconds: float,
     ) -> dict[str, Any]:
-        """How a number was measured; the digest of `measure` tells whether two numbers can be compared."""
+        """The card of a score. Two scores can be compared only if the digests of their `measure` are equal."""
         spec = self.reals.dataset.spec
         measure = {
             "score": score,
-            "evaluator": dict(member.provenance),
-            "extractor": group.facts(member.evaluator.layer),
+            "evaluator": dict(running.provenance),
+            "extractor": group.facts(running.evaluator.layer),
             "reals": self.reals.facts,
-            **({"held_out": self.held_out.facts} if self.held_out and member.evaluator.held_out else {}),
+            **({"held_out": self.held_out.facts} if self.held_out and running.evaluator.held_out else {}),
             "fakes": fakes,
             "shape": str(spec),
             "precision": group.extractor.precision,
@@ -190,7 +195,7 @@ class Scorer:
 
 
 def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
-    """What is scored, for the card: which weights of which training."""
+    """What is scored, for the card: averaged (EMA) or raw weights, images seen, and the seed of the training."""
     weights = "averaged" if recipe.ema_half_life else "raw"
     return {"weights": weights, "images_seen": images_seen, "training_seed": recipe.seed}
 
@@ -198,7 +203,10 @@ def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
 def fakes_of(
     network: nn.Module, architecture: Architecture, images: ImageSpec, count: int, device: torch.device, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` fakes of a generator and their labels, in batches, as a function of `seed`; all classes alike often."""
+    """`count` fakes of a generator and their labels, in batches, as a function of `seed`; the classes are balanced.
+
+    The images are uint8 (n, C, H, W) and the labels int64 (n,), both on `device`.
+    """
     latents = draw_latents(architecture, count, device, seeds.derive(seed, "evaluate"))
     labels = balanced_labels(count, images.classes, device)
     start = 0
@@ -208,7 +216,7 @@ def fakes_of(
 
 
 def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
-    """Where a part comes from and how it is set; of a file its name and its sha256, wherever it lies."""
+    """Distribution and version (or file name and sha256) of a part and its options: the same on every machine."""
     found = zoo.provenance(kind, choice)
     if "location" in found:
         found["location"] = last_part(found["location"])
@@ -216,28 +224,39 @@ def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
     return {**found, "options": {k: last_part(v) if isinstance(v, str) and ".py:" in v else v for k, v in options}}
 
 
-def _refuse_twins(members: Sequence[RunningEvaluator]) -> None:
-    """Two evaluators that give a score of one name would be told apart by nobody."""
+def _refuse_few(running: RunningEvaluator, counts: Mapping[str, int]) -> None:
+    """Raises UsageError if a number of images, by their kind, is below the evaluator's minimum."""
+    for kind, count in counts.items():
+        if count < running.evaluator.minimum:
+            raise UsageError(
+                f"Evaluator {running.name} needs at least {running.evaluator.minimum} images of each kind, and "
+                f"there are {count} {kind} ones: ask for more samples, or for an evaluator that needs fewer."
+            )
+
+
+def _refuse_duplicates(evaluators: Sequence[RunningEvaluator]) -> None:
+    """Raises UsageError if two evaluators have a score of the same name."""
     owners: dict[str, Choice] = {}
-    for member in members:
-        for name in member.evaluator.scores:
+    for running in evaluators:
+        for name in running.evaluator.scores:
             if name in owners:
-                raise UsageError(f"{owners[name]} and {member.choice} both give the score {name!r}: name one of them.")
-            owners[name] = member.choice
+                raise UsageError(f"{owners[name]} and {running.choice} both give the score {name!r}: name one of them.")
+            owners[name] = running.choice
 
 
-def _computed(member: RunningEvaluator) -> dict[str, float]:
-    """The scores of an evaluator, held to what it promises. Raises GanzooError for one that is not."""
-    found = member.evaluator.compute()
-    promised = member.evaluator.scores
-    if found.keys() != promised.keys():
+def _compute(running: RunningEvaluator) -> dict[str, float]:
+    """The scores of an evaluator. Raises GanzooError if they are not those it declares, within their bounds."""
+    computed = running.evaluator.compute()
+    declared = running.evaluator.scores
+    if computed.keys() != declared.keys():
         raise GanzooError(
-            f"Evaluator {member.name} gave the scores {', '.join(found) or 'none'}, and promised {', '.join(promised)}."
+            f"Evaluator {running.name} returned the scores {', '.join(computed) or 'none'}, and declares "
+            f"{', '.join(declared)}."
         )
-    for name, value in found.items():
-        low, high = promised[name].low, promised[name].high
+    for name, value in computed.items():
+        low, high = declared[name].low, declared[name].high
         if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
             raise GanzooError(
-                f"Evaluator {member.name} gave {name} = {value!r}, which is no number between {low} and {high}."
+                f"Evaluator {running.name} computed {name} = {value!r}, which is not a number between {low} and {high}."
             )
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in computed.items()}

@@ -1,4 +1,4 @@
-"""Evaluate: score a trained generator, and write the scores down with the cards that say how they were measured."""
+"""Evaluate: score a trained generator and append the scores, with their cards, to the run's scores.jsonl."""
 
 from __future__ import annotations
 
@@ -34,42 +34,43 @@ def evaluate(
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
-    scores.jsonl and returned. What is not given is as in the run's recipe: evaluators (the domain's Fréchet distance
-    where it has none), protocol and number of fakes.
-    Raises GanzooError where a score would mean nothing; the run itself is never touched.
+    scores.jsonl, passed to the observers of the run, and returned. Evaluators, protocol and number of fakes are those
+    of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
+    Raises GanzooError if a score would be meaningless, or if a part (also an observer) of the recipe cannot be built.
+    Nothing but scores.jsonl is written.
     """
+    if samples is not None and samples < 2:
+        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
     trained = load_generator(path, zoo, device, at, changed_code)
     recipe = trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
-    chosen = tuple(evaluators) or recipe.evaluators or DEFAULT_EVALUATORS
-    if samples is not None and samples < 2:
-        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
+    # built before anything is computed: an observer whose file is gone must not fail after the scoring
+    observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
     if protocol is None:
         protocol, samples = recipe.protocol, samples or recipe.score_samples or None
     scorer = Scorer(
         zoo,
         recipe.dataset,
-        chosen,
+        tuple(evaluators) or recipe.evaluators or DEFAULT_EVALUATORS,
         device,
         Protocol.named(protocol),
         samples,
         seed,
         conditional=trained.architecture.conditional,
     )
-    subject = subject_of(recipe, trained.images_seen)
-    fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
-    progress = _moment(trained)
+    progress = _progress_when_saved(trained)
     when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": False}
-    lines = [{**line, **when} for line in scorer.score(fakes, subject)]
+    fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
+    scores = scorer.score(fakes, subject_of(recipe, trained.images_seen))
+    lines = [{**score, **when} for score in scores]
     for line in lines:
         trained.run.append("scores.jsonl", line)
-    observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
     observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
     return lines
 
 
-def _moment(trained: TrainedGenerator) -> TrainingProgress:
-    """When the generator that was scored was saved."""
+def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:
+    """The progress of the training when the generator was saved."""
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
     return TrainingProgress(last["step"], trained.images_seen, last["epoch"])

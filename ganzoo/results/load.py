@@ -20,11 +20,13 @@ from ganzoo.storage.tensors import tensors_from_bytes
 
 @dataclass
 class TrainedGenerator:
-    """The generator of a run, rebuilt from its recipe and its weights. It needs no dataset."""
+    """The generator of a run, rebuilt from its recipe and its saved weights. The dataset is not needed."""
 
     run: Run
     architecture: Architecture
+    #: in eval mode on `device`, without gradients: (latents (N, Z), labels (N,)) -> images (N, C, H, W)
     network: nn.Module
+    #: shape and number of classes of the images it was trained on
     images: ImageSpec
     class_names: Sequence[str]
     images_seen: int
@@ -36,8 +38,9 @@ def load_generator(
 ) -> TrainedGenerator:
     """The newest generator of the run in `path`, the one saved at `at` images, or the "best" one scored in training.
 
-    Raises GanzooError where there is none yet, its file is damaged, the plugin of its architecture is gone, or (unless
-    `changed_code`) the file of it has changed.
+    Raises UsageError if `path` is no run or has no best generator, and GanzooError if it has no such generator, if the
+    file is damaged, if the plugin of the architecture is missing, or if the architecture's code has changed since the
+    training (unless `changed_code` accepts that).
     """
     run = Run.open(path)
     if at == "best":

@@ -1,4 +1,4 @@
-"""Calibration: known damage in known steps, what is known is not measured again, and wrong requests in one sentence."""
+"""Calibration: corruptions of known strength, cached scores, and wrong requests refused with one sentence."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from click.testing import CliRunner
+from helpers import ZOO, ganzoo
 from PIL import Image
 
-from ganzoo import Choice, Score
-from ganzoo.cli import cli
+from ganzoo import Choice, Score, UsageError
 from ganzoo.contract.protocol import PROTOCOLS, Protocol
 from ganzoo.evaluation import calibrate, corruptions
 from ganzoo.evaluation.scorer import Scorer
-from ganzoo.registry.zoo import Zoo
 from ganzoo.results.report import calibration_plot
 
 CPU = torch.device("cpu")
-ZOO = Zoo()
 DEFAULT = Protocol.named("default")
 DIGITS = Choice("digits", {"size": 8})
 BRIGHTNESS = f"{tiny.__file__}:Brightness"
@@ -38,8 +35,8 @@ def measured(*evaluators: str, dataset: Choice = DIGITS, **more: Any) -> list[ca
 
 
 def of(rows: list[calibrate.Row], damage: str, score: str) -> list[float]:
-    """The values of a score under a damage, as it gets worse; the undamaged first."""
-    return [row["value"] for row in rows if row["score"] == score and row["damage"] in ("none", corruptions)]
+    """The values of a score under a corruption, weakest first, after the value of the uncorrupted images."""
+    return [row["value"] for row in rows if row["score"] == score and row["damage"] in ("none", damage)]
 
 
 def rising(values: list[float]) -> bool:
@@ -61,12 +58,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calibration"
 
 
-# --- the scale --------------------------------------------------------------------------------------------------------
+# --- the rows ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_scale_has_a_row_for_each_condition_and_score(rows):
-    conditions = list(dict.fromkeys((row["damage"], row["strength"]) for row in rows))
-    assert conditions == [
+def test_there_is_a_row_for_each_corruption_and_score(rows):
+    kinds = list(dict.fromkeys((row["damage"], row["strength"]) for row in rows))
+    assert kinds == [
         ("none", 0),
         *(("noise", sd) for sd in (5, 10, 20, 40)),
         *(("blur", sd) for sd in (0.5, 1, 2)),
@@ -74,36 +71,36 @@ def test_a_scale_has_a_row_for_each_condition_and_score(rows):
         ("memorised", 100),
         ("uniform noise", 255),
     ]
-    assert len(rows) == len(conditions) * (1 + 3 + 6)
+    assert len(rows) == len(kinds) * (1 + 3 + 6)
     assert {row["images"] for row in rows if row["damage"] != "missing classes"} == {299}
     assert {row["better"] for row in rows if row["score"] == "fid-domain"} == {"lower"}
-    # other numbers of fakes are not to be compared
+    # scores of other numbers of fakes cannot be compared, and have other digests
     digests = {row["images"]: row["digest"] for row in rows if row["score"] == "fid-domain"}
     assert len(set(digests.values())) == len(digests) == 4
 
 
 @pytest.mark.parametrize("damage", ["noise", "blur", "missing classes", "memorised", "uniform noise"])
-def test_the_domain_distance_grows_with_every_damage(rows, damage):
-    assert rising(of(rows, corruptions, "fid-domain"))
+def test_the_domain_distance_grows_with_every_corruption(rows, damage):
+    assert rising(of(rows, damage, "fid-domain"))
 
 
-def test_what_an_evaluator_is_for_it_sees(rows):
+def test_evaluators_detect_what_they_are_meant_for(rows):
     assert rising(of(rows, "missing classes", "modes-kl"))
     assert rising([-modes for modes in of(rows, "missing classes", "modes")])
     assert of(rows, "memorised", "exact-copies") == [0, 1]
     assert of(rows, "memorised", "copies")[1] == 1
-    ideal, copied = of(rows, "memorised", "authenticity")
-    assert (ideal > 0.5, copied) == (True, 0)
-    # the undamaged images are the held-out ones
+    uncorrupted, copied = of(rows, "memorised", "authenticity")
+    assert (uncorrupted > 0.5, copied) == (True, 0)
+    # the uncorrupted images are the held-out images themselves
     assert of(rows, "memorised", "distance-gap")[0] == 0
 
 
-def test_the_floor_is_what_a_scorer_says_of_the_real_images(rows):
+def test_the_baseline_is_the_score_of_the_real_images(rows):
     scorer = Scorer(ZOO, Choice("digits"), [Choice("fid-domain")], CPU, DEFAULT)
     images, labels = ZOO.build("datasets", Choice("digits"), split="test").read(torch.arange(299))
     (line,) = scorer.score([(images, labels)], {})
-    floor = calibrate.real_baseline(ZOO, Choice("digits"), [Choice("fid-domain")], CPU, DEFAULT, 10_000)
-    assert floor == {"fid-domain": line["value"]}
+    baseline = calibrate.real_baseline(ZOO, Choice("digits"), [Choice("fid-domain")], CPU, DEFAULT, 10_000)
+    assert baseline == {"fid-domain": line["value"]}
     undamaged = next(row for row in rows if row["score"] == "fid-domain")
     assert (undamaged["value"], undamaged["digest"]) == (line["value"], line["card"]["digest"])
 
@@ -117,10 +114,10 @@ def test_the_reals_of_the_protocol_are_never_the_fakes():
     assert (fewer["reals"], fewer["fakes"]) == (1498, 120)
 
 
-# --- the damages ------------------------------------------------------------------------------------------------------
+# --- the corruptions --------------------------------------------------------------------------------------------------
 
 
-def test_noise_is_as_strong_as_it_says_and_the_same_every_time():
+def test_noise_has_its_standard_deviation_and_is_deterministic():
     grey = torch.full((50, 1, 28, 28), 128, dtype=torch.uint8)
     noisy = corruptions.add_noise(grey, 10)
     assert noisy.dtype == torch.uint8
@@ -133,7 +130,7 @@ def test_noise_is_as_strong_as_it_says_and_the_same_every_time():
     )  # never wrapped
 
 
-def test_a_blurred_point_is_a_gaussian_and_what_is_even_stays_even():
+def test_a_blurred_point_is_a_gaussian_and_a_constant_image_is_unchanged():
     point = torch.zeros(1, 3, 21, 21, dtype=torch.uint8)
     point[:, :, 10, 10] = 255
     seen = corruptions.blur(point, 1)[0].float()
@@ -153,52 +150,52 @@ def test_missing_classes_are_missing():
         [1, 2],
         [10, 30, 50],
     ]
-    everything = calibrate.Calibration(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
-    for condition in calibrate._conditions(ZOO, DIGITS, everything, None):
-        seen = torch.cat([labels for _, labels in condition.batches()]).unique().tolist()
-        gone = int(condition.strength) if condition.damage == "missing classes" else 0
+    calibration = calibrate.Calibration(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
+    for corruption in calibrate._corruptions(calibration, None):
+        seen = torch.cat([labels for _, labels in corruption.batches()]).unique().tolist()
+        gone = int(corruption.strength) if corruption.kind == "missing classes" else 0
         assert seen == list(range(gone, 10))
 
 
 def test_memorised_images_are_training_images():
     found = calibrate.Calibration(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, None)
-    (condition,) = [c for c in calibrate._conditions(ZOO, DIGITS, found, None) if c.damage == "memorised"]
+    (corruption,) = [c for c in calibrate._corruptions(found, None) if c.kind == "memorised"]
     train, _ = ZOO.build("datasets", DIGITS, split="train").read(torch.arange(1498))
     known = {image.numpy().tobytes() for image in train}
-    seen = [image.numpy().tobytes() for images, _ in condition.batches() for image in images]
+    seen = [image.numpy().tobytes() for images, _ in corruption.batches() for image in images]
     assert len(seen) == 299
     assert len(set(seen)) == 100
     assert set(seen) <= known
 
 
-def test_another_dataset_takes_part_if_it_is_named():
+def test_another_dataset_is_scored_if_it_is_named():
     found = measured(BRIGHTNESS, other=Choice("digits", {"size": 8}), samples=100)
     assert [row["strength"] for row in found if row["damage"] == "other dataset"] == ["digits:size=8"] * 3
 
 
-# --- what is known ----------------------------------------------------------------------------------------------------
+# --- the cache --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_known_is_not_measured_again(cache):
+def test_cached_scores_are_not_computed_again(cache):
     first = measured(BRIGHTNESS, samples=200)
-    conditions = len({(row["damage"], row["strength"]) for row in first})
-    assert len(list(cache.iterdir())) == conditions
+    kinds = len({(row["damage"], row["strength"]) for row in first})
+    assert len(list(cache.iterdir())) == kinds
     before = passes()
     assert measured(BRIGHTNESS, samples=200) == first
     assert (
         calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 200)["brightness"] == first[0]["value"]
     )
     assert passes() == before
-    # a second evaluator is measured, the first one is not again
+    # only the second evaluator is computed
     both = measured(BRIGHTNESS, DARKNESS, samples=200)
     assert [row for row in both if not row["score"].endswith("again")] == first
-    assert passes() - before == conditions + 3  # three batches of reals
-    assert len(list(cache.iterdir())) == 2 * conditions
+    assert passes() - before == kinds + 3  # three batches of reals
+    assert len(list(cache.iterdir())) == 2 * kinds
 
 
 @pytest.mark.parametrize("spoil", ["cut", "value", "facts", "nothing", "list"])
 def test_a_damaged_or_foreign_entry_is_measured_again(cache, spoil):
-    floor = calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
+    baseline = calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
     (file,) = cache.iterdir()
     whole = file.read_text()
     entry = json.loads(whole)
@@ -215,12 +212,12 @@ def test_a_damaged_or_foreign_entry_is_measured_again(cache, spoil):
         }[spoil]
     )
     before = passes()
-    assert calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150) == floor
-    assert passes() == before + 1  # the reals are known from the statistics
+    assert calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150) == baseline
+    assert passes() == before + 1  # the statistics of the reals are cached
     assert file.read_text() == whole
 
 
-def test_other_versions_and_other_numbers_are_measured_anew(cache, monkeypatch):
+def test_other_versions_and_numbers_of_images_are_computed_anew(cache, monkeypatch):
     calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)
     before = passes()
     calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 151)
@@ -230,21 +227,30 @@ def test_other_versions_and_other_numbers_are_measured_anew(cache, monkeypatch):
     assert passes() == before + 2
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file"))
     assert calibrate.real_baseline(ZOO, DIGITS, [Choice(BRIGHTNESS)], CPU, DEFAULT, 150)["fakes"] == 150
 
 
+def test_requests_are_refused_before_an_extractor_is_built(monkeypatch):
+    """Building the extractor of a new dataset takes minutes."""
+
+    def build(*arguments: object) -> Scorer:
+        raise AssertionError("the scorer was built")
+
+    monkeypatch.setattr(calibrate, "Scorer", build)
+    with pytest.raises(UsageError, match="--samples 300: digits:size=8 has only 299 images"):
+        measured(BRIGHTNESS, samples=300)
+    with pytest.raises(UsageError, match="--other digits has images of 1x16x16"):
+        measured(BRIGHTNESS, other=Choice("digits"))
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def ganzoo(*arguments: str | Path):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="ganzoo")
-
-
-def test_the_command_prints_a_table_and_draws_it(tmp_path):
-    picture = tmp_path / "scale.png"
+def test_the_command_prints_and_plots_the_scores(tmp_path):
+    picture = tmp_path / "calibration.png"
     result = ganzoo("evaluate", "--calibrate", "digits", "-e", "mode-coverage", "-o", picture)
     assert result.exit_code == 0, result.output
     header, _, *lines = result.stdout.strip().splitlines()
@@ -262,15 +268,24 @@ def test_the_command_prints_a_table_and_draws_it(tmp_path):
         assert min(image.size) > 300
     result = ganzoo("evaluate", "--calibrate", "digits", "-e", "mode-coverage", "--json")
     assert len(json.loads(result.stdout)) == 13 * 3
-    drawn = re.search(r"picture of it: (.+)", result.stderr)
+    drawn = re.search(r"The plot: (.+)", result.stderr)
     assert drawn is not None
     assert Path(drawn[1]).read_bytes() == picture.read_bytes()
 
 
-def test_the_picture_takes_all_kinds_of_values(rows):
+def test_the_plot_accepts_any_values(rows):
     odd = [{**row, "value": 0.0 if row["damage"] == "none" else row["value"]} for row in rows]
     for some in (rows, odd, rows[:1]):
         assert calibration_plot.png(some, "title").startswith(b"\x89PNG")
+
+
+def test_scores_are_printed_even_if_no_plot_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file"))
+    result = ganzoo("evaluate", "--calibrate", "digits:size=8", "-e", BRIGHTNESS, "--json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)) == 13 * 3
+    assert "There is no plot: " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -293,7 +308,7 @@ def test_wrong_requests_get_one_sentence(arguments, words):
     assert words in error
 
 
-def test_what_belongs_to_a_calibration_is_refused_without_one():
+def test_options_of_a_calibration_are_refused_without_one():
     assert "--other and -o belong to --calibrate" in ganzoo("evaluate", "-o", "x.png").stderr
     assert "leave RUN and --at out" in ganzoo("evaluate", "runs/a", "--calibrate", "digits").stderr
     assert "or --calibrate a DATASET" in ganzoo("evaluate").stderr
@@ -341,38 +356,38 @@ def test_data_prepare_makes_the_domain_extractor_ready(photographs, cache):
 
 
 def reach(score: Score) -> str:
-    """The bounds of a score in the words of the document."""
+    """The range of a score, as the document writes it."""
     if math.isinf(score.low):
         return "any"
     return f"from {score.low:g}" if math.isinf(score.high) else f"{score.low:g} to {score.high:g}"
 
 
 def line_of(name: str) -> str:
-    """What the document's table says of an evaluator."""
+    """The line of an evaluator in the document's table."""
     evaluator = ZOO.build("evaluators", Choice(name))
     scores = "; ".join(f"`{score}` {facts.better}, {reach(facts)}" for score, facts in evaluator.scores.items())
     cells = [f"`{name}`", f"{evaluator.extractor}, {evaluator.layer}", scores, str(evaluator.minimum), evaluator.cost]
     return f"| {' | '.join(cells)} |"
 
 
-def test_the_document_says_of_every_evaluator_what_it_is():
+def test_the_document_describes_every_evaluator():
     text = DOCUMENT.read_text()
     for name in ZOO.names("evaluators"):
         if ZOO.find("evaluators", name).distribution == "torch-ganzoo":
             assert line_of(name) in text, line_of(name)
-            assert len(re.findall(rf"^\| `{name}` \|", text, re.MULTILINE)) == 2, "what it is, and what it sees"
+            assert len(re.findall(rf"^\| `{name}` \|", text, re.MULTILINE)) == 2, "one line in each of the two tables"
 
 
-def test_the_document_names_every_protocol_and_every_damage():
+def test_the_document_names_every_protocol_and_every_corruption():
     text = DOCUMENT.read_text()
     for name in PROTOCOLS:
         assert f"| `{name}` |" in text
-    for condition in [("none", 0), ("noise", 5), ("blur", 0.5), ("missing classes", 5), ("memorised", 100)]:
-        assert f"| {corruptions.corruption_label(*condition)} |" in text
+    for corruption in [("none", 0), ("noise", 5), ("blur", 0.5), ("missing classes", 5), ("memorised", 100)]:
+        assert f"| {corruptions.corruption_label(*corruption)} |" in text
 
 
-def test_the_scales_of_the_document_grow_with_every_damage():
-    """The document's table of fid-domain, as it was measured on the real archives."""
+def test_the_distances_of_the_document_grow_with_every_corruption():
+    """The table of fid-domain, which was measured on the original MNIST and Fashion-MNIST."""
     table = re.search(r"\| real images \| MNIST \| Fashion-MNIST \|\n\| --- .*\n((?:\|.*\n)+)", DOCUMENT.read_text())
     assert table is not None
     cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table[1].splitlines()]

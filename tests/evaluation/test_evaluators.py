@@ -1,4 +1,4 @@
-"""What every evaluator must do: the same answer whatever the batches, none to bad input, and no trace."""
+"""Every evaluator: no dependence on batches or the random state; statistics replace reals; bad input is refused."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from ganzoo_plugins.extractors.domain import Domain
 from ganzoo_plugins.extractors.inception import LAYERS as INCEPTION_LAYERS
 from ganzoo_plugins.extractors.pixels import Pixels
 
-#: options under which little data is enough
+#: options with which few images are enough
 OPTIONS = {"kid": {"subsets": 5, "subset_size": 20}, "kid-domain": {"subsets": 5, "subset_size": 20}}
 NAMES = [part.name for part in ZOO.components("evaluators") if part.distribution == "torch-ganzoo"]
+#: evaluators whose scores do not depend on reals
+WITHOUT_REALS = ("class-accuracy", "inception-score", "inception-score-domain")
 Every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -50,7 +52,7 @@ def answer(name: str, batch: int = 64, **changes: Tensor) -> dict[str, float]:
 
 
 @Every
-def test_says_what_it_takes_and_gives(name: str) -> None:
+def test_declares_its_layer_and_scores(name: str) -> None:
     evaluator = build(name)
     layers = {"inception": INCEPTION_LAYERS, "domain": {"pre128": 128, "logits": 10}, "pixels": Pixels().layers}
     assert evaluator.layer in layers[evaluator.extractor]
@@ -72,7 +74,7 @@ def test_batches_do_not_matter(name: str) -> None:
 
 
 @Every
-def test_leaves_the_random_state_and_has_its_own(name: str) -> None:
+def test_does_not_depend_on_the_random_state_and_restores_it(name: str) -> None:
     before = torch.get_rng_state()
     first = answer(name)
     assert torch.equal(torch.get_rng_state(), before)
@@ -81,7 +83,7 @@ def test_leaves_the_random_state_and_has_its_own(name: str) -> None:
 
 
 @Every
-def test_statistics_stand_for_the_reals(name: str) -> None:
+def test_statistics_replace_the_reals(name: str) -> None:
     evaluator, other = build(name), build(name)
     reals, fakes, held_out = sets(evaluator)
     evaluator.reset(reals[0].numel(), torch.device("cpu"))
@@ -90,7 +92,7 @@ def test_statistics_stand_for_the_reals(name: str) -> None:
         show(evaluator, held_out, "held-out")
     kept = evaluator.statistics()
     assert kept is not None
-    for each in (evaluator, other):  # the same object again, and another process
+    for each in (evaluator, other):  # the same evaluator, and a new one as in another process
         each.reset(reals[0].numel(), torch.device("cpu"))
         each.restore({key: value.clone() for key, value in kept.items()})
         show(each, fakes, "fakes", torch.arange(len(fakes)) % 10)
@@ -98,7 +100,7 @@ def test_statistics_stand_for_the_reals(name: str) -> None:
 
 
 @Every
-def test_reset_forgets(name: str) -> None:
+def test_reset_clears_all_state(name: str) -> None:
     evaluator = build(name)
     reals, fakes, held_out = sets(evaluator)
     given = {"held_out": held_out if evaluator.held_out else None, "labels": torch.arange(len(fakes)) % 10}
@@ -109,7 +111,7 @@ def test_reset_forgets(name: str) -> None:
 
 @Every
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_names_whose_features_are_not_finite(name: str, broken: float) -> None:
+def test_features_that_are_not_finite_are_refused(name: str, broken: float) -> None:
     evaluator = build(name)
     some = features(evaluator, 10, 1)
     evaluator.reset(some[0].numel(), torch.device("cpu"))
@@ -128,9 +130,9 @@ def test_refuses_too_few_fakes(name: str) -> None:
 
 
 @Every
-def test_refuses_too_few_reals_where_it_looks_at_them(name: str) -> None:
+def test_refuses_too_few_reals_if_it_uses_them(name: str) -> None:
     evaluator = build(name)
-    if evaluator.statistics.__doc__ == "Nothing: the score does not look at reals.":
+    if name in WITHOUT_REALS:
         assert answer(name, reals=features(evaluator, 1, 2)) == answer(name)
         return
     few = evaluator.minimum - 1
@@ -151,10 +153,10 @@ def test_a_sample_is_even_and_its_batches_do_not_matter() -> None:
     places = samples[1]
     assert torch.equal(places, places.sort().values)
     assert int(places.diff().max()) < 3 * 10.007
-    # whatever the rhythm in which the classes come round, none is drawn much more often; every 10th place would be one
-    for rhythm in range(2, 33):
-        counts = (places % rhythm).bincount(minlength=rhythm)
-        assert int(counts.max() - counts.min()) <= 4.5 * math.sqrt(1000 / rhythm), rhythm
+    # if the classes are in a periodic order, no class is kept much more often; with every 10th row one would be
+    for period in range(2, 33):
+        counts = (places % period).bincount(minlength=period)
+        assert int(counts.max() - counts.min()) <= 4.5 * math.sqrt(1000 / period), period
     assert int((places % 10).bincount().max()) <= 110
 
 
@@ -163,11 +165,11 @@ def test_a_sample_of_few_rows_is_all_of_them() -> None:
     sample.add(torch.arange(40))
     sample.add(torch.arange(40, 100))
     assert torch.equal(sample.rows(), torch.arange(100))
-    with pytest.raises(ganzoo.GanzooError, match="before it was shown any images"):
+    with pytest.raises(ganzoo.GanzooError, match="before it was updated with images"):
         Sample().rows()
 
 
-def test_fixed_draws_are_the_same_and_leave_no_trace() -> None:
+def test_fixed_draws_are_the_same_and_restore_the_random_state() -> None:
     before = torch.get_rng_state()
     drawn = []
     for _ in range(2):
@@ -178,11 +180,11 @@ def test_fixed_draws_are_the_same_and_leave_no_trace() -> None:
 
 
 def noise(deviation: float) -> Callable[[Tensor, Tensor], Tensor]:
-    def damage(images: Tensor, labels: Tensor) -> Tensor:
+    def corrupt(images: Tensor, labels: Tensor) -> Tensor:
         drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
         return ganzoo.to_uint8(images + deviation * drawn, (0, 255))
 
-    return damage
+    return corrupt
 
 
 def drop_classes(count: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -193,16 +195,16 @@ def repeat(count: int) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda images, labels: images[:count].repeat(len(images) // count, 1, 1, 1)
 
 
-DAMAGES = {
+CORRUPTIONS = {
     "noise": [noise(10), noise(20), noise(40)],
     "dropped classes": [drop_classes(1), drop_classes(3), drop_classes(9)],
     "repeated images": [repeat(30), repeat(10), repeat(1)],
 }
 
 
-@pytest.mark.parametrize("damages", DAMAGES.values(), ids=DAMAGES)
-def test_domain_distance_of_real_digits_grows_with_their_damage(
-    damages: list[Callable[[Tensor, Tensor], Tensor]],
+@pytest.mark.parametrize("corruptions", CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_domain_distance_of_real_digits_grows_with_corruption(
+    corruptions: list[Callable[[Tensor, Tensor], Tensor]],
 ) -> None:
     reals, tests = Digits(split="train"), Digits(split="test")
     extractor = Domain()
@@ -211,11 +213,11 @@ def test_domain_distance_of_real_digits_grows_with_their_damage(
     real_features = extractor(images)["pre128"]
     test_images, labels = tests.read(torch.arange(len(tests)))
 
-    def undamaged(images: Tensor, labels: Tensor) -> Tensor:
-        return images  # the floor
+    def unchanged(images: Tensor, labels: Tensor) -> Tensor:
+        return images
 
     values = [
-        scores(FIDDomain(), real_features, extractor(damage(test_images, labels))["pre128"])["fid-domain"]
-        for damage in (undamaged, *damages)
+        scores(FIDDomain(), real_features, extractor(corrupt(test_images, labels))["pre128"])["fid-domain"]
+        for corrupt in (unchanged, *corruptions)
     ]
     assert all(after > 1.1 * before for before, after in itertools.pairwise(values)), values

@@ -1,4 +1,4 @@
-"""The evaluators on the real MNIST: the numbers docs/evaluation.md speaks of, and the damages each must see."""
+"""The evaluators on the original MNIST: numbers of docs/evaluation.md, and the corruptions that each must detect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ganzoo_plugins.evaluators.precision_recall import PrecisionRecall
 from ganzoo_plugins.extractors.domain import Domain
 
 pytestmark = pytest.mark.slow
-#: images of each kind: more of them and it takes minutes
+#: number of images of each kind; with more, the tests take minutes
 COUNT = 2000
 
 

@@ -1,4 +1,4 @@
-"""Kernel distance, inception score, modes and class accuracy: against closed forms, other packages, and by hand."""
+"""Kernel distance, inception score, modes and class accuracy: closed forms, other packages, values by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ganzoo_plugins.evaluators.mode_coverage import ModeCoverage
 
 
 def sure(classes: Tensor, count: int, strength: float = 1e4) -> Tensor:
-    """(N, count) logits of a classifier that has no doubt."""
+    """(N, count) logits of a classifier that is certain of every image."""
     return strength * one_hot(classes, count).float()
 
 
@@ -34,7 +34,7 @@ def test_kernel_distance_of_one_subset_is_the_unbiased_estimate() -> None:
     assert found == pytest.approx(float(expected), rel=1e-10)
 
 
-def test_kernel_distance_of_one_distribution_is_zero_on_average_and_may_be_below() -> None:
+def test_kernel_distance_of_one_distribution_is_zero_on_average_and_may_be_negative() -> None:
     sets = [torch.randn(200, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(12)]
     values = torch.tensor([scores(KID(subset_size=100), *pair)["kid"] for pair in zip(sets[:6], sets[6:], strict=True)])
     assert bool((values < 0).any())
@@ -66,7 +66,7 @@ def test_inception_score_runs_from_one_to_the_number_of_classes() -> None:
         assert scores(InceptionScoreDomain(), reals, blind)["inception-score-domain"] == pytest.approx(1, abs=1e-12)
 
 
-def test_all_parts_of_the_inception_score_are_of_one_size() -> None:
+def test_all_splits_of_the_inception_score_have_the_same_size() -> None:
     classes = torch.randint(10, (101,), generator=torch.Generator().manual_seed(0))
     found, expected = (
         scores(InceptionScoreDomain(), torch.zeros(2, 10), sure(classes[:count], 10)) for count in (101, 100)
@@ -99,14 +99,14 @@ def test_modes_of_the_reals_themselves() -> None:
     assert 0 <= found["modes-kl"] < 1e-4  # the half image added to each class
 
 
-def test_modes_are_finite_where_no_real_is_of_a_class() -> None:
+def test_modes_kl_is_finite_if_a_class_has_no_reals() -> None:
     found = scores(ModeCoverage(), sure(torch.zeros(100, dtype=torch.int64), 3), sure(torch.ones(100).long(), 3))
     assert found["modes"] == 1
     assert found["modes-missing"] == pytest.approx(2 / 3)
     assert found["modes-kl"] == pytest.approx(math.log(101.5 / 0.5))
 
 
-def test_class_accuracy_is_the_share_that_is_what_was_asked_for() -> None:
+def test_class_accuracy_is_the_share_of_the_requested_classes() -> None:
     asked = torch.arange(200) % 10
     drawn = torch.where(torch.arange(200) < 150, asked, (asked + 1) % 10)
     reals = torch.zeros(5, 10)

@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage, memorisation: constructed sets, other packages, copies that must be caught."""
+"""Precision, recall, density, coverage, memorisation: sets made by hand, other packages, copies to be detected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_distances_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(squared_radii(others, 4).sqrt(), torch.from_numpy(own[:, 4]))
 
 
-def test_one_and_the_same_point_is_at_distance_zero_far_from_the_origin() -> None:
+def test_equal_points_have_distance_zero_also_far_from_the_origin() -> None:
     points = cloud(50, 1, 128) * 3 + 100
     twins = torch.cat([points, points[:20]])
     assert int((squared_radii(twins, 1) == 0).sum()) == 40
@@ -60,13 +60,13 @@ def line(*places: float) -> Tensor:
 
 
 def test_precision_and_recall_by_hand() -> None:
-    # k = 1: reals at 0, 1 reach 1; at 5, 7 reach 2. Fakes at 2 and 2.5 reach 0.5; at 6 and 9 reach 3
+    # k = 1: the radii of the reals 0, 1 are 1, of 5, 7 are 2; of the fakes 2, 2.5 they are 0.5, of 6, 9 they are 3
     found = scores(PrecisionRecall(neighbours=1), line(0, 1, 5, 7), line(2, 2.5, 6, 9))
-    assert found["precision"] == pytest.approx(3 / 4)  # 2 lies on the border of what 1 reaches, 2.5 outside; 9 on one
+    assert found["precision"] == pytest.approx(3 / 4)  # 2 is on the border of the ball of 1, 2.5 outside; 9 on a border
     assert found["recall"] == pytest.approx(2 / 4)  # 5 and 7
 
 
-def test_repeated_fakes_reach_nothing_but_their_like() -> None:
+def test_the_balls_of_repeated_fakes_contain_only_copies() -> None:
     reals = cloud(200, 1)
     found = scores(PrecisionRecall(), reals, reals[:10].repeat(20, 1))
     assert found == {"precision": 1.0, "recall": 10 / 200}
@@ -83,7 +83,7 @@ def test_precision_falls_with_noise_and_recall_with_dropped_halves() -> None:
 
 
 def test_density_and_coverage_by_hand() -> None:
-    # k = 1: reals at 0 and 1 reach 1, at 5 and 7 reach 2, borders excluded
+    # k = 1: the radii of the reals 0 and 1 are 1, of 5 and 7 they are 2; borders are outside
     found = scores(DensityCoverage(neighbours=1), line(0, 1, 5, 7), line(0.5, 2, 6, 6.5))
     assert found == pytest.approx({"density": (2 + 0 + 2 + 2) / 4, "coverage": 1.0})
     found = scores(DensityCoverage(neighbours=1), line(0, 1, 5, 7), line(0.5, 2, 2, 100))
@@ -100,7 +100,7 @@ def test_density_and_coverage_of_the_reals_themselves_are_one() -> None:
 
 
 @pytest.mark.parametrize("kind", [PrecisionRecall, DensityCoverage])
-def test_so_many_reals_at_most(kind: type[ganzoo.Evaluator]) -> None:
+def test_at_most_the_given_number_of_reals_is_used(kind: type[ganzoo.Evaluator]) -> None:
     reals, fakes = cloud(400, 1), cloud(100, 2)
     assert kind(reals=400).minimum == kind().minimum  # type: ignore[call-arg]
     fewer, all_of_them = kind(reals=50), kind(reals=1000)  # type: ignore[call-arg]
@@ -127,10 +127,10 @@ def test_the_memorisation_distance_is_from_fakes_to_reals() -> None:
     assert cosine_distance(reals, reals[:3].repeat(100, 1)) > 0.2
 
 
-def test_mifid_is_that_of_torchmetrics_with_its_roles_changed() -> None:
+def test_mifid_is_that_of_torchmetrics_with_reals_and_fakes_exchanged() -> None:
     reals, fakes, held_out = cloud(150, 1, 8) + 3, 1.1 * cloud(120, 2, 8) + 3, cloud(110, 3, 8) + 3
     metric = MemorizationInformedFrechetInceptionDistance(Precomputed(8), cosine_distance_eps=0.1)
-    metric.update(fakes.double(), real=True)  # its distance is from what it takes for real
+    metric.update(fakes.double(), real=True)  # torchmetrics averages over the reals
     metric.update(reals.double(), real=False)
     found = scores(Memorisation(), reals, fakes, held_out)["mifid-domain"]
     assert found == pytest.approx(float(metric.compute()), rel=1e-6)
@@ -144,7 +144,7 @@ def remembered(fakes: Tensor) -> dict[str, float]:
     return scores(Memorisation(), TRAIN, fakes, HELD_OUT)
 
 
-def test_new_images_are_new() -> None:
+def test_new_images_are_not_copies() -> None:
     found = remembered(NEW)
     assert found["authenticity"] > 0.4
     assert found["copies"] < 0.04
@@ -153,14 +153,14 @@ def test_new_images_are_new() -> None:
 
 
 @pytest.mark.parametrize(("distinct", "twins"), [(500, 0.0), (10, 1.0)])
-def test_copies_of_training_images_are_caught(distinct: int, twins: float) -> None:
+def test_copies_of_training_images_are_detected(distinct: int, twins: float) -> None:
     found = remembered(TRAIN[:distinct].repeat(500 // distinct, 1))
     assert (found["authenticity"], found["copies"], found["exact-copies"], found["twins"]) == (0, 1, 1, twins)
     assert found["distance-gap"] < -20
     assert found["mifid-domain"] > 1e3 * remembered(NEW)["mifid-domain"]
 
 
-def test_half_of_them_copies_is_half_as_bad() -> None:
+def test_half_as_many_copies_score_half() -> None:
     found = remembered(torch.cat([TRAIN[:150], NEW[:150]]))
     assert (found["exact-copies"], found["twins"]) == (0.5, 0)
     assert 0.5 <= found["copies"] < 0.54
@@ -168,7 +168,7 @@ def test_half_of_them_copies_is_half_as_bad() -> None:
     assert found["distance-gap"] < -5
 
 
-def test_copies_with_noise_are_copies_but_no_exact_ones() -> None:
+def test_copies_with_noise_are_copies_but_not_exact_copies() -> None:
     found = remembered(TRAIN[:300] + 0.1 * cloud(300, 4, 24))
     assert found["authenticity"] < 0.01
     assert found["copies"] > 0.95
@@ -176,7 +176,7 @@ def test_copies_with_noise_are_copies_but_no_exact_ones() -> None:
     assert found["distance-gap"] < -15
 
 
-def test_images_unlike_the_data_are_far_above_zero() -> None:
+def test_images_unlike_the_data_have_a_large_distance_gap() -> None:
     found = remembered(3 * NEW)
     assert found["distance-gap"] > 10
     assert found["authenticity"] > 0.95

@@ -1,4 +1,4 @@
-"""One file of random Inception weights, the same bytes, and everybody's FID.
+"""FID of several packages for the same images and the same random Inception weights.
 
 The test that takes minutes has as many images of each kind as `GANZOO_TEST_FID_IMAGES` says, 2,000 if it says nothing.
 """
@@ -73,20 +73,20 @@ def torch_fidelitys(weights: Path, images: tuple[Tensor, Tensor]) -> dict[str, f
 
 
 def torchmetricss(weights: Path, images: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Its network once for all layers, and its metric for each."""
+    """The features of torchmetrics for all layers in one pass, and its metric for each layer."""
     metric = FrechetInceptionDistance(2048, antialias=False, feature_extractor_weights_path=str(weights))
     network = type(metric.inception)("inception", list(LAYERS), str(weights), antialias=False)
     found = {}
     for layer, kinds in by_layer(network._torch_fidelity_forward, images).items():
         metric = FrechetInceptionDistance(Precomputed(int(layer)))
         for features, real in zip(kinds, (True, False), strict=True):
-            metric.update(features.double(), real=real)  # it gives its value out in the precision of the features
+            metric.update(features.double(), real=real)  # the metric returns its value in the precision of the features
         found[layer] = float(metric.compute())
     return found
 
 
 def errors(weights: Path, count: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each layer, how far the two others are from our value, and how far that is from the exact one, as shares."""
+    """By layer, the relative differences of the two other values from ours, and of ours from the exact one."""
     images = some_images(count)
     features = ours(weights, images)
     values = fid_of(features)
@@ -103,7 +103,7 @@ def errors(weights: Path, count: int) -> tuple[dict[str, float], dict[str, float
 def test_fid_is_that_of_torch_fidelity_and_torchmetrics(weights: Path) -> None:
     others, exact = errors(weights, 12)
     assert max(exact.values()) < 1e-8, exact
-    # of so few images the covariances are of deficient rank: at many dimensions the others add up what is rounding
+    # with so few images the covariances are rank deficient: in many dimensions the others add up rounding errors
     for layer, bound in zip(LAYERS, (1e-6, 1e-6, 1e-5, 1e-5), strict=True):
         assert others[layer] < bound, others
 
@@ -116,7 +116,7 @@ def test_fid_is_that_of_torch_fidelity_and_torchmetrics_of_many_images(weights: 
 
 
 def test_fid_is_that_of_pytorch_fid_but_for_its_resize(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It interpolates as torch does now, not as TensorFlow did: some percent."""
+    """pytorch-fid interpolates as torch does now, not as TensorFlow did: a difference of a few per cent."""
     theirs = pytest.importorskip("pytorch_fid.inception", reason="pip install pytorch-fid to compare with it")
     state = torch.load(weights, weights_only=True)
     monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *given, **named: state)

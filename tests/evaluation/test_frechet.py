@@ -1,4 +1,4 @@
-"""Fréchet distances: against the formula, torchmetrics' own solve, and the hard cases of numerics."""
+"""Fréchet distances: the formula, the solver of torchmetrics, and numerically hard cases."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def score(evaluator: ganzoo.Evaluator, reals: Tensor, fakes: Tensor, batch: int 
 
 
 @Evaluators
-def test_is_the_frechet_by_hand(evaluator: ganzoo.Evaluator) -> None:
+def test_is_the_formula(evaluator: ganzoo.Evaluator) -> None:
     reals, fakes = draw(500, 24, seed=1), draw(300, 24, seed=2, offset=0.5)
     assert score(evaluator, reals, fakes) == pytest.approx(frechet_by_hand(reals, fakes), rel=1e-9)
 
 
-def test_of_two_gaussians_is_what_the_paper_says() -> None:
+def test_distance_of_two_gaussians_is_the_closed_form() -> None:
     # moments are exact by construction: mean 0 and 3, deviations 1 and 2 in 4 dimensions
     corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).double() * math.sqrt(15 / 16)
     assert score(FIDDomain(), corners, 3 + 2 * corners) == pytest.approx(4 * (9 + 1), rel=1e-12)
@@ -39,7 +39,7 @@ def test_of_two_gaussians_is_what_the_paper_says() -> None:
     ("dimensions", "count"),
     [(64, 24), (64, 500), (192, 48), (192, 800), (768, 900), pytest.param(2048, 2500, marks=pytest.mark.slow)],
 )
-def test_agrees_with_the_solve_of_torchmetrics(dimensions: int, count: int) -> None:
+def test_agrees_with_the_solver_of_torchmetrics(dimensions: int, count: int) -> None:
     reals, fakes = draw(count, dimensions, seed=1), draw(count, dimensions, seed=2, offset=0.1)
     metric = FrechetInceptionDistance(Precomputed(dimensions))
     metric.update(reals.double(), real=True)
@@ -48,26 +48,26 @@ def test_agrees_with_the_solve_of_torchmetrics(dimensions: int, count: int) -> N
 
 
 @pytest.mark.parametrize("offset", [1e4, 1e6])
-def test_stays_the_formula_far_from_the_origin(offset: float) -> None:
-    # sums of squares of such features would have lost the digits that hold the covariance
+def test_is_the_formula_far_from_the_origin(offset: float) -> None:
+    # sums of squares of such features lose the digits that the covariance depends on
     reals, fakes = draw(500, 8, seed=1).double() + offset, draw(300, 8, seed=2).double() + offset + 1
     assert score(FIDDomain(), reals, fakes) == pytest.approx(frechet_by_hand(reals, fakes), rel=1e-6)
 
 
 @pytest.mark.parametrize(("reals", "fakes"), [(20, 15), (2, 2), (100, 3)])
-def test_is_the_formula_where_the_covariances_are_of_deficient_rank(reals: int, fakes: int) -> None:
+def test_is_the_formula_for_rank_deficient_covariances(reals: int, fakes: int) -> None:
     some, others = draw(reals, 40, seed=1), draw(fakes, 40, seed=2)
     assert score(FID(), some, others) == pytest.approx(frechet_by_hand(some, others), rel=1e-6)
 
 
-def test_a_constant_feature_is_no_obstacle() -> None:
+def test_a_constant_feature_is_allowed() -> None:
     reals, fakes = draw(200, 16, seed=1), draw(200, 16, seed=2)
     reals[:, 3] = fakes[:, 3] = 7
     assert score(FID(), reals, fakes) == pytest.approx(frechet_by_hand(reals, fakes), rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [500, 10])
-def test_same_set_scores_zero_and_never_less(count: int) -> None:
+def test_the_same_set_scores_zero_and_not_less(count: int) -> None:
     reals = draw(count, 24, seed=1)
     value = score(FIDDomain(), reals, reals)
     assert 0.0 <= value < 1e-6 * frechet_by_hand(reals, torch.zeros(2, 24))
@@ -78,7 +78,7 @@ def test_half_precision_features_are_summed_in_double() -> None:
     assert score(FID(), reals, fakes) == pytest.approx(frechet_by_hand(reals, fakes), rel=1e-9)
 
 
-def test_statistics_are_float64_and_hold_the_root() -> None:
+def test_statistics_are_float64_and_contain_the_square_root() -> None:
     evaluator, reals = FIDDomain(), draw(100, 8, seed=1)
     evaluator.reset(8, torch.device("cpu"))
     show(evaluator, reals, "reals")
@@ -95,7 +95,7 @@ def test_statistics_are_float64_and_hold_the_root() -> None:
     torch.testing.assert_close(kept["root"] @ kept["root"], kept["covariance"])
 
 
-def test_says_what_it_takes() -> None:
+def test_declares_its_extractor_and_layer() -> None:
     assert (FID().extractor, FID().layer, FID(layer="64").layer) == ("inception", "2048", "64")
     domain = FIDDomain()
     assert (domain.extractor, domain.layer, list(domain.scores)) == ("domain", "pre128", ["fid-domain"])

@@ -1,4 +1,4 @@
-"""Scores: what is fed to whom, what the card says, and how a score that would mean nothing is refused."""
+"""Scores of a run: reals and fakes, cards, observers, and requests that are refused before anything is written."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers import ZOO, tiny_recipe
 
 from ganzoo import Choice, GanzooError, UsageError
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation import features, scorer
-from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
 from ganzoo.results.evaluate import evaluate
 from ganzoo.results.sample import sample
 from ganzoo.storage.run import Run
 from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
-ZOO = Zoo()
 BRIGHTNESS = f"{tiny.__file__}:Brightness"
 
 
@@ -33,8 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     fields = {"length": "8 steps", "checkpoint_every": "4 steps", "ema_half_life": 50}
     fields["observers"] = f"{tiny.__file__}:Listener"
-    recipe = plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)
-    start(recipe, out, ZOO, CPU, note=lambda text: None)
+    start(tiny_recipe(**fields), out, ZOO, CPU, note=lambda text: None)
     return out
 
 
@@ -48,7 +45,7 @@ def score(run: Path, *evaluators: str, samples: int = 600, **more: Any) -> list[
     return evaluate(run, ZOO, CPU, [Choice.parse(name) for name in evaluators or (BRIGHTNESS,)], samples, **more)
 
 
-def test_a_score_has_a_card_that_says_how_it_was_made(run):
+def test_a_card_describes_how_a_score_was_measured(run):
     brightness, reals, fakes = score(run, seed=3)
     assert brightness["score"] == "brightness"
     assert brightness["better"] == "lower"
@@ -95,7 +92,7 @@ def test_cards_tell_what_can_be_compared(run):
     assert other["measure"]["held_out"]["split"] == "test"
 
 
-def test_what_is_measured_alike_has_one_digest_however_it_is_named(run, tmp_path):
+def test_the_digest_does_not_depend_on_how_parts_are_named(run, tmp_path):
     elsewhere = tmp_path / "tiny.py"
     elsewhere.write_bytes(Path(tiny.__file__).read_bytes())
     first, second = (
@@ -111,7 +108,7 @@ def test_what_is_measured_alike_has_one_digest_however_it_is_named(run, tmp_path
     assert len(digests) == 1
 
 
-def test_scores_are_appended_to_the_run_and_nothing_else_is_touched(run):
+def test_scores_are_appended_to_the_run_and_nothing_else_is_changed(run):
     def contents() -> dict[str, bytes]:
         ours = ("scores.jsonl", "told.txt")
         return {str(path): path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name not in ours}
@@ -122,7 +119,7 @@ def test_scores_are_appended_to_the_run_and_nothing_else_is_touched(run):
     assert contents() == before
 
 
-def test_the_observers_of_the_run_are_told(run):
+def test_the_observers_of_the_run_are_called(run):
     (run / "told.txt").unlink(missing_ok=True)
     score(run, at=64)
     score(run, BRIGHTNESS, "fid-domain")
@@ -135,7 +132,7 @@ def test_a_score_is_a_function_of_the_seed(run):
     assert values[0] == values[1] != values[2]
 
 
-def test_the_fakes_are_those_of_the_generator_that_was_asked_for(run):
+def test_the_requested_generator_is_scored(run):
     new, old = (score(run, at=at) for at in (None, 64))
     assert (new[0]["images"], old[0]["images"]) == (128, 64)
     assert new[0]["value"] != old[0]["value"]
@@ -175,7 +172,7 @@ class Grey(ganzoo.Evaluator):
 """
 
 
-def test_an_extractor_in_a_file_is_seen_from_the_evaluators_own(run, tmp_path, monkeypatch):
+def test_the_path_of_an_extractor_is_relative_to_the_file_of_the_evaluator(run, tmp_path, monkeypatch):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "cells.py").write_text(CELLS)
     (tmp_path / "elsewhere").mkdir()
@@ -188,7 +185,7 @@ def test_an_extractor_in_a_file_is_seen_from_the_evaluators_own(run, tmp_path, m
     assert len({line["value"] for line in found}) == 1
     assert {line["card"]["measure"]["extractor"]["name"] for line in found} == {"cells.py:Middle"}
     assert len({line["card"]["digest"] for line in found}) == 1
-    assert found[0]["card"]["measure"]["precision"] == "bf16"  # as the extractor says
+    assert found[0]["card"]["measure"]["precision"] == "bf16"  # as the extractor declares
 
 
 def passes_of(run: Path, *evaluators: str) -> int:
@@ -198,7 +195,7 @@ def passes_of(run: Path, *evaluators: str) -> int:
     return int(pixels.passes - before)
 
 
-def test_evaluators_of_one_extractor_share_its_passes_and_the_reals_are_seen_once(run, tmp_path, monkeypatch):
+def test_evaluators_of_one_extractor_share_its_passes_and_reals_pass_once(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     fakes, reals, held_out = 3, 3, 1  # batches
     twin = f"{tiny.__file__}:Darkness"
@@ -209,7 +206,7 @@ def test_evaluators_of_one_extractor_share_its_passes_and_the_reals_are_seen_onc
     files = list((tmp_path / "statistics").iterdir())
     assert len(files) == 3
     known = score(run)[0]["value"]
-    for file in files:  # damaged: as if it were not there, and made again
+    for file in files:  # a damaged file counts as absent and is written again
         file.write_bytes(file.read_bytes()[:-1] + b"\x55")
     assert passes_of(run, BRIGHTNESS) == reals + fakes
     assert score(run)[0]["value"] == known
@@ -230,7 +227,7 @@ def test_two_scores_of_one_name_are_refused(run):
         score(run, BRIGHTNESS, f"{BRIGHTNESS}:held_out=yes")
 
 
-def test_the_random_state_of_the_process_is_left_as_it_was(run):
+def test_the_random_state_of_the_process_is_restored(run):
     def state() -> tuple[Any, ...]:
         return random.random(), np.random.rand(), torch.rand(1).item()
 
@@ -260,7 +257,7 @@ def test_the_domain_score_is_the_default(run):
         ({"evaluators": f"{BRIGHTNESS}:layer=nothing"}, "has no layer 'nothing'; it has pixels, broken"),
         ({"evaluators": f"{BRIGHTNESS}:layer=broken"}, "The real images have features that are not finite"),
         ({"evaluators": f"{BRIGHTNESS}:fails=error"}, "There is no telling"),
-        ({"evaluators": f"{BRIGHTNESS}:fails=nan"}, "gave brightness = nan, which is no number between 0 and 1"),
+        ({"evaluators": f"{BRIGHTNESS}:fails=nan"}, "computed brightness = nan, which is not a number between 0 and 1"),
         ({"protocol": "lucic"}, "There is no protocol 'lucic'. Did you mean 'lucic2018'"),
         ({"evaluators": "class-accuracy"}, "asks for classes, and this architecture is not conditional"),
         (
@@ -272,7 +269,7 @@ def test_the_domain_score_is_the_default(run):
         ({"evaluators": "fid-domain:layer=3"}, "Evaluator fid-domain has no option 'layer'"),
     ],
 )
-def test_a_score_that_would_mean_nothing_is_refused_and_not_written(run, arguments, words):
+def test_a_meaningless_score_is_refused_and_not_written(run, arguments, words):
     evaluators = arguments.pop("evaluators", BRIGHTNESS)
     with pytest.raises(GanzooError) as error:
         score(run, evaluators, **arguments)
@@ -287,7 +284,7 @@ def test_a_score_that_would_mean_nothing_is_refused_and_not_written(run, argumen
         ({"name": "image-folder", "options": {"path": "/nowhere"}}, "/nowhere"),
     ],
 )
-def test_a_run_whose_dataset_is_gone_says_so_and_can_still_be_sampled(run, dataset, words, tmp_path):
+def test_a_run_without_its_dataset_cannot_be_scored_but_can_be_sampled(run, dataset, words, tmp_path):
     recipe = run / "recipe.json"
     before = recipe.read_text()
     try:
@@ -299,6 +296,33 @@ def test_a_run_whose_dataset_is_gone_says_so_and_can_still_be_sampled(run, datas
         assert sample(run, ZOO, CPU, tmp_path / "a.png").is_file()
     finally:
         recipe.write_text(before)
+
+
+def test_an_observer_that_is_gone_is_reported_before_anything_is_computed(run):
+    recipe = run / "recipe.json"
+    before = recipe.read_text()
+    pixels = ZOO.load("extractors", Choice(f"{tiny.__file__}:Pixels"))
+    passes = pixels.passes
+    try:
+        recipe.write_text(before.replace("tiny.py:Listener", "gone.py:Listener"))
+        with pytest.raises(GanzooError, match=r"gone\.py"):
+            score(run)
+    finally:
+        recipe.write_text(before)
+    assert pixels.passes == passes
+    assert not (run / "scores.jsonl").exists()
+
+
+def test_evaluators_are_checked_before_the_dataset_is_read():
+    gone = Choice("image-folder", {"path": "/nowhere"})
+    for choices, protocol, samples, words in (
+        ([BRIGHTNESS, f"{BRIGHTNESS}:held_out=yes"], "default", 100, "both give the score 'brightness'"),
+        (["memorisation"], "lucic2018", 100, "compares with the train images"),
+        (["memorisation"], "default", 99, "needs at least 100 images of each kind, and there are 99 generated ones"),
+    ):
+        evaluators = [Choice.parse(name) for name in choices]
+        with pytest.raises(UsageError, match=words):
+            scorer.Scorer(ZOO, gone, evaluators, CPU, Protocol.named(protocol), samples)
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):

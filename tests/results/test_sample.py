@@ -1,4 +1,4 @@
-"""Samples are a function of the seed: grids, arrays, walks and animations of the same run say the same."""
+"""Samples are a function of the seed: grids, arrays, interpolations and animations of one run show the same images."""
 
 from __future__ import annotations
 
@@ -9,30 +9,27 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers import SMALL_DIGITS, ZOO
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
 from ganzoo.engine.sampler import balanced_labels, draw, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import load_generator
-from ganzoo.results.sample import sample, slerp
+from ganzoo.results.sample import draw_images, draw_interpolations, row_names, sample, sample_latents, slerp
 from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
-ZOO = Zoo()
 SIZE = 8
-#: what a tile is enlarged by to be 72 pixels wide, and what lies between two
+#: factor by which a tile is enlarged to be 72 pixels wide, and pixels between two tiles
 SCALE, GAP = 9, 2
 
 
 def train(out: Path, name: str, **changes: Any) -> Path:
     architecture = Choice(f"{tiny.__file__}:{name}", {"width": 32})
     fields = {"length": "40 steps", "samples_every": "10 steps", "generator_optimizer": "adam:lr=0.02", **changes}
-    start(
-        plan(ZOO, architecture, Choice("digits", {"size": SIZE}), None, fields), out, ZOO, CPU, note=lambda text: None
-    )
+    start(plan(ZOO, architecture, SMALL_DIGITS, None, fields), out, ZOO, CPU, note=lambda text: None)
     return out
 
 
@@ -106,14 +103,14 @@ def test_the_shape_of_a_grid(run, tmp_path, more, shape):
     tiles(sample(run, ZOO, CPU, tmp_path / "a.png", **more), *shape)
 
 
-def test_by_default_the_picture_lies_in_the_run(run):
+def test_by_default_the_file_is_in_the_run(run):
     assert sample(run, ZOO, CPU, seed=9) == run / "sample-9.png"
     assert sample(run, ZOO, CPU, seed=9, interpolate=True) == run / "interpolation-9.png"
     assert sample(run, ZOO, CPU, animate=True) == run / "training.gif"
     assert all((run / name).is_file() for name in ("sample-9.png", "interpolation-9.png", "training.gif"))
 
 
-def test_an_older_generator_can_be_had(run, tmp_path):
+def test_an_older_generator_can_be_sampled(run, tmp_path):
     ends = [array(run, tmp_path, count=4, at=at) for at in (None, 640, 320)]
     assert np.array_equal(ends[0], ends[1])
     assert not np.array_equal(ends[0], ends[2])
@@ -134,14 +131,14 @@ def test_a_class_on_demand(conditional, tmp_path):
         array(conditional, tmp_path, label=10)
 
 
-def test_a_class_is_refused_where_there_are_none(run, tmp_path):
+def test_a_class_is_refused_for_an_unconditional_generator(run, tmp_path):
     for more in ({}, {"interpolate": True}):
         with pytest.raises(UsageError, match="--class 3: Tiny is not conditional"):
             sample(run, ZOO, CPU, tmp_path / "a.png", label=3, **more)
     assert not (tmp_path / "a.png").exists()
 
 
-def test_a_conditional_grid_shows_a_class_a_row(conditional, tmp_path):
+def test_a_conditional_grid_has_one_class_in_each_row(conditional, tmp_path):
     trained = load_generator(conditional, ZOO, CPU)
     latents = draw_latents(trained.architecture, 12, CPU, derive(0, "sample"))
     labels = [row for row in range(4) for _ in range(3)]
@@ -153,11 +150,28 @@ def test_a_conditional_grid_shows_a_class_a_row(conditional, tmp_path):
     assert np.array_equal(tiles(path, 4, 3, left).reshape(12, SIZE, SIZE), expected[:, 0])
 
 
-# --- walks ---
+def test_images_as_tensors_are_those_of_the_files(conditional, tmp_path):
+    trained = load_generator(conditional, ZOO, CPU)
+    images, labels = draw_images(trained, 30, seed=5)
+    assert (images.dtype, images.shape, labels.dtype) == (torch.uint8, (30, 1, SIZE, SIZE), torch.int64)
+    assert labels.tolist() == [*range(10)] * 3
+    assert np.array_equal(images.numpy(), array(conditional, tmp_path, count=30, seed=5))
+    again = draw_all(trained.network, trained.architecture, sample_latents(trained, 30, 5), labels)
+    assert torch.equal(again, images)
+    _, labels = draw_images(trained, 5, columns=2, classes=(7, 1))
+    assert labels.tolist() == [7, 7, 1, 1, 7]
+    assert row_names(trained, labels[::2]) == ["7", "1", "7"]
+    walks, labels = draw_interpolations(trained, 2, 3, seed=4, classes=[9])
+    assert (walks.shape, labels.tolist()) == ((6, 1, SIZE, SIZE), [9] * 6)
+    with pytest.raises(UsageError, match="No class is named"):
+        draw_images(trained, 5, classes=())
+
+
+# --- interpolations ---
 
 
 @pytest.mark.parametrize("kind", ["run", "conditional"])
-def test_a_walk_ends_where_samples_are(kind, tmp_path, request):
+def test_an_interpolation_ends_at_samples(kind, tmp_path, request):
     path = request.getfixturevalue(kind)
     picture = sample(path, ZOO, CPU, tmp_path / "a.png", shape=(3, 5), seed=4, interpolate=True)
     with Image.open(picture) as opened:
@@ -175,13 +189,13 @@ def test_a_walk_ends_where_samples_are(kind, tmp_path, request):
 
 @pytest.mark.parametrize("kind", ["run", "conditional"])
 @pytest.mark.parametrize("animate", [False, True])
-def test_a_walk_takes_any_count(kind, animate, tmp_path, request):
+def test_an_interpolation_takes_any_count(kind, animate, tmp_path, request):
     out = tmp_path / ("a.gif" if animate else "a.png")
     path = request.getfixturevalue(kind)
     assert sample(path, ZOO, CPU, out, count=5, interpolate=True, animate=animate).is_file()
 
 
-def test_points_on_an_arc():
+def test_slerp_stays_on_the_arc():
     first, last = torch.randn(7, 4), torch.randn(7, 4)
     torch.testing.assert_close(slerp(first, last, torch.zeros(7)), first)
     torch.testing.assert_close(slerp(first, last, torch.ones(7)), last)
@@ -207,13 +221,13 @@ def frames(path: Path) -> list[tuple[int, tuple[int, int]]]:
     return found
 
 
-def test_the_training_as_an_animation_has_a_frame_a_grid(run, tmp_path):
+def test_the_animation_of_a_training_has_a_frame_for_each_grid(run, tmp_path):
     found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", animate=True))
     assert len(found) == len(list((run / "samples").iterdir())) == 5
     assert [duration for duration, _ in found] == [400] * 4 + [1500]
 
 
-def test_grids_are_shown_in_the_order_of_the_training(run, tmp_path):
+def test_the_frames_are_in_the_order_of_the_training(run, tmp_path):
     """Also beyond a billion images, where the names grow longer."""
     copy = tmp_path / "copy"
     (copy / "samples").mkdir(parents=True)
@@ -229,14 +243,14 @@ def test_grids_are_shown_in_the_order_of_the_training(run, tmp_path):
     assert shades == [0, 60, 120, 180]
 
 
-def test_a_walk_as_an_animation_lasts_48_frames(run, tmp_path):
+def test_an_animated_interpolation_has_48_frames(run, tmp_path):
     found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", shape=(2, 2), interpolate=True, animate=True))
-    assert sum(duration for duration, _ in found) == 48 * 80  # frames that are alike are merged into a longer one
+    assert sum(duration for duration, _ in found) == 48 * 80  # equal frames are merged into a longer one
     assert len(found) > 10
     assert {size for _, size in found} == {(2 * (SIZE * SCALE + GAP) + GAP,) * 2}
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(
@@ -257,6 +271,20 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, name, more, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_is_no_file(run, tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UsageError, match="this is a directory"):
+        sample(run, ZOO, CPU, tmp_path / "a.png")
+
+
+def test_a_file_or_shape_is_refused_before_the_generator_is_loaded(run, tmp_path):
+    (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())  # a run that has no generator
+    with pytest.raises(UsageError, match=r"must end in \.png or \.npy"):
+        sample(tmp_path, ZOO, CPU, tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match="-n 10 images do not fill a grid of 2x2"):
+        sample(tmp_path, ZOO, CPU, count=10, shape=(2, 2))
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -266,12 +294,12 @@ def test_a_file_of_another_kind_is_refused(run, tmp_path, name, more, words):
         ({"count": 2, "shape": (2, 2)}, "-n 2 images do not fill a grid of 2x2"),
     ],
 )
-def test_wishes_that_contradict_each_other_are_refused(run, more, words):
+def test_contradicting_options_are_refused(run, more, words):
     with pytest.raises(UsageError, match=words):
         sample(run, ZOO, CPU, **more)
 
 
-def test_a_run_without_pictures_or_generator_says_so(tmp_path, run):
+def test_a_run_without_grids_or_generator_is_refused(tmp_path, run):
     (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
     with pytest.raises(GanzooError, match="has no sample grids to animate"):
         sample(tmp_path, ZOO, CPU, animate=True)
@@ -302,7 +330,7 @@ def test_latents_are_a_function_of_seed_and_index():
     assert balanced_labels(7, 3, CPU).tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_drawing_leaves_the_network_in_its_mode_and_without_gradients():
+def test_drawing_restores_the_mode_of_the_network_and_computes_no_gradients():
     architecture = tiny.Tiny()
     network, _ = architecture.networks(tiny.ganzoo.ImageSpec(1, SIZE, SIZE))
     latents, labels = draw_latents(architecture, 10, CPU, seed=1), balanced_labels(10, 1, CPU)

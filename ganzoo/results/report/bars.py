@@ -1,4 +1,4 @@
-"""The figure of a grid: bars with their spread, a panel for each dataset and score."""
+"""The bar chart of a benchmark: a panel for each dataset and score, with error bars over the training seeds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from ganzoo.results.report.tables import Section, number, sections_of, shown
 
-_BAR, _BEST, _FLOOR = "#4c78a8", "#f58518", "#54a24b"
+_BAR, _BEST, _BASELINE = "#4c78a8", "#f58518", "#54a24b"
 
 
 def png(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The figure as a PNG file; the same rows give the same bytes."""
+    """The chart as the bytes of a PNG file; the same rows give the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def png(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _draw(axis: Any, panel: Section) -> None:
-    """Horizontal bars of `last` with the interval over seeds, a mark at `best`, a line at the floor."""
+    """Draw bars of `last` with the interval over seeds, a mark at `best`, and a line at the score of real images."""
     rows = [row for row in panel.rows if row["mean"] is not None]
     names = [f"{shown(row['architecture'])} ({row['seeds']})" for row in panel.rows]
     axis.set_yticks(range(len(names)), names, fontsize=8)
@@ -59,4 +59,4 @@ def _draw(axis: Any, panel: Section) -> None:
         axis.margins(x=0.18)
         floor = rows[0]["floor"]
         if floor is not None:
-            axis.axvline(floor, color=_FLOOR, linestyle="--", linewidth=1, label="floor")
+            axis.axvline(floor, color=_BASELINE, linestyle="--", linewidth=1, label="floor")

@@ -1,4 +1,4 @@
-"""The table as people read it: one section for each dataset and score, in which all numbers were measured alike."""
+"""The table of a benchmark, one section for each dataset and score; all scores of a section can be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ganzoo.contract.choice import Choice
 from ganzoo.evaluation.corruptions import corruption_label
 
-#: means nearer than this factor are not told apart (ten extractor seeds agreed on no finer ranking)
+#: means within this factor are not ranked: extractors trained from ten seeds did not agree on a finer ranking
 FACTOR = 1.25
 COLUMNS = ("architecture", "last", "95 % interval", "best", "seeds", "failures", "length", "images seen", "training")
 
@@ -22,11 +22,11 @@ LEGEND = (
 
 @dataclass
 class Section:
-    """Numbers that may stand in one column."""
+    """Scores that can be compared with each other: of one dataset, one score and one card digest."""
 
     title: str
     rows: list[Mapping[str, Any]]
-    #: how they were measured, and what they do not say
+    #: sentences below the table: how the scores were measured, and their limits
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -36,13 +36,13 @@ class Section:
 
 
 def sections_of(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
-    """The sections, in the order of the rows; in each the best comes first."""
+    """The sections, in the order of the rows; the best row of a section comes first."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["card"]:
             groups.setdefault((row["dataset"], row["score"], row["card"]["digest"]), []).append(row)
     for row in rows:
-        if not row["card"]:  # nothing to compare: beside those it was to be compared with
+        if not row["card"]:  # without a score (all seeds failed): shown in the section it would have been in
             same = [key for key in groups if key[:2] == (row["dataset"], row["score"])]
             groups.setdefault(same[0] if same else (row["dataset"], row["score"], ""), []).append(row)
     return [_section(group) for group in groups.values()]
@@ -63,7 +63,7 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
             f"{corruption_label(one['damage'], one['strength'])} {number(one['value'])}" for one in first["calibration"]
         ]
         section.notes.append(f"Scale, the same images damaged: {'; '.join(steps)}.")
-    for names in alike(ranked):
+    for names in too_close_to_rank(ranked):
         section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {', '.join(names)}.")
     if any(row["seeds"] == 1 for row in ranked):
         section.notes.append("One seed has no spread.")
@@ -86,8 +86,8 @@ def _measure(card: Mapping[str, Any]) -> str:
     )
 
 
-def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Architectures next to each other whose means are too near to be ranked."""
+def too_close_to_rank(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Groups of two or more architectures, neighbours in the ranking, whose means are too close to be ranked."""
     chains: list[list[Mapping[str, Any]]] = []
     for row in ranked:
         if row["mean"] is None:
@@ -103,18 +103,18 @@ def _near(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     low, high = sorted((one["mean"], other["mean"]))
     if low > 0:
         return bool(high / low <= FACTOR)
-    # a factor says nothing of numbers around zero; only spreads do
+    # a factor is meaningless for values around zero: compare the intervals instead
     spreads = [row["interval"] for row in (one, other)]
     return not all(spreads) or max(s[0] for s in spreads) <= min(s[1] for s in spreads)
 
 
 def shown(spec: str) -> str:
-    """A part as people read it: of a location, the file without the way to it."""
+    """The name of a part for tables: a location without its folders."""
     return spec.rpartition("/")[2] if Choice.parse(spec).is_location else spec
 
 
 def number(value: float | None) -> str:
-    """Four digits, or a dash."""
+    """Four significant digits, or a dash for None."""
     return "-" if value is None else f"{value:.4g}"
 
 
@@ -140,7 +140,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """All sections as one page."""
+    """All sections as one Markdown page."""
     lines = ["# Benchmark", ""]
     for section in sections_of(rows):
         lines += [f"## {section.title}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]

@@ -1,4 +1,4 @@
-"""What evaluators share: a look at what they are given, a bounded sample of it, and draws that leave no trace."""
+"""What evaluators share: checks of features, an even subset of bounded size, and reproducible random draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = {"reals": ("real", "data"), "held-out": ("held-out", "data"), "fakes": 
 
 
 def require_finite(features: Tensor, origin: ganzoo.Origin, evaluator: ganzoo.Evaluator) -> None:
-    """Raises GanzooError where features (N, ...) are not finite, and says whose."""
+    """Raises GanzooError if features (N, ...) are not finite; the message names the images they are of."""
     bad = int((~features.isfinite()).flatten(1).any(dim=1).sum())
     if bad:
         whose, suspect = _WORDS[origin]
@@ -25,7 +25,7 @@ def require_finite(features: Tensor, origin: ganzoo.Origin, evaluator: ganzoo.Ev
 
 
 def require_enough(what: str, least: int, **counts: int) -> None:
-    """Raises GanzooError where one of the counts, real=, held_out= or generated=, is less than `least`."""
+    """Raises GanzooError if one of the counts (real=, held_out=, generated=) is less than `least`."""
     for kind, count in counts.items():
         if count < least:
             raise ganzoo.GanzooError(
@@ -35,7 +35,7 @@ def require_enough(what: str, least: int, **counts: int) -> None:
 
 
 class Precomputed(nn.Module):
-    """The place of torchmetrics' network, where features go in and come out as they are."""
+    """Takes the place of a network of torchmetrics: the features are computed already and are passed through."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class Precomputed(nn.Module):
 
 
 class Sample:
-    """The rows it is shown, and of more than `limit` rows so many of them, spread evenly over all, in their order.
+    """Collects rows of tensors; of more than `limit` rows it keeps `limit`, spread evenly over all, in their order.
 
-    Which ones depends on their places alone, not on how they were batched: those with the smallest fractions of place
-    x golden ratio. That is about as even as taking every n-th, and no rhythm in which the classes of a dataset come
-    round is taken for one of them. At most twice the limit is held, and one batch.
+    The choice depends only on the indices of the rows, not on the batches: rows with the smallest fractional parts of
+    index x golden ratio are kept. This is about as even as every n-th row, but it does not pick the same class every
+    time if the classes of a dataset are in a periodic order. At most twice the limit, and one batch, is in memory.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -66,7 +66,7 @@ class Sample:
         return self.seen if self.limit is None else min(self.seen, self.limit)
 
     def add(self, rows: Tensor) -> None:
-        """Take in rows (N, ...)."""
+        """Add rows (N, ...)."""
         places = torch.arange(self.seen, self.seen + len(rows))
         self.seen += len(rows)
         keep = self._fractions(places) <= self._bound
@@ -79,9 +79,9 @@ class Sample:
             self._shrink(self.limit)
 
     def rows(self) -> Tensor:
-        """All that was kept, (len(self), ...)."""
+        """The rows that were kept, (len(self), ...)."""
         if not self._rows:
-            raise ganzoo.GanzooError("An evaluator was asked for scores before it was shown any images.")
+            raise ganzoo.GanzooError("An evaluator was asked for scores before it was updated with images.")
         if self.limit is not None and self._held > self.limit:
             self._shrink(self.limit)
         if len(self._rows) > 1:
@@ -90,7 +90,7 @@ class Sample:
 
     @staticmethod
     def _fractions(places: Tensor) -> Tensor:
-        """The fraction of place x golden ratio in 2^32-nds: Knuth's multiplicative hash, unlike for unlike places."""
+        """Fractional parts of place x golden ratio, times 2^32: Knuth's multiplicative hash, without collisions."""
         return places * 2_654_435_769 % (1 << 32)
 
     def _shrink(self, limit: int) -> None:
@@ -103,7 +103,7 @@ class Sample:
 
 @contextmanager
 def fixed_draws() -> Iterator[None]:
-    """What torchmetrics draws inside is the same every time, and the global random state is left as it was."""
+    """Inside, random draws of torchmetrics are the same every time; the global random state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the other devices as well
         yield

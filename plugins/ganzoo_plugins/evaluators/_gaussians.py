@@ -9,24 +9,25 @@ from torch import Tensor
 
 
 def moments(total: Tensor, products: Tensor, count: Tensor) -> dict[str, Tensor]:
-    """`mean` (D,) and unbiased `covariance` (D, D) from the sum of features (D,) and of their outer products (D, D)."""
+    """`mean` (D,) and unbiased `covariance` (D, D) from sums of features (D,) and of their outer products (D, D)."""
     mean = total / count
     return {"count": count, "mean": mean, "covariance": (products - count * torch.outer(mean, mean)) / (count - 1)}
 
 
 def root(covariance: Tensor) -> Tensor:
-    """The symmetric square root (D, D) of a covariance; eigenvalues that rounding took below 0 count as 0."""
+    """The symmetric square root (D, D) of a covariance (D, D); eigenvalues below 0, by rounding, count as 0."""
     values, vectors = torch.linalg.eigh(covariance)
     square_root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return square_root
 
 
 def frechet_distance(reals: Mapping[str, Tensor], fakes: Mapping[str, Tensor]) -> float:
-    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) from `count`, `mean`, `covariance` and, of the reals, `root`.
+    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) from `count`, `mean`, `covariance` and, for the reals, `root`.
 
-    C C' has the eigenvalues of the symmetric C^(1/2) C' C^(1/2), whose square roots are what the trace adds up. Of N
-    images no more than N - 1 are above 0; the others are rounding, and their square roots would add up. What rounding
-    takes below 0 counts as 0.
+    Heusel et al. 2017 (arXiv:1706.08500), equation 6. C C' has the eigenvalues of the symmetric C^(1/2) C' C^(1/2),
+    and the trace of its square root is the sum of their square roots. With N images at most N - 1 eigenvalues are
+    above 0; the others are rounding errors, whose square roots would add up, and are left out. A negative result of
+    rounding is returned as 0.
     """
     means = (reals["mean"] - fakes["mean"]).square().sum()
     values = torch.linalg.eigvalsh(reals["root"] @ fakes["covariance"] @ reals["root"])

@@ -1,7 +1,7 @@
-"""Distances between many points in bounded memory, and the nearest of them.
+"""Distances between many points, and nearest neighbours, in bounded memory.
 
-Squared distances are products in float64 of points around their mean. Where the points are one and the same, their
-rounding would decide; so what is below TIE of the squared norm is 0, and so is what float32 features cannot tell apart.
+Squared distances are computed in float64 from matrix products of centred points. For equal points only rounding errors
+remain; so distances below a share of the squared norm (TIE), or below the precision of float32 features (SAME), are 0.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from torch import Tensor
 import ganzoo
 from ganzoo_plugins.evaluators._features import Sample, require_enough, require_finite
 
-#: points of float32 features that lie nearer than sqrt(TIE) of their distance from the mean are one point; squared
-#: distances that differ by less than this share are equal
+#: two points whose squared distance is at most this share of their squared distance from the mean are one point;
+#: squared distances that differ by less than this share are equal
 TIE = 1e-9
-#: the square of a few units in the last place of float32, as a share of the squared norm: two passes over one image,
-#: in batches of other sizes or on another device, differ by as much
+#: the square of a few float32 rounding errors, as a share of the squared norm: the features of one image differ by this
+#: much between batches of different sizes, or between devices
 SAME = 1e-12
-#: distances in memory at a time: 64 MiB, which the C library maps and gives back; smaller ones would break up its heap
+#: distances in memory at a time: 64 MiB. The C library returns such a block to the system; smaller blocks
+#: would fragment its heap
 BLOCK = 1 << 23
 LAYERS = {"domain": "pre128", "inception": "2048"}
 
 
 def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some of `points` (N, D) at a time: which, and their float64 (n, M) squared distances to all `others` (M, D)."""
+    """float64 squared distances (n, M) of slices of `points` (N, D) to all `others` (M, D), with the slices."""
     others = others.double()
     centre = others.mean(dim=0)
     others = others - centre
@@ -43,7 +44,7 @@ def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, T
 
 
 def squared_radii(points: Tensor, neighbours: int) -> Tensor:
-    """(N,) squared distance of each point to its `neighbours`-th nearest other one; a twin is at distance 0."""
+    """(N,) squared distance of each point to its `neighbours`-th nearest other point; that of an equal point is 0."""
     radii = points.new_empty(len(points), dtype=torch.float64)
     for where, block in squared_distances(points, points):
         radii[where] = block.topk(neighbours + 1, largest=False).values[:, -1]
@@ -51,7 +52,7 @@ def squared_radii(points: Tensor, neighbours: int) -> Tensor:
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) squared distance of each point to the nearest of `others`, and (N,) which one that is."""
+    """(N,) squared distance of each point to the nearest of `others`, and (N,) the index of that one."""
     distances = points.new_empty(len(points), dtype=torch.float64)
     indices = points.new_empty(len(points), dtype=torch.int64)
     for where, block in squared_distances(points, others):
@@ -60,10 +61,10 @@ def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Neighbourhoods(ganzoo.Evaluator):
-    """What the evaluators share in which a real reaches as far as its k-th nearest other real."""
+    """Base of the evaluators in which each real has a ball with the distance to its k-th nearest real as radius."""
 
     cost = "distances of all pairs: seconds for 10,000 images at 128 dimensions, a minute at 2048 on two cores"
-    #: what an error calls it
+    #: the name of the scores in error messages
     what: ClassVar[str]
 
     def __init__(self, extractor: Literal["domain", "inception"], neighbours: int, reals: int) -> None:
@@ -72,18 +73,18 @@ class Neighbourhoods(ganzoo.Evaluator):
         self.neighbours, self.minimum, self.limit = neighbours, neighbours + 1, reals
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will be (N, dimensions)."""
+        """Clear all state. The features will be (N, dimensions)."""
         self.device = device
         self.reals, self.fakes = Sample(self.limit), Sample()
         self.kept: dict[str, Tensor] = {}
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in features (N, D). Raises GanzooError where one is not finite."""
+        """Add features (N, D) of one origin. Raises GanzooError if one is not finite."""
         require_finite(features, origin, self)
         (self.reals if origin == "reals" else self.fakes).add(features)
 
     def statistics(self) -> dict[str, Tensor]:
-        """The features of the reals that are compared with, and the square of how far each reaches."""
+        """`reals` (N, D), the features of the reals that are used, and `radii` (N,), the squares of their radii."""
         if not self.kept:
             require_enough(self.what, self.minimum, real=len(self.reals))
             reals = self.reals.rows()
@@ -91,7 +92,7 @@ class Neighbourhoods(ganzoo.Evaluator):
         return self.kept
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave, in place of the reals."""
+        """Use the result of `statistics` in place of the reals."""
         self.kept = {name: value.to(self.device) for name, value in statistics.items()}
 
     def generated(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Density and coverage: precision and recall that no outlier can spoil."""
+"""Density and coverage: variants of precision and recall that are robust to outliers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ganzoo_plugins.evaluators._neighbours import TIE, Neighbourhoods, squared_d
 
 
 class DensityCoverage(Neighbourhoods):
-    """How densely fakes lie around the reals, and the share of reals with a fake beside them; higher is better.
+    """How densely the fakes lie around the reals, and the share of reals with a fake nearby; higher is better.
 
-    Naeem et al. 2020 (arXiv:2002.09797): only reals reach, each as far as its k-th nearest other real. Density is the
-    mean number of reals within whose reach a fake is, divided by k: 1 for the reals' own distribution, and above 1
-    where fakes crowd where reals are dense. Coverage is the share of reals within whose reach there is a fake; it
-    rises with the number of fakes. As in the authors' code a distance that ties with a reach is outside, so that the
-    reals themselves have density 1; a real that is repeated more than k times reaches nothing. Distances are float64.
+    Naeem et al. 2020 (arXiv:2002.09797). Each real has a ball, whose radius is the distance to its k-th nearest other
+    real. `density`, from 0: the mean number of balls that a fake lies in, divided by k. It is 1 if fakes and reals have
+    the same distribution, and above 1 if the fakes crowd where the reals are dense. `coverage`, 0 to 1: the share of
+    balls that contain a fake; it rises with the number of fakes. As in the authors' code, a distance equal to the
+    radius is outside, so that the reals themselves have density 1. The ball of a real that is repeated more than k
+    times is empty. Distances are computed in float64.
     """
 
     what = "Density and coverage"
@@ -27,14 +28,16 @@ class DensityCoverage(Neighbourhoods):
     def __init__(
         self,
         *,
-        extractor: Annotated[Literal["domain", "inception"], "whose features"] = "domain",
-        neighbours: Annotated[int, click.IntRange(min=1), "a real reaches as far as its so many-th neighbour"] = 5,
-        reals: Annotated[int, click.IntRange(min=2), "how many reals at most, spread evenly over all"] = 10_000,
+        extractor: Annotated[Literal["domain", "inception"], "the extractor of the features"] = "domain",
+        neighbours: Annotated[
+            int, click.IntRange(min=1), "k: a real's radius is the distance to its k-th neighbour"
+        ] = 5,
+        reals: Annotated[int, click.IntRange(min=2), "use at most this many reals, spread evenly over all"] = 10_000,
     ) -> None:
         super().__init__(extractor, neighbours, reals)
 
     def compute(self) -> dict[str, float]:
-        """Density from 0, without a bound; coverage from 0 to 1."""
+        """Density, at least 0 and unbounded; coverage, from 0 to 1."""
         fakes = self.generated()
         reals, bounds = self.statistics()["reals"], self.statistics()["radii"] * (1 - TIE)
         inside = torch.zeros(len(reals), dtype=torch.long, device=reals.device)

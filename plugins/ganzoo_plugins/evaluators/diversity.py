@@ -1,4 +1,4 @@
-"""Diversity: how much alike two fakes are."""
+"""Diversity: the mean similarity of two fakes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 import ganzoo
 from ganzoo_plugins.evaluators._features import Sample, require_enough, require_finite
 
-#: height and width the images are compared at: three scales of it hold the 11x11 window, those of 28x28 do not
+#: height and width at which images are compared: the 11x11 window fits into three scales of it, not of 28x28
 SIZE = 64
-#: the exponents of the first three of the five scales of Wang et al. 2003, brought to sum to one
+#: the exponents of the first three of the five scales of Wang et al. 2003, normalised to sum to one
 BETAS = tuple(beta / (0.0448 + 0.2856 + 0.3001) for beta in (0.0448, 0.2856, 0.3001))
 
 
 def mean_similarity(images: Tensor) -> float:
-    """Mean MS-SSIM of as many pairs as images (N, C, H, W) in [0, 1] make, each image in one; which pairs is fixed."""
+    """Mean MS-SSIM of N // 2 disjoint, fixed pairs of images (N, C, H, W) in [0, 1]."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(images.device)
     half = len(images) // 2
     values = []
@@ -35,49 +35,49 @@ def mean_similarity(images: Tensor) -> float:
                 one, other, data_range=1.0, betas=BETAS, normalize="relu", reduction="none"
             )
         )
-    return min(1.0, float(torch.cat(values).double().mean()))  # rounding takes it above where all are alike
+    return min(1.0, float(torch.cat(values).double().mean()))  # rounding may exceed 1 if all images are equal
 
 
 class Diversity(ganzoo.Evaluator):
-    """MS-SSIM between pairs of fakes: near 1 where they are all alike; lower is better, down to that of the reals.
+    """Mean MS-SSIM of pairs of fakes: near 1 if all fakes are alike. Lower is better, down to the value of the reals.
 
-    Odena et al. 2017 (arXiv:1610.09585), section 4.2, with the similarity of Wang et al. 2003 by torchmetrics. They
-    compare 128x128 images of one class over five scales; here pairs are of any classes, and images are resized to
-    64x64 (bilinear, antialiased where they shrink) and compared over three scales, for the 11x11 window does not fit
-    into more, nor into 28x28. Negative structure counts as 0. `ms-ssim-excess` is the value minus that of as many
-    pairs of reals: above 0 the fakes are less diverse than the reals, and far below 0 they are noise, which is like
-    nothing. It sees a collapse onto few images, and little else.
+    Odena et al. 2017 (arXiv:1610.09585), section 4.2, with the similarity of Wang et al. 2003 ("Multiscale structural
+    similarity for image quality assessment") as torchmetrics computes it. They compare 128x128 images of one class over
+    five scales. Here the pairs are of any classes, and images are resized to 64x64 (bilinear, with antialiasing) and
+    compared over three scales, because the 11x11 window does not fit into more. Negative structure counts as 0.
+    `ms-ssim`, 0 to 1. `ms-ssim-excess`, -1 to 1: `ms-ssim` minus the same of the reals. Above 0 the fakes are less
+    diverse than the reals; far below 0 they are noise. The score detects a collapse onto few images and little else.
     """
 
     extractor = "pixels"
     layer = "pixels"
     scores = {"ms-ssim": ganzoo.Score("lower", high=1.0), "ms-ssim-excess": ganzoo.Score("lower", low=-1.0, high=1.0)}
-    #: fifty pairs
+    # fifty pairs
     minimum = 100
     cost = "three seconds a thousand pairs of 64x64"
 
-    def __init__(self, *, pairs: Annotated[int, click.IntRange(min=1), "pairs of each kind at most"] = 1000) -> None:
+    def __init__(self, *, pairs: Annotated[int, click.IntRange(min=1), "pairs of each kind, at most"] = 1000) -> None:
         self.pairs = pairs
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will be images."""
+        """Clear all state. The features will be images."""
         self.reals, self.fakes = Sample(2 * self.pairs), Sample(2 * self.pairs)
         self.kept: Tensor | None = None
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in images (N, C, H, W) in [0, 1]."""
+        """Add images (N, C, H, W) in [0, 1] of one origin. Raises GanzooError if a value is not finite."""
         require_finite(features, origin, self)
         (self.reals if origin == "reals" else self.fakes).add(features)
 
     def statistics(self) -> dict[str, Tensor]:
-        """The similarity of the reals."""
+        """The mean similarity of the reals, a scalar."""
         if self.kept is None:
             require_enough("Diversity", self.minimum, real=self.reals.seen)
             self.kept = torch.tensor(mean_similarity(self.reals.rows()), dtype=torch.float64)
         return {"similarity": self.kept}
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave, in place of the reals."""
+        """Use the result of `statistics` in place of the reals."""
         self.kept = statistics["similarity"]
 
     def compute(self) -> dict[str, float]:

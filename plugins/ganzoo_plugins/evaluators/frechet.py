@@ -1,7 +1,8 @@
 """Fréchet distance between features of real and generated images, by torchmetrics.
 
 Heusel et al. 2017, "GANs trained by a two time-scale update rule" (arXiv:1706.08500), equation 6:
-|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), over the means and covariances of the features.
+|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), with mean m and covariance C of the features of real images, and m' and C' of
+those of generated images.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from ganzoo_plugins.evaluators._gaussians import frechet_distance, moments, root
 
 
 class _Frechet(ganzoo.Evaluator):
-    """torchmetrics' sums and products in float64; the distance in its symmetric form.
+    """Sums and products of torchmetrics in float64, and the distance in its symmetric form.
 
-    torchmetrics solves for the eigenvalues of C C', which is not symmetric, and does so for every score. The square
-    root of the covariance of the reals is kept instead: equal to its value within 1e-6, and four times as fast at 2048
-    dimensions. With fewer images than dimensions the covariances are of deficient rank: the distance stands
-    (torchmetrics then adds up rounding, some 1e-5 of the value). It is always biased upwards, by an amount that falls
-    as 1/N: about D/N + D^2/4N where the dimensions are independent and of variance 1, less where they are correlated.
-    Compare only values of the same number of images.
+    torchmetrics computes the eigenvalues of C C', which is not symmetric, at every score. Here the square root of the
+    covariance of the reals is computed once and cached: the same value within 1e-6, and four times as fast at 2048
+    dimensions. With fewer images than dimensions the covariances are rank deficient; the distance is still correct
+    (torchmetrics then adds rounding errors of about 1e-5 of the value). The distance is biased upwards, by about
+    D/N + D^2/4N for independent dimensions of variance 1 and less for correlated ones: compare only scores of the same
+    number of images.
     """
 
     score: ClassVar[str]
@@ -38,22 +39,23 @@ class _Frechet(ganzoo.Evaluator):
         self.scores = {self.score: ganzoo.Score("lower")}
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will be (N, dimensions)."""
+        """Clear all state. The features will be (N, dimensions)."""
         self.metric = FrechetInceptionDistance(feature=Precomputed(dimensions)).to(device)
         self.origin: Tensor | None = None
         self.reals: dict[str, Tensor] = {}
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in features (N, D). Raises GanzooError where one is not finite."""
+        """Add features (N, D) of one origin. Raises GanzooError if one is not finite."""
         require_finite(features, origin, self)
         features = features.double()
         if self.origin is None:
-            # the distance does not see a common shift, but covariances from raw sums lose digits far from the origin
+            # subtracted from all features: this leaves the distance unchanged, and covariances are computed from sums,
+            # which lose digits far from the origin
             self.origin = features.mean(dim=0)
         self.metric.update(features - self.origin, real=origin == "reals")
 
     def statistics(self) -> dict[str, Tensor]:
-        """Mean, covariance and its square root in float64, around `origin`, and the count."""
+        """float64 `mean` (D,), `covariance` and its square `root` (D, D), `origin` (D,), and `count` of the reals."""
         if not self.reals:
             metric = self.metric
             count = metric.real_features_num_samples
@@ -64,12 +66,12 @@ class _Frechet(ganzoo.Evaluator):
         return self.reals
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave, in place of the reals."""
+        """Use the result of `statistics` in place of the reals."""
         self.reals = dict(statistics)
         self.origin = statistics["origin"]
 
     def compute(self) -> dict[str, float]:
-        """The distance; rounding below 0 (sets that coincide, deficient rank) counts as 0."""
+        """The distance, at least 0: a value that rounding takes below 0 is returned as 0."""
         metric = self.metric
         count = metric.fake_features_num_samples
         require_enough("A Fréchet distance", self.minimum, generated=int(count))
@@ -78,10 +80,11 @@ class _Frechet(ganzoo.Evaluator):
 
 
 class FID(_Frechet):
-    """Fréchet Inception distance: between Inception-v3 features of real and generated images; lower is better.
+    """Fréchet Inception distance: between Inception-v3 features of real and generated images, from 0; lower is better.
 
-    Heusel et al. 2017; the statistics of torchmetrics in float64, equal to those of torch-fidelity. How images reach
-    the network (the resize, with or without antialiasing) is the protocol's to say and changes the value by a percent.
+    Heusel et al. 2017 (arXiv:1706.08500), equation 6: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), in float64; equal to
+    torch-fidelity's value. The protocol determines how images are resized for the network (with or without
+    antialiasing), which changes the value by about one per cent.
     """
 
     score = "fid"
@@ -94,9 +97,10 @@ class FID(_Frechet):
 
 
 class FIDDomain(_Frechet):
-    """Fréchet distance on features of a classifier of the dataset itself; lower is better. Never to be called FID.
+    """Fréchet distance on features of a classifier of the dataset itself, from 0; lower is better. It is not the FID.
 
-    After Liu et al. 2018, "An improved evaluation framework for generative adversarial networks" (arXiv:1803.07474).
+    The formula of `fid` on the last hidden layer of the classifier (128 dimensions), after Liu et al. 2018, "An
+    improved evaluation framework for generative adversarial networks" (arXiv:1803.07474).
     """
 
     score = "fid-domain"

@@ -1,7 +1,7 @@
-"""Inception score: how sure a classifier is of each image, and how unlike the images are, by torchmetrics.
+"""Inception score: how certain a classifier is of each image, and how diverse the classes are, by torchmetrics.
 
-Salimans et al. 2016, "Improved techniques for training GANs" (arXiv:1606.03498): exp(E KL(p(y|x) || p(y))), the mean
-over splits.
+Salimans et al. 2016, "Improved techniques for training GANs" (arXiv:1606.03498): exp(E_x KL(p(y|x) || p(y))), where
+p(y) is the mean of p(y|x); the score is the mean of this over splits of the fakes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torchmetrics.image.inception import InceptionScore as Metric
 import ganzoo
 from ganzoo_plugins.evaluators._features import Precomputed, Sample, fixed_draws, require_enough, require_finite
 
-Splits = Annotated[int, click.IntRange(min=1), "the value is the mean over so many parts of the images"]
-#: fewer images than this in a part and its value says how few they are
+Splits = Annotated[int, click.IntRange(min=1), "the value is the mean over this many equal parts of the fakes"]
+#: the least number of images in a part: with fewer, the value depends mostly on their number
 PART = 10
-#: float64 has no smaller probabilities than exp of this
+#: lower bound of log probabilities; its exponential is near the smallest normal float64
 SMALLEST = -700.0
 
 
 class _Score(ganzoo.Evaluator):
-    """torchmetrics' score over float64 logits, its shuffle the same every time. It looks at no reals."""
+    """The score of torchmetrics from float64 logits, with a fixed shuffle. The reals are not used."""
 
     score: ClassVar[str]
     cost = "nothing beside the logits"
@@ -38,43 +38,44 @@ class _Score(ganzoo.Evaluator):
         self.splits, self.minimum = splits, PART * splits
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will be logits (N, dimensions)."""
+        """Clear all state. The features will be logits (N, dimensions)."""
         self.dimensions, self.device = dimensions, device
         self.fakes = Sample()
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in logits (N, K). Raises GanzooError where one is not finite."""
+        """Add logits (N, K) of one origin. Raises GanzooError if one is not finite."""
         require_finite(features, origin, self)
         if origin == "fakes":
             self.fakes.add(features)
 
     def statistics(self) -> dict[str, Tensor]:
-        """Nothing: the score does not look at reals."""
+        """Empty: the score does not depend on reals."""
         return {}
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave."""
+        """Do nothing: there are no statistics."""
 
     def compute(self) -> dict[str, float]:
-        """From 1 (all alike, or the classifier unsure of all) to the number of classes."""
+        """The score, from 1 (one class only, or the classifier uncertain of every image) to the number of classes."""
         require_enough(f"An inception score of splits={self.splits}", self.minimum, generated=len(self.fakes))
-        # parts of one size: torchmetrics would leave what remains to the last, which may be two images
+        # parts of equal size: torchmetrics would make an additional, small part of the remaining images
         fakes = self.fakes.rows()[: len(self.fakes) // self.splits * self.splits]
-        # a class that no image can be of would make 0 x infinity
+        # a class of probability 0 would make 0 x infinity
         logits = fakes.double().log_softmax(dim=1).clamp(min=SMALLEST)
         with warnings.catch_warnings(), fixed_draws():
-            warnings.simplefilter("ignore", UserWarning)  # that it keeps all features; that one split has no deviation
+            warnings.simplefilter("ignore", UserWarning)  # about keeping all features, and one split
             metric = Metric(Precomputed(self.dimensions), splits=self.splits).to(self.device)
             metric.update(logits)
             mean, _ = metric.compute()
-        return {self.score: max(1.0, float(mean))}  # rounding takes it below where all are alike
+        return {self.score: max(1.0, float(mean))}  # rounding may fall below 1 if all images are equal
 
 
 class InceptionScore(_Score):
-    """Inception score: sure of each image and unlike between them, by Inception-v3; higher is better.
+    """Inception score by Inception-v3: is each image surely of a class, and do all classes occur? Higher is better.
 
-    Salimans et al. 2016; by torchmetrics on the logits without bias, as everybody computes it. The classes are
-    ImageNet's: on digits and garments the value means little.
+    Salimans et al. 2016 (arXiv:1606.03498): exp(E_x KL(p(y|x) || p(y))), the mean over splits, from 1 to 1008; by
+    torchmetrics, on the 1008 logits without bias, as most implementations do. The classes are those of ImageNet: on
+    digits and garments the value means little.
     """
 
     score = "inception-score"
@@ -84,10 +85,11 @@ class InceptionScore(_Score):
 
 
 class InceptionScoreDomain(_Score):
-    """Inception score by a classifier of the dataset itself; higher is better, at most the number of classes.
+    """Inception score by a classifier of the dataset itself, from 1 to the number of classes; higher is better.
 
-    How sure the classifier is follows from how it was trained: with label smoothing real MNIST scores 7.3, without 9.9.
-    Compare with the value of real images under the same weights, never with that of another classifier.
+    The formula of `inception-score`. The certainty of the classifier depends on how it was trained: real MNIST scores
+    7.3 with label smoothing and 9.9 without. Compare with the value of real images under the same weights, never with a
+    value of another classifier.
     """
 
     score = "inception-score-domain"

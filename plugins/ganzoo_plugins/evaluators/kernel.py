@@ -1,7 +1,8 @@
 """Kernel distance between features of real and generated images, by torchmetrics.
 
-Binkowski et al. 2018, "Demystifying MMD GANs" (arXiv:1801.01401): the squared maximum mean discrepancy under the kernel
-(x.y / D + 1)^3, unbiased, the mean over random subsets.
+Binkowski et al. 2018, "Demystifying MMD GANs" (arXiv:1801.01401): the unbiased estimate of the squared maximum mean
+discrepancy, E k(x, x') + E k(y, y') - 2 E k(x, y) with the kernel k(x, y) = (x.y / D + 1)^3, averaged over random
+subsets of the features of reals x and fakes y.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from torchmetrics.image.kid import KernelInceptionDistance
 import ganzoo
 from ganzoo_plugins.evaluators._features import Precomputed, Sample, fixed_draws, require_enough, require_finite
 
-Subsets = Annotated[int, click.IntRange(min=1), "how many random subsets the value is the mean of"]
-SubsetSize = Annotated[int, click.IntRange(min=2), "images of each kind in a subset"]
-Reals = Annotated[int, click.IntRange(min=2), "how many reals at most, spread evenly over all"]
+Subsets = Annotated[int, click.IntRange(min=1), "the value is the mean over this many random subsets"]
+SubsetSize = Annotated[int, click.IntRange(min=2), "number of reals, and of fakes, in a subset"]
+Reals = Annotated[int, click.IntRange(min=2), "use at most this many reals, spread evenly over all"]
 
 
 class _Kernel(ganzoo.Evaluator):
-    """torchmetrics' distance over float64 features, with the same subsets every time.
+    """The distance of torchmetrics from float64 features, with fixed subsets.
 
-    The reals beyond `reals` are left out: the estimate is unbiased for any number, and all of them would be kept in
-    memory. For the same reason a value may fall below 0. torchmetrics' standard deviation over subsets is not reported:
-    it is that of a subset, not of the score.
+    At most `reals` reals are used, because all of them are kept in memory; the estimate is unbiased for any number.
+    Being unbiased, a value may fall below 0. The standard deviation of torchmetrics over subsets is not reported: it is
+    that of a subset, not of the score.
     """
 
     score: ClassVar[str]
@@ -44,32 +45,32 @@ class _Kernel(ganzoo.Evaluator):
         self.subsets, self.minimum, self.limit = subsets, subset_size, reals
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will be (N, dimensions)."""
+        """Clear all state. The features will be (N, dimensions)."""
         self.dimensions, self.device = dimensions, device
         self.reals, self.fakes = Sample(self.limit), Sample()
         self.kept: Tensor | None = None
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in features (N, D). Raises GanzooError where one is not finite."""
+        """Add features (N, D) of one origin. Raises GanzooError if one is not finite."""
         require_finite(features, origin, self)
         (self.reals if origin == "reals" else self.fakes).add(features)
 
     def statistics(self) -> dict[str, Tensor]:
-        """The features of the reals that are compared with."""
+        """The features (N, D) of the reals that are used."""
         if self.kept is None:
             require_enough("A kernel distance", self.minimum, real=len(self.reals))
             self.kept = self.reals.rows()
         return {"reals": self.kept}
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave, in place of the reals."""
+        """Use the result of `statistics` in place of the reals."""
         self.kept = statistics["reals"].to(self.device)
 
     def compute(self) -> dict[str, float]:
-        """The mean over subsets; it may be a little below 0, as what is unbiased must."""
+        """The mean over subsets; it may be slightly below 0 because it is unbiased."""
         require_enough("A kernel distance", self.minimum, generated=len(self.fakes))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that it keeps all features; so it must
+            warnings.simplefilter("ignore", UserWarning)  # about keeping all features, which is intended
             metric = KernelInceptionDistance(
                 Precomputed(self.dimensions), subsets=self.subsets, subset_size=self.minimum
             ).to(self.device)
@@ -84,7 +85,8 @@ class _Kernel(ganzoo.Evaluator):
 class KID(_Kernel):
     """Kernel Inception distance: between Inception-v3 features, unbiased for any number of images; lower is better.
 
-    Binkowski et al. 2018; by torchmetrics, in float64, over the same subsets every time.
+    Binkowski et al. 2018 (arXiv:1801.01401): the squared maximum mean discrepancy with the kernel
+    (x.y / D + 1)^3, by torchmetrics in float64 with fixed subsets. The value may be slightly below 0.
     """
 
     score = "kid"
@@ -101,9 +103,10 @@ class KID(_Kernel):
 
 
 class KIDDomain(_Kernel):
-    """Kernel distance on features of a classifier of the dataset itself; lower is better. Never to be called KID.
+    """Kernel distance on features of a classifier of the dataset itself; lower is better. It is not the KID.
 
-    The kernel of Binkowski et al. 2018 (arXiv:1801.01401), who also score MNIST on features of a LeNet.
+    The formula of `kid` on the last hidden layer of the classifier (128 dimensions). Binkowski et al. 2018
+    (arXiv:1801.01401) also score MNIST on features of a LeNet. The value may be slightly below 0.
     """
 
     score = "kid-domain"

@@ -1,4 +1,4 @@
-"""Memorisation: whether the fakes are the training images."""
+"""Memorisation: whether the fakes are copies of training images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ganzoo_plugins.evaluators._features import Sample, require_enough, require_
 from ganzoo_plugins.evaluators._gaussians import frechet_distance, root
 from ganzoo_plugins.evaluators._neighbours import BLOCK, nearest, squared_radii
 
-#: of the held-out images so many lie as near to the training images as what counts as a copy
+#: this share of the held-out images is as near to a training image as a fake that counts as a copy
 QUANTILE = 0.01
-#: mean cosine distances of float32 features below this are rounding
+#: lower bound of the mean cosine distance: smaller values of float32 features are rounding errors
 SMALLEST = 1e-6
-#: Kaggle's threshold: a mean cosine distance above it counts as 1, no memorisation
+#: Kaggle's threshold: a mean cosine distance of at least this means no memorisation, and counts as 1
 THRESHOLD = 0.1
 
 
@@ -27,7 +27,7 @@ def _gaussian(features: Tensor) -> dict[str, Tensor]:
 
 
 def rank_score(ours: Tensor, theirs: Tensor) -> float:
-    """The z-score of Mann and Whitney's U: below 0 where `ours` (n,) tend to be smaller than `theirs` (m,)."""
+    """The z-score of the Mann-Whitney U statistic: below 0 if `ours` (n,) tend to be smaller than `theirs` (m,)."""
     ordered = theirs.sort().values
     below = torch.searchsorted(ordered, ours).sum() + torch.searchsorted(ordered, ours, right=True).sum()
     n, m = len(ours), len(theirs)
@@ -46,19 +46,20 @@ def cosine_distance(points: Tensor, others: Tensor) -> float:
 class Memorisation(ganzoo.Evaluator):
     """Whether the fakes are copies of training images: authenticity, copies, distance gap, MiFID on domain features.
 
-    Distances are those of `pre128` to the nearest training image: pixels would take a copy shifted by one pixel for
-    new. The reals are the training images, so protocols that score against others (lucic2018) are refused, and the
-    held-out reals are new images to compare with.
+    Distances are Euclidean, between `pre128` features, to the nearest training image. (In pixels a copy shifted by one
+    pixel would look new.) The reals must be the training images: protocols with other reals (lucic2018) are refused.
+    The held-out reals serve as new images to compare with.
 
-    `authenticity`: share of fakes farther from their nearest training image than that is from the next one (Alaa et
-    al. 2022, arXiv:2102.08921); 0.68 for new MNIST images. `copies`: share nearer than the nearest 1 % of held-out
-    images; 0.01 for new images. `exact-copies`: share equal to a training image. `twins`: share equal to another fake.
-    `distance-gap`: C_T of Meehan et al. 2020 (arXiv:2004.05675), the z-score of distances of fakes against those of
-    held-out images, over one cell, all of the space; far below 0 is copying, far above 0 are images unlike the data,
-    and its size grows with the square root of N. `mifid-domain`: Fréchet distance divided by the memorisation
-    distance, the mean over fakes of the cosine distance to the nearest training image, which counts as 1 above 0.1
-    (Bai et al. 2021, arXiv:2106.03062, and Kaggle). torchmetrics takes the mean over training images instead, and does
-    not see a few of them repeated.
+    `authenticity`, 0 to 1, higher is better: the share of fakes that are farther from their nearest training image than
+    that image is from its own nearest neighbour (Alaa et al. 2022, arXiv:2102.08921); 0.68 for new MNIST images.
+    `copies`, 0 to 1, lower is better: the share of fakes nearer than the nearest 1 % of held-out images; 0.01 for new
+    images. `exact-copies`, 0 to 1, lower is better: the share equal to a training image. `twins`, 0 to 1, lower is
+    better: the share equal to another fake. `distance-gap`: C_T of Meehan et al. 2020 (arXiv:2004.05675) with a single
+    cell, the whole space: the z-score of the Mann-Whitney U statistic of the distances of fakes against those of
+    held-out images. Far below 0 means copies, far above 0 images unlike the data; it grows with the square root of N.
+    `mifid-domain`, from 0, lower is better: the Fréchet distance divided by the mean over fakes of the cosine distance
+    to the nearest training image, which counts as 1 from 0.1 (Bai et al. 2021, arXiv:2106.03062, and Kaggle).
+    torchmetrics averages over training images instead, and so does not detect a few of them repeated.
     """
 
     extractor = "domain"
@@ -71,7 +72,7 @@ class Memorisation(ganzoo.Evaluator):
         "distance-gap": ganzoo.Score("higher", low=-math.inf),
         "mifid-domain": ganzoo.Score("lower"),
     }
-    #: a quantile of 1 % needs a hundred
+    # a quantile of 1 % needs a hundred images
     minimum = 100
     held_out = True
     split = "train"
@@ -80,18 +81,21 @@ class Memorisation(ganzoo.Evaluator):
     )
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Forget everything; features will be (N, dimensions)."""
+        """Clear all state. The features will be (N, dimensions)."""
         self.device = device
         self.samples: dict[ganzoo.Origin, Sample] = {"reals": Sample(), "held-out": Sample(), "fakes": Sample()}
         self.kept: dict[str, Tensor] = {}
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in features (N, D). Raises GanzooError where one is not finite."""
+        """Add features (N, D) of one origin. Raises GanzooError if one is not finite."""
         require_finite(features, origin, self)
         self.samples[origin].add(features)
 
     def statistics(self) -> dict[str, Tensor]:
-        """All training features; squared distances of each to the next, and of the held-out ones to the nearest."""
+        """`reals` (N, D), all training features, and squared distances to the nearest (other) training image.
+
+        `radii` (N,) are those of the training images, `held-out` (M,) those of the held-out images.
+        """
         if not self.kept:
             reals, held_out = self.samples["reals"], self.samples["held-out"]
             require_enough("Memorisation", self.minimum, real=len(reals), held_out=len(held_out))
@@ -103,11 +107,11 @@ class Memorisation(ganzoo.Evaluator):
         return self.kept
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up what `statistics` gave, in place of the reals and held-out reals."""
+        """Use the result of `statistics` in place of the reals and held-out reals."""
         self.kept = {name: value.to(self.device) for name, value in statistics.items()}
 
     def compute(self) -> dict[str, float]:
-        """Shares from 0 to 1, a z-score, and a distance in units of the features."""
+        """Four shares from 0 to 1, a z-score (`distance-gap`), and a distance in feature units (`mifid-domain`)."""
         require_enough("Memorisation", self.minimum, generated=len(self.samples["fakes"]))
         known, fakes = self.statistics(), self.samples["fakes"].rows()
         distances, indices = nearest(fakes, known["reals"])
