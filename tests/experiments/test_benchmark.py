@@ -234,7 +234,7 @@ from pathlib import Path
 import torch
 import ganzoo
 
-BROKEN = Path(__file__).parents[1] / "broken"
+BROKEN = Path(__file__).parent / "broken"
 
 class Generator(torch.nn.Linear):
     fault = staticmethod(lambda: None)
