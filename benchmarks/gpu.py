@@ -102,8 +102,7 @@ def measure_steps(bench: Bench, architecture: str, batch_size: int, precision: s
         setup = new_setup()
         others: dict[str, Callable[[], object]] = {}
         if beside:
-            bf16 = recipe_precision == "bf16"
-            others[beside] = textbook(bench, setup, bf16) if beside == "textbook" else compiled(new_setup())
+            others[beside] = textbook(bench, setup) if beside == "textbook" else compiled(new_setup())
         rounds, seconds = (2, 0.0) if bench.quick else (5, 0.1)
         name = f"{architecture} {batch_size} {precision} {beside}".rstrip()
         try:
@@ -116,7 +115,7 @@ def measure_steps(bench: Bench, architecture: str, batch_size: int, precision: s
     bench.facts["cells"][name] = found
 
 
-def textbook(bench: Bench, setup: TrainingSetup, bf16: bool) -> Callable[[], object]:
+def textbook(bench: Bench, setup: TrainingSetup) -> Callable[[], object]:
     """The step of the textbook loop on the images of the setup, loaded by worker processes."""
     size, workers = setup.game.batch_size, 0 if bench.quick else min(8, os.cpu_count() or 1)
     images, _ = setup.dataset.read(torch.arange(len(setup.dataset)))
@@ -124,7 +123,7 @@ def textbook(bench: Bench, setup: TrainingSetup, bf16: bool) -> Callable[[], obj
     book = Textbook(images, size, bench.device, workers)
 
     def step() -> None:
-        with torch.autocast(bench.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(bench.device.type, torch.bfloat16, enabled=setup.game.autocast):
             book.step()
 
     return step

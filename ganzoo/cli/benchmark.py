@@ -25,6 +25,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
 if TYPE_CHECKING:
+    from ganzoo.experiments.estimate import Pair
     from ganzoo.experiments.grid import Trial
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -137,13 +138,7 @@ def benchmark(
     if dry_run:
         _show_plan(trials, out or Path("benchmark"), device, jobs, as_json)
         return
-    rows = _run(trials, out or Path("benchmark"), device, **options)
-    print_json(rows) if as_json else _show(rows)
-    log(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
-    if any(row["failures"] for row in rows):
-        log("Some trials failed and are counted as failures; --retry-failed runs them again, from the beginning.")
-    if not any(row["seeds"] for row in rows):
-        raise GanzooError("No trial has finished; see the reasons above.")
+    _run_and_show(trials, out or Path("benchmark"), device, as_json, **options)
 
 
 def _plan(
@@ -174,6 +169,16 @@ def _run(trials: list[Trial], out: Path, device: str, **options: Any) -> list[di
         )
 
 
+def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **options: Any) -> None:
+    rows = _run(trials, out, device, **options)
+    print_json(rows) if as_json else _show(rows)
+    log(f"Table: {out / 'table.md'}, .json, .csv and .png")
+    if any(row["failures"] for row in rows):
+        log("Some trials failed and are counted as failures; --retry-failed runs them again, from the beginning.")
+    if not any(row["seeds"] for row in rows):
+        raise GanzooError("No trial has finished; see the reasons above.")
+
+
 def _show(rows: list[dict[str, Any]]) -> None:
     from ganzoo.results.report.tables import COLUMNS, sections_of
 
@@ -189,6 +194,16 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
 
     pairs = estimate_pairs(zoo(), trials, Folder(out), device_named(device))
     total = sum((pair.seconds or 0.0) * pair.missing for pair in pairs) / jobs
+    if not as_json:
+        _print_plan(pairs)
+        missing = sum(pair.missing for pair in pairs)
+        log(f"{missing} of {len(trials)} trials to run in {out}, about {_duration(total)} with {jobs} at a time.")
+        if missing:
+            log(
+                "Not included: the start of each process, the scoring of pairs without a finished trial, and, once per "
+                "dataset, its extractor and the scores of its real images."
+            )
+        return
     facts = [
         {
             "architecture": pair.trials[0].architecture,
@@ -203,21 +218,12 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
         }
         for pair in pairs
     ]
-    if as_json:
-        print_json({"out": str(out), "pairs": facts, "seconds": total})
-        return
-    columns = [
-        "architecture",
-        "dataset",
-        "seeds",
-        "done",
-        "failed",
-        "missing",
-        "length",
-        "batch",
-        "precision",
-        "a trial",
-    ]
+    print_json({"out": str(out), "pairs": facts, "seconds": total})
+
+
+def _print_plan(pairs: Sequence[Pair]) -> None:
+    columns = ["architecture", "dataset", "seeds", "done", "failed", "missing"]
+    columns += ["length", "batch", "precision", "a trial"]
     rows = []
     for pair in pairs:
         chosen = pair.trials[0].recipe
@@ -227,13 +233,6 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
         numbers = [str(chosen.length), str(chosen.batch_size), chosen.precision]
         rows.append([*pair.trials[0].pair, seeds, *counts, *numbers, each])
     print_table(columns, rows)
-    missing = sum(pair.missing for pair in pairs)
-    log(f"{missing} of {len(trials)} trials to run in {out}, about {_duration(total)} with {jobs} at a time.")
-    if missing:
-        log(
-            "Not included: the start of each process, the scoring of pairs without a finished trial, and, once per "
-            "dataset, its extractor and the scores of its real images."
-        )
 
 
 def _duration(seconds: float) -> str:

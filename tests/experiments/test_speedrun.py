@@ -218,8 +218,8 @@ def test_what_was_interrupted_goes_on(number, made, tmp_path):
     said = process.communicate(timeout=300)[1]
     if number == signal.SIGINT:
         assert process.returncode == 130, said
-        assert "with 2 of 2 seeds to play" in said
-        assert "Go on with the same command" in said
+        assert "with 2 of 2 seeds left to run" in said
+        assert "Continue with the same command" in said
     assert not list(tmp_path.glob("*.json"))
     result = ganzoo(*again)
     assert result.exit_code == 0, result.output
@@ -254,7 +254,7 @@ def test_a_target_nobody_could_mean_is_refused_in_a_sentence(target, words, tmp_
 
 def test_the_evaluator_is_found_by_its_score():
     target = parse_target(" recall >= 0.25 ", ZOO)
-    assert (target.promise.evaluator, target.promise.score, target.value) == ("precision-recall", "recall", 0.25)
+    assert (target.expected.evaluator, target.expected.score, target.value) == ("precision-recall", "recall", 0.25)
     assert [target.met(value) for value in (0.24, 0.25, 0.3)] == [False, True, True]
     with pytest.raises(UsageError, match="kid does not give a score 'recall'"):
         parse_target("recall>=0.25", ZOO, Choice("kid"))
