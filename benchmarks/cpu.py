@@ -101,18 +101,18 @@ def steps(given: argparse.Namespace) -> dict[str, Any]:
                 variants["tensorflow-jemalloc"] = ("tensorflow-jemalloc", "step")
         for where, name in variants.values():
             workers[where].ask(name, 2)
-        asked: dict[str, list[float]] = {name: [] for name in variants}
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
         peaks: dict[str, list[float]] = {"fp32": [], "bf16": []}
         order = list(variants)
         for index in range(given.rounds):
             first = index % len(order)
             for name in order[first:] + order[:first]:
                 where, variant = variants[name]
-                asked[name].append(workers[where].ask(variant, given.steps) / given.steps)
+                seconds[name].append(workers[where].ask(variant, given.steps) / given.steps)
             for precision, found in peaks.items():
                 found.append(workers[""].ask(f"peak-{precision}", 1))
         return {
-            "seconds": asked,
+            "seconds": seconds,
             "peaks": {precision: statistics.median(found) for precision, found in peaks.items()},
             "workers": {where or "system": worker.greeting for where, worker in workers.items()},
         }

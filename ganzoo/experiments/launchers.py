@@ -1,7 +1,7 @@
 """Runs trials on this machine, each in a process of its own.
 
-A launcher starts trials, tells which of them have ended and why, and stops them. It decides nothing else: which trials
-run, and what their results mean, is decided in `run_grid`.
+A launcher starts trials, reports which of them have ended and why, and stops them. `run_grid` decides which trials run
+and what becomes of those that have ended.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ class LocalLauncher:
         return ended
 
     def stop(self) -> None:
-        """Ask all processes to save and end. `collect` tells when they have."""
+        """Ask all processes to save and end; does not wait. `collect` returns them when they have ended."""
         for running in self.running:
             running.process.terminate()
 
     def kill(self) -> None:
-        """End all processes at once. Nothing is lost but the steps since their last checkpoints."""
+        """Kill all processes. Only the steps since their last checkpoints are lost."""
         for running in self.running:
             running.process.kill()
             running.process.wait()
