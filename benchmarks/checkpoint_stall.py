@@ -1,9 +1,9 @@
-"""How long a checkpoint holds the training up: the time its thread spends on one, with the writing itself beside it.
+"""Measures how long a checkpoint blocks the training thread; the writing itself happens in the background.
 
     python benchmarks/checkpoint_stall.py [--checkpoints 30] [--device cpu]
 
-Prints a table and writes benchmarks/results/checkpoint_stall-DEVICE.json. "At work" is the processor's time of that
-thread, which on a machine that others use is the better measure of the two. Targets: 50 ms (95th percentile), and 1 %
+Prints a table and writes benchmarks/results/checkpoint_stall-DEVICE.json. "CPU time" is the processor time of the
+training thread; on a busy machine it is more reliable than the elapsed time. Targets: 50 ms (95th percentile), and 1 %
 of the training at the default interval.
 """
 
@@ -31,35 +31,37 @@ from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.train import start
 
 RESULTS = Path(__file__).parent / "results"
-BETWEEN = 2
+#: steps from one checkpoint to the next
+STEPS_BETWEEN = 2
 
 
-class Watch:
-    """Times the calls of functions."""
+class CallTimer:
+    """Times every call of chosen methods."""
 
     def __init__(self) -> None:
+        #: elapsed seconds of each call, by name
         self.seconds: dict[str, list[float]] = {}
-        #: what of it the thread was at work
-        self.work: dict[str, list[float]] = {}
+        #: seconds of processor time of the calling thread
+        self.cpu_seconds: dict[str, list[float]] = {}
 
-    def over(self, owner: Any, function: str, name: str, before: Callable[[Any], None] = lambda owner: None) -> None:
-        """Time `owner.function` from now on; what is done `before` it is not part of it."""
-        plain: Callable[..., Any] = getattr(owner, function)
+    def patch(self, owner: Any, function: str, name: str, before: Callable[[Any], None] = lambda owner: None) -> None:
+        """Time all calls of `owner.function` from now on; `before` is called first and not timed."""
+        original: Callable[..., Any] = getattr(owner, function)
 
         def timed(*args: Any, **more: Any) -> Any:
             before(args[0])
-            since, at_work = time.perf_counter(), time.thread_time()
+            since, cpu_since = time.perf_counter(), time.thread_time()
             try:
-                return plain(*args, **more)
+                return original(*args, **more)
             finally:
                 self.seconds.setdefault(name, []).append(time.perf_counter() - since)
-                self.work.setdefault(name, []).append(time.thread_time() - at_work)
+                self.cpu_seconds.setdefault(name, []).append(time.thread_time() - cpu_since)
 
         setattr(owner, function, timed)
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that so many are not above."""
+    """The percentile of the values at `share`, 0 to 1, without interpolation."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -68,17 +70,17 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def measure(architecture: str, device: torch.device, count: int, batch_size: int) -> dict[str, Any]:
-    """Train for so many checkpoints, and then a few steps of the recipe's own batch size."""
-    watch = Watch()
-    # at any interval that a person would choose the one before has long been written
-    watch.over(Checkpointer, "save", "held", before=lambda checkpointer: checkpointer.writer.settle())
-    watch.over(Checkpointer, "check_finite", "held by a look")
-    watch.over(checkpoints, "save", "written beside")
+    """Train until there are so many checkpoints; then time a few steps at the recipe's own batch size."""
+    timer = CallTimer()
+    # at usual intervals the previous checkpoint has long been written, so waiting for it is not timed
+    timer.patch(Checkpointer, "save", "held", before=lambda checkpointer: checkpointer.writer.settle())
+    timer.patch(Checkpointer, "check_finite", "held by a look")
+    timer.patch(checkpoints, "save", "written beside")
     chosen = plan(zoo(), Choice(architecture), Choice.parse("digits:size=28"))
     quick = {"samples_every": "1000000 steps", "tick_every": "1000000 steps"}
-    length = BETWEEN * (count + 2)
+    length = STEPS_BETWEEN * (count + 2)
     small = chosen.merged(
-        {**quick, "batch_size": batch_size, "length": f"{length} steps", "checkpoint_every": f"{BETWEEN} steps"}
+        {**quick, "batch_size": batch_size, "length": f"{length} steps", "checkpoint_every": f"{STEPS_BETWEEN} steps"}
     )
     with tempfile.TemporaryDirectory() as folder:
         run, _ = start(small, Path(folder) / "run", zoo(), device, note=lambda text: None)
@@ -95,7 +97,7 @@ def measure(architecture: str, device: torch.device, count: int, batch_size: int
             note=lambda text: None,
         )
         step_seconds = (time.perf_counter() - since) / steps
-    held, work = watch.seconds["held"][1:], watch.work["held"][1:]  # the first one makes its directory
+    held, cpu = timer.seconds["held"][1:], timer.cpu_seconds["held"][1:]  # the first one also creates its directory
     interval = chosen.checkpoint_every
     per_epoch = -(-60_000 // chosen.batch_size)
     steps_between = {"epochs": interval.count * per_epoch, "steps": interval.count}.get(
@@ -106,9 +108,9 @@ def measure(architecture: str, device: torch.device, count: int, batch_size: int
         "checkpoints": len(held),
         "bytes": size,
         "held_ms": _spread(held),
-        "held_thread_ms": _spread(work),
-        "written_beside_ms_p50": 1e3 * statistics.median(watch.seconds["written beside"]),
-        "look_ms_p50": 1e3 * statistics.median(watch.seconds.get("held by a look", [0.0])),
+        "held_thread_ms": _spread(cpu),
+        "written_beside_ms_p50": 1e3 * statistics.median(timer.seconds["written beside"]),
+        "look_ms_p50": 1e3 * statistics.median(timer.seconds.get("held by a look", [0.0])),
         "default_interval": f"{interval}",
         "steps_at_60000_images": steps_between,
         "step_seconds": step_seconds,
@@ -118,11 +120,16 @@ def measure(architecture: str, device: torch.device, count: int, batch_size: int
 
 
 def main() -> None:
-    """Measure, print, and write down."""
+    """Measure, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="dcgan-tutorial")
     parser.add_argument("--checkpoints", type=int, default=30)
-    parser.add_argument("--batch-size", type=int, default=16, help="of the steps between; a state is as large with any")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=16,
+        help="of the steps between checkpoints; the size of a checkpoint does not depend on it",
+    )
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     device = find_device(given.device)
@@ -136,11 +143,11 @@ def main() -> None:
     }
     print(f"{facts['architecture']} on {facts['device']}, {facts['threads']} threads, load {facts['load']:.1f}")
     print(f"{facts['checkpoints']} checkpoints of {facts['bytes'] / 2**20:.1f} MiB")
-    for words, spread in (("held up", facts["held_ms"]), ("at work", facts["held_thread_ms"])):
-        print(f"{words:11} {spread['p50']:8.1f} ms median {spread['p95']:8.1f} ms p95 {spread['max']:8.1f} ms at most")
-    print(f"written in  {facts['written_beside_ms_p50']:8.1f} ms median, beside the training")
+    for label, spread in (("blocked", facts["held_ms"]), ("CPU time", facts["held_thread_ms"])):
+        print(f"{label:11} {spread['p50']:8.1f} ms median {spread['p95']:8.1f} ms p95 {spread['max']:8.1f} ms maximum")
+    print(f"written in  {facts['written_beside_ms_p50']:8.1f} ms median, in the background")
     print(
-        f"of the training at the default interval, {facts['default_interval']} of 60,000 images: "
+        f"share of the training at the default interval, {facts['default_interval']} of 60,000 images: "
         f"{facts['share_at_default_interval']:.4%}; if a step took 1 ms: {facts['share_at_1_ms_a_step']:.2%}"
     )
     path = RESULTS / f"checkpoint_stall-{device.type}.json"

@@ -1,11 +1,11 @@
-"""What a CPU makes of our step, beside a textbook's loop, the TensorFlow tutorial's, and a loop by hand.
+"""Times the engine's step on a CPU, beside a textbook loop, the TensorFlow tutorial's and a hand-written loop.
 
     python benchmarks/cpu.py [--tensorflow PYTHON] [--jemalloc FILE] [--rounds 12]       make bench
 
-All on the tutorial's networks, real MNIST and the same batch, interleaved in one run: every round asks each variant for
-a few steps, and ratios are taken round by round. Variants live in three processes that sleep while others work: PyTorch
-with the system's allocator, PyTorch with jemalloc, and TensorFlow in an environment of its own. Prints tables and
-writes benchmarks/results/cpu.json.
+All variants train the tutorial's networks on real MNIST with the same batch size. They are interleaved: every round
+runs a few steps of each variant, and ratios are taken per round. The variants live in up to four worker processes that
+sleep while others work: PyTorch and TensorFlow, each with the system's allocator and with jemalloc. TensorFlow has a
+Python environment of its own. Prints tables and writes benchmarks/results/cpu.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from checkpoint_stall import measure as checkpoints
-from cpu_worker import CPU, table
+from cpu_worker import CPU, tutorial_setup
 from measure import interleaved, machine, ratio, show, spread, write
 from steps import Steps, operations
 
@@ -36,12 +36,12 @@ HERE = Path(__file__).parent
 ENGINE = tuple(f"engine-{rule}-{dtype}" for dtype in ("fp32", "bf16") for rule in ("alternating", "simultaneous"))
 SIMULTANEOUS = ("engine-simultaneous-fp32", "engine-simultaneous-bf16")
 BARE = ("bare-simultaneous-fp32", "bare-simultaneous-bf16")
-#: no decay: what is freed is kept for the next step
+#: no decay: freed memory is kept for the next step
 JEMALLOC = {"MALLOC_CONF": "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1"}
 
 
 class Worker:
-    """A process that plays steps when it is asked to, and sleeps else."""
+    """A process that runs steps on request and sleeps otherwise."""
 
     def __init__(self, command: Sequence[str], **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -52,7 +52,7 @@ class Worker:
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         )
-        #: what it said of itself
+        #: its first line: versions and allocator
         self.greeting = self._answer()
 
     def __enter__(self) -> Worker:
@@ -63,7 +63,7 @@ class Worker:
         self.process.communicate()
 
     def ask(self, name: str, count: int) -> float:
-        """Seconds of so many steps of a variant."""
+        """Seconds of `count` steps of a variant."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{name} {count}\n")
         self.process.stdin.flush()
@@ -73,12 +73,12 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{' '.join(map(str, self.process.args))} ended; run it by hand to see why.")
+            raise SystemExit(f"{' '.join(map(str, self.process.args))} has ended; run it by hand to see why.")
         return line.strip()
 
 
 def steps(given: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a step of every variant, round by round, and where each ran."""
+    """Seconds per step of every variant in each round, the peaks of the machine, and the first lines of the workers."""
     with ExitStack() as stack:
         worker = [sys.executable, str(HERE / "cpu_worker.py"), str(given.batch_size)]
         workers = {"": stack.enter_context(Worker(worker))}
@@ -89,7 +89,7 @@ def steps(given: argparse.Namespace) -> dict[str, Any]:
             variants |= {f"{name}-jemalloc": ("jemalloc", name) for name in SIMULTANEOUS}
         if given.tensorflow:
             images = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "images.npy"
-            dataset = table("simultaneous", "fp32", given.batch_size).dataset
+            dataset = tutorial_setup("simultaneous", "fp32", given.batch_size).dataset
             np.save(images, dataset.read(torch.arange(len(dataset)))[0].numpy(), allow_pickle=False)
             tutorial = [given.tensorflow, str(HERE / "tensorflow_tutorial.py"), str(images), str(given.batch_size)]
             workers["tensorflow"] = stack.enter_context(Worker(tutorial))
@@ -101,24 +101,25 @@ def steps(given: argparse.Namespace) -> dict[str, Any]:
                 variants["tensorflow-jemalloc"] = ("tensorflow-jemalloc", "step")
         for where, name in variants.values():
             workers[where].ask(name, 2)
-        asked: dict[str, list[float]] = {name: [] for name in variants}
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
         peaks: dict[str, list[float]] = {"fp32": [], "bf16": []}
         order = list(variants)
-        for turn in range(given.rounds):
-            for name in order[turn % len(order) :] + order[: turn % len(order)]:
+        for index in range(given.rounds):
+            first = index % len(order)
+            for name in order[first:] + order[:first]:
                 where, variant = variants[name]
-                asked[name].append(workers[where].ask(variant, given.steps) / given.steps)
+                seconds[name].append(workers[where].ask(variant, given.steps) / given.steps)
             for precision, found in peaks.items():
                 found.append(workers[""].ask(f"peak-{precision}", 1))
         return {
-            "seconds": asked,
+            "seconds": seconds,
             "peaks": {precision: statistics.median(found) for precision, found in peaks.items()},
             "workers": {where or "system": worker.greeting for where, worker in workers.items()},
         }
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """How many times as fast the second of a pair is as the first, with the targets of the project beside it."""
+    """Speed ratios of the compared pairs: seconds of the first divided by those of the second, per round."""
     pairs = [("textbook", name) for name in ENGINE]
     pairs += [("tensorflow", name) for name in (*SIMULTANEOUS, *(f"{name}-jemalloc" for name in SIMULTANEOUS))]
     pairs += [("tensorflow-jemalloc", f"{name}-jemalloc") for name in SIMULTANEOUS]
@@ -131,14 +132,14 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def parts(batch_size: int, rounds: int) -> dict[str, Any]:
-    """What of a step is not the step: the data, the seeds; and what a step computes."""
-    seated = table("simultaneous", "fp32", batch_size)
-    played = Steps(seated, capture=False)
-    played.play(2)
-    game, feed, number = seated.game, seated.feed, iter(range(10**6))
+    """Seconds of the parts of a step beside the computation (data, seeds, schedules), and the operations of a step."""
+    setup = tutorial_setup("simultaneous", "fp32", batch_size)
+    trainer = Steps(setup, capture=False)
+    trainer.run(2)
+    game, feed, number = setup.game, setup.feed, iter(range(10**6))
     found = interleaved(
         {
-            "step": played.play,
+            "step": trainer.run,
             "data": lambda: feed.fill(next(number)),
             "seeds": lambda: game.reseed(0, next(number)),
             "schedules": lambda: game.advance(next(number)),
@@ -149,13 +150,13 @@ def parts(batch_size: int, rounds: int) -> dict[str, Any]:
     return {
         "seconds": {name: spread(values) for name, values in found.items()},
         "share": {name: ratio(found[name], found["step"])["median"] for name in found if name != "step"},
-        # as sums over positions, which the convolutions in bf16 are
-        "operations_per_step": operations(Steps(table("simultaneous", "bf16", batch_size), capture=False).play),
+        # counted in bf16, whose convolutions are direct sums over positions; those in fp32 use fewer operations
+        "operations_per_step": operations(Steps(tutorial_setup("simultaneous", "bf16", batch_size), capture=False).run),
     }
 
 
 def commands(rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of commands that compute nothing, from the first byte to the last."""
+    """Wall-clock seconds of commands that do not train."""
     ganzoo = str(Path(sys.executable).with_name("ganzoo"))
     found: dict[str, list[float]] = {"--help": [], "list architectures": []}
     for _ in range(rounds):
@@ -167,7 +168,7 @@ def commands(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def report(facts: dict[str, Any], batch_size: int) -> None:
-    """The tables."""
+    """Print the tables."""
     peaks, counted = facts["steps"]["peaks"], facts["parts"]["operations_per_step"]
     rows = []
     for name, seconds in facts["steps"]["seconds_per_step"].items():
@@ -178,27 +179,32 @@ def report(facts: dict[str, Any], batch_size: int) -> None:
         rows.append((name, f"{1e3 * median:.0f}", f"{low:.0f}..{high:.0f}", f"{batch_size / median:.0f}", share))
     where = facts["machine"]
     title = f"{where['device']}, {where['threads']} threads, batch {batch_size}"
-    show(title, ["step", "ms", "from..to", "images/s", "of the convolution peak"], rows)
+    show(title, ["step", "ms", "min..max", "images/s", "share of convolution peak"], rows)
     show(
-        "times as fast, round by round",
-        ["slower / faster", "median", "from..to"],
+        "speed ratios per round",
+        ["slower / faster", "median", "min..max"],
         [(name, f"{v['median']:.2f}", f"{v['low']:.2f}..{v['high']:.2f}") for name, v in facts["ratios"].items()],
     )
     rows = [(f"{name} of a step", f"{share:.2%}") for name, share in facts["parts"]["share"].items()]
     rows += [(name, f"{1e3 * seconds['median']:.0f} ms") for name, seconds in facts["commands"].items()]
     stall = facts["checkpoints"]["held_ms"]
-    rows.append(("a checkpoint holds up", f"{stall['p50']:.0f} ms median, {stall['p95']:.0f} ms p95"))
+    rows.append(("a checkpoint blocks the training", f"{stall['p50']:.0f} ms median, {stall['p95']:.0f} ms p95"))
     rows += [(f"convolution peak, {name}", f"{value / 1e9:.0f} GF/s") for name, value in peaks.items()]
-    show("beside the step", ["what", "how much"], rows)
+    show("beside the step", ["what", "value"], rows)
 
 
 def main() -> None:
-    """Measure, print, and write down."""
+    """Measure, print the tables and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tensorflow", metavar="PYTHON", help="an interpreter that has TensorFlow")
-    parser.add_argument("--jemalloc", metavar="FILE", default=find_library("jemalloc"), help="the library, if there")
+    parser.add_argument("--tensorflow", metavar="PYTHON", help="a Python interpreter that has TensorFlow")
+    parser.add_argument(
+        "--jemalloc",
+        metavar="FILE",
+        default=find_library("jemalloc"),
+        help="the library of jemalloc  [default: found on the system]",
+    )
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=2, help="a variant's in a round")
+    parser.add_argument("--steps", type=int, default=2, help="steps of each variant in a round")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--checkpoints", type=int, default=20)
     given = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Steps in PyTorch, ours and others', in a process of their own: see benchmarks/cpu.py, which runs and asks it.
+"""Runs PyTorch steps of the engine and of other loops in a separate process, for benchmarks/cpu.py.
 
     python benchmarks/cpu_worker.py BATCH_SIZE
 
-Reads the name of a variant and a number of steps from each line of its input, plays them, and prints the seconds that
-took; of `peak-fp32` and `peak-bf16`, the operations a second of a large convolution.
+Each line of standard input holds the name of a variant and a number of steps. The program runs the steps and prints the
+seconds they took. For `peak-fp32` and `peak-bf16` it prints the operations per second of a large convolution.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from ganzoo.registry.zoo import zoo
 from ganzoo.training.build import TrainingSetup, build_setup
 
 CPU = torch.device("cpu")
-#: as PyTorch's own example plays, and as the TensorFlow tutorial does
+#: the update rule of PyTorch's DCGAN example, and that of the TensorFlow tutorial
 RULES = {"alternating": {"turns": "D,G", "reuse_fakes": True}, "simultaneous": {"turns": "D+G"}}
 
 
-def table(rule: str, precision: str, batch_size: int) -> TrainingSetup:
-    """The tutorial's networks and MNIST under one of the two rules."""
+def tutorial_setup(rule: str, precision: str, batch_size: int) -> TrainingSetup:
+    """The tutorial's networks on MNIST, with one of the two update rules."""
     changes = {**RULES[rule], "precision": precision, "batch_size": batch_size, "batch_order": "stream"}
     return build_setup(plan(zoo(), Choice("dcgan-tutorial"), Choice("mnist"), changes=changes), zoo(), CPU)
 
 
 def variant(name: str, batch_size: int) -> Callable[[], object]:
-    """The step of `textbook`, or of `engine RULE PRECISION` or `bare simultaneous PRECISION`."""
+    """The step function of `textbook`, `engine-RULE-PRECISION` or `bare-simultaneous-PRECISION`."""
     if name == "textbook":
-        dataset = table("simultaneous", "fp32", batch_size).dataset
+        dataset = tutorial_setup("simultaneous", "fp32", batch_size).dataset
         return Textbook(dataset.read(torch.arange(len(dataset)))[0], batch_size, CPU).step
     kind, rule, precision = name.split("-")
-    seated = table(rule, precision, batch_size)
-    return Steps(seated, capture=False).play if kind == "engine" else Bare(seated).step
+    setup = tutorial_setup(rule, precision, batch_size)
+    return Steps(setup, capture=False).run if kind == "engine" else Bare(setup).step
 
 
 def peak(precision: str) -> float:
-    """Operations a second of a convolution that lies well: 3x3, 128 channels to 128, 256 images of 28x28; best of 5."""
+    """Operations per second of a 3x3 convolution of 256 images of 28x28, 128 to 128 channels; the best of 6 calls."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     images, kernel = torch.randn(256, 128, 28, 28), torch.randn(128, 128, 3, 3)
     images, kernel = (t.to(dtype).contiguous(memory_format=torch.channels_last) for t in (images, kernel))
@@ -56,11 +56,11 @@ def peak(precision: str) -> float:
             since = time.perf_counter()
             conv2d(images, kernel, padding=1)
             best = min(best, time.perf_counter() - since)
-    return 2 * 9 * 128 * 128 * 256 * 28 * 28 / best  # with what meets padding, as operations are counted elsewhere
+    return 2 * 9 * 128 * 128 * 256 * 28 * 28 / best  # padding counts too, as in steps.operations
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Run steps for each line of standard input until it ends."""
     batch_size, variants = int(sys.argv[1]), {}
     print(torch.__version__, allocator(), flush=True)
     for line in sys.stdin:

@@ -1,11 +1,12 @@
-"""What a CUDA device makes of our step: captured, eager, and a textbook's; scores; and two trainings to their end.
+"""Measures a CUDA device: the step captured, eager and beside a textbook loop; scores; and two trainings.
 
     python benchmarks/gpu.py [--budget 450]       make bench-gpu
 
-Needs a checkout, a CUDA device and, in the folder named by GANZOO_DATA, archives of MNIST and Fashion-MNIST; without
-them the digits of scikit-learn stand in, and it says so. Prints tables and writes benchmarks/results/gpu.json, and the
-last sample grid of each training beside it. What the budget of seconds has no room for is left out, the least important
-first, and named. `--device cpu --quick` plays a tiny version of all of it, without capture.
+Needs a checkout, a CUDA device, and the archives of MNIST and Fashion-MNIST in the folder named by GANZOO_DATA. Without
+the archives it uses the digits of scikit-learn, and writes that into "notes". Prints tables and writes
+benchmarks/results/gpu.json, with the last sample grid of each training beside it. Measurements that do not fit into the
+budget of seconds are left out, the least important first, and listed in "left_out". `--device cpu --quick` runs a tiny
+version of everything, without capture.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 from measure import RESULTS, machine, show, synchronize, timed, write
-from steps import PRECISIONS, Steps, cell, peak, rounding, seat
+from steps import PRECISIONS, Steps, measure_step, peak, rounding, setup_of
 from textbook import Textbook
 
 from ganzoo import Choice, GanzooError, data_dir
@@ -44,7 +45,7 @@ ARCHIVES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 @dataclass
 class Bench:
-    """One run of the benchmark: where, how long, and what has been found so far."""
+    """One run of the benchmark: its device, its budget and the results so far."""
 
     device: torch.device
     quick: bool
@@ -55,96 +56,97 @@ class Bench:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start of the benchmark."""
         return time.perf_counter() - self.begun
 
     def measure(self, name: str, about: float, job: Callable[[], Any]) -> Any:
-        """What a job that takes about so many seconds finds; None if there is no time for it, or it fails."""
+        """The result of a job that takes about `about` seconds; None if it does not fit into the budget, or fails."""
         if self.elapsed + about > self.seconds:
             self.facts["left_out"].append(name)
             return None
         print(f"{self.elapsed:5.0f} s  {name}", flush=True)
         try:
             return job()
-        except Exception as error:  # the device is lent for minutes: the rest is measured all the same
+        except Exception as error:  # time on the device is short: measure the rest
             return self.failed(name, error)
         finally:
-            # should one of the others never end, this has been found
+            # keep this result even if a later job never ends
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "gpu.json").write_text(json.dumps(self.facts, indent=2) + "\n")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def failed(self, name: str, error: Exception) -> None:
-        """Write down that something could not be measured, and why."""
+        """Record that a measurement failed, and why."""
         self.facts["failed"][name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
     def dataset(self, name: str) -> Choice:
-        """A dataset by its name, or digits of the same size where its archives are missing."""
+        """A dataset by its name, or digits of the same size if its archives are missing."""
         if (data_dir() / ARCHIVES[name] / "raw" / "train-images-idx3-ubyte.gz").exists() and not self.quick:
             return Choice(name)
-        note = f"{name}: no archives in {data_dir()}, digits of 28x28 stand in" if not self.quick else "quick: digits"
+        note = "quick: digits" if self.quick else f"{name}: no archives in {data_dir()}, so digits of 28x28 are used"
         if note not in self.facts["notes"]:
             self.facts["notes"].append(note)
         return Choice("digits", {"size": 28})
 
 
-def step_cell(bench: Bench, architecture: str, batch_size: int, precision: str, beside: str = "") -> None:
-    """One line of the table of steps; `beside` is another program that is timed in turn: textbook or compiled."""
-    of_recipe, tf32 = PRECISIONS[precision]
+def measure_steps(bench: Bench, architecture: str, batch_size: int, precision: str, beside: str = "") -> None:
+    """One row of the table of steps; `beside` names another program to time as well: "textbook" or "compiled"."""
+    recipe_precision, tf32 = PRECISIONS[precision]
     small = f"{architecture}:width=4" if bench.quick else architecture
 
-    def ours() -> TrainingSetup:
-        return seat(small, bench.dataset("mnist"), batch_size, of_recipe, bench.device)
+    def new_setup() -> TrainingSetup:
+        return setup_of(small, bench.dataset("mnist"), batch_size, recipe_precision, bench.device)
 
     with rounding(tf32):
-        table = ours()
-        makers = {"textbook": lambda: textbook(bench, table, of_recipe == "bf16"), "compiled": lambda: compiled(ours())}
-        others = {beside: makers[beside]()} if beside else {}
+        setup = new_setup()
+        others: dict[str, Callable[[], object]] = {}
+        if beside:
+            others[beside] = textbook(bench, setup) if beside == "textbook" else compiled(new_setup())
         rounds, seconds = (2, 0.0) if bench.quick else (5, 0.1)
         name = f"{architecture} {batch_size} {precision} {beside}".rstrip()
         try:
-            found = cell(table, others, rounds, seconds, bench.facts["matrix_peak"])
+            found = measure_step(setup, others, rounds, seconds, bench.facts["matrix_peak"])
         except Exception as error:
             if not others:
                 raise
-            bench.failed(f"{beside} beside {name}", error)  # then ours alone
-            found = cell(table, {}, rounds, seconds, bench.facts["matrix_peak"])
+            bench.failed(f"{beside} beside {name}", error)  # measure ours without it
+            found = measure_step(setup, {}, rounds, seconds, bench.facts["matrix_peak"])
     bench.facts["cells"][name] = found
 
 
-def textbook(bench: Bench, table: TrainingSetup, half: bool) -> Callable[[], object]:
-    """Steps of the textbook's loop on the same images, with processes that load them."""
-    size, workers = table.game.batch_size, 0 if bench.quick else min(8, os.cpu_count() or 1)
-    images, _ = table.dataset.read(torch.arange(len(table.dataset)))
+def textbook(bench: Bench, setup: TrainingSetup) -> Callable[[], object]:
+    """The step of the textbook loop on the images of the setup, loaded by worker processes."""
+    size, workers = setup.game.batch_size, 0 if bench.quick else min(8, os.cpu_count() or 1)
+    images, _ = setup.dataset.read(torch.arange(len(setup.dataset)))
     images = images.repeat(-(-2 * size // len(images)), 1, 1, 1)
     book = Textbook(images, size, bench.device, workers)
 
     def step() -> None:
-        with torch.autocast(bench.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(bench.device.type, torch.bfloat16, enabled=setup.game.autocast):
             book.step()
 
     return step
 
 
-def compiled(table: TrainingSetup) -> Callable[[], object]:
-    """Captured steps of compiled networks. Raises GanzooError where not all of them can be compiled."""
-    if left_out := compile_networks(table.game, table.feed):
+def compiled(setup: TrainingSetup) -> Callable[[], object]:
+    """Captured steps of compiled networks. Raises GanzooError if a network cannot be compiled."""
+    if left_out := compile_networks(setup.game, setup.feed):
         raise GanzooError(left_out)
-    steps = Steps(table, capture=True)
-    steps.play(6)
-    return steps.play
+    steps = Steps(setup, capture=True)
+    steps.run(6)
+    return steps.run
 
 
 def score_seconds(bench: Bench) -> dict[str, float]:
-    """Seconds of an FID in the features of the domain, the first time and once the reals are known."""
+    """Seconds of fid-domain: the first time, and when the statistics of the reals are cached."""
     count = 200 if bench.quick else 10_000
     dataset = bench.dataset("mnist")
-    table = seat(f"{FIRST}:width=4" if bench.quick else FIRST, dataset, 16, "fp32", bench.device)
+    setup = setup_of(f"{FIRST}:width=4" if bench.quick else FIRST, dataset, 16, "fp32", bench.device)
     scorer = Scorer(
         Zoo(), dataset, [Choice("fid-domain")], bench.device, Protocol.named("default"), count, conditional=False
     )
-    game = table.game
+    game = setup.game
 
     def score() -> None:
         scorer.score(fakes_of(game.generator, game.architecture, game.images, count, bench.device, 0), {})
@@ -153,12 +155,12 @@ def score_seconds(bench: Bench) -> dict[str, float]:
 
 
 def inception_rate(bench: Bench) -> dict[str, float]:
-    """Images a second of the Inception network with random weights, by precision."""
+    """Images per second of the Inception network with random weights, by precision."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Random(FeatureExtractorInceptionV3):
         def load_state_dict(self, *given: object) -> None:
-            """As it was initialised: its speed does not depend on its weights."""
+            """Keep the random weights: the speed does not depend on them."""
 
     zoo, count, found = Zoo(), 2 if bench.quick else 2048, {}
     train = zoo.build("datasets", bench.dataset("mnist"), split="train")
@@ -172,14 +174,14 @@ def inception_rate(bench: Bench) -> dict[str, float]:
             extractor.to(bench.device).bind("mnist", train)
             with torch.no_grad():
                 extractor(images[:64])
-                job = lambda e=extractor: [e(some) for some in images.split(256)]  # noqa: E731
+                job = lambda e=extractor: [e(batch) for batch in images.split(256)]  # noqa: E731
                 seconds = timed(job, bench.device)
             found[precision] = count / seconds
     return found
 
 
 def training(bench: Bench, name: str) -> dict[str, Any]:
-    """A training of the tutorial in bf16, from the start of the program's work to its last score."""
+    """Train the tutorial's networks in bf16, and measure the time from building the recipe to the last score."""
     epochs = 1 if bench.quick else 50
     changes: dict[str, Any] = {"precision": "bf16", "length": f"{epochs} epochs", "score_every": f"{epochs} epochs"}
     changes["evaluators"] = ["fid-domain"]
@@ -211,16 +213,16 @@ def training(bench: Bench, name: str) -> dict[str, Any]:
 
 
 def measurements(bench: Bench) -> list[tuple[str, float, Callable[[], Any]]]:
-    """All there is to measure, the most important first: name, about how many seconds, what to do."""
+    """All measurements, the most important first: name, estimated seconds, job."""
     middle, sizes, all_sizes = (8, (), (8,)) if bench.quick else (256, (2048, 64), (256, 2048, 64))
     jobs: list[tuple[str, float, Callable[[], Any]]] = []
 
     def steps(architecture: str, size: int, precision: str, beside: str = "") -> None:
         about = {"": 6.0, "textbook": 15.0, "compiled": 60.0}[beside]
-        if architecture == PENALISED:  # by far the most to compute
+        if architecture == PENALISED:  # needs by far the most computation
             about *= max(1, size / 256) * (1 if precision == "bf16" else 3)
         name = f"steps of {architecture}, batch {size}, {precision}{', beside ' + beside if beside else ''}"
-        jobs.append((name, about, lambda: step_cell(bench, architecture, size, precision, beside)))
+        jobs.append((name, about, lambda: measure_steps(bench, architecture, size, precision, beside)))
 
     def fact(name: str, about: float, job: Callable[[Bench], Any]) -> None:
         jobs.append((name, about, lambda: bench.facts.update({name: job(bench)})))
@@ -233,7 +235,7 @@ def measurements(bench: Bench) -> list[tuple[str, float, Callable[[], Any]]]:
     for architecture in (PENALISED, *ORIGINS[: 1 if bench.quick else None]):
         steps(architecture, middle, "bf16")
     fact("fid-domain", 20, score_seconds)
-    if not bench.quick:  # the same code again
+    if not bench.quick:  # they run no other code
         fact("training of fashion-mnist", 60, lambda b: training(b, "fashion-mnist"))
         steps(FIRST, middle, "bf16", "compiled")
     fact("inception", 25, inception_rate)
@@ -247,7 +249,7 @@ def measurements(bench: Bench) -> list[tuple[str, float, Callable[[], Any]]]:
 
 
 def report(bench: Bench) -> None:
-    """Print what was found."""
+    """Print the results."""
     rows = []
     for name, found in bench.facts["cells"].items():
         rate, times, calls = found["images_per_second"], found["times_captured"], found["launches_per_step"]
@@ -258,15 +260,15 @@ def report(bench: Bench) -> None:
         rows.append([*name.split()[:3], rate["captured"], rate["eager"], other, *ratios, *[""] * (2 - len(ratios))])
         rows[-1] += [counts, f"{share:.1%}", f"{most:.0f}"]
     columns = ("architecture", "batch", "", "captured", "eager", "other", "eager / c.", "other / c.", "launches")
-    show("Images a second; times the seconds of captured; launches a step", (*columns, "of peak", "MiB"), rows)
+    show("Images per second; seconds relative to captured; launches per step", (*columns, "of peak", "MiB"), rows)
     reasons = {name: found["reason_for_eager"] for name, found in bench.facts["cells"].items()}
     bench.facts["not_captured"] = {name: reason for name, reason in reasons.items() if reason}
     rest = {key: value for key, value in bench.facts.items() if key not in ("cells", "machine")}
-    show("The rest", ("what", "found"), [(key, value) for key, value in rest.items() if value])
+    show("Other results", ("what", "value"), [(key, value) for key, value in rest.items() if value])
 
 
 def main(arguments: list[str] | None = None) -> Path:
-    """Measure, print, write."""
+    """Measure, print the tables and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--budget", type=float, default=450, metavar="SECONDS")
@@ -278,7 +280,7 @@ def main(arguments: list[str] | None = None) -> Path:
     except GanzooError as error:
         parser.error(str(error))
     bench = Bench(device, given.quick, given.budget, given.results)
-    # statistics of the reals are taken in afresh, and nothing is left behind
+    # an empty cache: the statistics of the reals are computed anew, and nothing is left behind
     with tempfile.TemporaryDirectory() as cache:
         kept, os.environ["GANZOO_CACHE"] = os.environ.get("GANZOO_CACHE"), cache
         try:

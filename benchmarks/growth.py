@@ -1,10 +1,11 @@
-"""How a step grows: with the batch, with the image, with its channels, with the processes, and with where images lie.
+"""Measures how a training step scales with the batch size, the image size, the channels, the ranks and the data source.
 
     python benchmarks/growth.py [--quick] [--only batch]       make bench-growth
 
-Every row is a training in a process of its own (two for two ranks, over gloo or NCCL), and those of a table take turns:
-some steps of each, then the next round. Memory is the most that a process took beyond what torch itself takes, at its
-worst moment; on CUDA, what was allocated on the device. Prints tables and writes benchmarks/results/growth-DEVICE.json.
+Every row is a training in a process of its own (two processes for two ranks, over gloo or NCCL). The rows of a table
+are interleaved: each round runs some steps of every row. Memory is the peak of a process minus its peak before the
+training was built; on CUDA, the peak allocated on the device. Prints tables and writes
+benchmarks/results/growth-DEVICE.json.
 """
 
 from __future__ import annotations
@@ -26,35 +27,35 @@ from typing import Any
 import numpy as np
 import torch
 from measure import RESULTS, interleaved, machine, ratio, show, spread, timed, write
-from steps import Steps, seat
+from steps import Steps, setup_of
 
 from ganzoo import Choice
 from ganzoo.engine import memory
 from ganzoo.engine.device import find_device
 
-#: steps of a process before it is timed
+#: warm-up steps of a process before it is timed
 _WARM = 2
-#: seconds that one turn of a process takes, about
-_TURN = 0.3
+#: seconds of one row in one round, about
+_ROUND_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: what is trained on how many images of which shape at a time."""
+    """One row of a table: the batch size, the images and the number of processes of a training."""
 
     name: str
     batch_size: int = 64
     size: int = 32
     channels: int = 1
-    #: processes that share a batch, and the processors
+    #: processes that share a batch and the CPU cores
     ranks: int = 1
-    #: whether images are read as they are needed, as those of a dataset larger than memory are
+    #: whether images are read batch by batch, as for a dataset larger than memory
     streamed: bool = False
-    #: images in the dataset
+    #: number of images in the dataset
     count: int = 1024
 
 
-#: the tables: in each, one thing grows
+#: the tables; in each, one property of the rows varies
 GROUPS: dict[str, list[Setting]] = {
     "batch": [Setting(f"{batch} images of 1x28x28", batch, 28) for batch in (32, 64, 128, 256, 512)],
     "size": [Setting(f"32 images of 1x{size}x{size}", 32, size) for size in (28, 32, 64, 128)],
@@ -77,49 +78,51 @@ QUICK: dict[str, list[Setting]] = {
 }
 
 
-# --- one training, in a process of its own ---
+# --- one training in a process of its own ---
 
 
 def serve(setting: Setting, architecture: str, device_name: str, images: str) -> None:
-    """Play as many steps as each line of stdin says, and answer when they are done, and with which memory."""
+    """Be the process of one training: run as many steps as each line of stdin says, then print the peak memory."""
     device, before = find_device(device_name), _peak()
     if setting.streamed:
         memory.MEMORY_SHARE = 0.0
-    table = seat(architecture, Choice("npy", {"path": images, "test_every": 0}), setting.batch_size, "fp32", device)
-    steps = Steps(table, capture=setting.ranks == 1)
-    steps.play(_WARM)
+    setup = setup_of(architecture, Choice("npy", {"path": images, "test_every": 0}), setting.batch_size, "fp32", device)
+    steps = Steps(setup, capture=setting.ranks == 1)
+    steps.run(_WARM)
     print("ready", flush=True)
     for line in sys.stdin:
-        steps.play(int(line))
+        steps.run(int(line))
         allocated = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _peak() - before
         print(allocated, flush=True)
 
 
 def _peak() -> int:
-    """Bytes that this process has taken at its worst moment."""
+    """Peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # where getrusage begins with what the parent had taken
+    if status.exists():  # on Linux, getrusage starts with the peak of the parent process
         return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Training:
-    """The processes of a setting, and what they answer."""
+    """The processes of one setting."""
 
     def __init__(self, setting: Setting, processes: Sequence[subprocess.Popen[str]]) -> None:
         self.setting, self.processes = setting, processes
+        #: peak memory of one process, in bytes
         self.bytes = 0
+        #: steps of one `run`
         self.steps = 1
 
     def answers(self) -> list[str]:
-        """A line of each process."""
+        """One line of output from each process."""
         found = [process.stdout.readline().strip() for process in self.processes if process.stdout]
         if not all(found):
-            raise SystemExit(f"A process of {self.setting.name} has ended; what it said stands above.")
+            raise SystemExit(f"A process of {self.setting.name} has ended; see its output above.")
         return found
 
-    def play(self) -> None:
-        """So many steps, on all processes."""
+    def run(self) -> None:
+        """Run `steps` steps in all processes and wait for them."""
         for process in self.processes:
             assert process.stdin
             process.stdin.write(f"{self.steps}\n")
@@ -129,7 +132,7 @@ class Training:
 
 @contextmanager
 def started(setting: Setting, architecture: str, device: torch.device, folder: Path) -> Iterator[Training]:
-    """A training that waits for its turns, and ends here."""
+    """Start the processes of a training; they end with the context."""
     path = folder / f"{setting.count}-{setting.size}-{setting.channels}.npy"
     if not path.exists():
         shape = (setting.count, setting.size, setting.size, setting.channels)
@@ -137,17 +140,19 @@ def started(setting: Setting, architecture: str, device: torch.device, folder: P
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [sys.executable, __file__, "--serve", json.dumps(asdict(setting)), "--architecture", architecture]
-    words += ["--device", str(device), "--images", str(path)]
+    command = [sys.executable, __file__, "--serve", json.dumps(asdict(setting)), "--architecture", architecture]
+    command += ["--device", str(device), "--images", str(path)]
     threads = max(1, len(os.sched_getaffinity(0)) // setting.ranks)
     common = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     processes = []
     for rank in range(setting.ranks):
-        place = {"WORLD_SIZE": setting.ranks, "RANK": rank, "LOCAL_RANK": rank}
-        together = {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if setting.ranks > 1 else {}
-        environment = {**common, **{name: str(value) for name, value in together.items()}}
+        environment = dict(common)
+        if setting.ranks > 1:
+            ranks = {"WORLD_SIZE": setting.ranks, "RANK": rank, "LOCAL_RANK": rank}
+            ranks |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environment |= {name: str(value) for name, value in ranks.items()}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        processes.append(subprocess.Popen(words, env=environment, text=True, **pipes))
+        processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
     try:
         yield Training(setting, processes)
     finally:
@@ -162,14 +167,14 @@ def started(setting: Setting, architecture: str, device: torch.device, folder: P
 def group_of(
     settings: Sequence[Setting], architecture: str, device: torch.device, folder: Path, rounds: int
 ) -> dict[str, Any]:
-    """What every setting of one table takes, by its name, all of them in turn."""
+    """Time and memory of all settings of one table, by their names, measured interleaved."""
     with ExitStack() as stack:
         trainings = [stack.enter_context(started(setting, architecture, device, folder)) for setting in settings]
         for training in trainings:
             training.answers()
         for training in trainings:
-            training.steps = max(1, round(_TURN / timed(training.play, device)))
-        seconds = interleaved({training.setting.name: training.play for training in trainings}, rounds, device)
+            training.steps = max(1, round(_ROUND_SECONDS / timed(training.run, device)))
+        seconds = interleaved({training.setting.name: training.run for training in trainings}, rounds, device)
         each = {t.setting.name: [value / t.steps for value in seconds[t.setting.name]] for t in trainings}
         first = each[trainings[0].setting.name]
         return {
@@ -185,8 +190,8 @@ def group_of(
 
 
 def show_group(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print a table."""
-    columns = [name, "ms a step", "from", "to", "times the first", "images/s", "MiB a process"]
+    """Print one table."""
+    columns = [name, "ms per step", "min", "max", "relative to the first", "images/s", "MiB per process"]
     lines = []
     for setting, facts in rows.items():
         step = facts["seconds_per_step"]
@@ -197,18 +202,18 @@ def show_group(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     show(f"Growth: {name}", columns, lines)
 
 
-def main(words: Sequence[str] | None = None) -> Path | None:
-    """Measure, print, and write down; or be one of the processes that are measured."""
+def main(arguments: Sequence[str] | None = None) -> Path | None:
+    """Measure, print the tables and write the results; with --serve, be one of the measured processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", default="dcgan:width=32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=list(GROUPS), help="one of the tables")
-    parser.add_argument("--quick", action="store_true", help="a tiny version of it, for tests")
+    parser.add_argument("--only", choices=list(GROUPS), help="measure only this table")
+    parser.add_argument("--quick", action="store_true", help="a tiny version, for tests")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--images", help=argparse.SUPPRESS)
-    given = parser.parse_args(words)
+    given = parser.parse_args(arguments)
     if given.serve:
         serve(Setting(**json.loads(given.serve)), given.architecture, given.device, given.images)
         return None

@@ -1,4 +1,4 @@
-"""What all benchmarks share: variants timed in turn within one process, the machine they ran on, a table and a file."""
+"""Shared by all benchmarks: interleaved timing, a description of the machine, printed tables and JSON files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "numpy")
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where and with what the numbers were made."""
+    """The hardware, the load and the software versions of a measurement."""
     cuda = device.type == "cuda"
     return {
         "device": device_name(device),
@@ -38,7 +38,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def allocator() -> str:
-    """What serves this process's memory: the system's, or one that was preloaded."""
+    """The name of this process's memory allocator: a preloaded one, or "system"."""
     preloaded = os.environ.get("LD_PRELOAD", "")
     return next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in preloaded), "system")
 
@@ -46,21 +46,23 @@ def allocator() -> str:
 def interleaved(
     variants: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each variant, once a round, one variant after the other: a noisy machine is so to all.
+    """Seconds of one call of each variant in every round.
 
-    The order turns by one every round, so that nobody always follows the same one.
+    Variants run one after the other within a round, so noise of the machine affects all of them alike. The order is
+    rotated by one each round, so that no variant always follows the same one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     names = list(variants)
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+    for index in range(rounds):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
             gc.collect()
             seconds[name].append(timed(variants[name], device))
     return seconds
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds until all of the work of a call is done."""
+    """Seconds of a call, until the device has finished its work."""
     synchronize(device)
     since = time.perf_counter()
     call()
@@ -69,18 +71,18 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a device that works by itself."""
+    """Wait until a CUDA device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Median, minimum and maximum."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
-    """How many times as long `slow` takes, round by round: median, least and most."""
+    """The ratio slow / fast of each round: median, minimum and maximum."""
     return spread([a / b for a, b in zip(slow, fast, strict=True)])
 
 
@@ -93,7 +95,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def write(name: str, facts: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Write what was measured beside the other results, and say where."""
+    """Write the facts to NAME.json in the results folder, and print and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(facts, indent=2) + "\n")

@@ -1,10 +1,10 @@
-"""Whether generators keep their order under domain extractors that were trained from other seeds.
+"""Do domain extractors that were trained from different seeds rank generators in the same order?
 
     python benchmarks/rank_extractors.py runs/a runs/a@60000 runs/b --weights seeds/1/mnist.safetensors --out ranks.json
 
-Each RUN is the directory of a run, with @IMAGES for an earlier generator of it; all are of one dataset. Each generator
-is scored by fid-domain under the pinned weights of the dataset and under each file of --weights, which
-benchmarks/train_extractors.py --seed S --out DIR writes.
+Each RUN is the directory of a run; RUN@IMAGES is its generator after that many images. All runs must have the same
+dataset. Each generator is scored by fid-domain with the pinned weights of the dataset and with each file of --weights.
+`benchmarks/train_extractors.py --seed S --out DIR` writes such files.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from ganzoo_plugins.extractors import _classifier, domain
 CPU = torch.device("cpu")
 
 
-class Judge:
-    """fid-domain under the weights of one file."""
+class ExtractorScorer:
+    """Computes fid-domain with the extractor weights of one file."""
 
     def __init__(self, path: Path, reals: ganzoo.Dataset) -> None:
         weights, metadata = _classifier.load_weights(path)
@@ -41,41 +41,46 @@ class Judge:
         self.extractor.load(weights, metadata)
         self.evaluator.reset(self.extractor.layers["pre128"], CPU)
         for indices in torch.arange(len(reals)).split(500):
-            self.show(*reals.read(indices), "reals")
-        self.known = self.evaluator.statistics()
+            self.update(*reals.read(indices), "reals")
+        self.real_statistics = self.evaluator.statistics()
         named = {name: metadata.get(name, "") for name in ("dataset", "seed", "test_accuracy")}
         self.facts = {**named, "digest": self.extractor.digest}
 
-    def show(self, images: torch.Tensor, labels: torch.Tensor, origin: ganzoo.Origin) -> None:
+    def update(self, images: torch.Tensor, labels: torch.Tensor, origin: ganzoo.Origin) -> None:
         self.evaluator.update(self.extractor(images)["pre128"], labels, origin)
 
-    def begin(self) -> None:
+    def start(self) -> None:
+        """Forget the fakes of the last generator; keep the statistics of the reals."""
         self.evaluator.reset(self.extractor.layers["pre128"], CPU)
-        self.evaluator.restore(self.known)
+        self.evaluator.restore(self.real_statistics)
 
 
-def opened(zoo: Zoo, name: str) -> TrainedGenerator:
+def open_generator(zoo: Zoo, name: str) -> TrainedGenerator:
+    """The generator that RUN or RUN@IMAGES names."""
     path, _, images = name.partition("@")
     if images and not images.isdigit():
-        raise ganzoo.UsageError(f"{name!r} is not written RUN or RUN@IMAGES.")
+        raise ganzoo.UsageError(f"{name!r} must be RUN or RUN@IMAGES, with a whole number of images.")
     return load_generator(Path(path), zoo, CPU, int(images) if images else None)
 
 
-def score(trained: TrainedGenerator, judges: Sequence[Judge], samples: int) -> list[float]:
-    """What each judge says of the same fakes."""
-    for judge in judges:
-        judge.begin()
+def score(trained: TrainedGenerator, scorers: Sequence[ExtractorScorer], samples: int) -> list[float]:
+    """fid-domain of the same fakes by each scorer."""
+    for scorer in scorers:
+        scorer.start()
     for images, labels in fakes_of(trained.network, trained.architecture, trained.images, samples, CPU, 0):
-        for judge in judges:
-            judge.show(images, labels, "fakes")
-    return [judge.evaluator.compute()["fid-domain"] for judge in judges]
+        for scorer in scorers:
+            scorer.update(images, labels, "fakes")
+    return [scorer.evaluator.compute()["fid-domain"] for scorer in scorers]
 
 
 def agreement(values: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """How alike the orders are, for each pair of judges; and how far apart the values."""
+    """Rank correlations for each pair of columns (extractors), and the largest ratio of two values of one generator.
+
+    `values` has a row for each generator, with a score by each extractor.
+    """
     columns = list(zip(*values, strict=True))
     pairs = list(itertools.combinations(range(len(columns)), 2))
-    ratios = [math.log(one[b] / one[a]) for one in values for a, b in pairs]
+    ratios = [math.log(row[b] / row[a]) for row in values for a, b in pairs]
     return {
         "pairs": pairs,
         "spearman": [round(float(spearmanr(columns[a], columns[b]).statistic), 4) for a, b in pairs],
@@ -90,30 +95,32 @@ def agreement(values: Sequence[Sequence[float]]) -> dict[str, Any]:
 @click.option("--samples", default=10_000, show_default=True, help="Fakes of each generator.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="JSON file to write.")
 def main(runs: tuple[str, ...], weights: tuple[Path, ...], samples: int, out: Path) -> None:
-    """Score the generators of RUNs by domain extractors of several seeds, and compare the orders."""
+    """Score the generators of RUNs with domain extractors of several seeds, and compare the rankings."""
     zoo = Zoo()
-    trained = [opened(zoo, name) for name in runs]
-    datasets = {str(one.run.recipe.dataset) for one in trained}
+    generators = [open_generator(zoo, name) for name in runs]
+    datasets = {str(generator.run.recipe.dataset) for generator in generators}
     if len(datasets) > 1:
-        raise ganzoo.UsageError(f"The runs are of {' and '.join(sorted(datasets))}: name runs of one dataset.")
-    choice = trained[0].run.recipe.dataset
+        raise ganzoo.UsageError(
+            f"The runs have different datasets, {' and '.join(sorted(datasets))}: name runs of one dataset."
+        )
+    choice = generators[0].run.recipe.dataset
     name = short_name(choice)
     if name not in domain.PINNED:
-        raise ganzoo.UsageError(f"No weights are pinned for {name}: name runs of {', '.join(domain.PINNED)}.")
+        raise ganzoo.UsageError(f"{name} has no pinned extractor weights: name runs of {', '.join(domain.PINNED)}.")
     reals = zoo.build("datasets", choice, split="train")
-    judges = [Judge(path, reals) for path in (domain.PINNED[name], *weights)]
+    scorers = [ExtractorScorer(path, reals) for path in (domain.PINNED[name], *weights)]
     lines = []
-    for one in trained:
-        found = score(one, judges, samples)
-        recipe = one.run.recipe
-        line = {"architecture": short_name(recipe.architecture), "images": one.images_seen, "seed": recipe.seed}
+    for generator in generators:
+        found = score(generator, scorers, samples)
+        recipe = generator.run.recipe
+        line = {"architecture": short_name(recipe.architecture), "images": generator.images_seen, "seed": recipe.seed}
         lines.append({**line, "fid-domain": found})
-        click.echo(f"{line['architecture']} at {one.images_seen}: {', '.join(f'{value:.2f}' for value in found)}")
+        click.echo(f"{line['architecture']} at {generator.images_seen}: {', '.join(f'{value:.2f}' for value in found)}")
     record = {
         "dataset": str(choice),
         "reals": len(reals),
         "fakes": samples,
-        "extractors": [judge.facts for judge in judges],
+        "extractors": [scorer.facts for scorer in scorers],
         "generators": lines,
         **agreement([line["fid-domain"] for line in lines]),
         "versions": {part: version(part) for part in ("torch", "torchmetrics", "torch-ganzoo")},

@@ -1,8 +1,8 @@
-"""The table of records in docs/results.md, from the files that `ganzoo speedrun` writes.
+"""Writes the table of records in docs/results.md from the files that `ganzoo speedrun` writes.
 
     python benchmarks/records.py
 
-A record becomes one by being copied into benchmarks/results/speedrun/.
+To add a record, copy its file into benchmarks/results/speedrun/.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _COLUMNS = (
 
 
 def _mean(found: Mapping[str, Any] | None, way: str) -> str:
-    """Mean and deviation; a dash where not all seeds came to the target."""
+    """Mean ± standard deviation; a dash if not every seed reached the target."""
     if found is None:
         return "-"
     return f"{found['mean']:{way}}" + (f" ± {found['std']:{way}}" if found["std"] is not None else "")
 
 
 def row(record: Mapping[str, Any], file: str) -> list[str]:
-    """A line of the table."""
+    """One row of the table."""
     machine, seeds = record["machine"], record["seeds"]
     threads = f", {machine['threads']} threads" if machine["device"] == "cpu" else ""
     where = f"{machine['device_name']}{threads}, torch {machine['versions']['torch']}"
@@ -60,19 +60,20 @@ def row(record: Mapping[str, Any], file: str) -> list[str]:
 
 
 def table(folder: Path = RESULTS / "speedrun") -> str:
-    """All records, by dataset and target, the fastest first."""
+    """The table in Markdown, sorted by dataset, target and training time."""
     found = [(json.loads(file.read_text()), file.name) for file in sorted(folder.glob("*.json"))]
 
-    def order(one: tuple[dict[str, Any], str]) -> tuple[str, str, float]:
-        seconds = one[0]["training_seconds"]
-        return one[0]["dataset"], one[0]["target"], seconds["mean"] if seconds else float("inf")
+    def order(item: tuple[dict[str, Any], str]) -> tuple[str, str, float]:
+        record, _ = item
+        seconds = record["training_seconds"]
+        return record["dataset"], record["target"], seconds["mean"] if seconds else float("inf")
 
-    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *(row(*one) for one in sorted(found, key=order))]
+    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *(row(*item) for item in sorted(found, key=order))]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def rewritten(page: str, records: str) -> str:
-    """The page with this table in its place."""
+    """The page with its table of records replaced."""
     return _SECTION.sub(lambda match: match[1] + records + match[3], page)
 
 

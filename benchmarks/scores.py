@@ -1,11 +1,12 @@
-"""What scores cost: Inception features and the solve against plain torchmetrics, in one interleaved run; domain scores.
+"""Times scores: Inception features and the Fréchet distance beside plain torchmetrics, interleaved; and domain scores.
 
     python benchmarks/scores.py [--images 32] [--rounds 7] [--dataset mnist]       make bench-scores
 
-Prints tables and writes benchmarks/results/scores-DEVICE.json. The Inception weights are random, and so are all values;
-the times are those of any weights. What a 10,000-against-10,000 FID costs in a grid is extrapolated from the few images
-of each round: plain torchmetrics computes the features of both kinds and solves, every time; we compute those of the
-fakes, read what is known of the reals, and solve. Drawing the fakes is part of neither. `--quick` plays a tiny version.
+Prints tables and writes benchmarks/results/scores-DEVICE.json. The Inception weights are random, so the values mean
+nothing; the times do not depend on the weights. The cost of an FID of 10,000 fakes against 10,000 reals in a grid is
+extrapolated from the few images of each round. Plain torchmetrics computes the features of fakes and reals and the
+distance every time. Ganzoo computes the features of the fakes, reads the cached statistics of the reals, and computes
+the distance. Generating the fakes is not included. `--quick` runs a tiny version.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from ganzoo_plugins.evaluators._gaussians import root
 from ganzoo_plugins.evaluators.frechet import FID
 from ganzoo_plugins.extractors.inception import Inception
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))  # a file of random weights, which the tests have too
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # random_inception, shared with the tests
 import random_inception
 
-#: fakes, and reals, of the FID whose cost is extrapolated
+#: number of fakes, and of reals, of the FID whose cost is extrapolated
 MANY = 10_000
 PLAIN = "torchmetrics"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -54,7 +55,7 @@ DOMAIN = ("fid-domain", "kid-domain", "inception-score-domain", "mode-coverage",
 def features(
     weights: Path, images: Tensor, train: Dataset, rounds: int, variants: list[str], device: torch.device
 ) -> dict[str, Any]:
-    """Seconds for the features of `images`, uint8 (N, 1, H, W), and their sums: ours, and torchmetrics' `update`."""
+    """Seconds to extract and accumulate features of `images`, uint8 (N, 1, H, W): our variants and torchmetrics."""
     images = images.to(device)
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
     metric = FrechetInceptionDistance(antialias=False, feature_extractor_weights_path=str(weights)).to(device)
@@ -73,17 +74,17 @@ def features(
 
 
 def solve(dimensions: int, count: int, rounds: int, device: torch.device) -> dict[str, Any]:
-    """Seconds and values of the last step, of made-up features with a spectrum that falls: ours, and torchmetrics'."""
+    """Seconds and values of the Fréchet distance on random features with a falling spectrum: ours and torchmetrics'."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.arange(1, dimensions + 1).pow(-0.6)
     reals, fakes = (
         (torch.randn(count, dimensions, generator=generator) * scale + offset).to(device) for offset in (0.0, 0.01)
     )
     labels = torch.zeros(count, dtype=torch.int64, device=device)
-    # without its cache, which would give the first value again
+    # without its cache, which would return the first value without computing
     metric = FrechetInceptionDistance(Precomputed(dimensions), compute_with_cache=False).to(device)
-    for some, real in ((reals, True), (fakes, False)):
-        metric.update(some.double(), real=real)
+    for values, real in ((reals, True), (fakes, False)):
+        metric.update(values.double(), real=real)
     evaluator, known = FID(), FID()
     evaluator.reset(dimensions, device)
     evaluator.update(reals, labels, "reals")
@@ -106,7 +107,7 @@ def solve(dimensions: int, count: int, rounds: int, device: torch.device) -> dic
 
 
 def grid(found: dict[str, Any], solved: dict[str, Any]) -> dict[str, Any]:
-    """What a FID of MANY against MANY costs in a grid by each variant, and what share of plain torchmetrics."""
+    """Extrapolated seconds of an FID of MANY fakes and MANY reals by each variant, and the ratio to torchmetrics."""
     share = {name: [second / found["images"] for second in seconds] for name, seconds in found["seconds"].items()}
     last = {name: statistics.median(seconds) for name, seconds in solved["seconds"].items()}
     plain = [2 * MANY * second + last[PLAIN] for second in share[PLAIN]]
@@ -119,7 +120,7 @@ def grid(found: dict[str, Any], solved: dict[str, Any]) -> dict[str, Any]:
 
 
 def domain(dataset: str, count: int, rounds: int, device: torch.device) -> dict[str, Any]:
-    """Seconds of domain scores of `count` images in the place of fakes, once the reals are known."""
+    """Seconds of domain scores of `count` real images used as fakes, with cached statistics of the reals."""
     train: Dataset = zoo().build("datasets", Choice(dataset), split="train")
 
     def fakes() -> Iterator[tuple[Tensor, Tensor]]:
@@ -142,7 +143,7 @@ def domain(dataset: str, count: int, rounds: int, device: torch.device) -> dict[
 
 
 def report(facts: dict[str, Any]) -> None:
-    """The tables."""
+    """Print the tables."""
     found, costs = facts["features"], facts["grid"]
     count, plain = found["images"], found["seconds"][PLAIN]
     rows = []
@@ -162,17 +163,17 @@ def report(facts: dict[str, Any]) -> None:
     columns = (
         "features",
         "images/s",
-        "times as fast",
-        "to get ready, s",
+        "relative speed",
+        "setup, s",
         f"FID of {MANY} in a grid, s",
         "times cheaper",
     )
-    show(f"Inception, {count} images of 28x28 a round; the FID is extrapolated from them", columns, rows)
+    show(f"Inception, {count} images of 28x28 per round; the FID is extrapolated from them", columns, rows)
     solved = facts["solve"]
     lines = [
         (name, "{median:.2f} ({low:.2f} to {high:.2f})".format(**spread(s))) for name, s in solved["seconds"].items()
     ]
-    title = f"The solve, {solved['dimensions']} dimensions; ours differs by {solved['relative_difference']:.1e}"
+    title = f"Fréchet distance, {solved['dimensions']} dimensions; ours differs by {solved['relative_difference']:.1e}"
     show(title, ("what", "seconds"), lines)
     scored = facts["domain"]
     lines = [
@@ -183,13 +184,13 @@ def report(facts: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=32, help="images a round")
+    parser.add_argument("--images", type=int, default=32, help="images per round")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--dataset", default="mnist", help="whose domain scores are timed")
+    parser.add_argument("--dataset", default="mnist", help="dataset of the domain scores")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true", help="a tiny version: numbers mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a tiny version, for tests")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     args = parser.parse_args()
     device, quick = find_device(args.device), args.quick
@@ -198,7 +199,7 @@ def main() -> None:
     images, _ = train.read(torch.arange(2 if quick else args.images))
     since = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["GANZOO_CACHE"] = folder  # what is known of the reals is known from here
+        os.environ["GANZOO_CACHE"] = folder  # an empty cache of the statistics of the reals
         weights = random_inception.write(Path(folder) / "random.pth")
         facts = {
             "machine": machine(device),

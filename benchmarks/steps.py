@@ -1,4 +1,4 @@
-"""The step of a recipe on one device, measured: captured and eager, its launches, its operations, its memory."""
+"""Measures one training step of a recipe on a device: captured and eager time, kernel launches, operations, memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import TrainingSetup, build_setup
 
-#: how a precision of the table is had: the recipe's, and whether products are rounded to TF32
+#: the precision of the recipe, and whether matrix products are rounded to TF32, by the name in the printed table
 PRECISIONS = {"fp32": ("fp32", False), "tf32": ("fp32", True), "bf16": ("bf16", False)}
-#: what the host calls to have the device do something, one launch each
+#: CUDA calls of the host that count as one launch
 _LAUNCHES = {
     "cudaLaunchKernel",
     "cudaLaunchKernelExC",
@@ -34,34 +34,36 @@ _LAUNCHES = {
 
 
 class Steps:
-    """The steps of a table, one after the other as a training plays them."""
+    """Runs the training steps of a setup in order, like the training loop; `capture` records them as a CUDA graph."""
 
-    def __init__(self, table: TrainingSetup, capture: bool) -> None:
-        self.table, self.number = table, 0
-        self.graph = StepGraph(table.device, table.game.random, capture, table.game.uncapturable)
+    def __init__(self, setup: TrainingSetup, capture: bool) -> None:
+        self.setup, self.next_step = setup, 0
+        self.graph = StepGraph(setup.device, setup.game.random, capture, setup.game.uncapturable)
 
-    def play(self, count: int = 1) -> None:
-        """So many steps."""
-        game, feed, seed = self.table.game, self.table.feed, self.table.recipe.seed
+    def run(self, count: int = 1) -> None:
+        """Run `count` steps."""
+        game, feed, seed = self.setup.game, self.setup.feed, self.setup.recipe.seed
         for _ in range(count):
-            run_step(game, feed, seed, self.number, graphed(self.graph))
-            self.number += 1
+            run_step(game, feed, seed, self.next_step, graphed(self.graph))
+            self.next_step += 1
 
     @property
     def images(self) -> int:
-        """Real images in one step."""
-        return self.table.feed.images_at(1)
+        """Number of real images in one step."""
+        return self.setup.feed.images_at(1)
 
 
-def seat(architecture: str, dataset: Choice, batch_size: int, precision: str, device: torch.device) -> TrainingSetup:
-    """An architecture in its own recipe, on batches of this size."""
+def setup_of(
+    architecture: str, dataset: Choice, batch_size: int, precision: str, device: torch.device
+) -> TrainingSetup:
+    """The setup of an architecture's own recipe, with this batch size and precision."""
     zoo, changes = Zoo(), {"batch_size": batch_size, "batch_order": "stream", "subset": "all", "precision": precision}
     return build_setup(plan(zoo, Choice.parse(architecture), dataset, None, changes), zoo, device)
 
 
 @contextmanager
 def rounding(tf32: bool) -> Iterator[None]:
-    """Products in TF32, or in full float32, inside; our own policy is float32 (ganzoo.engine.device.find_device)."""
+    """Use TF32 or full float32 for matrix products inside; ganzoo itself uses float32 (engine.device.find_device)."""
     kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
@@ -71,13 +73,13 @@ def rounding(tf32: bool) -> Iterator[None]:
 
 
 def peak(device: torch.device, size: int) -> float:
-    """Operations a second of a product of two bfloat16 matrices: the best of ten."""
+    """Operations per second of a product of two bfloat16 matrices (size, size): the best of ten."""
     first, second = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / min(timed(lambda: first @ second, device) for _ in range(10))
 
 
 def launches(call: Callable[[], object], device: torch.device) -> int:
-    """How often the host calls the device while it does this; 0 on a CPU."""
+    """Number of launches on the device during a call; 0 on a CPU."""
     cuda = [ProfilerActivity.CUDA] if device.type == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *cuda]) as seen:
         call()
@@ -86,7 +88,7 @@ def launches(call: Callable[[], object], device: torch.device) -> int:
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up what torch's own formulas say of every call; its FlopCounterMode cannot follow a second derivative."""
+    """Adds up torch's own FLOP formulas over all operations; torch's FlopCounterMode fails on second derivatives."""
 
     total = 0
 
@@ -98,14 +100,14 @@ class _Counter(TorchDispatchMode):
 
 
 def operations(call: Callable[[], object]) -> int:
-    """Floating-point operations of the products and convolutions of a call; to multiply and to add are two."""
+    """Floating-point operations of the matrix products and convolutions of a call; a multiply-add counts as two."""
     with _Counter() as counter:
         call()
     return counter.total
 
 
 def memory(device: torch.device, call: Callable[[], object]) -> int:
-    """Bytes allocated on the device at the worst moment of a call; 0 on a CPU."""
+    """Peak bytes allocated on the device during a call; 0 on a CPU."""
     if device.type != "cuda":
         call()
         return 0
@@ -114,19 +116,20 @@ def memory(device: torch.device, call: Callable[[], object]) -> int:
     return int(torch.cuda.max_memory_allocated(device))
 
 
-def cell(
-    table: TrainingSetup, others: dict[str, Callable[[], object]], rounds: int, seconds: float, matrix_peak: float
+def measure_step(
+    setup: TrainingSetup, others: dict[str, Callable[[], object]], rounds: int, seconds: float, matrix_peak: float
 ) -> dict[str, Any]:
-    """All there is to say of one recipe at one size of batch and in one precision.
+    """All measurements of the step of one recipe, at one batch size and in one precision.
 
-    `others` are steps of other programs by name, timed in turn with ours; a round takes about `seconds` for each.
+    `others` are steps of other programs by name; they are timed interleaved with ours. Each variant repeats its step
+    for about `seconds` in every round.
     """
-    device, images = table.device, Steps(table, False).images
-    eager, captured = Steps(table, capture=False), Steps(table, capture=True)
-    bytes_of = {"eager": memory(device, lambda: eager.play(2)), "captured": memory(device, lambda: captured.play(6))}
-    counted = operations(eager.play)
-    called = {name: launches(steps.play, device) for name, steps in (("eager", eager), ("captured", captured))}
-    ours: dict[str, Callable[[], object]] = {"captured": captured.play, "eager": eager.play}
+    device, images = setup.device, Steps(setup, False).images
+    eager, captured = Steps(setup, capture=False), Steps(setup, capture=True)
+    bytes_of = {"eager": memory(device, lambda: eager.run(2)), "captured": memory(device, lambda: captured.run(6))}
+    counted = operations(eager.run)
+    called = {name: launches(steps.run, device) for name, steps in (("eager", eager), ("captured", captured))}
+    ours: dict[str, Callable[[], object]] = {"captured": captured.run, "eager": eager.run}
     counts: dict[str, int] = {}
     variants: dict[str, Callable[[], object]] = {}
     for name, step in {**ours, **others}.items():

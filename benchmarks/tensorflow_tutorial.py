@@ -1,7 +1,8 @@
-"""The TensorFlow tutorial's DCGAN, told again: the same networks, updates and batches, in a `tf.function`.
+"""The TensorFlow tutorial's DCGAN, reimplemented: the same networks, updates and batches, in a `tf.function`.
 
-Run by benchmarks/cpu.py with an interpreter that has TensorFlow and NumPy and nothing of ours: it reads a name and a
-number of steps from each line of its input, plays them, and prints the seconds that took. The name is not looked at.
+benchmarks/cpu.py runs this file with a Python interpreter that has TensorFlow and NumPy; ganzoo is not needed. Each
+line of standard input holds a name and a number of steps. The program runs the steps and prints the seconds they took.
+It ignores the name.
 
     python tensorflow_tutorial.py IMAGES.npy BATCH_SIZE
 """
@@ -16,7 +17,7 @@ from tensorflow.keras import layers
 LATENTS, RATE = 100, 1e-4
 
 
-def generator() -> tf.keras.Model:
+def build_generator() -> tf.keras.Model:
     """(N, 100) -> (N, 28, 28, 1)."""
     return tf.keras.Sequential(
         [
@@ -36,7 +37,7 @@ def generator() -> tf.keras.Model:
     )
 
 
-def discriminator() -> tf.keras.Model:
+def build_discriminator() -> tf.keras.Model:
     """(N, 28, 28, 1) -> (N, 1)."""
     return tf.keras.Sequential(
         [
@@ -54,27 +55,30 @@ def discriminator() -> tf.keras.Model:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Run steps for each line of standard input until it ends."""
     images = np.load(sys.argv[1], allow_pickle=False).reshape(-1, 28, 28, 1).astype("float32")
     batch_size = int(sys.argv[2])
     reals = tf.data.Dataset.from_tensor_slices((images - 127.5) / 127.5)
     batches = iter(reals.shuffle(len(images)).batch(batch_size, drop_remainder=True).repeat())
-    makes, judges = generator(), discriminator()
-    moves_maker, moves_judge = tf.keras.optimizers.Adam(RATE), tf.keras.optimizers.Adam(RATE)
-    entropy = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    generator, discriminator = build_generator(), build_discriminator()
+    generator_optimizer, discriminator_optimizer = tf.keras.optimizers.Adam(RATE), tf.keras.optimizers.Adam(RATE)
+    cross_entropy = tf.keras.losses.BinaryCrossentropy(from_logits=True)
 
     @tf.function
     def step(batch: tf.Tensor) -> None:
         noise = tf.random.normal([batch_size, LATENTS])
-        with tf.GradientTape() as of_maker, tf.GradientTape() as of_judge:
-            fakes = makes(noise, training=True)
-            on_reals, on_fakes = judges(batch, training=True), judges(fakes, training=True)
-            maker_loss = entropy(tf.ones_like(on_fakes), on_fakes)
-            judge_loss = entropy(tf.ones_like(on_reals), on_reals) + entropy(tf.zeros_like(on_fakes), on_fakes)
-        maker_moves = of_maker.gradient(maker_loss, makes.trainable_variables)
-        judge_moves = of_judge.gradient(judge_loss, judges.trainable_variables)
-        moves_maker.apply_gradients(zip(maker_moves, makes.trainable_variables, strict=True))
-        moves_judge.apply_gradients(zip(judge_moves, judges.trainable_variables, strict=True))
+        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+            fakes = generator(noise, training=True)
+            real_logits, fake_logits = discriminator(batch, training=True), discriminator(fakes, training=True)
+            generator_loss = cross_entropy(tf.ones_like(fake_logits), fake_logits)
+            discriminator_loss = cross_entropy(tf.ones_like(real_logits), real_logits)
+            discriminator_loss += cross_entropy(tf.zeros_like(fake_logits), fake_logits)
+        generator_gradients = generator_tape.gradient(generator_loss, generator.trainable_variables)
+        discriminator_gradients = discriminator_tape.gradient(discriminator_loss, discriminator.trainable_variables)
+        generator_optimizer.apply_gradients(zip(generator_gradients, generator.trainable_variables, strict=True))
+        discriminator_optimizer.apply_gradients(
+            zip(discriminator_gradients, discriminator.trainable_variables, strict=True)
+        )
 
     step(next(batches))
     print(tf.__version__, flush=True)
@@ -82,7 +86,7 @@ def main() -> None:
         since = time.perf_counter()
         for _ in range(int(line.split()[1])):
             step(next(batches))
-        judges.trainable_variables[0].numpy()  # all of it is done
+        discriminator.trainable_variables[0].numpy()  # waits until all steps have finished
         print(time.perf_counter() - since, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The loop that a textbook has, which ours is measured against: DCGAN as everybody writes it in PyTorch.
+"""A textbook DCGAN training loop in PyTorch, which the engine is compared with.
 
-A DataLoader over single pictures, `nn.Dropout`, Adam as it comes, `fake.detach()`, and the discriminator updated before
-the generator. The networks are those of the TensorFlow tutorial, in PyTorch's own layers.
+It has a DataLoader over single images, `nn.Dropout`, Adam with its default settings, `fake.detach()`, and updates the
+discriminator before the generator. The networks are those of the TensorFlow tutorial, built from PyTorch's own layers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Unflatten(nn.Module):
         return values.view(len(values), 4 * WIDTH, 7, 7)
 
 
-def generator() -> nn.Module:
+def build_generator() -> nn.Module:
     """(N, 100) -> (N, 1, 28, 28)."""
     return nn.Sequential(
         nn.Linear(LATENTS, 4 * WIDTH * 7 * 7, bias=False),
@@ -40,7 +40,7 @@ def generator() -> nn.Module:
     )
 
 
-def discriminator() -> nn.Module:
+def build_discriminator() -> nn.Module:
     """(N, 1, 28, 28) -> (N, 1)."""
     return nn.Sequential(
         nn.Conv2d(1, WIDTH, 5, 2, 2),
@@ -54,8 +54,8 @@ def discriminator() -> nn.Module:
     )
 
 
-class Pictures(Dataset):
-    """One picture at a time, as torchvision's MNIST gives it: from an array over PIL to a tensor in -1..1."""
+class SingleImages(Dataset):
+    """One image at a time, like torchvision's MNIST: from an array through PIL to a float tensor in [-1, 1]."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images[:, 0].numpy()
@@ -65,21 +65,21 @@ class Pictures(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        picture: Tensor = self.transform(Image.fromarray(self.images[index]))
-        return picture
+        image: Tensor = self.transform(Image.fromarray(self.images[index]))
+        return image
 
 
 class Textbook:
-    """Steps of such a training: uint8 images (N, 1, 28, 28), batches of `batch_size`, `workers` that load them."""
+    """Steps of the textbook loop on uint8 images (N, 1, 28, 28); `workers` is the number of DataLoader processes."""
 
     def __init__(self, images: Tensor, batch_size: int, device: torch.device, workers: int = 0) -> None:
         self.device = device
-        self.generator, self.discriminator = generator().to(device), discriminator().to(device)
+        self.generator, self.discriminator = build_generator().to(device), build_discriminator().to(device)
         self.criterion = nn.BCEWithLogitsLoss()
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), lr=1e-4, foreach=False)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, foreach=False)
         self.loader = DataLoader(
-            Pictures(images),
+            SingleImages(images),
             batch_size,
             shuffle=True,
             drop_last=True,
@@ -93,15 +93,15 @@ class Textbook:
             yield from self.loader
 
     def step(self) -> tuple[float, float]:
-        """The discriminator, then the generator; returns their losses, which every textbook prints."""
+        """Update the discriminator, then the generator; returns their losses as floats, as textbooks print them."""
         reals = next(self._batches).to(self.device)
         ones, zeros = torch.ones(len(reals), 1, device=self.device), torch.zeros(len(reals), 1, device=self.device)
         fakes = self.generator(torch.randn(len(reals), LATENTS, device=self.device))
 
         self.discriminator_optimizer.zero_grad()
-        on_reals = self.criterion(self.discriminator(reals), ones)
-        on_fakes = self.criterion(self.discriminator(fakes.detach()), zeros)
-        discriminator_loss = on_reals + on_fakes
+        real_loss = self.criterion(self.discriminator(reals), ones)
+        fake_loss = self.criterion(self.discriminator(fakes.detach()), zeros)
+        discriminator_loss = real_loss + fake_loss
         discriminator_loss.backward()
         self.discriminator_optimizer.step()
 

@@ -1,4 +1,4 @@
-"""ganzoo benchmark."""
+"""ganzoo benchmark: many trainings and their scores in one table."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
 if TYPE_CHECKING:
+    from ganzoo.experiments.estimate import Pair
     from ganzoo.experiments.grid import Trial
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-#: columns that fit a terminal; the files have all of them
-_NARROW = 6
+#: number of columns that fit a terminal; the files have all of them
+_TERMINAL_COLUMNS = 6
 
 
 def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
@@ -51,7 +52,7 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @device_option()
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time; they share the processors."
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time; they share the CPU cores."
 )
 @click.option(
     "--out",
@@ -59,23 +60,25 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     metavar="DIR",
     help="Where the runs and the table go.  [default: benchmark; with --verify, `verify` beside the table]",
 )
-@click.option("--calibrate", "scale", is_flag=True, help="Put the scale of each score beside it: damaged real images.")
+@click.option(
+    "--calibrate", "scale", is_flag=True, help="Add the scale of each score: the scores of corrupted real images."
+)
 @click.option(
     "--patience",
     type=click.FloatRange(0, min_open=True),
     default=12.0,
     show_default=True,
     metavar="HOURS",
-    help="A cell that writes nothing for so long has failed.",
+    help="A trial that writes nothing for so long has failed.",
 )
-@click.option("--retry-failed", is_flag=True, help="Play failed cells again, from their beginning.")
-@click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of its time, and stop.")
+@click.option("--retry-failed", is_flag=True, help="Run failed trials again, from the beginning.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the estimated time, and stop.")
 @click.option(
     "--verify",
     "table",
     type=click.Path(path_type=Path),
     metavar="TABLE.json",
-    help="Play the cells of this table again, and say which rows hold.",
+    help="Run the trials of this table again, and print which rows hold.",
 )
 @inception_weights_option
 @data_dir_option
@@ -109,10 +112,11 @@ def benchmark(
       ganzoo benchmark -a dcgan-tutorial:width=32 -d mnist --protocol lucic2018 --dry-run
       ganzoo benchmark --verify benchmark/table.json
 
-    A SPEC is NAME[:key=value,...], may have wildcards, or is a location. Each cell is a run of its own in DIR/runs, in
-    a process of its own. A cell that fails is counted, with its reason, and stops no other one. The same command again
-    plays what is missing, and goes on with what was interrupted. The table is written to DIR/table.json, .csv, .md and
-    .png after every cell: mean and standard deviation over the seeds, of the last generator and of the best.
+    A SPEC is NAME[:key=value,...], with or without wildcards, or a location. A trial is one training: an architecture,
+    a dataset and a seed. Each trial has a process of its own, and its run is in DIR/runs. A trial that fails is counted
+    with its reason, and the others go on. The same command again runs the missing trials and resumes the interrupted
+    ones. After every trial the table is written to DIR/table.json, .csv, .md and .png. It has the mean and the standard
+    deviation over the seeds, of the last generator and of the best.
 
     --verify: a row holds if it was measured alike and its new mean lies in the old bootstrap interval widened by half
     the new one, or within 2 pooled standard deviations; with a single seed, within 25 % of the old value.
@@ -120,28 +124,24 @@ def benchmark(
     fields = {name: value for name, value in changes.items() if value is not None}
     fields |= {"score_samples": samples} if samples else {}
     fields |= {"length": length} if (length := length_of(epochs, images, steps)) else {}
-    how = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale, "patience": 3600 * patience}
+    options = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale, "patience": 3600 * patience}
     if table is not None:
         if architectures or datasets or evaluators or fields or recipe or dry_run:
-            raise UsageError("--verify takes the grid from its table; leave out what else says what to train.")
-        _verify(table, out or table.parent / "verify", device, as_json, **how)
+            raise UsageError(
+                "--verify takes the grid from its table; leave out all options of the training and the scores."
+            )
+        _verify(table, out or table.parent / "verify", device, as_json, **options)
         return
     if not architectures or not datasets:
         raise UsageError("A grid needs at least one architecture (-a) and one dataset (-d).")
-    cells = _planned(architectures, datasets, evaluators, seeds, recipe, fields)
+    trials = _plan(architectures, datasets, evaluators, seeds, recipe, fields)
     if dry_run:
-        _show_plan(cells, out or Path("benchmark"), device, jobs, as_json)
+        _show_plan(trials, out or Path("benchmark"), device, jobs, as_json)
         return
-    rows = _played(cells, out or Path("benchmark"), device, **how)
-    print_json(rows) if as_json else _show(rows)
-    log(f"Table: {(out or Path('benchmark')) / 'table.md'}, .json, .csv and .png")
-    if any(row["failures"] for row in rows):
-        log("Some cells failed and are counted as such; --retry-failed plays them again, from their beginning.")
-    if not any(row["seeds"] for row in rows):
-        raise GanzooError("No cell has finished; the reasons stand above.")
+    _run_and_show(trials, out or Path("benchmark"), device, as_json, **options)
 
 
-def _planned(
+def _plan(
     architectures: Sequence[Choice],
     datasets: Sequence[Choice],
     evaluators: Sequence[Choice],
@@ -157,76 +157,82 @@ def _planned(
     return plan_trials(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
 
 
-def _played(cells: list[Trial], out: Path, device: str, **how: Any) -> list[dict[str, Any]]:
+def _run(trials: list[Trial], out: Path, device: str, **options: Any) -> list[dict[str, Any]]:
     from ganzoo.cli.grid_console import GridConsole
-    from ganzoo.experiments.run_grid import benchmark as play
+    from ganzoo.experiments.run_grid import benchmark as run_benchmark
     from ganzoo.registry.zoo import zoo
 
-    device_named(device)  # a device that is not there is refused here, and not by every cell
-    with GridConsole(cells, out) as console:
-        return play(zoo(), cells, out, device, watch=console.watch, note=console.say, **how)
+    device_named(device)  # refuse a missing device once, instead of in every trial
+    with GridConsole(trials, out) as console:
+        return run_benchmark(
+            zoo(), trials, out, device, on_progress=console.on_progress, note=console.message, **options
+        )
+
+
+def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **options: Any) -> None:
+    rows = _run(trials, out, device, **options)
+    print_json(rows) if as_json else _show(rows)
+    log(f"Table: {out / 'table.md'}, .json, .csv and .png")
+    if any(row["failures"] for row in rows):
+        log("Some trials failed and are counted as failures; --retry-failed runs them again, from the beginning.")
+    if not any(row["seeds"] for row in rows):
+        raise GanzooError("No trial has finished; see the reasons above.")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from ganzoo.results.report.tables import COLUMNS, sections_of
 
     for section in sections_of(rows):
-        print_table(COLUMNS[:_NARROW], [cells[:_NARROW] for cells in section.cells], section.title)
+        print_table(COLUMNS[:_TERMINAL_COLUMNS], [row[:_TERMINAL_COLUMNS] for row in section.cells], section.title)
         click.echo("\n".join(section.notes) + "\n")
 
 
-def _show_plan(cells: list[Trial], out: Path, device: str, jobs: int, as_json: bool) -> None:
-    from ganzoo.experiments.estimate import estimated
+def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: bool) -> None:
+    from ganzoo.experiments.estimate import estimate_pairs
     from ganzoo.experiments.folder import Folder
     from ganzoo.registry.zoo import zoo
 
-    pairs = estimated(zoo(), cells, Folder(out), device_named(device))
+    pairs = estimate_pairs(zoo(), trials, Folder(out), device_named(device))
     total = sum((pair.seconds or 0.0) * pair.missing for pair in pairs) / jobs
+    if not as_json:
+        _print_plan(pairs)
+        missing = sum(pair.missing for pair in pairs)
+        log(f"{missing} of {len(trials)} trials to run in {out}, about {_duration(total)} with {jobs} at a time.")
+        if missing:
+            log(
+                "Not included: the start of each process, the scoring of pairs without a finished trial, and, once per "
+                "dataset, its extractor and the scores of its real images."
+            )
+        return
     facts = [
         {
-            "architecture": pair.cells[0].architecture,
-            "dataset": pair.cells[0].dataset,
-            "cells": [cell.name for cell in pair.cells],
+            "architecture": pair.trials[0].architecture,
+            "dataset": pair.trials[0].dataset,
+            "cells": [trial.name for trial in pair.trials],
             "done": pair.done,
             "failed": pair.failed,
             "missing": pair.missing,
-            "recipe": pair.cells[0].recipe.to_dict(),
+            "recipe": pair.trials[0].recipe.to_dict(),
             "seconds": pair.seconds,
             "source": pair.source,
         }
         for pair in pairs
     ]
-    if as_json:
-        print_json({"out": str(out), "pairs": facts, "seconds": total})
-        return
-    columns = [
-        "architecture",
-        "dataset",
-        "seeds",
-        "done",
-        "failed",
-        "missing",
-        "length",
-        "batch",
-        "precision",
-        "a cell",
-    ]
+    print_json({"out": str(out), "pairs": facts, "seconds": total})
+
+
+def _print_plan(pairs: Sequence[Pair]) -> None:
+    columns = ["architecture", "dataset", "seeds", "done", "failed", "missing"]
+    columns += ["length", "batch", "precision", "a trial"]
     rows = []
     for pair in pairs:
-        chosen = pair.cells[0].recipe
-        seeds = ",".join(str(cell.recipe.seed) for cell in pair.cells)
+        chosen = pair.trials[0].recipe
+        seeds = ",".join(str(trial.recipe.seed) for trial in pair.trials)
         counts = [str(count) for count in (pair.done, pair.failed, pair.missing)]
         each = pair.source if pair.seconds is None else f"{_duration(pair.seconds)} ({pair.source})"
         numbers = [str(chosen.length), str(chosen.batch_size), chosen.precision]
-        rows.append([*pair.cells[0].pair, seeds, *counts, *numbers, each])
+        rows.append([*pair.trials[0].pair, seeds, *counts, *numbers, each])
     print_table(columns, rows)
-    missing = sum(pair.missing for pair in pairs)
-    log(f"{missing} of {len(cells)} cells to play in {out}, about {_duration(total)} with {jobs} at a time.")
-    if missing:
-        log(
-            "On top come the start of each process, the scores where no cell of a pair has finished, and, once a "
-            "dataset, its extractor and what its real images score."
-        )
 
 
 def _duration(seconds: float) -> str:
@@ -235,32 +241,34 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _verify(table: Path, out: Path, device: str, as_json: bool, **how: Any) -> None:
+def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) -> None:
     from ganzoo.experiments import verify
     from ganzoo.registry.zoo import zoo
 
     if out.resolve() == table.resolve().parent:
-        raise UsageError(f"--out {out} holds the cells of the table, which would not be played again: name another.")
+        raise UsageError(
+            f"--out {out} holds the trials of the table, which would not be run again: name another folder."
+        )
     old = verify.read_table(table)
-    cells = verify.trials_of(zoo(), old, table)
-    found = verify.verdicts(old, _played(cells, out, device, **how))
+    trials = verify.trials_of(zoo(), old, table)
+    found = verify.verdicts(old, _run(trials, out, device, **options))
     if as_json:
         print_json(found)
     else:
         columns = ["architecture", "dataset", "score", "then", "now", "seeds", "holds", "why"]
         rows = [
             [
-                *(one[name] for name in ("architecture", "dataset", "score")),
-                f"{one['then']:.4g}",
-                "-" if one["now"] is None else f"{one['now']:.4g}",
-                f"{one['seeds']} of {one['seeds_then']}",
-                "yes" if one["holds"] else "no",
-                one["why"],
+                *(verdict[name] for name in ("architecture", "dataset", "score")),
+                f"{verdict['then']:.4g}",
+                "-" if verdict["now"] is None else f"{verdict['now']:.4g}",
+                f"{verdict['seeds']} of {verdict['seeds_then']}",
+                "yes" if verdict["holds"] else "no",
+                verdict["why"],
             ]
-            for one in found
+            for verdict in found
         ]
         print_table(columns, rows)
         log(verify.RULE)
-    fallen = sum(not one["holds"] for one in found)
-    if fallen:
-        raise GanzooError(f"{fallen} of {len(found)} rows do not hold.")
+    failures = sum(not verdict["holds"] for verdict in found)
+    if failures:
+        raise GanzooError(f"{failures} of {len(found)} rows do not hold.")

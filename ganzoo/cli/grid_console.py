@@ -1,4 +1,4 @@
-"""A grid as a person sees it while it is played: a live table on a terminal, a line for each cell in a log."""
+"""Shows the progress of a grid: a live table on a terminal, and one line for each trial elsewhere."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ganzoo.cli.output import log
 if TYPE_CHECKING:
     from ganzoo.experiments.grid import Trial
 
-#: seconds between two pictures
+#: seconds between two updates of the live table
 _INTERVAL = 1.0
 
 
 class GridConsole:
-    """A table of architectures and datasets on a terminal's stderr; elsewhere nothing but what is said."""
+    """A live table of architectures and datasets on stderr if it is a terminal; otherwise only messages."""
 
-    def __init__(self, cells: Sequence[Trial], out: Path) -> None:
+    def __init__(self, trials: Sequence[Trial], out: Path) -> None:
         from ganzoo.experiments.folder import Folder
 
         self.folder = Folder(out)
         self.pairs: dict[tuple[str, str], list[Trial]] = {}
-        for cell in cells:
-            self.pairs.setdefault(cell.pair, []).append(cell)
+        for trial in trials:
+            self.pairs.setdefault(trial.pair, []).append(trial)
         self._live: Any = None
         self._drawn = 0.0
         self._results: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        """Open the live table."""
+        """Start the live table."""
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
@@ -44,19 +44,19 @@ class GridConsole:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close it."""
+        """Stop the live table."""
         if self._live is not None:
             self._live.stop()
 
-    def say(self, text: str) -> None:
-        """One line, above the table where there is one."""
+    def message(self, text: str) -> None:
+        """Print one line, above the live table if there is one."""
         if self._live is None:
             log(text)
         else:
             self._live.console.print(text, markup=False)
 
-    def watch(self, states: Mapping[str, str]) -> None:
-        """Draw the table anew, now and then."""
+    def on_progress(self, states: Mapping[str, str]) -> None:
+        """Update the live table, at most once a second; `states` by the names of the trials."""
         if self._live is None or time.monotonic() - self._drawn < _INTERVAL:
             return
         self._drawn = time.monotonic()
@@ -69,16 +69,17 @@ class GridConsole:
         table = Table(box=box.SIMPLE_HEAD)
         for column in ("architecture", "dataset", "done", "failed", "score so far", "now"):
             table.add_column(column, overflow="fold")
-        for (architecture, dataset), cells in self.pairs.items():
-            here = [states[cell.name] for cell in cells]
-            done = f"{here.count('done')} of {len(cells)}"
-            now = "  ".join(self._progress(cell) for cell in cells if states[cell.name] == "running")
-            table.add_row(architecture, dataset, done, str(here.count("failed")), self._score(cells, states), now)
+        for (architecture, dataset), trials in self.pairs.items():
+            of_pair = [states[trial.name] for trial in trials]
+            done = f"{of_pair.count('done')} of {len(trials)}"
+            now = "  ".join(self._progress(trial) for trial in trials if states[trial.name] == "running")
+            failed = str(of_pair.count("failed"))
+            table.add_row(architecture, dataset, done, failed, self._score(trials, states), now)
         return table
 
-    def _score(self, cells: Sequence[Trial], states: Mapping[str, str]) -> str:
-        """The first score of the finished cells, averaged where they were measured alike."""
-        found = [result for cell in cells if states[cell.name] == "done" and (result := self._result(cell))]
+    def _score(self, trials: Sequence[Trial], states: Mapping[str, str]) -> str:
+        """The mean of the first score over the finished trials that were measured like the first of them."""
+        found = [result for trial in trials if states[trial.name] == "done" and (result := self._result(trial))]
         if not found:
             return ""
         name = next(iter(found[0].last))
@@ -86,16 +87,16 @@ class GridConsole:
         values = [line["value"] for line in lines if line["card"]["digest"] == lines[0]["card"]["digest"]]
         return f"{name} {sum(values) / len(values):.4g}"
 
-    def _result(self, cell: Trial) -> Any:
-        if cell.name not in self._results:
-            self._results[cell.name] = self.folder.result(cell)
-        return self._results[cell.name]
+    def _result(self, trial: Trial) -> Any:
+        if trial.name not in self._results:
+            self._results[trial.name] = self.folder.result(trial)
+        return self._results[trial.name]
 
-    def _progress(self, cell: Trial) -> str:
-        line = self.folder.progress(cell)
+    def _progress(self, trial: Trial) -> str:
+        line = self.folder.progress(trial)
         if not line:
-            return f"seed {cell.recipe.seed}: starting"
-        length = cell.recipe.length
+            return f"seed {trial.recipe.seed}: starting"
+        length = trial.recipe.length
         position = length.count_of(line["step"], line["images"], line["epoch"])
         share = min(1.0, position / length.count)
-        return f"seed {cell.recipe.seed}: {share:.0%}, {line['images_per_second']:.0f} images/s"
+        return f"seed {trial.recipe.seed}: {share:.0%}, {line['images_per_second']:.0f} images/s"

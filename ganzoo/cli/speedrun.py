@@ -1,4 +1,4 @@
-"""ganzoo speedrun."""
+"""ganzoo speedrun: how long a training takes until a score reaches a target."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from ganzoo.contract.recipe import PRECISIONS
     "evaluator",
     type=PartParam("evaluators"),
     metavar="SPEC",
-    help="What gives the score.  [default: found by it]",
+    help="The evaluator of the score.  [default: found by the score]",
 )
 @seeds_option
 @click.option("--score-every", metavar="N", help="Interval of scores.  [default: a hundredth of the length]")
@@ -90,48 +90,47 @@ def speedrun(
     compile: bool | None,
     **changes: Any,
 ) -> None:
-    """Train on DATASET until a score reaches its target, with several seeds, and say how long that takes.
+    """Train on DATASET until a score reaches its target, with several seeds, and print how long that takes.
 
     \b
       ganzoo speedrun digits --target 'fid-domain<=30'
       ganzoo speedrun mnist --target 'recall>=0.1' -a dcgan:width=32 --epochs 20 --score-every 1 --seeds 0..4
 
-    Each seed is an ordinary run in DIR. Seconds of training are all of a run that is not scoring; a target is met at
-    the first score that meets it, so no finer than --score-every. The length (--epochs, --images, --steps, or the
-    recipe's) is the most a seed is given; one that does not reach the target is counted, and then there is no mean, and
-    the exit status is 1. The same command again goes on with what was interrupted. The record is written to
-    DIR/....json.
+    Each seed is an ordinary run in DIR. It ends at the first score that reaches the target, or at its length (--epochs,
+    --images, --steps, or the recipe's). So the time is no more precise than --score-every. Seconds of training are all
+    seconds of a run except those of scoring. If a seed does not reach the target, there is no mean and the exit code is
+    1. The same command again resumes what was interrupted. The record is written to DIR/....json.
     """
     from ganzoo.experiments.grid import parse_seeds
     from ganzoo.experiments.speedrun import parse_target, trials_for_seeds
-    from ganzoo.experiments.speedrun import speedrun as play
+    from ganzoo.experiments.speedrun import speedrun as run_speedrun
     from ganzoo.registry.zoo import zoo
 
-    asked, numbers = parse_target(target, zoo(), evaluator), parse_seeds(seeds)
+    goal, numbers = parse_target(target, zoo(), evaluator), parse_seeds(seeds)
     changes |= {"score_samples": samples}
     given = {"architecture": architecture, "dataset": dataset}
     base = recipe_from_options(given, options, recipe, length_of(epochs, images, steps), False, changes)
     often = changes["score_every"] is None
-    cells = trials_for_seeds(zoo(), architecture, dataset, base, asked, numbers, often)
+    trials = trials_for_seeds(zoo(), architecture, dataset, base, goal, numbers, often)
     if out is None:
-        out = Path("runs") / f"speedrun-{cells[0].name.partition('-seed')[0]}"
-    how: dict[str, Any] = {
+        out = Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
+    more: dict[str, Any] = {
         "extra_observers": lambda: console_observers(quiet, verbose),
         **execution_options(capture, compile),
     }
-    record = play(zoo(), cells, asked, out, device, note=log, **how)
+    record = run_speedrun(zoo(), trials, goal, out, device, note=log, **more)
     print_json(record) if as_json else _show(record)
     log(f"Record: {out / record['name']}.json")
     if record["reached"] < len(numbers):
-        raise GanzooError(f"{asked} was reached by {record['reached']} of {len(numbers)} seeds.")
+        raise GanzooError(f"{goal} was reached by {record['reached']} of {len(numbers)} seeds.")
 
 
 def _show(record: dict[str, Any]) -> None:
     columns = ["seed", "reached", "last value", "training s", "scoring s", "images", "steps"]
-    ways = {"value": ".4g", "training_seconds": ".1f", "scoring_seconds": ".1f", "images": ",", "steps": ","}
+    formats = {"value": ".4g", "training_seconds": ".1f", "scoring_seconds": ".1f", "images": ",", "steps": ","}
     rows = []
     for seed in record["seeds"]:
-        numbers = [format(seed[name], way) if name in seed else "-" for name, way in ways.items()]
+        numbers = [format(seed[name], way) if name in seed else "-" for name, way in formats.items()]
         rows.append([str(seed["seed"]), "yes" if seed["reached"] else "no", *numbers])
     print_table(columns, rows, f"{record['target']} on {record['dataset']} by {record['architecture']}")
     for seed in record["seeds"]:
@@ -144,7 +143,7 @@ def _show(record: dict[str, Any]) -> None:
         click.echo(f"No mean: {why}.")
         return
     seconds, images = (
-        f"{one['mean']:{way}}" + ("" if one["std"] is None else f" ± {one['std']:{way}}")
-        for one, way in zip(means, (".1f", ",.0f"), strict=True)
+        f"{found['mean']:{way}}" + ("" if found["std"] is None else f" ± {found['std']:{way}}")
+        for found, way in zip(means, (".1f", ",.0f"), strict=True)
     )
     click.echo(f"{seconds} s of training, {images} images.")

@@ -1,1 +1,1 @@
-"""Many runs: benchmarks over architectures, datasets and seeds, their verification, and speedruns."""
+"""Many runs: benchmarks over architectures, datasets and seeds; their verification; speedruns."""

@@ -1,4 +1,4 @@
-"""Estimate: how long the cells of a grid that are missing will take."""
+"""Estimates how long the missing trials of a grid will take."""
 
 from __future__ import annotations
 
@@ -16,30 +16,36 @@ from ganzoo.experiments.grid import Trial
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import TrainingSetup, build_setup
 
+#: timed steps; one warm-up step comes before them
 _STEPS = 3
 
 
 @dataclass
 class Pair:
-    """An architecture on a dataset, and where its seeds stand."""
+    """An architecture on a dataset: its trials, one a seed, and the number of them in each state."""
 
-    cells: list[Trial]
+    trials: list[Trial]
     done: int
     failed: int
     missing: int
-    #: of one cell, and where that comes from; None where it cannot be played
+    #: estimated seconds of one trial; None if it cannot be built
     seconds: float | None
+    #: how the seconds were found, or why there are none
     source: str
 
 
-def estimated(zoo: Zoo, cells: Sequence[Trial], folder: Folder, device: torch.device) -> list[Pair]:
-    """Every pair of the grid. A pair of which nothing has finished is timed for a few steps, without its scores."""
+def estimate_pairs(zoo: Zoo, trials: Sequence[Trial], folder: Folder, device: torch.device) -> list[Pair]:
+    """The pairs of the grid with their estimates.
+
+    The seconds are the mean of the finished trials. If none has finished, a few steps are timed; then the time of
+    scoring is not included.
+    """
     pairs: dict[tuple[str, str], list[Trial]] = {}
-    for cell in cells:
-        pairs.setdefault(cell.pair, []).append(cell)
+    for trial in trials:
+        pairs.setdefault(trial.pair, []).append(trial)
     found = []
     for members in pairs.values():
-        states = [folder.state(cell) for cell in members]
+        states = [folder.state(trial) for trial in members]
         seconds, source = _seconds(zoo, members, folder, device)
         done, failed, missing = (states.count(state) for state in ("done", "failed", "missing"))
         found.append(Pair(members, done, failed, missing, seconds, source))
@@ -47,38 +53,38 @@ def estimated(zoo: Zoo, cells: Sequence[Trial], folder: Folder, device: torch.de
 
 
 def _seconds(zoo: Zoo, members: list[Trial], folder: Folder, device: torch.device) -> tuple[float | None, str]:
-    finished = [result.seconds for cell in members if (result := folder.result(cell))]
+    finished = [result.seconds for trial in members if (result := folder.result(trial))]
     if finished:
         return sum(finished) / len(finished), f"mean of {len(finished)} finished"
     try:
-        table = build_setup(members[0].recipe, zoo, device)
-        per_step = _seconds_per_step(table)
+        setup = build_setup(members[0].recipe, zoo, device)
+        per_step = _seconds_per_step(setup)
     except GanzooError as error:
         return None, str(error)
-    steps = steps_of(table)
-    return per_step * steps, f"{steps:,} steps of {per_step * 1000:.3g} ms, scores apart"
+    steps = steps_of(setup)
+    return per_step * steps, f"{steps:,} steps of {per_step * 1000:.3g} ms, without scoring"
 
 
-def _seconds_per_step(table: TrainingSetup) -> float:
-    """The mean of some steps; the one before them, which makes room, does not count."""
+def _seconds_per_step(setup: TrainingSetup) -> float:
+    """Mean seconds of a few steps. The first step is not timed: it allocates memory."""
     started = 0.0
     for step in range(_STEPS + 1):
         if step == 1:
-            _finish(table.device)
+            _synchronize(setup.device)
             started = time.perf_counter()
-        run_step(table.game, table.feed, table.recipe.seed, step)
-    _finish(table.device)
+        run_step(setup.game, setup.feed, setup.recipe.seed, step)
+    _synchronize(setup.device)
     return (time.perf_counter() - started) / _STEPS
 
 
-def _finish(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def steps_of(table: TrainingSetup) -> int:
-    """Steps of the whole run: the first at which its clock has run out."""
-    progress = Progress(table.recipe.length, table.feed.images_at, table.feed.epoch_images)
+def steps_of(setup: TrainingSetup) -> int:
+    """Number of steps of the whole run: the first step at which its progress is done."""
+    progress = Progress(setup.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
     low, high = 0, 1
     while not _done_at(progress, high):
         low, high = high, 2 * high

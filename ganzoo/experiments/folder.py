@@ -1,9 +1,11 @@
-"""The folder of a benchmark: what is asked of each cell, what came of it, and its runs.
+"""The folder of a benchmark: the request and the outcome of each trial, its run and its log.
 
-runs/NAME/          the run of a cell
-cells/NAME/         cell.json: what is asked; done.json or failed.json: what came of it
-logs/NAME.log       what its processes said
+runs/NAME/          the run of a trial
+cells/NAME/         cell.json: the request; done.json or failed.json: the outcome
+logs/NAME.log       the output of its processes
 table.json .csv .md .png
+
+Trials used to be called cells; the files keep that name, so that old folders can be continued.
 """
 
 from __future__ import annotations
@@ -30,19 +32,21 @@ State = Literal["done", "failed", "missing"]
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished cell found: lines of scores.jsonl by the name of the score."""
+    """The scores of a finished trial: lines of scores.jsonl by the name of the score."""
 
     seed: int
+    #: real images seen in the whole run
     images: int
+    #: duration of the run
     seconds: float
-    #: of the generator at the end of the run
+    #: scores of the generator at the end of the run
     last: Mapping[str, Mapping[str, Any]]
-    #: of the generator that was best by the recipe's `best_by`, whichever score it is
+    #: scores of the generator that was best by the recipe's `best_by`; all of one generator
     best: Mapping[str, Mapping[str, Any]]
 
 
 class Folder:
-    """The folder of a benchmark. Raises UsageError where none can be."""
+    """The folder of a benchmark at `path`; it need not exist yet. Raises UsageError if the path is a file."""
 
     def __init__(self, path: Path) -> None:
         if path.exists() and not path.is_dir():
@@ -51,7 +55,7 @@ class Folder:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Make it, and be the only benchmark that works here. Raises GanzooError where another one does."""
+        """Create the folder and lock it while inside. Raises GanzooError if another benchmark has locked it."""
         for name in ("runs", "cells", "logs"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
@@ -68,92 +72,92 @@ class Folder:
         finally:
             lock.release()
 
-    def run(self, cell: Trial) -> Path:
-        """The directory of its run."""
-        return self.path / "runs" / cell.name
+    def run(self, trial: Trial) -> Path:
+        """The directory of the run of a trial."""
+        return self.path / "runs" / trial.name
 
-    def status_dir(self, cell: Trial) -> Path:
-        """The directory of what is asked of it, and of what came of it."""
-        return self.path / "cells" / cell.name
+    def status_dir(self, trial: Trial) -> Path:
+        """The directory of the request and the outcome of a trial."""
+        return self.path / "cells" / trial.name
 
-    def log(self, cell: Trial) -> Path:
-        """What its processes said."""
-        return self.path / "logs" / f"{cell.name}.log"
+    def log(self, trial: Trial) -> Path:
+        """The log of a trial: the output of its processes."""
+        return self.path / "logs" / f"{trial.name}.log"
 
-    def write_request(self, cell: Trial, device: str, threads: int) -> int:
-        """Write down what the cell's process is to do, and give its number of threads.
+    def write_request(self, trial: Trial, device: str, threads: int) -> int:
+        """Write the request that the worker process of a trial reads; returns its number of CPU threads.
 
-        A run that was begun goes on with the threads it began with: its bits depend on them.
+        An interrupted run keeps the number of threads it was started with: its numbers depend on it bit for bit.
         """
-        desk = self.status_dir(cell)
-        desk.mkdir(exist_ok=True)
-        (desk / "done.json").unlink(missing_ok=True)  # it said so, and there are no scores: look again
-        if self.run(cell).is_dir():
-            threads = _read(desk / "cell.json").get("threads", threads)
-        asked = {
-            "recipe": cell.recipe.to_dict(),
-            "scores": [promise.score for promise in cell.expected_scores],
-            "run": os.path.relpath(self.run(cell), desk),
+        directory = self.status_dir(trial)
+        directory.mkdir(exist_ok=True)
+        (directory / "done.json").unlink(missing_ok=True)  # the trial is missing, so its scores are incomplete
+        if self.run(trial).is_dir():
+            threads = _read(directory / "cell.json").get("threads", threads)
+        request = {
+            "recipe": trial.recipe.to_dict(),
+            "scores": [expected.score for expected in trial.expected_scores],
+            "run": os.path.relpath(self.run(trial), directory),
             "device": device,
             "threads": threads,
         }
-        write_atomically(desk / "cell.json", _json(asked))
+        write_atomically(directory / "cell.json", _json(request))
         return threads
 
-    def fail(self, cell: Trial, reason: str, exit_code: int | None = None) -> None:
-        """Write down that the cell failed, and why."""
-        self.status_dir(cell).mkdir(exist_ok=True)
-        write_atomically(self.status_dir(cell) / "failed.json", _json({"reason": reason, "exit_code": exit_code}))
+    def fail(self, trial: Trial, reason: str, exit_code: int | None = None) -> None:
+        """Record that a trial failed, and why."""
+        self.status_dir(trial).mkdir(exist_ok=True)
+        write_atomically(self.status_dir(trial) / "failed.json", _json({"reason": reason, "exit_code": exit_code}))
 
-    def forget(self, cell: Trial) -> None:
-        """Remove all that came of the cell: it will be played from its beginning."""
-        shutil.rmtree(self.run(cell), ignore_errors=True)
+    def forget(self, trial: Trial) -> None:
+        """Delete the run and the outcome of a trial, so that it runs again from the beginning."""
+        shutil.rmtree(self.run(trial), ignore_errors=True)
         for name in ("done.json", "failed.json"):
-            (self.status_dir(cell) / name).unlink(missing_ok=True)
+            (self.status_dir(trial) / name).unlink(missing_ok=True)
 
-    def state(self, cell: Trial) -> State:
-        """What came of the cell so far."""
-        if self.result(cell) is not None:
+    def state(self, trial: Trial) -> State:
+        """Whether a trial is done, has failed, or is missing: not started or not finished."""
+        if self.result(trial) is not None:
             return "done"
-        return "failed" if self.reason(cell) else "missing"
+        return "failed" if self.reason(trial) else "missing"
 
-    def reason(self, cell: Trial) -> str:
-        """Why the cell failed; empty where it did not."""
-        return str(_read(self.status_dir(cell) / "failed.json").get("reason", ""))
+    def reason(self, trial: Trial) -> str:
+        """Why a trial failed; empty if it did not."""
+        return str(_read(self.status_dir(trial) / "failed.json").get("reason", ""))
 
-    def result(self, cell: Trial) -> Result | None:
-        """What a finished cell found; None where it has not finished, or left no number for each of its scores."""
-        done = _read(self.status_dir(cell) / "done.json")
-        if "step" not in done or not (self.run(cell) / "recipe.json").is_file():
+    def result(self, trial: Trial) -> Result | None:
+        """The scores of a finished trial; None if it has not finished, or if one of its scores is no finite number."""
+        done = _read(self.status_dir(trial) / "done.json")
+        if "step" not in done or not (self.run(trial) / "recipe.json").is_file():
             return None
         try:
-            run = Run.open(self.run(cell))
+            run = Run.open(self.run(trial))
         except GanzooError:
-            return None  # damaged: the cell will say so by itself
+            return None  # damaged: the worker process reports it
         lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] <= done["step"]]
         last = {line["score"]: line for line in lines if line["step"] == done["step"]}
         stats = [line for line in run.lines("stats.jsonl") if line["step"] <= done["step"]]
-        whole = last.keys() >= {promise.score for promise in cell.expected_scores}
-        if not stats or not whole or not all(math.isfinite(line["value"]) for line in last.values()):
+        complete = last.keys() >= {expected.score for expected in trial.expected_scores}
+        if not stats or not complete or not all(math.isfinite(line["value"]) for line in last.values()):
             return None
-        kept = run.best() or {"step": done["step"]}
-        best = {line["score"]: line for line in lines if line["step"] == kept["step"]}
-        alike = {
+        best_step = (run.best() or done)["step"]
+        best = {line["score"]: line for line in lines if line["step"] == best_step}
+        comparable = {  # measured like the last ones; a resumed run may have been scored in two ways
             name: best[name] if name in best and best[name]["card"]["digest"] == line["card"]["digest"] else line
             for name, line in last.items()
         }
-        return Result(cell.recipe.seed, done["images"], stats[-1]["seconds"], last, alike)
+        return Result(trial.recipe.seed, done["images"], stats[-1]["seconds"], last, comparable)
 
-    def progress(self, cell: Trial) -> dict[str, Any]:
-        """The last line of the statistics of its run; empty where there is none yet."""
-        with suppress(OSError, ValueError, IndexError), open(self.run(cell) / "stats.jsonl", "rb") as file:
+    def progress(self, trial: Trial) -> dict[str, Any]:
+        """The last line of stats.jsonl of a trial's run; empty if there is none yet."""
+        with suppress(OSError, ValueError, IndexError), open(self.run(trial) / "stats.jsonl", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             return dict(json.loads(file.read().splitlines()[-1]))
         return {}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none that is whole."""
+    """The JSON object in a file; empty if there is no such file or it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

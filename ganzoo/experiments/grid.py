@@ -1,4 +1,7 @@
-"""The grid: which cells were asked for, each with the whole recipe of its run."""
+"""The grid: which trials were requested, each with the complete recipe of its run.
+
+A trial is one training of a grid: an architecture, a dataset and a seed.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ MOST_SEEDS = 1000
 
 
 class ExpectedScore(NamedTuple):
-    """One score, the evaluator that gives it as it was asked for, and which way is better."""
+    """A score that a trial must have, and which direction is better ("lower" or "higher")."""
 
+    #: the evaluator that computes it, as the user wrote it
     evaluator: str
     score: str
     better: str
@@ -32,30 +36,30 @@ class ExpectedScore(NamedTuple):
 class Trial:
     """One training of the grid."""
 
-    #: as they were asked for
+    #: as the user wrote them
     architecture: str
     dataset: str
-    #: the scores it is to give
+    #: the scores that it must have to be done
     expected_scores: tuple[ExpectedScore, ...]
     #: complete, with its seed and its evaluators
     recipe: Recipe
-    #: of its directory: short names, the seed, and a digest of the recipe and of the code that plays it
+    #: name of its directory: short names, the seed, and a digest of the recipe and of the code of its parts
     name: str
 
     @property
     def pair(self) -> tuple[str, str]:
-        """What its seeds have in common."""
+        """Architecture and dataset: what the trials of several seeds have in common."""
         return self.architecture, self.dataset
 
     @property
     def data(self) -> Choice:
         """The dataset of its recipe."""
-        assert self.recipe.dataset is not None  # noqa: S101  (a cell's recipe is complete)
+        assert self.recipe.dataset is not None  # noqa: S101  (the recipe of a trial is complete)
         return self.recipe.dataset
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds that `0,1,2` or `0..4` stands for; both ends of a range belong to it."""
+    """The seeds of a text such as `0,1,2` or `0..4`, sorted; a range includes both ends. Raises UsageError."""
     seeds: list[int] = []
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:\.\.(\d{1,9}))?\s*", word)
@@ -66,12 +70,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     twice = [seed for seed in seeds if seeds.count(seed) > 1]
     if twice:
-        raise UsageError(f"--seeds {text!r} gives the seed {twice[0]} twice.")
+        raise UsageError(f"--seeds {text!r} contains the seed {twice[0]} twice.")
     return tuple(sorted(seeds))
 
 
 def expand(zoo: Zoo, kind: str, choices: Sequence[Choice]) -> list[Choice]:
-    """`choices` with every name that has wildcards replaced by all it matches; each part once."""
+    """Replace every name with wildcards by all names it matches; each part once. Raises UsageError for no match."""
     found: dict[str, Choice] = {}
     for choice in choices:
         names = [choice.name]
@@ -95,10 +99,10 @@ def plan_trials(
     named: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> list[Trial]:
-    """Every cell of the grid, one seed after the other: so there is a first table early, and then its spread.
+    """All trials of the grid, ordered by seed, so that there is an early table of one seed for every pair.
 
-    `named` is a recipe file or a variant that every architecture has; `changes` are fields of the recipes.
-    Raises UsageError for a name, option or value that no cell could mean.
+    `named` is a recipe file, or a recipe variant that every architecture has. `changes` are fields of the recipes.
+    Raises UsageError for an unknown name or option, and for a bad value.
     """
     scored = tuple(expand(zoo, "evaluators", evaluators))
     fields = {**(changes or {}), "evaluators": scored}
@@ -110,38 +114,42 @@ def plan_trials(
         for architecture in expand(zoo, "architectures", architectures):
             base = plan(zoo, architecture, dataset, named, fields)
             if "score_every" not in fields:
-                base = base.merged({"score_every": share(base.length, 4)})
+                base = base.merged({"score_every": share(base.length, 4)})  # the best score may be an early one
             bases.append((str(architecture), str(dataset), base))
-    given = expected_scores(zoo, list(zip(map(str, scored), scored, strict=True)))
-    names = [promise.score for promise in given]
+    expected = expected_scores(zoo, list(zip(map(str, scored), scored, strict=True)))
+    names = [one.score for one in expected]
     if twins := [name for name in names if names.count(name) > 1]:
-        owners = " and ".join(promise.evaluator for promise in given if promise.score == twins[0])
-        raise UsageError(f"{owners} both give the score {twins[0]!r}: name one of them.")
+        owners = " and ".join(one.evaluator for one in expected if one.score == twins[0])
+        raise UsageError(f"{owners} both give the score {twins[0]!r}: name only one of them.")
     return [
-        make_trial(zoo, one, other, given, base.merged({"seed": seed})) for seed in seeds for one, other, base in bases
+        make_trial(zoo, architecture_text, dataset_text, expected, base.merged({"seed": seed}))
+        for seed in seeds
+        for architecture_text, dataset_text, base in bases
     ]
 
 
 def expected_scores(zoo: Zoo, evaluators: Sequence[tuple[str, Choice]]) -> tuple[ExpectedScore, ...]:
-    """All scores of these evaluators, each with its words."""
-    built = [(words, zoo.build("evaluators", choice)) for words, choice in evaluators]
-    return tuple(ExpectedScore(words, name, score.better) for words, one in built for name, score in one.scores.items())
+    """All scores of these evaluators; each evaluator is given as (text of the user, choice)."""
+    built = [(text, zoo.build("evaluators", choice)) for text, choice in evaluators]
+    return tuple(
+        ExpectedScore(text, name, score.better) for text, evaluator in built for name, score in evaluator.scores.items()
+    )
 
 
 def share(length: Amount, parts: int) -> Amount:
-    """One of so many parts of a length. Four scores a run are a last one, and others that may be better."""
+    """The length divided by `parts`, rounded up, in the same unit."""
     return Amount(-(-length.count // parts), length.unit)
 
 
-def make_trial(zoo: Zoo, architecture: str, dataset: str, promises: tuple[ExpectedScore, ...], recipe: Recipe) -> Trial:
-    """The cell of a complete recipe."""
+def make_trial(zoo: Zoo, architecture: str, dataset: str, expected: tuple[ExpectedScore, ...], recipe: Recipe) -> Trial:
+    """The trial of a complete recipe; `architecture` and `dataset` are as the user wrote them."""
     digest = digest_of({"recipe": with_old_names(recipe.to_dict()), "parts": _provenance(zoo, recipe)})
     words = (short_name(recipe.architecture), short_name(recipe.dataset), f"seed{recipe.seed}", digest[:8])
-    return Trial(architecture, dataset, promises, recipe, "-".join(words).lower())
+    return Trial(architecture, dataset, expected, recipe, "-".join(words).lower())
 
 
 def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:
-    """Where the parts that make the numbers come from: other code is another cell."""
+    """Origin and digest of the code of all parts that affect the scores: a trial with other code is another trial."""
     found = []
     for field, kind in KIND_OF_FIELD.items():
         if field != "observers":  # they change no number

@@ -1,4 +1,7 @@
-"""Floors and scales: what real images score on a dataset, as they are and damaged. Each is measured once and kept."""
+"""The real baseline of a dataset: the scores of real images, as they are and corrupted.
+
+It is called `floor` in the table, because generators are not expected to score better than real images.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +16,37 @@ from ganzoo.experiments.grid import Trial
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text
 from ganzoo.registry.zoo import Zoo
 
-#: by score: its floor and of how many images, its scale where that was asked for, and the sha256 of the reals of both
+#: each by the name of a score: the real baseline, its number of images, the scores of corrupted images if requested,
+#: and the sha256 of the reals that all of them were measured against
 RealScores = Mapping[str, Mapping[str, Any]]
 NO_REAL_SCORES: RealScores = {"floor": {}, "floor_images": {}, "calibration": {}, "reals": {}}
 
 
-def measure_real_images(zoo: Zoo, cell: Trial, device: str, scale: bool, note: Callable[[str], None]) -> RealScores:
-    """What is known of the scores of a cell on its dataset; nothing where real images cannot be scored."""
-    recipe, protocol = cell.recipe, Protocol.named(cell.recipe.protocol)
-    asked = zoo, cell.data, recipe.evaluators, find_device(device), protocol
+def measure_real_images(zoo: Zoo, trial: Trial, device: str, scale: bool, note: Callable[[str], None]) -> RealScores:
+    """Score real images of the other split of a trial's dataset; with `scale` also corrupted ones.
+
+    Returns NO_REAL_SCORES, with a message to `note`, if real images cannot be scored.
+    """
+    recipe, protocol = trial.recipe, Protocol.named(trial.recipe.protocol)
+    arguments = zoo, trial.data, recipe.evaluators, find_device(device), protocol
     samples = recipe.score_samples or None
     try:
-        reals = Reals(zoo, cell.data, protocol.split).facts["sha256"]
-        others = len(zoo.build("datasets", cell.data, split=protocol.other_split))
-        floors = real_baseline(*asked, samples)
+        reals = Reals(zoo, trial.data, protocol.split).facts["sha256"]
+        others = len(zoo.build("datasets", trial.data, split=protocol.other_split))
+        floors = real_baseline(*arguments, samples)
         fitting = samples if samples and samples <= others else None  # None: as many as there are
-        rows = calibrate(*asked, fitting, note=note) if scale else []
+        rows = calibrate(*arguments, fitting, note=note) if scale else []
     except PLUGIN_ERRORS as error:
-        note(f"{cell.dataset} has no floor or no scale: {error_text(error)}")
+        note(f"{trial.dataset} has no real baseline or no scale: {error_text(error)}")
         return NO_REAL_SCORES
     kept = ("damage", "strength", "value", "images")
     scales: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         scales.setdefault(row["score"], []).append({name: row[name] for name in kept})
     count = min(samples or protocol.samples, others)
-    counts, these = dict.fromkeys(floors, count), dict.fromkeys(floors, reals)
-    return {"floor": floors, "floor_images": counts, "calibration": scales, "reals": these}
+    return {
+        "floor": floors,
+        "floor_images": dict.fromkeys(floors, count),
+        "calibration": scales,
+        "reals": dict.fromkeys(floors, reals),
+    }

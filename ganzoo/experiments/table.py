@@ -1,6 +1,6 @@
-"""The table of a grid: a row for each architecture, dataset and score, over all seeds that finished.
+"""The table of a grid: a row for each architecture, dataset and score, over all finished seeds.
 
-Only numbers measured alike, by the digest of their cards, are averaged or put in one column.
+Values are averaged and put into one column only if the digests of their cards are equal: they were measured alike.
 """
 
 from __future__ import annotations
@@ -20,55 +20,56 @@ from ganzoo.experiments.real_baseline import NO_REAL_SCORES, RealScores
 from ganzoo.results.report import bars, tables
 from ganzoo.storage.files import write_atomically
 
+#: resamples of the bootstrap
 _DRAWS = 10_000
 Row = dict[str, Any]
 
 
-def rows_of(cells: Sequence[Trial], folder: Folder, known: Mapping[str, RealScores]) -> list[Row]:
-    """The rows, by dataset, then score, then architecture, as they were asked for.
+def rows_of(trials: Sequence[Trial], folder: Folder, real_scores: Mapping[str, RealScores]) -> list[Row]:
+    """The rows, sorted by dataset, score and architecture in the order of the trials.
 
-    `known` by dataset: what real images score.
+    `real_scores` are the scores of real images by dataset.
     """
     pairs: dict[tuple[str, str], list[Trial]] = {}
-    for cell in cells:
-        pairs.setdefault(cell.pair, []).append(cell)
-    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    for trial in trials:
+        pairs.setdefault(trial.pair, []).append(trial)
+    datasets = list(dict.fromkeys(trial.dataset for trial in trials))
     found: list[tuple[tuple[int, int], Row]] = []
     for (architecture, dataset), members in pairs.items():
-        results = [result for cell in members if (result := folder.result(cell))]
+        results = [result for trial in members if (result := folder.result(trial))]
         results.sort(key=lambda result: result.seed)
-        failed = {str(cell.recipe.seed): folder.reason(cell) for cell in members if folder.state(cell) == "failed"}
+        failed = {str(trial.recipe.seed): folder.reason(trial) for trial in members if folder.state(trial) == "failed"}
         for rank, (evaluator, score, better) in enumerate(members[0].expected_scores):
-            ways = _apart(results, score)
-            note = f"Measured in {len(ways)} ways, which cannot be averaged." if len(ways) > 1 else ""
-            for alike in ways:
+            groups = _measured_alike(results, score)
+            note = f"Measured in {len(groups)} ways, which cannot be averaged." if len(groups) > 1 else ""
+            for group in groups:
                 row: Row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
-                row |= {"better": better, **_numbers(score, alike), "failures": len(failed)}
+                row |= {"better": better, **_statistics(score, group), "failures": len(failed)}
                 row |= {"reasons": dict(sorted(failed.items())), "note": note}
-                row |= _real_images(known.get(dataset, NO_REAL_SCORES), score, alike)
-                row |= _circumstances(members[0], score, alike)
+                row |= _real_images(real_scores.get(dataset, NO_REAL_SCORES), score, group)
+                row |= _facts(members[0], score, group)
                 found.append(((datasets.index(dataset), rank), row))
-    return [row for _, row in sorted(found, key=lambda item: item[0])]  # stable: architectures as asked for
+    return [row for _, row in sorted(found, key=lambda item: item[0])]  # a stable sort: keeps the architectures' order
 
 
-def _real_images(known: RealScores, score: str, results: Sequence[Result]) -> Row:
-    """Floor and scale of a row; none beside numbers that were measured against other reals than those."""
-    found = {name: values.get(score) for name, values in known.items()}
+def _real_images(real_scores: RealScores, score: str, results: Sequence[Result]) -> Row:
+    """The real baseline ("floor") and the scale of a row; None if the results were measured against other reals."""
+    found = {name: values.get(score) for name, values in real_scores.items()}
     reals = found.pop("reals")
-    theirs = {result.last[score]["card"]["measure"]["reals"]["sha256"] for result in results}
-    return found if theirs <= {reals} else dict.fromkeys(found)
+    reals_of_results = {result.last[score]["card"]["measure"]["reals"]["sha256"] for result in results}
+    return found if reals_of_results <= {reals} else dict.fromkeys(found)
 
 
-def _apart(results: Sequence[Result], score: str) -> list[list[Result]]:
-    """Results whose numbers were measured alike, together; nothing at all is alike too."""
-    ways: dict[str, list[Result]] = {}
+def _measured_alike(results: Sequence[Result], score: str) -> list[list[Result]]:
+    """The results that have this score, grouped by the digest of its card; one empty group if there are none."""
+    groups: dict[str, list[Result]] = {}
     for result in results:
         if score in result.last:
-            ways.setdefault(result.last[score]["card"]["digest"], []).append(result)
-    return [found for _, found in sorted(ways.items())] or [[]]
+            groups.setdefault(result.last[score]["card"]["digest"], []).append(result)
+    return [group for _, group in sorted(groups.items())] or [[]]
 
 
-def _numbers(score: str, results: Sequence[Result]) -> Row:
+def _statistics(score: str, results: Sequence[Result]) -> Row:
     last = spread([result.last[score]["value"] for result in results])
     best = spread([result.best[score]["value"] for result in results])
     best["images"] = [result.best[score]["images"] for result in results]
@@ -83,19 +84,20 @@ def _numbers(score: str, results: Sequence[Result]) -> Row:
     }
 
 
-def _circumstances(cell: Trial, score: str, results: Sequence[Result]) -> Row:
+def _facts(trial: Trial, score: str, results: Sequence[Result]) -> Row:
+    """How the results of a row were made and measured."""
     card = results[0].last[score]["card"] if results else None
     return {
         "card": {name: card[name] for name in ("protocol", "measure", "digest")} if card else None,
-        "recipe": {name: value for name, value in cell.recipe.to_dict().items() if name != "seed"},
-        "length": str(cell.recipe.length),
+        "recipe": {name: value for name, value in trial.recipe.to_dict().items() if name != "seed"},
+        "length": str(trial.recipe.length),
         "images_seen": results[0].images if results else None,
         "seconds": round(float(numpy.mean([result.seconds for result in results])), 1) if results else None,
     }
 
 
 def spread(values: Sequence[float]) -> Row:
-    """Mean and standard deviation (of n - 1), None where there are too few for one, and the values."""
+    """Mean and standard deviation (divided by n - 1) of the values, each None if there are too few, and the values."""
     return {
         "mean": float(numpy.mean(values)) if values else None,
         "std": float(numpy.std(values, ddof=1)) if len(values) > 1 else None,
@@ -104,16 +106,16 @@ def spread(values: Sequence[float]) -> Row:
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
-    """[low, high] of the mean, 95 %, by drawing seeds with replacement; None where there are fewer than two."""
+    """The 95 % bootstrap interval [low, high] of the mean; None for fewer than two values."""
     if len(values) < 2:
         return None
-    drawn = numpy.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
-    low, high = numpy.quantile(numpy.asarray(values)[drawn].mean(1), (0.025, 0.975))
+    indices = numpy.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
+    low, high = numpy.quantile(numpy.asarray(values)[indices].mean(1), (0.025, 0.975))
     return [float(low), float(high)]
 
 
 def write(rows: Sequence[Row], out: Path) -> None:
-    """table.json, .csv, .md and .png, each whole or as it was. The same rows give the same bytes."""
+    """Write table.json, .csv, .md and .png, each atomically. The same rows give the same bytes."""
     write_atomically(out / "table.json", (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
     write_atomically(out / "table.csv", _csv(rows).encode())
     write_atomically(out / "table.md", tables.markdown(rows).encode())

@@ -1,4 +1,4 @@
-"""Verify: do the rows of a table hold when their cells are played again?"""
+"""Verifies a table: runs its trials again and decides for each row whether its mean is reproduced."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ RULE = (
     "A row holds if it was measured alike and its new mean lies in the old bootstrap interval widened by half the new "
     "one, or within 2 pooled standard deviations; with a single seed, within 25 % of the old value."
 )
-#: share of the value that a single seed may differ by
+#: share of its old value by which a single seed may differ
 _SINGLE = 0.25
 _KEYS = {"architecture", "dataset", "evaluator", "score", "mean", "std", "interval", "finished", "card", "recipe"}
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table.json that have numbers. Raises UsageError where it is none."""
+    """The rows of a table.json that have a mean. Raises UsageError if the file is no such table."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
         raise UsageError(f"{path} is not the table.json of a benchmark: {error}.") from None
-    whole = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= _KEYS for row in rows)
-    if not whole:
-        raise UsageError(f"{path} is not the table.json of a benchmark: it is no list of its rows.")
+    valid = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= _KEYS for row in rows)
+    if not valid:
+        raise UsageError(f"{path} is not the table.json of a benchmark: it is no list of rows.")
     found = [row for row in rows if row["mean"] is not None]
     if not found:
         raise UsageError(f"{path} has no row with a number, so there is nothing to verify.")
@@ -42,24 +42,24 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def trials_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[Trial]:
-    """The cells that the rows of the table in `path` came from."""
-    cells: dict[str, Trial] = {}
+    """The trials of the rows of the table in `path`, sorted by seed. Raises UsageError if one cannot run here."""
+    trials: dict[str, Trial] = {}
     for row in rows:
         try:
             recipe = Recipe.from_dict(with_current_names(row["recipe"]))
-            promises = expected_scores(zoo, [(str(choice), choice) for choice in recipe.evaluators])
+            expected = expected_scores(zoo, [(str(choice), choice) for choice in recipe.evaluators])
             for seed in row["finished"]:
-                cell = make_trial(zoo, row["architecture"], row["dataset"], promises, recipe.merged({"seed": seed}))
-                cells.setdefault(cell.name, cell)
+                trial = make_trial(zoo, row["architecture"], row["dataset"], expected, recipe.merged({"seed": seed}))
+                trials.setdefault(trial.name, trial)
         except (UsageError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"{path}: the row of {row['architecture']} on {row['dataset']} cannot be played again: {error}"
+                f"{path}: the row of {row['architecture']} on {row['dataset']} cannot be run again: {error}"
             ) from None
-    return sorted(cells.values(), key=lambda cell: cell.recipe.seed)
+    return sorted(trials.values(), key=lambda trial: trial.recipe.seed)
 
 
 def verdicts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each old row, what came out now and whether it holds."""
+    """For each old row, its new mean, whether it holds, and why."""
     again = {_identity(row): row for row in new}
     return [_verdict(row, again.get(_identity(row))) for row in old]
 
@@ -69,20 +69,20 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _verdict(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
-    words = {name: old[name] for name in ("architecture", "dataset", "evaluator", "score")}
-    words |= {"then": old["mean"], "seeds_then": len(old["finished"])}
+    verdict = {name: old[name] for name in ("architecture", "dataset", "evaluator", "score")}
+    verdict |= {"then": old["mean"], "seeds_then": len(old["finished"])}
     if new is None:
-        return words | {"now": None, "seeds": 0, "holds": False, "why": "nothing was measured alike; see the log"}
-    holds, why = _compared(old, new)
-    return words | {"now": new["mean"], "seeds": new["seeds"], "holds": holds, "why": why}
+        return verdict | {"now": None, "seeds": 0, "holds": False, "why": "nothing was measured alike; see the log"}
+    holds, why = _compare(old, new)
+    return verdict | {"now": new["mean"], "seeds": new["seeds"], "holds": holds, "why": why}
 
 
-def _compared(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[bool, str]:
+def _compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[bool, str]:
     if not old["interval"] or not new["interval"]:
         allowed = _SINGLE * abs(old["mean"])
-        return abs(new["mean"] - old["mean"]) <= allowed, f"a single seed may differ by {allowed:.3g}"
+        return abs(new["mean"] - old["mean"]) <= allowed, f"a single seed: may differ by {allowed:.3g}"
     low, high = old["interval"]
-    wider = (new["interval"][1] - new["interval"][0]) / 2
+    margin = (new["interval"][1] - new["interval"][0]) / 2
     pooled = math.sqrt((old["std"] ** 2 + new["std"] ** 2) / 2)
-    low, high = min(low - wider, old["mean"] - 2 * pooled), max(high + wider, old["mean"] + 2 * pooled)
-    return low <= new["mean"] <= high, f"{low:.4g} to {high:.4g} is the same"
+    low, high = min(low - margin, old["mean"] - 2 * pooled), max(high + margin, old["mean"] + 2 * pooled)
+    return low <= new["mean"] <= high, f"allowed: {low:.4g} to {high:.4g}"

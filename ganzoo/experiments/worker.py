@@ -1,7 +1,7 @@
-"""One cell in a process of its own: `python -m ganzoo.experiments.worker DIRECTORY PARENT`.
+"""The process of one trial: `python -m ganzoo.experiments.worker DIRECTORY PARENT`.
 
-It plays what DIRECTORY/cell.json asks for, from where it was left, and writes DIRECTORY/done.json at the end. When the
-process PARENT is gone, it ends by itself, with everything saved.
+It reads the request DIRECTORY/cell.json, starts or resumes the run, and writes DIRECTORY/done.json at the end. When the
+process with the id PARENT has ended, it saves everything and ends too.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ganzoo.training.train import resume, start
 
 
 def run_trial(directory: Path, zoo: Zoo) -> None:
-    """Play the cell in `directory` to its end. Raises GanzooError where it fails."""
-    asked = json.loads((directory / "cell.json").read_text(encoding="utf-8"))
-    torch.set_num_threads(asked["threads"])
-    # wait for an earlier process of this cell: one whose benchmark was killed may still be saving
+    """Run the trial that `directory` requests to its end. Raises GanzooError if it fails."""
+    request = json.loads((directory / "cell.json").read_text(encoding="utf-8"))
+    torch.set_num_threads(request["threads"])
+    # wait for an earlier process of this trial: one whose benchmark was killed may still be saving
     with exclusive(directory / "lock"):
         if (directory / "done.json").exists():
             return
-        path, recipe = (directory / asked["run"]).resolve(), Recipe.from_dict(asked["recipe"])
-        progress = run_to_end(path, recipe, asked["device"], asked["scores"], zoo, note=_say)
+        path, recipe = (directory / request["run"]).resolve(), Recipe.from_dict(request["recipe"])
+        progress = run_to_end(path, recipe, request["device"], request["scores"], zoo, note=_log)
         done = {"step": progress.step, "images": progress.images}
         write_atomically(directory / "done.json", (json.dumps(done) + "\n").encode())
 
@@ -50,16 +50,19 @@ def run_trial(directory: Path, zoo: Zoo) -> None:
 def run_to_end(
     path: Path, recipe: Recipe, device: str, scores: Sequence[str], zoo: Zoo, **more: Any
 ) -> TrainingProgress:
-    """The end of the run in `path`: begun, gone on with, or found there. `more` goes to `train`."""
+    """Start or resume the run in `path` and train it to its end; where training ended.
+
+    A run that has all of `scores` at its end is not trained again. `more` are keyword arguments of `training.train`.
+    """
     if not (path / "recipe.json").exists():
-        shutil.rmtree(path, ignore_errors=True)  # a run that was killed while it was made
+        shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed while it created the run
         return start(recipe, path, zoo, find_device(device), **more)[1]
-    # a run stays on its device unless another one is named
-    return _end_of(path, scores, zoo) or resume(path, zoo, None if device == "auto" else device, **more)[1]
+    # a run stays on its device unless another device is given
+    return _finished(path, scores, zoo) or resume(path, zoo, None if device == "auto" else device, **more)[1]
 
 
-def _end_of(path: Path, scores: Sequence[str], zoo: Zoo) -> TrainingProgress | None:
-    """The last step of a run that has been played and scored to its end; None for one that has not."""
+def _finished(path: Path, scores: Sequence[str], zoo: Zoo) -> TrainingProgress | None:
+    """The progress of a run that has been trained to its end and scored there; None for any other run."""
     run, saved = Run.open(path), checkpoints.load_latest(path / "checkpoints")
     if saved is None:
         return None
@@ -70,28 +73,28 @@ def _end_of(path: Path, scores: Sequence[str], zoo: Zoo) -> TrainingProgress | N
     return progress.snapshot if progress.done and {line["score"] for line in lines} >= set(scores) else None
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (into the log of the cell)
+def _log(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (into the log of the trial)
 
 
 def _end_with(parent: int) -> None:
-    """Stop this process like a signal from outside when `parent` is gone, however that ended."""
+    """Send SIGTERM to this process when the process `parent` has ended for any reason."""
 
-    def watch() -> None:
+    def wait_for_parent() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True, name="ganzoo-parent").start()
+    threading.Thread(target=wait_for_parent, daemon=True, name="ganzoo-parent").start()
 
 
 def main(directory: str, parent: str) -> int:
-    """The exit status."""
+    """Run the trial of a directory; returns the exit code."""
     _end_with(int(parent))
     try:
         run_trial(Path(directory), zoo())
     except GanzooError as error:
-        _say(f"Error: {error}")
+        _log(f"Error: {error}")
         return error.exit_code
     return 0
 

@@ -1,4 +1,4 @@
-"""A grid comes to the same table whatever happens to its processes, and counts what failed."""
+"""The grid: its table, failed and killed trials, the plan, and --verify."""
 
 from __future__ import annotations
 
@@ -15,59 +15,54 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from helpers import ZOO, ganzoo
 
 from ganzoo import Choice, UsageError
-from ganzoo.cli import cli
 from ganzoo.experiments import table, verify
-from ganzoo.experiments import worker as one_cell
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
 from ganzoo.experiments.run_grid import benchmark
-from ganzoo.registry.zoo import Zoo
+from ganzoo.experiments.worker import run_trial
 from ganzoo.results.report import tables
 from ganzoo.storage.run import Run
 
-ZOO = Zoo()
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
 DIGITS = "digits:size=8"
 
 
-def cells(*architectures: str, seeds: Sequence[int] = (0, 1), named: str | None = None, **changes: Any) -> list[Trial]:
+def trials(*architectures: str, seeds: Sequence[int] = (0, 1), named: str | None = None, **changes: Any) -> list[Trial]:
+    """The trials of these architectures, by default two, on small digits, with a short length."""
     fields = {"length": "8 steps", "score_samples": 20, **changes}
     fields = {name: value for name, value in fields.items() if value is not None}
     chosen = [Choice.parse(text) for text in architectures or (TINY, f"{TINY}:width=4")]
     return plan_trials(ZOO, chosen, [Choice.parse(DIGITS)], [Choice(BRIGHTNESS)], seeds, named, fields)
 
 
-def play_here(asked: Sequence[Trial], out: Path) -> Folder:
-    """Every cell in this process: as the others do it, without their start."""
+def run_here(requested: Sequence[Trial], out: Path) -> Folder:
+    """Run the trials in this process, like worker processes but without the time to start them."""
     folder = Folder(out)
     with folder.taken():
-        for cell in asked:
-            folder.write_request(cell, "cpu", torch.get_num_threads())
-            one_cell.run_trial(folder.status_dir(cell), ZOO)
+        for trial in requested:
+            folder.write_request(trial, "cpu", torch.get_num_threads())
+            run_trial(folder.status_dir(trial), ZOO)
     return folder
 
 
 def ignore(text: str) -> None:
-    """Notes are for people."""
+    """Print no messages."""
 
 
-def rows(asked: Sequence[Trial], out: Path, **more: Any) -> list[dict[str, Any]]:
-    return benchmark(ZOO, asked, out, "cpu", note=more.pop("note", ignore), **more)
+def rows(requested: Sequence[Trial], out: Path, **more: Any) -> list[dict[str, Any]]:
+    return benchmark(ZOO, requested, out, "cpu", note=more.pop("note", ignore), **more)
 
 
-def timeless(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_seconds(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
 
 
-def ganzoo(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, ["benchmark", *map(str, arguments)], prog_name="ganzoo")
-
-
-def asked(*more: str | Path) -> Result:
-    """The grid of `played`, by the command line."""
+def run_command(*more: str | Path) -> Result:
+    """Run the grid of `finished` by the command line."""
     grid = [
         "-a",
         TINY,
@@ -84,39 +79,39 @@ def asked(*more: str | Path) -> Result:
         "--steps",
         "8",
     ]
-    return ganzoo(*grid, "--samples", "20", "--device", "cpu", *more)
+    return ganzoo("benchmark", *grid, "--samples", "20", "--device", "cpu", *more)
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished grid: 2 architectures, 1 dataset, 2 seeds."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished grid: 2 architectures, 1 dataset, 2 seeds. Tests must not change it."""
     out = tmp_path_factory.mktemp("grid")
-    play_here(cells(), out)
-    rows(cells(), out)
+    run_here(trials(), out)
+    rows(trials(), out)
     return out
 
 
 @pytest.fixture
-def copy(played: Path, tmp_path: Path) -> Path:
-    """One that may be spoilt."""
-    return Path(shutil.copytree(played, tmp_path / "copy"))
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished grid that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def test_rows_say_what_the_runs_found(played: Path) -> None:
-    found = json.loads((played / "table.json").read_text())
+def test_rows_say_what_the_runs_found(finished: Path) -> None:
+    found = json.loads((finished / "table.json").read_text())
     assert [(row["score"], row["architecture"]) for row in found[:2]] == [
         ("brightness", TINY),
         ("brightness", f"{TINY}:width=4"),
     ]
     assert len(found) == 2 * 3
-    row, folder = found[0], Folder(played)
-    mine = [cell for cell in cells() if cell.architecture == TINY]
+    row, folder = found[0], Folder(finished)
+    mine = [trial for trial in trials() if trial.architecture == TINY]
     lines = [
-        [line for line in Run.open(folder.run(cell)).lines("scores.jsonl") if line["score"] == "brightness"]
-        for cell in mine
+        [line for line in Run.open(folder.run(trial)).lines("scores.jsonl") if line["score"] == "brightness"]
+        for trial in mine
     ]
     assert [[line["step"] for line in of_run] for of_run in lines] == [[2, 4, 6, 8]] * 2
     last = [of_run[-1]["value"] for of_run in lines]
@@ -138,49 +133,49 @@ def test_rows_say_what_the_runs_found(played: Path) -> None:
         "Floor, 20 real images",
         "tiny.py:Tiny:width=4",
     ):
-        assert word in (played / "table.md").read_text()
-    assert len((played / "table.csv").read_text().splitlines()) == 1 + 6
-    assert (played / "table.png").read_bytes().startswith(b"\x89PNG")
+        assert word in (finished / "table.md").read_text()
+    assert len((finished / "table.csv").read_text().splitlines()) == 1 + 6
+    assert (finished / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_scale_stands_beside_the_scores(copy: Path) -> None:
-    (row, *_) = rows(cells(), copy, scale=True)
+    (row, *_) = rows(trials(), copy, scale=True)
     assert row["calibration"][0] == {"damage": "none", "strength": 0, "value": row["floor"], "images": 20}
     assert {step["damage"] for step in row["calibration"]} >= {"noise", "blur", "memorised"}
     assert "Scale, the same images damaged: undamaged" in (copy / "table.md").read_text()
-    (row, *_) = rows(cells(), copy)
+    (row, *_) = rows(trials(), copy)
     assert row["calibration"] is None
 
 
-def test_best_is_one_generator(played: Path) -> None:
-    """The scores beside `best` are those of the generator that was kept, not each its own best."""
+def test_best_is_one_generator(finished: Path) -> None:
+    """All scores of `best` belong to the same generator; each score does not have its own best."""
     found = {
-        (row["architecture"], row["score"]): row["best"] for row in json.loads((played / "table.json").read_text())
+        (row["architecture"], row["score"]): row["best"] for row in json.loads((finished / "table.json").read_text())
     }
     assert found[TINY, "fakes"]["images"] == found[TINY, "brightness"]["images"]
 
 
-def test_a_finished_grid_says_the_same_and_plays_nothing(played: Path) -> None:
-    before = {path: path.read_bytes() for path in played.glob("table.*")}
-    touched = {path: path.stat().st_mtime_ns for path in (*played.glob("cells/*/*"), *played.glob("runs/*/*"))}
-    result = asked("--out", played, "--json")
+def test_a_finished_grid_says_the_same_and_plays_nothing(finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.glob("table.*")}
+    touched = {path: path.stat().st_mtime_ns for path in (*finished.glob("cells/*/*"), *finished.glob("runs/*/*"))}
+    result = run_command("--out", finished, "--json")
     assert result.exit_code == 0, result.output
-    assert result.stdout == asked("--out", played, "--json").stdout
-    assert json.loads(result.stdout) == json.loads((played / "table.json").read_text())
-    assert {path: path.read_bytes() for path in played.glob("table.*")} == before
+    assert result.stdout == run_command("--out", finished, "--json").stdout
+    assert json.loads(result.stdout) == json.loads((finished / "table.json").read_text())
+    assert {path: path.read_bytes() for path in finished.glob("table.*")} == before
     assert {path: path.stat().st_mtime_ns for path in touched} == touched
-    assert "| tiny.py:Tiny:width=4 |" in asked("--out", played).stdout
+    assert "| tiny.py:Tiny:width=4 |" in run_command("--out", finished).stdout
 
 
 def test_numbers_of_unlike_cards_are_never_averaged(copy: Path) -> None:
     folder = Folder(copy)
-    first = next(cell for cell in cells() if cell.architecture == TINY and cell.recipe.seed == 0)
+    first = next(trial for trial in trials() if trial.architecture == TINY and trial.recipe.seed == 0)
     path = folder.run(first) / "scores.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         line["card"]["digest"] = "ffff" if line["score"] == "brightness" else line["card"]["digest"]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = [row for row in table.rows_of(cells(), folder, {}) if row["architecture"] == TINY]
+    found = [row for row in table.rows_of(trials(), folder, {}) if row["architecture"] == TINY]
     assert [(row["score"], row["seeds"], row["finished"]) for row in found][:2] in (
         [("brightness", 1, [0]), ("brightness", 1, [1])],
         [("brightness", 1, [1]), ("brightness", 1, [0])],
@@ -194,17 +189,17 @@ def test_numbers_of_unlike_cards_are_never_averaged(copy: Path) -> None:
 
 def test_the_floor_of_other_images_is_not_put_beside_a_number(copy: Path) -> None:
     folder = Folder(copy)
-    first = next(cell for cell in cells() if cell.architecture == TINY and cell.recipe.seed == 0)
+    first = next(trial for trial in trials() if trial.architecture == TINY and trial.recipe.seed == 0)
     path = folder.run(first) / "scores.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     reals = lines[0]["card"]["measure"]["reals"]["sha256"]
-    for line in lines:  # as if the folder had held other images then
+    for line in lines:  # as if the data folder had had other images at that time
         line["card"]["measure"]["reals"]["sha256"] = "0" * 64
         line["card"]["digest"] = "ffff"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     kept = {"floor": {"brightness": 0.5}, "floor_images": {"brightness": 20}, "calibration": {}}
-    known = {cell.dataset: {**kept, "reals": {"brightness": reals}} for cell in cells()}
-    found = [row for row in table.rows_of(cells(), folder, known) if row["score"] == "brightness"]
+    known = {trial.dataset: {**kept, "reals": {"brightness": reals}} for trial in trials()}
+    found = [row for row in table.rows_of(trials(), folder, known) if row["score"] == "brightness"]
     floors = {(row["architecture"] == TINY, tuple(row["finished"])): row["floor"] for row in found}
     assert floors[True, (0,)] is None
     assert floors[True, (1,)] == floors[False, (0, 1)] == 0.5
@@ -226,7 +221,7 @@ def test_the_interval_is_that_of_the_mean() -> None:
     assert table.interval([2.0, 2.0, 2.0]) == [2.0, 2.0]
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- what fails -------------------------------------------------------------------------------------------------------
 
 PARTS = '''
 import os, signal, time
@@ -234,7 +229,7 @@ from pathlib import Path
 import torch
 import ganzoo
 
-BROKEN = Path(__file__).parents[1] / "broken"
+BROKEN = Path(__file__).parent / "broken"
 
 class Generator(torch.nn.Linear):
     fault = staticmethod(lambda: None)
@@ -259,39 +254,39 @@ class Crashing(ganzoo.Architecture):
         return torch.randn(count, 4, generator=generator)
 
 class Slow(Crashing):
-    """Takes its time."""
+    """Slow in every forward pass."""
     def fault(self):
         time.sleep(0.1)
 
 class Quitting(Crashing):
-    """Ends as if all were well."""
+    """Its process ends with exit code 0, without scores."""
     def fault(self):
         os._exit(0)
 
 class Killed(Crashing):
-    """Is killed."""
+    """Its process is killed by SIGKILL."""
     def fault(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Faulting(Crashing):
-    """Dies of itself."""
+    """Its process ends with a segmentation fault."""
     def fault(self):
         os.kill(os.getpid(), signal.SIGSEGV)
 
 class Hanging(Crashing):
-    """Never comes back, and does not listen."""
+    """Never returns, and ignores SIGTERM."""
     def fault(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         time.sleep(10**6)
 
 class Broken(Crashing):
-    """Raises where it is built."""
+    """Raises when its networks are built."""
     def networks(self, images):
         return {}["nothing"]
 
 class Refusing(Crashing):
-    """Serves nothing."""
+    """Refuses all images."""
     def networks(self, images):
         raise ganzoo.RefusedSpec(f"Refusing cannot serve images of {images}.")
 '''
@@ -302,29 +297,31 @@ def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     names = ("Crashing", "Quitting", "Killed", "Refusing", "Faulting", "Broken")
     crashing, quitting, killed, refusing, faulting, broken = (f"{tmp_path}/parts.py:{name}" for name in names)
-    out, said = tmp_path / "grid", list[str]()
-    grid = cells(refusing, crashing, quitting, killed, faulting, broken, TINY, seeds=[0])
-    found = {row["architecture"]: row for row in rows(grid, out, jobs=2, note=said.append) if row["score"] == "fakes"}
+    out, messages = tmp_path / "grid", list[str]()
+    grid = trials(refusing, crashing, quitting, killed, faulting, broken, TINY, seeds=[0])
+    found = {
+        row["architecture"]: row for row in rows(grid, out, jobs=2, note=messages.append) if row["score"] == "fakes"
+    }
     assert {name: (row["seeds"], row["failures"]) for name, row in found.items()} == {
         refusing: (0, 1),
         crashing: (0, 1),
         quitting: (0, 1),
-        killed: (0, 0),  # not to blame
+        killed: (0, 0),  # stopped from outside, so no failure
         faulting: (0, 1),
         broken: (0, 1),
         TINY: (1, 0),
     }
     assert found[refusing]["reasons"] == {"0": "Refusing cannot serve images of 1x8x8."}
     assert "no such" in found[crashing]["reasons"]["0"]
-    assert "without the scores" in found[quitting]["reasons"]["0"]
+    assert "without the requested scores" in found[quitting]["reasons"]["0"]
     assert found[faulting]["reasons"] == {"0": "Its process was ended by SIGSEGV."}
     assert found[broken]["reasons"]["0"].startswith("KeyError: 'nothing'")
     assert found[crashing]["mean"] is None
     assert found[TINY]["mean"] == 20
     folder = Folder(out)
-    assert not folder.log(grid[0]).exists()  # refused before there was a process
+    assert not folder.log(grid[0]).exists()  # it fails before a process is started
     assert json.loads((folder.status_dir(grid[1]) / "failed.json").read_text())["exit_code"] == 1
-    assert any("Refusing cannot serve" in line for line in said)
+    assert any("Refusing cannot serve" in line for line in messages)
     assert "seed 0 failed: Refusing cannot serve" in (out / "table.md").read_text()
 
     (tmp_path / "broken").unlink()
@@ -337,12 +334,12 @@ def test_failures_are_counted_and_stop_nobody(tmp_path: Path) -> None:
 def test_a_cell_that_hangs_has_failed(tmp_path: Path) -> None:
     (tmp_path / "parts.py").write_text(PARTS)
     (tmp_path / "broken").touch()
-    grid = cells(f"{tmp_path}/parts.py:Hanging", TINY, seeds=[0])
+    grid = trials(f"{tmp_path}/parts.py:Hanging", TINY, seeds=[0])
     found = {
         row["architecture"]: row for row in rows(grid, tmp_path / "grid", patience=36.0) if row["score"] == "fakes"
     }
     assert [(row["seeds"], row["failures"]) for row in found.values()] == [(0, 1), (1, 0)]
-    reason = "It had written nothing for 0.01 hours (--patience), and was ended."
+    reason = "Its process wrote nothing for 0.01 hours (--patience), and was killed."
     assert found[str(grid[0].recipe.architecture)]["reasons"] == {"0": reason}
 
 
@@ -356,7 +353,7 @@ def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> N
 
 
 def test_a_result_that_is_not_one_is_missing(copy: Path) -> None:
-    folder, (first, *_) = Folder(copy), cells()
+    folder, (first, *_) = Folder(copy), trials()
     assert folder.state(first) == "done"
     scores, done = folder.run(first) / "scores.jsonl", folder.status_dir(first) / "done.json"
     kept = scores.read_text()
@@ -369,24 +366,24 @@ def test_a_result_that_is_not_one_is_missing(copy: Path) -> None:
         assert folder.state(first) == "missing"
 
 
-def test_a_run_found_at_its_end_is_not_played_again(copy: Path) -> None:
-    """The process was killed after its last checkpoint and before it could say so."""
-    folder, (first, *_) = Folder(copy), cells()
+def test_a_run_found_at_its_end_is_not_trained_again(copy: Path) -> None:
+    """Its process was killed after the last checkpoint and before it wrote done.json."""
+    folder, (first, *_) = Folder(copy), trials()
     before = folder.result(first)
     (folder.status_dir(first) / "done.json").unlink()
     assert folder.state(first) == "missing"
-    play_here([first], copy)
+    run_here([first], copy)
     assert folder.result(first) == before
 
 
 def test_a_half_made_run_is_begun_anew(copy: Path) -> None:
-    folder, (first, *_) = Folder(copy), cells()
+    folder, (first, *_) = Folder(copy), trials()
     before = folder.result(first)
     assert before is not None
     folder.forget(first)
     folder.run(first).mkdir()
     (folder.run(first) / "environment.json").write_text("{")
-    play_here([first], copy)
+    run_here([first], copy)
     again = folder.result(first)
     assert again is not None
     assert {name: line["value"] for name, line in again.last.items()} == {
@@ -396,7 +393,7 @@ def test_a_half_made_run_is_begun_anew(copy: Path) -> None:
 
 def test_one_benchmark_at_a_time(copy: Path) -> None:
     with Folder(copy).taken():
-        result = asked("--out", copy)
+        result = run_command("--out", copy)
     assert result.exit_code == 1
     assert "Another `ganzoo benchmark` works in" in result.stderr
 
@@ -429,41 +426,41 @@ def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 120
 
 
 def test_a_killed_grid_converges(tmp_path: Path, drivers: list[subprocess.Popen[str]]) -> None:
-    """SIGKILL, then SIGTERM, then the rest: the table of a grid that nobody disturbed."""
+    """SIGKILL, SIGTERM, then the rest: the table is that of an undisturbed grid."""
     (tmp_path / "parts.py").write_text(PARTS)
     slow = f"{tmp_path}/parts.py:Slow"
     fields = {"length": "60 steps", "checkpoint_every": "2 steps", "samples_every": "60 steps", "batch_size": 16}
     (tmp_path / "r.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items()))
-    grid = cells(slow, named=str(tmp_path / "r.toml"), length=None)
-    rows_of_calm = rows(grid, play_here(grid, tmp_path / "calm").path)
-    folder = play_here(grid[1:], tmp_path / "grid")
+    grid = trials(slow, named=str(tmp_path / "r.toml"), length=None)
+    rows_of_undisturbed = rows(grid, run_here(grid, tmp_path / "undisturbed").path)
+    folder = run_here(grid[1:], tmp_path / "grid")
     finished = folder.run(grid[1]).stat().st_mtime_ns
     (tmp_path / "broken").touch()
-    words = ["-a", slow, "-d", DIGITS, "-e", BRIGHTNESS, "--seeds", "0,1", "--recipe", str(tmp_path / "r.toml")]
-    words += ["--samples", "20", "--out", str(folder.path)]
+    arguments = ["-a", slow, "-d", DIGITS, "-e", BRIGHTNESS, "--seeds", "0,1", "--recipe", str(tmp_path / "r.toml")]
+    arguments += ["--samples", "20", "--out", str(folder.path)]
 
     def saved() -> int:
         return max((int(path.name) for path in folder.run(grid[0]).glob("checkpoints/[0-9]*")), default=0)
 
-    first = drive(drivers, *words)
+    first = drive(drivers, *arguments)
     wait_for(lambda: saved() > 0, first)
     first.kill()
     first.wait()
-    second = drive(drivers, *words)  # the cell of the first has to notice, and to save
+    second = drive(drivers, *arguments)  # the trial of the first benchmark has to notice its end, and to save
     wait_for(lambda: "Stopped by" in folder.log(grid[0]).read_text(), second)
     before = saved()
     wait_for(lambda: saved() > before, second)
     second.send_signal(signal.SIGTERM)
-    _, said = second.communicate(timeout=120)
-    assert second.returncode == 143, said
-    assert "1 of 2 cells to play" in said
-    assert "Go on with the same command" in said
+    _, stderr = second.communicate(timeout=120)
+    assert second.returncode == 143, stderr
+    assert "1 of 2 trials left to run" in stderr
+    assert "Continue with the same command" in stderr
     assert folder.log(grid[0]).read_text().count("Stopped by SIGTERM") == 2
     assert folder.state(grid[0]) == "missing"
 
     (tmp_path / "broken").unlink()
     found = rows(grid, folder.path)
-    assert timeless(found) == timeless(rows_of_calm)
+    assert without_seconds(found) == without_seconds(rows_of_undisturbed)
     assert found[0]["seeds"] == 2
     assert folder.run(grid[1]).stat().st_mtime_ns == finished
 
@@ -472,29 +469,40 @@ def test_a_killed_grid_converges(tmp_path: Path, drivers: list[subprocess.Popen[
 def test_the_grid_of_the_issue(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, drivers: list[subprocess.Popen[str]]
 ) -> None:
-    """2 architectures, 3 datasets, 3 seeds: killed in the middle, and undisturbed."""
+    """2 architectures, 3 datasets, 3 seeds: the same table when killed in the middle and when undisturbed."""
     monkeypatch.setenv("GANZOO_DATA", str(shared_data))
-    words = ["-a", "mlp-vanilla", "-a", "mlp-vanilla:width=64", "-d", "digits", "-d", "mnist", "-d", "fashion-mnist"]
-    words += ["--seeds", "0..2", "--steps", "60", "--samples", "500", "--jobs", "2", "--json"]
-    calm = drive(drivers, *words, "--out", str(tmp_path / "calm"))
-    (undisturbed, said) = calm.communicate()
-    assert calm.returncode == 0, said
-    killed = drive(drivers, *words, "--out", str(tmp_path / "killed"))
+    arguments = [
+        "-a",
+        "mlp-vanilla",
+        "-a",
+        "mlp-vanilla:width=64",
+        "-d",
+        "digits",
+        "-d",
+        "mnist",
+        "-d",
+        "fashion-mnist",
+    ]
+    arguments += ["--seeds", "0..2", "--steps", "60", "--samples", "500", "--jobs", "2", "--json"]
+    undisturbed_driver = drive(drivers, *arguments, "--out", str(tmp_path / "undisturbed"))
+    (undisturbed, stderr) = undisturbed_driver.communicate()
+    assert undisturbed_driver.returncode == 0, stderr
+    killed = drive(drivers, *arguments, "--out", str(tmp_path / "killed"))
     wait_for(lambda: len(list((tmp_path / "killed").glob("cells/*/done.json"))) >= 7, killed, 600)
     killed.kill()
     killed.wait()
-    again = drive(drivers, *words, "--out", str(tmp_path / "killed"))
-    (found, said) = again.communicate()
-    assert again.returncode == 0, said
-    assert timeless(json.loads(found)) == timeless(json.loads(undisturbed))
+    again = drive(drivers, *arguments, "--out", str(tmp_path / "killed"))
+    (found, stderr) = again.communicate()
+    assert again.returncode == 0, stderr
+    assert without_seconds(json.loads(found)) == without_seconds(json.loads(undisturbed))
     assert len(json.loads(found)) == 6
     assert all(row["seeds"] == 3 for row in json.loads(found))
     started = time.monotonic()
-    assert drive(drivers, *words, "--out", str(tmp_path / "killed")).communicate()[0] == found
+    assert drive(drivers, *arguments, "--out", str(tmp_path / "killed")).communicate()[0] == found
     assert time.monotonic() - started < 60
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+# --- the plan and bad requests ----------------------------------------------------------------------------------------
 
 
 def test_seeds() -> None:
@@ -516,36 +524,36 @@ def test_wildcards() -> None:
         expand(ZOO, "architectures", [Choice("mlb-*")])
 
 
-def test_a_cell_has_a_recipe_of_its_own() -> None:
-    grid = cells(TINY, seeds=[3, 5])
-    assert [cell.recipe.seed for cell in grid] == [3, 5]
+def test_a_trial_has_a_recipe_of_its_own() -> None:
+    grid = trials(TINY, seeds=[3, 5])
+    assert [trial.recipe.seed for trial in grid] == [3, 5]
     assert str(grid[0].recipe.score_every) == "2 steps"
     assert (
         len(
             {
-                cell.name
-                for cell in [*grid, *cells(f"{TINY}:width=7", seeds=[3]), *cells(TINY, seeds=[3], length="9 steps")]
+                trial.name
+                for trial in [*grid, *trials(f"{TINY}:width=7", seeds=[3]), *trials(TINY, seeds=[3], length="9 steps")]
             }
         )
         == 4
     )
-    assert str(cells(TINY, score_every="3")[0].recipe.score_every) == "3 steps"
+    assert str(trials(TINY, score_every="3")[0].recipe.score_every) == "3 steps"
     lucic = plan_trials(
         ZOO, [Choice(TINY)], [Choice("digits")], [Choice(BRIGHTNESS)], [0], None, {"protocol": "lucic2018"}
     )
     assert str(lucic[0].recipe.length) == "20 epochs"
-    assert str(cells(TINY, protocol="lucic2018")[0].recipe.length) == "8 steps"
+    assert str(trials(TINY, protocol="lucic2018")[0].recipe.length) == "8 steps"
 
 
-def test_a_changed_file_is_another_cell(tmp_path: Path) -> None:
+def test_a_changed_file_is_another_trial(tmp_path: Path) -> None:
     (tmp_path / "parts.py").write_text(PARTS)
-    before = cells(f"{tmp_path}/parts.py:Crashing", seeds=[0])
+    before = trials(f"{tmp_path}/parts.py:Crashing", seeds=[0])
     (tmp_path / "parts.py").write_text(PARTS + "\n")
-    assert cells(f"{tmp_path}/parts.py:Crashing", seeds=[0])[0].name != before[0].name
+    assert trials(f"{tmp_path}/parts.py:Crashing", seeds=[0])[0].name != before[0].name
 
 
-def test_a_dry_run_plays_nothing(played: Path, tmp_path: Path) -> None:
-    result = asked("--out", tmp_path / "none", "--dry-run", "--json")
+def test_a_dry_run_trains_nothing(finished: Path, tmp_path: Path) -> None:
+    result = run_command("--out", tmp_path / "none", "--dry-run", "--json")
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
     assert not (tmp_path / "none").exists()
@@ -553,17 +561,17 @@ def test_a_dry_run_plays_nothing(played: Path, tmp_path: Path) -> None:
     assert plan["pairs"][0]["source"].startswith("8 steps of ")
     assert plan["seconds"] > 0
     assert plan["pairs"][0]["recipe"]["length"] == "8 steps"
-    whole = asked("--out", tmp_path / "none", "--dry-run").stderr
-    assert "4 of 4 cells to play" in whole
-    assert "On top come the start of each process, the scores where no cell of a pair has finished" in whole
-    done = asked("--out", played, "--dry-run")
+    whole = run_command("--out", tmp_path / "none", "--dry-run").stderr
+    assert "4 of 4 trials to run" in whole
+    assert "Not included: the start of each process, the scoring of pairs without a finished trial" in whole
+    done = run_command("--out", finished, "--dry-run")
     assert "mean of 2 finished" in done.stdout
-    assert "0 of 4 cells to play" in done.stderr
-    assert "On top come" not in done.stderr
+    assert "0 of 4 trials to run" in done.stderr
+    assert "Not included" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ([], "at least one architecture"),
         (["-a", "mlp-vanilla"], "one dataset"),
@@ -579,18 +587,18 @@ def test_a_dry_run_plays_nothing(played: Path, tmp_path: Path) -> None:
         (["--verify", "none.json", "-a", "mlp-vanilla"], "leave out"),
     ],
 )
-def test_bad_requests(arguments: list[str], words: str) -> None:
-    result = ganzoo(*arguments)
+def test_bad_requests(arguments: list[str], message: str) -> None:
+    result = ganzoo("benchmark", *arguments)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    assert words in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_as_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for more in ([], ["--dry-run"]):
-        result = asked("--out", tmp_path / "file", *more)
+        result = run_command("--out", tmp_path / "file", *more)
         assert result.exit_code == 2
         assert "is a file; --out needs a directory" in result.stderr
 
@@ -601,22 +609,22 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 def test_a_table_is_verified(copy: Path, tmp_path: Path) -> None:
     rows_of_it = verify.read_table(copy / "table.json")
     again = verify.trials_of(ZOO, rows_of_it, copy / "table.json")
-    assert sorted(cell.name for cell in again) == sorted(cell.name for cell in cells())
-    play_here(again, copy / "verify")
-    result = ganzoo("--verify", copy / "table.json", "--device", "cpu", "--json")
+    assert sorted(trial.name for trial in again) == sorted(trial.name for trial in trials())
+    run_here(again, copy / "verify")
+    result = ganzoo("benchmark", "--verify", copy / "table.json", "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
     assert [verdict["holds"] for verdict in json.loads(result.stdout)] == [True] * 6
     assert [verdict["now"] for verdict in json.loads(result.stdout)] == [row["mean"] for row in rows_of_it]
 
-    result = ganzoo("--verify", copy / "table.json", "--out", copy)
+    result = ganzoo("benchmark", "--verify", copy / "table.json", "--out", copy)
     assert result.exit_code == 2
-    assert "would not be played again" in result.stderr
+    assert "would not be run again" in result.stderr
 
     rows_of_it[0]["mean"] += 10
     rows_of_it[0]["interval"] = [value + 10 for value in rows_of_it[0]["interval"]]
     rows_of_it[1]["card"]["digest"] = "ffff"
     (copy / "table.json").write_text(json.dumps(rows_of_it))
-    result = ganzoo("--verify", copy / "table.json", "--device", "cpu")
+    result = ganzoo("benchmark", "--verify", copy / "table.json", "--device", "cpu")
     assert result.exit_code == 1
     assert "2 of 6 rows do not hold" in result.stderr
     assert "nothing was measured alike" in result.stdout
@@ -624,8 +632,8 @@ def test_a_table_is_verified(copy: Path, tmp_path: Path) -> None:
 
 def test_the_rule() -> None:
     def row(mean: float, std: float | None, interval: list[float] | None) -> dict[str, Any]:
-        words = dict.fromkeys(("architecture", "dataset", "evaluator", "score"), "x")
-        return words | {
+        names = dict.fromkeys(("architecture", "dataset", "evaluator", "score"), "x")
+        return names | {
             "mean": mean,
             "std": std,
             "interval": interval,
@@ -646,25 +654,25 @@ def test_the_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "is not the table.json"),
-        ("{}", "no list of its rows"),
-        ('[{"architecture": 3}]', "no list of its rows"),
+        ("{}", "no list of rows"),
+        ('[{"architecture": 3}]', "no list of rows"),
         ("[]", "nothing to verify"),
     ],
 )
-def test_what_is_no_table(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "table.json").write_text(text)
-    result = ganzoo("--verify", tmp_path / "table.json")
+    result = ganzoo("benchmark", "--verify", tmp_path / "table.json")
     assert result.exit_code == 2
-    assert words in result.stderr
+    assert message in result.stderr
 
 
 def test_a_recipe_of_another_version_is_named(copy: Path) -> None:
     found = json.loads((copy / "table.json").read_text())
     found[0]["recipe"]["momentum"] = 1
     (copy / "table.json").write_text(json.dumps(found))
-    result = ganzoo("--verify", copy / "table.json")
+    result = ganzoo("benchmark", "--verify", copy / "table.json")
     assert result.exit_code == 2
-    assert "cannot be played again: A recipe has no field 'momentum'" in result.stderr
+    assert "cannot be run again: A recipe has no field 'momentum'" in result.stderr

@@ -1,4 +1,4 @@
-"""How long until a score is good enough: reached or not, over seeds, stopped and gone on with."""
+"""Speedruns: targets that are reached and missed, records, interrupted runs, bad targets."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from helpers import ZOO, ganzoo
 
 from ganzoo import Amount, Choice, UsageError
-from ganzoo.cli import cli
 from ganzoo.experiments.speedrun import parse_target
-from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.checkpoints import load_latest
 from ganzoo.storage.run import Run
 from ganzoo.training.train import resume, start
 
-ZOO = Zoo()
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
-#: seed 0 comes to 0.15 after 24 steps, seed 1 after 36; to 0.1 comes seed 0 alone; to 0 none
+#: 0.15 is reached by seed 0 after 24 steps and by seed 1 after 36; 0.1 by seed 0 only; 0 by none
 BOTH, ONE, NONE = (f"brightness<={value}" for value in ("0.15", "0.1", "0"))
 RATES = ["-o", "generator_optimizer.lr=0.005", "-o", "discriminator_optimizer.lr=0.002"]
-ASKED = [
+ARGUMENTS = [
     "digits:size=8",
     "-a",
     TINY,
@@ -46,21 +44,21 @@ ASKED = [
 ]
 
 
-def words(*more: str | Path) -> list[str]:
-    return ["speedrun", *ASKED, "--device", "cpu", "-q", *map(str, more)]
+def arguments(*more: str | Path) -> list[str]:
+    """The command line of a speedrun on small digits."""
+    return ["speedrun", *ARGUMENTS, "--device", "cpu", "-q", *map(str, more)]
 
 
-def ganzoo(*more: str | Path) -> Result:
-    return CliRunner().invoke(cli, words(*more), prog_name="ganzoo")
+def speedrun(*more: str | Path) -> Result:
+    return ganzoo(*arguments(*more))
 
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def record_of(folder: Path, target: str) -> dict[str, Any]:
-    (found,) = (
-        one for one in (json.loads(file.read_text()) for file in folder.glob("*.json")) if one["target"] == target
-    )
+    records = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    (found,) = (record for record in records if record["target"] == target)
     return found  # type: ignore[no-any-return]
 
 
@@ -70,20 +68,20 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
-def timeless(found: dict[str, Any]) -> dict[str, Any]:
-    """All of a record that does not depend on when and where it was made."""
+def without_times(found: dict[str, Any]) -> dict[str, Any]:
+    """A record without its times and its machine."""
     seeds = [{name: value for name, value in seed.items() if "seconds" not in name} for seed in found["seeds"]]
     kept = {name: value for name, value in found.items() if "seconds" not in name and name not in ("time", "machine")}
     return kept | {"seeds": seeds}
 
 
 def runs(out: Path) -> list[Path]:
-    """Of each seed, in their order."""
+    """The run of each seed, in the order of the seeds."""
     return sorted(path.parent for path in out.glob("*/recipe.json"))
 
 
 def bytes_below(out: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file of the runs, and when it was written."""
+    """The content and the modification time of every file of the runs."""
     files = [file for run in runs(out) for file in run.rglob("*") if file.is_file()]
     return {str(file.relative_to(out)): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
@@ -95,9 +93,9 @@ def brightness(run: Path) -> list[tuple[int, float]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """Two seeds that reach their target."""
+    """A speedrun of two seeds that reach their target: its folder, and the result of the command."""
     out = tmp_path_factory.mktemp("speedrun")
-    return out, ganzoo("--target", BOTH, "--seeds", "0,1", "--out", out, "--json")
+    return out, speedrun("--target", BOTH, "--seeds", "0,1", "--out", out, "--json")
 
 
 def test_a_run_ends_at_the_first_score_that_meets_the_target(made):
@@ -133,11 +131,11 @@ def test_the_record_says_how_it_was_made(made):
 
 
 def test_its_runs_are_ordinary_runs(made, tmp_path):
-    """They are sampled, scored, and played on to their length, as if nothing had been."""
+    """They can be sampled, scored, and resumed to their length, like any other run."""
     run = runs(made[0])[0]
     ended = Path(shutil.copytree(run, tmp_path / "ended"))
-    assert CliRunner().invoke(cli, ["sample", str(ended)]).exit_code == 0
-    again = CliRunner().invoke(cli, ["evaluate", str(ended), "--json"])
+    assert ganzoo("sample", ended).exit_code == 0
+    again = ganzoo("evaluate", ended, "--json")
     assert json.loads(again.stdout)[0]["value"] == brightness(run)[-1][1]
     resume(ended, ZOO, note=lambda text: None)
     start(Run.open(run).recipe, tmp_path / "whole", ZOO, torch.device("cpu"), note=lambda text: None)
@@ -151,35 +149,35 @@ def test_its_runs_are_ordinary_runs(made, tmp_path):
 def test_the_same_command_again_trains_nothing(made):
     out, result = made
     before = bytes_below(out)
-    assert json.loads(ganzoo("--target", BOTH, "--seeds", "0,1", "--out", out, "--json").stdout) == json.loads(
+    assert json.loads(speedrun("--target", BOTH, "--seeds", "0,1", "--out", out, "--json").stdout) == json.loads(
         result.stdout
     )
     assert bytes_below(out) == before
 
 
-def test_another_target_is_read_from_the_same_runs_or_played_for(made, tmp_path):
+def test_another_target_is_read_from_the_same_runs_or_trained_for(made, tmp_path):
     out = Path(shutil.copytree(made[0], tmp_path / "out"))
     before = bytes_below(out)
-    easy = json.loads(ganzoo("--target", "brightness<=0.2", "--seeds", "0,1", "--out", out, "--json").stdout)
+    easy = json.loads(speedrun("--target", "brightness<=0.2", "--seeds", "0,1", "--out", out, "--json").stdout)
     assert bytes_below(out) == before
     assert [seed["steps"] for seed in easy["seeds"]] == [2, 18]
-    harder = ganzoo("--target", ONE, "--seeds", "0", "--out", out, "--json")
+    harder = speedrun("--target", ONE, "--seeds", "0", "--out", out, "--json")
     assert harder.exit_code == 0, harder.output
     assert record_of(out, ONE)["seeds"][0]["steps"] == brightness(runs(out)[0])[-1][0] > 24
 
 
-def test_a_score_without_a_checkpoint_behind_it_is_made_again(made, tmp_path):
-    """As a crash leaves it that comes between the two."""
+def test_a_score_without_a_checkpoint_is_computed_again(made, tmp_path):
+    """A crash between the score and the checkpoint leaves such a line."""
     out = Path(shutil.copytree(made[0], tmp_path / "out"))
     run = Run.open(runs(out)[0])
     last = [line for line in run.lines("scores.jsonl") if line["score"] == "brightness"][-1]
     run.append("scores.jsonl", {**last, "step": 36, "images": 576, "value": 0.01})
-    found = json.loads(ganzoo("--target", ONE, "--seeds", "0", "--out", out, "--json").stdout)
+    found = json.loads(speedrun("--target", ONE, "--seeds", "0", "--out", out, "--json").stdout)
     assert 0.05 < found["seeds"][0]["value"] <= 0.1
 
 
 def test_a_seed_that_does_not_reach_it_leaves_no_mean(tmp_path):
-    result = ganzoo("--target", ONE, "--seeds", "0,1", "--out", tmp_path)
+    result = speedrun("--target", ONE, "--seeds", "0,1", "--out", tmp_path)
     assert result.exit_code == 1
     assert "Seed 1: brightness<=0.1 not reached: 40 steps were not enough; the best was 0.1" in result.stdout
     assert "No mean" in result.stdout
@@ -189,7 +187,7 @@ def test_a_seed_that_does_not_reach_it_leaves_no_mean(tmp_path):
     assert found["seeds"][1]["steps"] == 40
     assert all(found[name] is None for name in ("training_seconds", "scoring_seconds", "images", "steps"))
     before = bytes_below(tmp_path)
-    ganzoo("--target", ONE, "--seeds", "0,1", "--out", tmp_path)
+    speedrun("--target", ONE, "--seeds", "0,1", "--out", tmp_path)
     assert bytes_below(tmp_path).keys() == before.keys()
     assert brightness(runs(tmp_path)[1])[-1][0] == 40
 
@@ -199,7 +197,7 @@ def test_a_seed_that_diverges_is_counted_and_stops_no_other(tmp_path):
     recipe.write_text(f'losses = ["nonsaturating", "{tiny.__file__}:Souring:after=160"]\n')
     out = tmp_path / "out"
     for _ in range(2):
-        result = ganzoo("--target", NONE, "--seeds", "0,1", "--out", out, "--recipe", recipe, "--json")
+        result = speedrun("--target", NONE, "--seeds", "0,1", "--out", out, "--recipe", recipe, "--json")
         assert result.exit_code == 1
         found = record(out)
         assert found["reached"] == 0
@@ -207,29 +205,29 @@ def test_a_seed_that_diverges_is_counted_and_stops_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_what_was_interrupted_goes_on(number, made, tmp_path):
+def test_an_interrupted_speedrun_is_resumed(number, made, tmp_path):
     again = ["--target", BOTH, "--seeds", "0,1", "--out", str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-m", "ganzoo", *words(*again)], stderr=subprocess.PIPE, text=True)
-    until, scores = time.monotonic() + 300, []
-    while len(scores) < 3 and time.monotonic() < until:  # in the middle of the first seed
+    process = subprocess.Popen([sys.executable, "-m", "ganzoo", *arguments(*again)], stderr=subprocess.PIPE, text=True)
+    deadline, scores = time.monotonic() + 300, []
+    while len(scores) < 3 and time.monotonic() < deadline:  # in the middle of the first seed
         time.sleep(0.01)
         scores = brightness(runs(tmp_path)[0]) if runs(tmp_path) else []
     process.send_signal(number)
-    said = process.communicate(timeout=300)[1]
+    stderr = process.communicate(timeout=300)[1]
     if number == signal.SIGINT:
-        assert process.returncode == 130, said
-        assert "with 2 of 2 seeds to play" in said
-        assert "Go on with the same command" in said
+        assert process.returncode == 130, stderr
+        assert "with 2 of 2 seeds left to run" in stderr
+        assert "Continue with the same command" in stderr
     assert not list(tmp_path.glob("*.json"))
-    result = ganzoo(*again)
+    result = speedrun(*again)
     assert result.exit_code == 0, result.output
-    assert timeless(record(tmp_path)) == timeless(record(made[0]))
+    assert without_times(record(tmp_path)) == without_times(record(made[0]))
     (seed, _) = record(tmp_path)["seeds"]
     assert seed["training_seconds"] > 0
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    ("target", "message"),
     [
         ("fid-domain", "is not written SCORE<=NUMBER or SCORE>=NUMBER"),
         ("fid-domain=30", "is not written SCORE<=NUMBER"),
@@ -242,27 +240,27 @@ def test_what_was_interrupted_goes_on(number, made, tmp_path):
         ("recall>=1.5", "recall lies between 0 and 1"),
     ],
 )
-def test_a_target_nobody_could_mean_is_refused_in_a_sentence(target, words, tmp_path):
+def test_a_bad_target_is_refused_in_a_sentence(target, message, tmp_path):
     with pytest.raises(UsageError) as refused:
         parse_target(target, ZOO)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert str(refused.value).startswith(f"--target {target!r}")
-    result = CliRunner().invoke(cli, ["speedrun", "digits", "--target", target, "--out", str(tmp_path / "out")])
+    result = ganzoo("speedrun", "digits", "--target", target, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert not (tmp_path / "out").exists()
 
 
 def test_the_evaluator_is_found_by_its_score():
     target = parse_target(" recall >= 0.25 ", ZOO)
-    assert (target.promise.evaluator, target.promise.score, target.value) == ("precision-recall", "recall", 0.25)
+    assert (target.expected.evaluator, target.expected.score, target.value) == ("precision-recall", "recall", 0.25)
     assert [target.met(value) for value in (0.24, 0.25, 0.3)] == [False, True, True]
     with pytest.raises(UsageError, match="kid does not give a score 'recall'"):
         parse_target("recall>=0.25", ZOO, Choice("kid"))
 
 
-def test_it_is_played_by_one_process(monkeypatch, tmp_path):
+def test_it_runs_in_one_process(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    result = ganzoo("--target", BOTH, "--out", tmp_path / "out")
+    result = speedrun("--target", BOTH, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "start it without torchrun" in result.stderr
 
@@ -276,7 +274,7 @@ def records(monkeypatch) -> Any:
 def test_the_table_of_records_is_made_from_their_files(records, made, tmp_path):
     page = records.PAGE.read_text()
     assert records.rewritten(page, records.table()) == page, "run: python benchmarks/records.py"
-    ganzoo("--target", ONE, "--seeds", "0,1", "--out", tmp_path / "one")
+    speedrun("--target", ONE, "--seeds", "0,1", "--out", tmp_path / "one")
     for folder in (made[0], tmp_path / "one"):
         for file in folder.glob("*.json"):
             shutil.copy(file, tmp_path)
@@ -287,10 +285,10 @@ def test_the_table_of_records_is_made_from_their_files(records, made, tmp_path):
     assert f"{record(made[0])['steps']['mean']:,.0f} ± " in lines[1]
 
 
-def test_scores_are_as_many_as_asked_for_and_the_folder_follows_from_the_question(tmp_path, monkeypatch):
+def test_the_default_interval_of_scores_and_the_default_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    often = [word for word in words("--target", NONE, "--seeds", "3") if word not in ("--score-every", "2")]
-    result = CliRunner().invoke(cli, often)
+    without_interval = [one for one in arguments("--target", NONE, "--seeds", "3") if one not in ("--score-every", "2")]
+    result = ganzoo(*without_interval)
     assert "0 of 1 seeds" in result.stderr
     (run,) = runs(tmp_path / "runs" / "speedrun-tiny-digits")
     assert Run.open(run).recipe.score_every == Amount(1, "steps")

@@ -1,4 +1,4 @@
-"""The benchmark of a CUDA device, tiny and on the CPU: every measurement is made, and what is not is named."""
+"""benchmarks/gpu.py, tiny and on the CPU: every measurement is made, and skipped ones are listed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_all_is_measured(gpu: ModuleType, tmp_path: Path, capsys: pytest.Capture
     assert "dcgan-atienza" in capsys.readouterr().out
 
 
-def test_what_there_is_no_time_for_is_left_out_and_named(gpu: ModuleType, tmp_path: Path) -> None:
+def test_jobs_beyond_the_budget_are_listed_as_left_out(gpu: ModuleType, tmp_path: Path) -> None:
     facts = json.loads(gpu.main([*QUICK, str(tmp_path), "--budget", "0"]).read_text())
     assert facts["left_out"][0] == "steps of dcgan-tutorial, batch 8, tf32, beside textbook"
     assert len(facts["left_out"]) == 2 + 2 + 3
@@ -59,16 +59,16 @@ def test_the_least_important_is_left_out_first(gpu: ModuleType, tmp_path: Path) 
     jobs = gpu.measurements(bench)
     assert len(jobs) == len({name for name, _, _ in jobs})
     assert len([name for name, _, _ in jobs if name.startswith("steps of")]) == 9 + 5 * 9 + 1
-    played = [name for name, about, _ in jobs if bench.measure(name, about, lambda: True)]
-    assert played
-    bench.seconds = 10.0  # room for what takes 6 seconds, and for no training
+    measured = [name for name, about, _ in jobs if bench.measure(name, about, lambda: True)]
+    assert measured
+    bench.seconds = 10.0  # time for jobs of 6 seconds, but not for a training
     bench.facts["left_out"] = []
-    played = [name for name, about, _ in jobs if bench.measure(name, about, lambda: True)]
-    assert played[0] == "steps of wgan-gp, batch 256, bf16"
+    measured = [name for name, about, _ in jobs if bench.measure(name, about, lambda: True)]
+    assert measured[0] == "steps of wgan-gp, batch 256, bf16"
     assert "training of mnist" in bench.facts["left_out"]
 
 
-def test_one_that_fails_does_not_end_the_others(gpu: ModuleType, tmp_path: Path) -> None:
+def test_a_job_that_fails_does_not_end_the_others(gpu: ModuleType, tmp_path: Path) -> None:
     bench = gpu.Bench(torch.device("cpu"), True, 100.0, tmp_path)
 
     def fail() -> None:
@@ -79,7 +79,7 @@ def test_one_that_fails_does_not_end_the_others(gpu: ModuleType, tmp_path: Path)
     assert bench.facts["failed"] == {"this": "RuntimeError: out of memory"}
 
 
-def test_without_a_device_it_says_so(gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_device_is_reported(gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""The benchmark of growth, tiny: every table is measured, by processes that end with it."""
+"""benchmarks/growth.py, tiny: every table is measured, and a process that ends is reported."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_all_is_measured(only: str, growth: ModuleType, tmp_path: Path, capsys: 
     assert "streamed" in capsys.readouterr().out
 
 
-def test_a_process_that_ends_is_the_end_of_the_measurement(growth: ModuleType, tmp_path: Path) -> None:
-    setting = growth.Setting("a size that no DCGAN has", size=4, count=8)
-    with pytest.raises(SystemExit, match="A process of a size that no DCGAN has has ended"):
+def test_a_process_that_ends_stops_the_measurement(growth: ModuleType, tmp_path: Path) -> None:
+    setting = growth.Setting("a size that DCGAN refuses", size=4, count=8)
+    with pytest.raises(SystemExit, match="A process of a size that DCGAN refuses has ended"):
         growth.group_of([setting], "dcgan:width=4", growth.find_device("cpu"), tmp_path, 1)
 
 
-def test_in_every_table_one_thing_grows(growth: ModuleType) -> None:
+def test_in_every_table_one_property_varies(growth: ModuleType) -> None:
     assert growth.GROUPS.keys() >= growth.QUICK.keys()
     for settings in growth.GROUPS.values():
         values = [{**vars(setting), "name": ""} for setting in settings]

@@ -1,4 +1,4 @@
-"""The benchmark of scores, in its tiny version."""
+"""benchmarks/scores.py, in its tiny version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_measures_both_and_writes_what_it_found(tmp_path: Path) -> None:
+def test_it_measures_ours_and_torchmetrics_and_writes_the_results(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/scores.py", "--quick", "--device", "cpu", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
