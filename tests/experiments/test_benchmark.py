@@ -417,7 +417,7 @@ def drive(drivers: list[subprocess.Popen[str]], *arguments: str) -> subprocess.P
     return drivers[-1]
 
 
-def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert driver.poll() is None, driver.communicate()[1]
@@ -451,7 +451,7 @@ def test_a_killed_grid_converges(tmp_path: Path, drivers: list[subprocess.Popen[
     before = saved()
     wait_for(lambda: saved() > before, second)
     second.send_signal(signal.SIGTERM)
-    _, stderr = second.communicate(timeout=120)
+    _, stderr = second.communicate(timeout=300)
     assert second.returncode == 143, stderr
     assert "1 of 2 trials left to run" in stderr
     assert "Continue with the same command" in stderr
