@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 
@@ -15,6 +16,7 @@ from ganzoo.contract.recipe import BATCH_ORDERS
 from ganzoo.engine import feed as feeding
 from ganzoo.engine import memory
 from ganzoo.engine.feed import Feed
+from ganzoo.engine.fingerprint import images_sha256
 from ganzoo.engine.memory import MEMORY_SHARE, fits_in_memory, free_memory
 
 CPU = torch.device("cpu")
@@ -217,6 +219,15 @@ def test_every_image_and_label_counts_however_they_are_held(held):
     assert len(known) == 10
     assert fingerprint(Numbered()) == fingerprint(Numbered(), seed=5, batch_size=5)
     assert fingerprint(Numbered()) == "95c0097368da115fe8e7253b817cb444b93651640f0ecb664a9758b9a6e171e0"
+
+
+def test_scores_have_their_own_digest_of_the_same_images():
+    """Cards of scores name their reals by it. Where it changes, old scores cannot be compared with new ones."""
+    dataset = Numbered()
+    digest = images_sha256(dataset.read, torch.arange(len(dataset)), 500, header=str(dataset.spec))
+    images, labels = dataset.read(torch.arange(len(dataset)))
+    expected = hashlib.sha256(b"2x3x4" + images.contiguous().numpy().tobytes() + labels.numpy().tobytes())
+    assert digest == expected.hexdigest()
 
 
 def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):

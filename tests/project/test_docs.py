@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_api import public_signatures
+from public_signatures import public_signatures
 
 import ganzoo
 from ganzoo.cli import cli
