@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from ganzoo.cli import _COMMANDS, cli
+from ganzoo.cli import BUILT_IN, cli
 from ganzoo.contract.recipe import Recipe
 
 TINY = ["-o", "width=4", "--batch-size", "8", "--steps", "4", "--tick-every", "2", "--samples-every", "2", "-q"]
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("command", list(_COMMANDS))
+@pytest.mark.parametrize("command", list(BUILT_IN))
 def test_every_command_has_help(command: str) -> None:
     result = ganzoo(command, "--help")
     assert result.exit_code == 0
