@@ -1,6 +1,6 @@
-"""Processes that are killed: each run is a child forked from one that has imported everything, so that kills are cheap.
+"""Runs in child processes that are killed. Children are forked from a process that has imported everything already.
 
-The parent never trains: a forked child of a process that has would inherit threads that do not run there.
+The parent must not train: its children would inherit threads that do not run in them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from typing import Any
 import sklearn.datasets  # noqa: F401  (the digits are read with it)
 import tiny
 import torch
-import torch._dynamo  # what every optimiser imports when it is made
+import torch._dynamo  # every optimiser imports it when it is built
+from helpers import ZOO, tiny_recipe
 
-from ganzoo import Choice, Recipe, UsageError
-from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
+from ganzoo import Recipe, UsageError
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.train import resume, start
 
-CPU, ZOO = torch.device("cpu"), Zoo()
+CPU = torch.device("cpu")
 STEPS = 16
 
 
 def recipe() -> Recipe:
-    """A checkpoint after every step, grids and scores between them: the worst case on purpose."""
+    """A checkpoint after every step, with grids and scores between: the hardest case."""
     fields = {
         "length": f"{STEPS} steps",
         "subset": "first 40",
@@ -46,11 +45,11 @@ def recipe() -> Recipe:
         "ema_half_life": 50,
         "losses": ["nonsaturating", f"{tiny.__file__}:Remembering"],
     }
-    return plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)
+    return tiny_recipe(**fields)
 
 
-def play(out: Path) -> None:
-    """Start the run, or go on with it. One that was killed between its last file and the end of its process is done."""
+def train(out: Path) -> None:
+    """Start or resume the run. A run that was killed after its last file is finished already."""
     if (out / "recipe.json").exists():
         try:
             resume(out, ZOO, note=lambda text: None)
@@ -62,7 +61,7 @@ def play(out: Path) -> None:
 
 
 def forked(job: Callable[[], None]) -> int:
-    """The process number of a child that does `job` and ends; 0 if it went well, else 1 with a traceback."""
+    """The process number of a child that calls `job`; its exit status is 0, or 1 with a traceback."""
     pid = os.fork()
     if pid:
         return pid
@@ -78,15 +77,15 @@ def forked(job: Callable[[], None]) -> int:
 
 
 def wait(pid: int) -> int:
-    """The exit status of a child; minus the signal that killed it."""
+    """The exit status of a child; a negative signal number if it was killed."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def kill_until_done(out: Path, rng: random.Random, seconds: float, at_most: int = 4) -> int:
-    """Play a run, killing it at random instants, up to `at_most` times; how often it was killed."""
+    """Train a run and kill it at random moments, up to `at_most` times; the number of kills."""
     kills = 0
     while True:
-        pid = forked(lambda: play(out))
+        pid = forked(lambda: train(out))
         if kills < at_most:
             time.sleep(rng.uniform(0, seconds))
             os.kill(pid, signal.SIGKILL)
@@ -98,7 +97,7 @@ def kill_until_done(out: Path, rng: random.Random, seconds: float, at_most: int 
 
 
 def left(out: Path) -> dict[str, Any]:
-    """All that a run leaves, without what is a matter of time."""
+    """All files of a run and its state, without times."""
     saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     assert saved.notes == []

@@ -1,9 +1,9 @@
-"""Makes the golden run of this version: once for each release, and never again.
+"""Make the golden run of this version: once for each release, and never again.
 
     python tests/make_golden_run.py
 
-Every later version must open, resume and sample it (test_golden_run.py). It is of a part that has a name, as runs are:
-of a file in this folder it would know the path.
+Every later version must open, resume and sample it (test_golden_run.py). Its architecture is one with a name, because a
+run of an architecture in a file contains the path of that file.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ CHANGES = {
 
 
 def make(out: Path) -> None:
-    """A run of 8 steps in `out`, and beside it what it draws."""
+    """Train a run of 8 steps in `out`, and save samples of it beside it."""
     zoo, cpu = Zoo(), torch.device("cpu")
     start(plan(zoo, ARCHITECTURE, Choice("digits", {"size": 8}), None, CHANGES), out, zoo, cpu)
     sample(out, zoo, cpu, out.parent / f"{out.name}.npy", seed=3)
     environment = json.loads((out / "environment.json").read_text())
-    environment["platform"] = "Linux"  # nobody needs to know the kernel it was made on
+    environment["platform"] = "Linux"  # without the version of the kernel
     (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
 
 
 if __name__ == "__main__":
     target = GOLDEN / f"checkpoint-{version('torch-ganzoo')}"
     if target.exists():
-        sys.exit(f"{target} is there already; a released version is not made again.")
+        sys.exit(f"{target} exists already; the golden run of a released version is not made again.")
     torch.set_num_threads(1)
     make(target)

@@ -1,4 +1,4 @@
-"""Games that one process plays, or two with half a batch each, and parts that only one rank refuses."""
+"""Games trained by one process, or by two with half a batch each, and a part that fails on one rank only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganzoo.registry.recipes import plan
 from ganzoo.training.build import build_setup
 
 STEPS = 2
-#: architecture -> how it is made small; what each process draws for itself is switched off
+#: architecture -> options that make it small, and that switch dropout off: each process draws its own
 SMALL = {
     "began": "width=4,embedding=8,latent_dim=8",
     "cgan": "dropout=0",
@@ -36,7 +36,7 @@ SMALL = {
     "sngan-projection": "width=4",
     "wgan-gp": "width=4",
 }
-#: what is in none of their recipes
+#: what none of their recipes contains
 MORE = {
     "a penalty through batch norm": ("dcgan", {"losses": ["nonsaturating", "r1", "gradient-penalty"]}),
     "pairs through batch norm": ("dcgan", {"losses": ["relativistic", "r1", "r2"], "turns": "D,D,G"}),
@@ -48,24 +48,24 @@ MORE = {
 GAMES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in SMALL} | MORE
 
 
-def play(file: Path) -> None:
-    """Play all games in float64, and leave in `file` what each has become."""
+def train_all(file: Path) -> None:
+    """Train all games in float64, and save the state of each in `file`."""
     torch.set_default_dtype(torch.float64)
-    # where on its line a penalty looks is drawn by each process; here all of them look half-way
+    # each process draws where a gradient penalty interpolates; here all of them take the middle
     drawn = torch.rand
     torch.rand = lambda *size, **more: drawn(*size, **more) if "generator" in more else torch.full(size, 0.5, **more)  # type: ignore[assignment]
     distributed.init_process_group(kills.CPU)
-    played = {name: _played(*asked) for name, asked in GAMES.items()}
-    torch.save({**played, "batch norm": _normalised()}, file)
+    states = {name: _trained(*game) for name, game in GAMES.items()}
+    torch.save({**states, "batch norm": _normalised()}, file)
 
 
-def _played(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]:
+def _trained(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]:
     choice, dataset = Choice.parse(f"{architecture}:{SMALL[architecture]}"), Choice("digits", {"size": 16})
     recipe = plan(kills.ZOO, choice, dataset, None, {"batch_size": 8, "batch_order": "stream", **changes})
-    table = build_setup(recipe, kills.ZOO, kills.CPU)
+    setup = build_setup(recipe, kills.ZOO, kills.CPU)
     for step in range(STEPS):
-        run_step(table.game, table.feed, recipe.seed, step)
-    return {name: value.detach().clone() for name, value in table.game.state().items()}
+        run_step(setup.game, setup.feed, recipe.seed, step)
+    return {name: value.detach().clone() for name, value in setup.game.state().items()}
 
 
 def _normalised() -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def _normalised() -> dict[str, Tensor]:
 
 
 class Refusing(tiny.Tiny):
-    """Cannot be had on the process that the environment names."""
+    """Fails on the process whose rank is GANZOO_TEST_REFUSES."""
 
     def __init__(self, *, width: int = 6) -> None:
         super().__init__(width=width, dropout=0)
@@ -98,7 +98,7 @@ class Refusing(tiny.Tiny):
 
 
 class Centred(tiny.Tiny):
-    """Takes the mean of its own images, which is no batch norm."""
+    """Centres the latents of its own process, without batch norm."""
 
     class generator(tiny.Generator):
         def forward(self, latents: Tensor, labels: Tensor) -> Tensor:

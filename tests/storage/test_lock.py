@@ -140,7 +140,7 @@ def test_a_run_taken_up_from_a_dead_process_says_so(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
 
         kills.checkpoints.save = die
-        kills.play(out)
+        kills.train(out)
 
     assert kills.wait(kills.forked(stop_in_the_midst)) == -signal.SIGKILL
 
@@ -167,11 +167,11 @@ class NoLock:
 def test_two_that_write_one_run_without_a_lock_spoil_nothing(tmp_path):
     """As on a file system that cannot lock: what they leave is whole, and can be resumed to the same end."""
     whole, out = tmp_path / "whole", tmp_path / "run"
-    assert kills.wait(kills.forked(lambda: kills.play(whole))) == 0
+    assert kills.wait(kills.forked(lambda: kills.train(whole))) == 0
 
     def play_without_lock() -> None:
         storage_run.Lock = NoLock
-        kills.play(out)
+        kills.train(out)
 
     def begin() -> None:
         kills.start(kills.recipe().merged({"length": "2 steps"}), out, kills.ZOO, kills.CPU, note=lambda text: None)

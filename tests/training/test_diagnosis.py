@@ -1,4 +1,4 @@
-"""What a training leaves behind that went wrong, and the step that can be played again."""
+"""The diagnosis of a training that diverged, the replay of its steps, and the warnings of the health monitor."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from helpers import ZOO, tiny_recipe
 
-from ganzoo import Choice, GanzooError, Recipe, UsageError
-from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
+from ganzoo import GanzooError, UsageError
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite
@@ -20,19 +19,14 @@ from ganzoo.training.health import COLLAPSED, PATIENCE, HealthMonitor
 from ganzoo.training.replay import replay
 from ganzoo.training.train import start
 
-CPU, ZOO = torch.device("cpu"), Zoo()
+CPU = torch.device("cpu")
 SOURING = f"{tiny.__file__}:Souring"
-
-
-def recipe(steps: int, architecture: str = "Tiny", **changes: Any) -> Recipe:
-    fields = {"length": f"{steps} steps", **changes}
-    return plan(ZOO, Choice(f"{tiny.__file__}:{architecture}"), Choice("digits", {"size": 8}), None, fields)
 
 
 def diverge(out: Path, after: int, **changes: Any) -> dict[str, Any]:
     losses = ["nonsaturating", f"{SOURING}:after={after}"]
     with pytest.raises(GanzooError, match="The training has diverged"):
-        start(recipe(400, losses=losses, **changes), out, ZOO, CPU, note=lambda text: None)
+        start(tiny_recipe(length="400 steps", losses=losses, **changes), out, ZOO, CPU, note=lambda text: None)
     return json.loads((out / "diagnosis.json").read_text())
 
 
@@ -54,7 +48,7 @@ def test_divergence_is_found_within_fifty_steps_and_names_its_step_and_cause(tmp
     assert is_finite(saved.tensors)
 
 
-def test_the_bad_step_can_be_played_again(tmp_path):
+def test_the_bad_step_can_be_replayed(tmp_path):
     found = diverge(tmp_path / "run", 16 * 9, checkpoint_every="4 steps")
     again = replay(tmp_path / "run", ZOO, found["step"])
     assert again["played_from"] == 8
@@ -66,7 +60,13 @@ def test_the_bad_step_can_be_played_again(tmp_path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("replayed") / "run"
-    start(recipe(12, checkpoint_every="4 steps", ema_half_life=50), out, ZOO, CPU, note=lambda text: None)
+    start(
+        tiny_recipe(length="12 steps", checkpoint_every="4 steps", ema_half_life=50),
+        out,
+        ZOO,
+        CPU,
+        note=lambda text: None,
+    )
     return out
 
 
@@ -93,12 +93,12 @@ def test_replay_writes_nothing(run):
 
 
 @pytest.mark.parametrize("step", [0, 13])
-def test_a_step_that_was_not_played_cannot_be_replayed(run, step):
+def test_a_step_that_was_not_trained_cannot_be_replayed(run, step):
     with pytest.raises(UsageError, match=rf"--step {step}: .* has trained steps 1 to 12"):
         replay(run, ZOO, step)
 
 
-# --- the watch ---
+# --- the health monitor ---
 
 
 def scalars(accuracy: float, loss: float) -> dict[str, float]:
@@ -112,34 +112,34 @@ REALS = torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8)
     ("accuracy", "loss", "words"),
     [(1.0, 1e-4, "the discriminator wins"), (0.5, 1.386, "the discriminator may be dead")],
 )
-def test_a_sign_is_said_once_when_it_has_lasted(accuracy, loss, words):
-    watch = HealthMonitor(REALS)
-    said = [watch.tick(scalars(accuracy, loss)) for _ in range(3 * PATIENCE)]
-    assert [index for index, text in enumerate(said) if text] == [PATIENCE - 1]
-    assert words in said[PATIENCE - 1]
-    watch.tick(scalars(0.7, 1.0))
-    assert any(watch.tick(scalars(accuracy, loss)) for _ in range(PATIENCE))
+def test_a_warning_comes_once_after_its_sign_has_lasted(accuracy, loss, words):
+    monitor = HealthMonitor(REALS)
+    warnings = [monitor.tick(scalars(accuracy, loss)) for _ in range(3 * PATIENCE)]
+    assert [index for index, text in enumerate(warnings) if text] == [PATIENCE - 1]
+    assert words in warnings[PATIENCE - 1]
+    monitor.tick(scalars(0.7, 1.0))
+    assert any(monitor.tick(scalars(accuracy, loss)) for _ in range(PATIENCE))
 
 
-def test_a_healthy_game_is_not_warned_of():
-    watch = HealthMonitor(REALS)
-    assert not any(watch.tick(scalars(0.5 + 0.04 * (index % 7), 1.3)) for index in range(100))
-    assert not any(watch.grid(REALS) for _ in range(10))
+def test_a_healthy_training_gets_no_warning():
+    monitor = HealthMonitor(REALS)
+    assert not any(monitor.tick(scalars(0.5 + 0.04 * (index % 7), 1.3)) for index in range(100))
+    assert not any(monitor.grid(REALS) for _ in range(10))
 
 
-def test_fakes_that_are_all_alike_are_seen():
-    watch = HealthMonitor(REALS)
+def test_fakes_that_are_all_alike_get_a_warning():
+    monitor = HealthMonitor(REALS)
     alike = REALS[:1].repeat(16, 1, 1, 1).float()
-    noise = torch.randn(alike.shape) * watch.spread * COLLAPSED / 2
-    said = [watch.grid((alike + noise).clamp(0, 255).to(torch.uint8)) for _ in range(3)]
-    assert said[0] is None
-    assert "the fakes collapse" in said[1]
-    assert said[2] is None
+    noise = torch.randn(alike.shape) * monitor.spread * COLLAPSED / 2
+    warnings = [monitor.grid((alike + noise).clamp(0, 255).to(torch.uint8)) for _ in range(3)]
+    assert warnings[0] is None
+    assert "the fakes collapse" in warnings[1]
+    assert warnings[2] is None
 
 
-def test_the_warning_reaches_the_person(tmp_path):
-    said: list[str] = []
-    collapsed = recipe(8, "Constant", samples_every="2 steps")
-    start(collapsed, tmp_path / "run", ZOO, CPU, note=said.append)
-    assert [line for line in said if line.startswith("Warning at step 4: the fakes collapse")]
+def test_the_warning_is_noted(tmp_path):
+    notes: list[str] = []
+    collapsed = tiny_recipe("Constant", length="8 steps", samples_every="2 steps")
+    start(collapsed, tmp_path / "run", ZOO, CPU, note=notes.append)
+    assert [line for line in notes if line.startswith("Warning at step 4: the fakes collapse")]
     assert Run.open(tmp_path / "run").diagnosis is None

@@ -1,6 +1,6 @@
-"""Several ranks: two processes are one with twice the batch, and end together, whatever becomes of one of them.
+"""Several ranks: two processes are like one with twice the batch, and end together, also when one of them fails.
 
-Most processes are forked from one that has imported everything; those of torchrun are what a person starts.
+Most processes are forked from one that has imported everything; some are started by torchrun, as a user does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TINY = [f"{tiny.__file__}:Tiny", "digits:size=8", "-o", "dropout=0"]
 
 
 def together(job: Callable[[int], None], world: int) -> list[int]:
-    """The exit statuses of processes that meet and do `job`, each told its rank."""
+    """The exit statuses of `world` processes that form one group and call `job` with their rank."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
@@ -62,18 +62,18 @@ def together(job: Callable[[int], None], world: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
-    """What the games become in one process, and in each of two."""
-    folder = tmp_path_factory.mktemp("played")
-    assert together(lambda rank: two_process_games.play(folder / "alone"), 1) == [0]
-    assert together(lambda rank: two_process_games.play(folder / str(rank)), 2) == [0, 0]
+def states(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """The states of the games after training in one process, and in each of two."""
+    folder = tmp_path_factory.mktemp("states")
+    assert together(lambda rank: two_process_games.train_all(folder / "alone"), 1) == [0]
+    assert together(lambda rank: two_process_games.train_all(folder / str(rank)), 2) == [0, 0]
     return [torch.load(folder / name) for name in ("alone", "0", "1")]
 
 
 @pytest.mark.parametrize("name", [*two_process_games.GAMES, "batch norm"])
-def test_two_ranks_are_one_of_twice_the_batch(name: str, played: list[dict[str, dict[str, torch.Tensor]]]) -> None:
+def test_two_ranks_are_one_of_twice_the_batch(name: str, states: list[dict[str, dict[str, torch.Tensor]]]) -> None:
     """Weights, moving statistics, optimisers, averages and meters; and both ranks have the same, to the last bit."""
-    alone, first, second = (games[name] for games in played)
+    alone, first, second = (games[name] for games in states)
     assert alone.keys() == first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
     # a bias before batch norm has no gradient but rounding, which Adam makes larger: hence so much room near 0

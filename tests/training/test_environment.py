@@ -1,4 +1,4 @@
-"""What the bits depend on beside the recipe: written down, compared on resuming, and said where it is another."""
+"""What the numbers depend on besides the recipe: saved, compared on resuming, and reported where it differs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import kills
 import pytest
 import tiny
 import torch
-from click.testing import CliRunner
+from helpers import ganzoo
 from PIL import Image
 
 from ganzoo import Amount, Choice, GanzooError
-from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
 from ganzoo.training.build import build_setup
 from ganzoo.training.environment import environment
 from ganzoo.training.replay import replay
 from ganzoo.training.train import resume, start
 
-#: item -> what it is changed to in the run's environment.json, as if that had been so
+#: entry -> another value of it, written into the run's environment.json
 CHANGES: dict[str, Any] = {
     "device": "cuda:0",
     "device_name": "an abacus",
@@ -59,7 +58,7 @@ def notes_of(run: Path, steps: int) -> list[str]:
     return notes
 
 
-def test_each_item_that_is_another_is_said(stopped):
+def test_each_entry_that_differs_is_noted(stopped):
     file = stopped / "environment.json"
     facts = json.loads(file.read_text())
     assert notes_of(stopped, 3) == []
@@ -72,13 +71,13 @@ def test_each_item_that_is_another_is_said(stopped):
         )
         what = f"another {WORDS.get(item, item)} ({then} then, {here} now)"
         assert note == f"Resumed with {what}: the numbers are no longer the same bit for bit."
-    # what an earlier version did not write down cannot be said to be another
+    # an entry that an earlier version did not save cannot be compared
     file.write_text(json.dumps({key: value for key, value in facts.items() if key not in ("instructions", "capture")}))
     assert notes_of(stopped, steps + 1) == []
     file.write_text(json.dumps(facts))
 
 
-def test_what_is_written_down_is_what_is(stopped):
+def test_the_saved_environment_is_the_present_one(stopped):
     facts = json.loads((stopped / "environment.json").read_text())
     now = environment(build_setup(kills.recipe(), kills.ZOO, kills.CPU), kills.ZOO)
     assert facts["threads"] == torch.get_num_threads()
@@ -87,7 +86,7 @@ def test_what_is_written_down_is_what_is(stopped):
     assert CHANGES.keys() <= now.keys()
 
 
-def test_packages_and_parts_are_named_as_people_name_them(stopped):
+def test_packages_and_parts_are_named(stopped):
     file = stopped / "environment.json"
     facts = json.loads(file.read_text())
     here = facts["parts"]
@@ -123,7 +122,7 @@ def test_packages_and_parts_are_named_as_people_name_them(stopped):
 
 @pytest.fixture
 def painted(tmp_path: Path) -> Path:
-    """A run of four steps on a folder of pictures beside it, with a checkpoint after the second."""
+    """A run of four steps on the folder `pictures` beside it, with a checkpoint after the second step."""
     for number in range(12):
         put(tmp_path / "pictures" / f"{number}.png", number)
     images = Choice("image-folder", {"path": str(tmp_path / "pictures"), "size": 8, "test_share": 0})
@@ -150,7 +149,7 @@ def test_other_images_are_refused_and_can_be_accepted(painted):
         assert "\n" not in str(error.value)
     assert {path.name: path.read_bytes() for path in painted.iterdir() if path.is_file()} == before
     assert replay(painted, kills.ZOO, 4, changed_images=True)["not_as_it_was"].keys() == {"training_images"}
-    put(picture, 7)  # as it was, though written anew
+    put(picture, 7)  # the same image, in a new file
     assert replay(painted, kills.ZOO, 4)["same"]
     assert notes_of(painted, 6) == []
     put(picture, 9)
@@ -162,19 +161,19 @@ def test_other_images_are_refused_and_can_be_accepted(painted):
     )
 
 
-def test_the_command_line_says_it_too(painted):
+def test_the_command_line_reports_other_images(painted):
     put(painted.parent / "pictures" / "7.png", 8)
-    refused = CliRunner().invoke(cli, ["resume", str(painted), "--steps", "6", "-q"])
+    refused = ganzoo("resume", painted, "--steps", 6, "-q")
     assert refused.exit_code == 1
     assert "--accept-changed-images" in refused.stderr
-    taken = CliRunner().invoke(cli, ["resume", str(painted), "--steps", "6", "-q", "--accept-changed-images"])
-    assert taken.exit_code == 0, taken.stderr
-    assert "Resumed with another set of training images" in taken.stderr
-    played = CliRunner().invoke(cli, ["replay", str(painted), "--step", "5", "--accept-changed-images"])
-    assert "Replayed with another set of training images" in played.stderr
+    accepted = ganzoo("resume", painted, "--steps", 6, "-q", "--accept-changed-images")
+    assert accepted.exit_code == 0, accepted.stderr
+    assert "Resumed with another set of training images" in accepted.stderr
+    replayed = ganzoo("replay", painted, "--step", 5, "--accept-changed-images")
+    assert "Replayed with another set of training images" in replayed.stderr
 
 
-def test_a_run_of_an_earlier_version_knows_nothing_of_its_images(painted):
+def test_a_run_of_an_earlier_version_accepts_any_images(painted):
     facts = json.loads((painted / "environment.json").read_text())
     del facts["training_images"]
     (painted / "environment.json").write_text(json.dumps(facts))

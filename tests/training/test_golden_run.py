@@ -1,4 +1,4 @@
-"""A run of every version that was released opens, resumes and samples in this one."""
+"""A run of each released version can be opened, resumed and sampled with this version."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ZOO
 from make_golden_run import GOLDEN, make
 
 from ganzoo import Amount
-from ganzoo.registry.zoo import Zoo
 from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.train import resume
 
 CPU = torch.device("cpu")
-ZOO = Zoo()
 RUNS = sorted(path for path in GOLDEN.glob("checkpoint-*") if path.is_dir())
 
 
 @pytest.fixture(params=RUNS, ids=lambda path: path.name)
 def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of a golden run, of which the one in the repository is never written."""
+    """A copy of a golden run; the one in the repository is never written."""
     return Path(shutil.copytree(request.param, tmp_path / request.param.name))
 
 
@@ -45,8 +44,8 @@ def test_it_opens(golden: Path) -> None:
     assert [checkpoints.load(path)[1]["step"] for path in sorted((golden / "checkpoints").iterdir())] == [4, 8]
 
 
-def test_it_draws_what_it_drew(golden: Path, tmp_path: Path) -> None:
-    """To a level of grey: the sums may be done in another order elsewhere."""
+def test_it_samples_the_same_images(golden: Path, tmp_path: Path) -> None:
+    """Within one level of grey: other machines may add in another order."""
     expected = np.load(GOLDEN / f"{golden.name}.npy", allow_pickle=False)
     found = np.load(sample(golden, ZOO, CPU, tmp_path / "images.npy", seed=3), allow_pickle=False)
     assert found.shape == expected.shape == (6, 1, 8, 8)
@@ -55,7 +54,7 @@ def test_it_draws_what_it_drew(golden: Path, tmp_path: Path) -> None:
     sample(golden, ZOO, CPU, animate=True)
 
 
-def test_it_is_played_on(golden: Path) -> None:
+def test_it_can_be_resumed(golden: Path) -> None:
     before = checkpoints.load_latest(golden / "checkpoints")
     assert before is not None
     _, progress = resume(golden, ZOO, length=Amount(12, "steps"), note=lambda text: None)
@@ -68,7 +67,7 @@ def test_it_is_played_on(golden: Path) -> None:
 
 
 def test_the_script_still_works_and_makes_the_same_twice(tmp_path: Path) -> None:
-    """What it would make now is the golden run of the next release."""
+    """Its result is the golden run of the next release."""
     for name in ("a", "b"):
         make(tmp_path / name)
     first, second = (checkpoints.load_latest(tmp_path / name / "checkpoints") for name in ("a", "b"))

@@ -1,4 +1,4 @@
-"""kill -9 at any instant: the run can always be resumed, and ends as one that nobody killed, bit for bit.
+"""kill -9 at any moment: the run can be resumed, and ends like one that was never killed, bit for bit.
 
 50 kills here, 1,000 by `make torture` (GANZOO_KILLS).
 """
@@ -20,17 +20,17 @@ KILLS = int(os.environ.get("GANZOO_KILLS", "50"))
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
-    """What a run leaves that nobody kills, and how many seconds it takes."""
+    """What a run that is not killed leaves, and how many seconds it takes."""
     seconds = []
     for attempt in range(2):  # the first one fills the caches
         out = tmp_path_factory.mktemp("undisturbed") / f"run{attempt}"
         since = time.perf_counter()
-        assert kills.wait(kills.forked(lambda: kills.play(out))) == 0  # noqa: B023
+        assert kills.wait(kills.forked(lambda: kills.train(out))) == 0  # noqa: B023
         seconds.append(time.perf_counter() - since)
     return kills.left(out), seconds[-1]
 
 
-def test_every_killed_run_ends_as_one_that_nobody_killed(undisturbed, tmp_path, capsys):
+def test_every_killed_run_ends_like_one_that_was_never_killed(undisturbed, tmp_path, capsys):
     expected, seconds = undisturbed
     rng, killed, runs = random.Random(2026), 0, 0
     while killed < KILLS:
@@ -42,26 +42,26 @@ def test_every_killed_run_ends_as_one_that_nobody_killed(undisturbed, tmp_path, 
         print(f"\n{killed} kills in {runs} runs: all resumed, all the same bit for bit")  # noqa: T201
 
 
-def test_what_a_kill_leaves_over_at_the_very_end_is_swept_when_the_run_is_looked_at_again(undisturbed, tmp_path):
-    """Killed between the last checkpoint and the removal of those it replaces: nothing is left to play."""
+def test_what_a_kill_leaves_at_the_very_end_is_removed_by_the_next_resume(undisturbed, tmp_path):
+    """Killed between the last checkpoint and the removal of those it replaces: nothing is left to train."""
     expected, _ = undisturbed
     out: Path = tmp_path / "run"
-    assert kills.wait(kills.forked(lambda: kills.play(out))) == 0
+    assert kills.wait(kills.forked(lambda: kills.train(out))) == 0
     folder = out / "checkpoints"
     older = folder / "000000192"
     shutil.copytree(folder / "000000200", older)
     (folder / ".del-000000184-5c1e").mkdir()
     (folder / ".tmp-5c1e").mkdir()
     assert kills.left(out) != expected
-    assert kills.wait(kills.forked(lambda: kills.play(out))) == 0
+    assert kills.wait(kills.forked(lambda: kills.train(out))) == 0
     assert kills.left(out) == expected
 
 
 def test_the_comparison_sees_a_difference(undisturbed, tmp_path):
-    """The test above cannot pass for want of looking: a run that lost its last line, or a pixel, is another one."""
+    """A run without its last line of statistics is different, so the tests above can fail."""
     expected, _ = undisturbed
     out: Path = tmp_path / "run"
-    assert kills.wait(kills.forked(lambda: kills.play(out))) == 0
+    assert kills.wait(kills.forked(lambda: kills.train(out))) == 0
     assert kills.left(out) == expected
     lines = (out / "stats.jsonl").read_text().splitlines(keepends=True)
     (out / "stats.jsonl").write_text("".join(lines[:-1]))

@@ -59,7 +59,7 @@ def recipe(steps: int) -> Recipe:
         evaluators=[str(BRIGHTNESS)],
         score_every="5 steps",
         score_samples=16,
-        average_half_life=50,
+        ema_half_life=50,
         losses=["nonsaturating", f"{tiny.__file__}:Remembering"],
     )
 

@@ -1,4 +1,4 @@
-"""Scores made while training: they disturb nothing, survive what a training survives, and keep the best."""
+"""Scores during training: they change nothing, are complete after a stop or a crash, and keep the best checkpoint."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from click.testing import CliRunner
+from helpers import ZOO, tiny_recipe
+from helpers import ganzoo as run_ganzoo
 
 import ganzoo
 from ganzoo import Amount, Choice, Recipe, TrainingProgress, UsageError
-from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
 from ganzoo.results.evaluate import evaluate
 from ganzoo.results.load import load_generator
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.train import Interrupted, resume, start
 
-CPU, ZOO = torch.device("cpu"), Zoo()
+CPU = torch.device("cpu")
 BRIGHTNESS = f"{tiny.__file__}:Brightness"
 SCORED = {"evaluators": [BRIGHTNESS], "score_every": "3 steps", "score_samples": 64}
 
 
 def recipe(steps: int = 10, **changes: Any) -> Recipe:
     fields = {"subset": "first 40", "length": f"{steps} steps", "checkpoint_every": "2 steps", **changes}
-    return plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), Choice("digits", {"size": 8}), None, fields)
+    return tiny_recipe(**fields)
 
 
-def play(out: Path, steps: int = 10, **changes: Any) -> Path:
+def train(out: Path, steps: int = 10, **changes: Any) -> Path:
     start(recipe(steps, **changes), out, ZOO, CPU, note=lambda text: None)
     return out
 
@@ -54,14 +53,14 @@ def scores(out: Path) -> list[tuple[Any, ...]]:
 
 
 def left(out: Path) -> dict[str, Any]:
-    """All that depends on what was played and not on when."""
+    """All files of a run, its state and its scores, without times."""
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     return {"names": names, "state": state(out), "scores": scores(out)}
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return play(tmp_path_factory.mktemp("scored") / "run", **SCORED)
+    return train(tmp_path_factory.mktemp("scored") / "run", **SCORED)
 
 
 def test_scores_come_at_their_interval_and_at_the_end(scored):
@@ -73,7 +72,7 @@ def test_scores_come_at_their_interval_and_at_the_end(scored):
 
 
 def test_scores_change_no_bit_of_the_training(scored, tmp_path):
-    plain = play(tmp_path / "plain")
+    plain = train(tmp_path / "plain")
     assert state(scored) == state(plain)
     for name in ("samples", "generators"):
         for file in (plain / name).iterdir():
@@ -88,8 +87,8 @@ def test_what_was_scored_can_be_scored_again(scored):
 
 
 def test_the_best_is_kept_beside_the_last_two(tmp_path):
-    class Worse:
-        """Moves the best to the first score, whatever the networks do."""
+    class Recorder:
+        """Collects the images seen at each score."""
 
         @ganzoo.hookimpl
         def on_score(self, run: Run, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
@@ -98,7 +97,7 @@ def test_the_best_is_kept_beside_the_last_two(tmp_path):
     order: list[int] = []
     out = tmp_path / "run"
     fields = {**SCORED, "best_by": "reals", "score_every": "2 steps"}  # always 1498: the first of equals is the best
-    start(recipe(12, **fields), out, ZOO, CPU, note=lambda text: None, extra_observers={"worse": Worse()})
+    start(recipe(12, **fields), out, ZOO, CPU, note=lambda text: None, extra_observers={"recorder": Recorder()})
     best = Run.open(out).best()
     assert best is not None
     assert (best["score"], best["images"]) == ("reals", order[0])
@@ -150,8 +149,8 @@ def test_a_run_stopped_anywhere_and_resumed_has_the_same_scores(scored, tmp_path
 
 
 def test_a_crash_before_the_last_checkpoint_is_a_run_that_has_not_ended(scored, tmp_path):
-    class Die:
-        """Dies after the last score, before the last checkpoint."""
+    class Crash:
+        """Ends the run after the last score, before the last checkpoint."""
 
         @ganzoo.hookimpl
         def on_score(self, run: Run, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
@@ -160,27 +159,27 @@ def test_a_crash_before_the_last_checkpoint_is_a_run_that_has_not_ended(scored, 
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        start(recipe(**SCORED), out, ZOO, CPU, note=lambda text: None, extra_observers={"die": Die()})
+        start(recipe(**SCORED), out, ZOO, CPU, note=lambda text: None, extra_observers={"crash": Crash()})
     assert len(scores(out)) == 12
     resume(out, ZOO, note=lambda text: None)
     assert left(out) == left(scored)
 
 
 def test_a_longer_run_takes_back_the_score_of_its_end(scored, tmp_path):
-    short = play(tmp_path / "short", steps=7, **SCORED)
+    short = train(tmp_path / "short", steps=7, **SCORED)
     assert [row[2] for row in scores(short)][::3] == [3, 6, 7]
     resume(short, ZOO, length=Amount(10, "steps"), note=lambda text: None)
     assert scores(short) == scores(scored)
     assert state(short) == state(scored)
 
 
-def test_the_share_of_scoring_is_said(tmp_path):
+def test_the_share_of_scoring_is_noted(tmp_path):
     said: list[str] = []
     start(recipe(**SCORED), tmp_path / "run", ZOO, CPU, note=said.append)
     assert any(line.startswith("Scoring took ") and line.endswith("% of the run.") for line in said)
 
 
-def test_a_best_by_that_nobody_gives_is_refused_before_the_first_step(tmp_path):
+def test_an_unknown_best_by_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(
         UsageError, match="--best-by 'fid' is not a score of this run; it has: brightness, reals, fakes"
     ):
@@ -188,7 +187,7 @@ def test_a_best_by_that_nobody_gives_is_refused_before_the_first_step(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_part_whose_file_has_changed_is_refused_unless_told_otherwise(tmp_path):
+def test_a_part_whose_file_has_changed_is_refused_without_accept_changed_code(tmp_path):
     copy = tmp_path / "mine.py"
     copy.write_text(Path(tiny.__file__).read_text())
     out = tmp_path / "run"
@@ -196,15 +195,15 @@ def test_a_part_whose_file_has_changed_is_refused_unless_told_otherwise(tmp_path
     mine = plan(ZOO, Choice(f"{copy}:Tiny"), Choice("digits", {"size": 8}), None, fields)
     with pytest.raises(Interrupted):
         start(mine, out, ZOO, CPU, note=lambda text: None, extra_observers={"stop": _Signal()})
-    copy.write_text(copy.read_text() + "\n# another thought\n")
-    for verb in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
+    copy.write_text(copy.read_text() + "\n# another comment\n")
+    for command in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
         with pytest.raises(ganzoo.GanzooError, match=r"mine\.py has changed since .* --accept-changed-code"):
-            verb()
+            command()
     evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64, changed_code=True)
     resume(out, ZOO, changed_code=True, note=lambda text: None)
 
 
-def test_so_is_one_that_imports_what_has_changed_beside_it(tmp_path, monkeypatch):
+def test_a_part_that_imports_a_changed_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "helping_hand.py").write_text("BIAS = 0.5\n")
     (tmp_path / "helping").mkdir()
@@ -217,35 +216,35 @@ def test_so_is_one_that_imports_what_has_changed_beside_it(tmp_path, monkeypatch
     start(mine, out, ZOO, CPU, note=lambda text: None)
     parts = json.loads((out / "environment.json").read_text())["parts"]
     assert list(parts["architecture"][0]["imports"]) == list(parts["losses"][1]["imports"]) == ["helping_hand.py"]
-    (tmp_path / "helping" / "other.py").write_text("# nobody imports it")
+    (tmp_path / "helping" / "other.py").write_text("# not imported")
     resume(out, ZOO, length=Amount(5, "steps"), note=lambda text: None)
     for change in (lambda file: file.write_text("BIAS = 0.7\n"), Path.unlink):
         change(tmp_path / "helping_hand.py")
-        for verb in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
+        for command in (lambda: resume(out, ZOO), lambda: evaluate(out, ZOO, CPU, [Choice(BRIGHTNESS)], samples=64)):
             with pytest.raises(
                 ganzoo.GanzooError, match=r"helping_hand\.py has changed since .* --accept-changed-code"
             ):
-                verb()
+                command()
     notes: list[str] = []
     resume(out, ZOO, length=Amount(6, "steps"), changed_code=True, note=notes.append)
     assert notes[0].startswith(f"Resumed with another architecture ({copy}:Tiny of sha256 ")
     assert "helping_hand.py " in notes[0]
 
 
-def test_what_is_not_compared_is_said_beside_the_best(tmp_path):
+def test_scores_that_cannot_be_compared_are_mentioned_beside_the_best(tmp_path):
     out = tmp_path / "run"
-    play(out, steps=9, **SCORED)
-    said = CliRunner().invoke(cli, ["resume", str(out), "--steps", "12"]).stderr
+    train(out, steps=9, **SCORED)
+    said = run_ganzoo("resume", out, "--steps", 12).stderr
     assert "brightness (lower is better): last " in said
     assert "not to be compared" not in said
     lines = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if line["score"] == "brightness"]
     assert steps == [3, 6, 9, 12]
     for line in lines[:2]:
-        line["card"]["digest"] = "ffff"  # as if the reals had been others then
+        line["card"]["digest"] = "ffff"  # as if measured against other real images
         line["value"] = 0.0
     (out / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    said = CliRunner().invoke(cli, ["resume", str(out), "--steps", "15"]).stderr
+    said = run_ganzoo("resume", out, "--steps", 15).stderr
     best = Run.open(out).best()
     assert best["value"] > 0
     assert f"best {best['value']:.4f} at {best['images']}." in said
@@ -260,7 +259,7 @@ class _Signal:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_recipe_of_another_architecture_can_be_played(tmp_path):
+def test_the_recipe_of_another_architecture_can_be_used(tmp_path):
     mixed = plan(ZOO, Choice("dcgan-tutorial"), Choice("digits"), "mlp-vanilla", {"length": "2 steps"})
     published = ZOO.load("architectures", Choice("mlp-vanilla")).recipe
     assert [choice.name for choice in mixed.losses] == [choice.name for choice in published.losses]

@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C, to the process or to all of its group, wherever it is: the right exit status, nothing lost.
+"""SIGTERM and Ctrl-C at every stage, to the process or to its group: the right exit status, and everything is saved.
 
-Every case is a real process with the real command line, forked from one that has imported everything.
+Each case is a process of its own that runs the command line; it is forked from one that has imported everything.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from ganzoo.cli import cli
 from ganzoo.storage import checkpoints
 from ganzoo.training.train import resume
 
-#: a loaded machine is given time; how long each took is measured, and printed
+#: seconds, enough for a busy machine; how long each process took is measured and printed
 PATIENCE = 60.0
 DAWDLING = f"{slow_parts.__file__}:Dawdling"
-#: place -> seconds that it takes to leave it, and how often it is passed before the signal arrives
+#: place in the code -> seconds spent there each time, and how often it is passed before the signal is sent
 PLACES = {
     "training": (0.05, 16),
     "scoring": (0.3, 1),
     "saving": (0.05, 6),
-    "sampling": (0.05, 3),
+    "batch_order": (0.05, 3),
     "evaluating": (0.3, 1),
     "downloading": (0.0, 1),
 }
@@ -50,14 +50,14 @@ seconds: list[float] = []
 def arguments(place: str, folder: Path, reference: Path) -> list[str]:
     out = folder / "run"
     return {
-        "sampling": ["sample", str(reference), "-n", "100000", "-o", str(folder / "fakes.npy")],
+        "batch_order": ["sample", str(reference), "-n", "100000", "-o", str(folder / "fakes.npy")],
         "evaluating": ["evaluate", str(reference), "--samples", "4000"],
         "downloading": ["train", DAWDLING, "mnist", "--steps", "4", "--out", str(out)],
     }.get(place, ["train", DAWDLING, "digits:size=8", "--out", str(out)])
 
 
 def victim(argv: list[str], place: str, folder: Path, pause: float, companion: bool = False, **more: str) -> int:
-    """The process number of a child that does what `ganzoo argv` does, in a group of its own."""
+    """The process number of a child that runs `ganzoo argv`, in a process group of its own."""
 
     def command() -> None:
         os.setsid()
@@ -76,14 +76,14 @@ def victim(argv: list[str], place: str, folder: Path, pause: float, companion: b
         try:
             cli(argv, prog_name="ganzoo")
         except SystemExit as end:
-            threading._shutdown()  # what an interpreter does last: threads that are no daemons are waited for
+            threading._shutdown()  # as the interpreter does at its end: wait for threads that are not daemons
             os._exit(int(end.code or 0))
 
     return kills.forked(command)
 
 
 def reached(mark: Path, times: int, pid: int) -> None:
-    """Wait until a place was reached so many times."""
+    """Wait until a place was passed so many times."""
     deadline = time.monotonic() + PATIENCE
     while not (mark.exists() and mark.stat().st_size >= times):
         assert os.waitpid(pid, os.WNOHANG) == (0, 0), (mark.parent / "output.txt").read_text()
@@ -102,7 +102,7 @@ def ended(pid: int) -> tuple[int, float]:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A run that nobody disturbs."""
+    """An undisturbed run."""
     folder = tmp_path_factory.mktemp("reference")
     assert ended(victim(arguments("none", folder, folder), "none", folder, 0))[0] == 0
     yield folder / "run"
@@ -113,7 +113,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
 
 @contextmanager
 def mirror(folder: Path) -> Iterator[None]:
-    """A mirror from which archives come byte by byte; its address is in `folder`/mirror."""
+    """A mirror that sends an archive byte by byte; its address is in `folder`/mirror."""
     listening = socket.create_server(("127.0.0.1", 0))
     (folder / "mirror").write_text(f"http://127.0.0.1:{listening.getsockname()[1]}")
 
@@ -121,7 +121,7 @@ def mirror(folder: Path) -> Iterator[None]:
         connection, _ = listening.accept()
         connection.recv(4096)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9912422\r\n\r\n")
-        with suppress(OSError):  # nobody listens any more
+        with suppress(OSError):  # the client has gone
             while True:
                 connection.sendall(b"\x1f")
                 with open(folder / "mark", "ab") as file:
@@ -172,18 +172,18 @@ def test_a_signal(place: str, number: signal.Signals, to: str, reference: Path, 
         assert halves == []
 
 
-#: files of the tests themselves
+#: files of these tests
 OURS = ("mark", "mirror", "output.txt")
 
 
 @pytest.mark.parametrize(("place", "hangs"), [("training", 16), ("saving", 6)])
 def test_a_second_ctrl_c_leaves_at_once(place: str, hangs: int, reference: Path, tmp_path: Path) -> None:
-    """Whatever hangs, a step or the disk: half a checkpoint is none, and the one before is whole."""
+    """A step or the disk hangs: a half-written checkpoint is ignored, and the one before is whole."""
     pid = victim(arguments(place, tmp_path, reference), place, tmp_path, 0.01, GANZOO_TEST_HANGS=str(hangs))
     reached(tmp_path / "mark", hangs, pid)
     os.kill(pid, signal.SIGINT)
     time.sleep(0.5)
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # the first one is patient
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # the first one waits
     os.kill(pid, signal.SIGINT)
     status, took = ended(pid)
     assert status == 130, (tmp_path / "output.txt").read_text()
@@ -224,7 +224,7 @@ def test_a_signal_to_one_rank_stops_them_all_at_the_same_step(rank: int, tmp_pat
     assert not any("Traceback" in output for output in outputs), outputs
     saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
-    # said once, by the process that writes
+    # once, by the process that writes
     assert [f"Stopped by SIGTERM after step {saved.meta['step']};" in output for output in outputs] == [True, False]
 
     def alone() -> None:
@@ -239,7 +239,7 @@ def test_a_signal_to_one_rank_stops_them_all_at_the_same_step(rank: int, tmp_pat
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_is_killed_leaves_nobody_waiting(rank: int, tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_other(rank: int, tmp_path: Path) -> None:
     pids = pair(tmp_path)
     reached(tmp_path / "1" / "mark", 16, pids[1])
     os.kill(pids[rank], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A run that was stopped, watched or killed leaves what a run leaves that nobody disturbed, bit for bit."""
+"""A run that was stopped, observed or killed ends like an undisturbed run, bit for bit; errors leave whole files."""
 
 from __future__ import annotations
 
@@ -18,43 +18,38 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers import ZOO, tiny_recipe
 from torch import Tensor
 
 import ganzoo
-from ganzoo import Amount, Choice, GanzooError, Recipe, TrainingProgress, UsageError
-from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
+from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.train import Interrupted, resume, start
 
-TINY, CONDITIONAL, SOURING, REMEMBERING = (
-    f"{tiny.__file__}:{name}" for name in ("Tiny", "TinyConditional", "Souring", "Remembering")
-)
+TINY, SOURING, REMEMBERING = (f"{tiny.__file__}:{name}" for name in ("Tiny", "Souring", "Remembering"))
 CPU = torch.device("cpu")
-ZOO = Zoo()
 
 
-def recipe(steps: int = 8, architecture: str = TINY, **changes: Any) -> Recipe:
+def recipe(steps: int = 8, **changes: Any) -> Recipe:
     """By default three batches an epoch, the last one smaller."""
-    fields = {"subset": "first 40", "length": f"{steps} steps", **changes}
-    return plan(ZOO, Choice.parse(architecture), Choice.parse("digits:size=8"), None, fields)
+    return tiny_recipe(**{"subset": "first 40", "length": f"{steps} steps", **changes})
 
 
-def play(out: Path, steps: int = 8, **changes: Any) -> Path:
+def train(out: Path, steps: int = 8, **changes: Any) -> Path:
     extra_observers = changes.pop("extra_observers", None)
     start(recipe(steps, **changes), out, ZOO, CPU, extra_observers=extra_observers, note=ignore)
     return out
 
 
-def play_on(out: Path, steps: int, **more: Any) -> Path:
+def train_to(out: Path, steps: int, **more: Any) -> Path:
     resume(out, ZOO, length=Amount(steps, "steps"), note=ignore, **more)
     return out
 
 
 def ignore(text: str) -> None:
-    """Notes are for people."""
+    """Discard a note."""
 
 
 def tensors(out: Path) -> dict[str, Tensor]:
@@ -65,7 +60,7 @@ def tensors(out: Path) -> dict[str, Tensor]:
 
 
 def files(out: Path) -> dict[str, Any]:
-    """All that a run leaves, without what is a matter of time."""
+    """All files of a run and its state, without times."""
     kept: dict[str, Any] = {
         "state": {name: value.tolist() for name, value in tensors(out).items()},
         "step": checkpoints.load_latest(out / "checkpoints")[1]["step"],
@@ -83,16 +78,16 @@ def files(out: Path) -> dict[str, Any]:
 
 
 class Watcher:
-    """An observer that writes down what it is told, and does `act` at each."""
+    """An observer that records its calls, and calls `act` in each."""
 
     def __init__(self, act: Any = lambda hook, progress: None) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.moments: list[TrainingProgress] = []
         self.error: BaseException | None = None
         self.act = act
 
     def _note(self, hook: str, progress: TrainingProgress | None = None) -> None:
-        self.told.append(hook)
+        self.calls.append(hook)
         if progress:
             self.moments.append(progress)
         self.act(hook, progress)
@@ -122,7 +117,7 @@ class Watcher:
 
 
 def stopping_at(*steps: int, number: int = signal.SIGTERM) -> dict[str, Watcher]:
-    """An observer in whose tick a signal arrives."""
+    """An observer that sends a signal to this process in the ticks of these steps."""
 
     def act(hook: str, progress: TrainingProgress | None) -> None:
         if hook == "on_tick" and progress and progress.step in steps:
@@ -145,8 +140,12 @@ SYSTEMS: dict[str, Mapping[str, Any]] = {
         "generator_mode_for_discriminator": "inference",
         "batch_order": "replacement",
     },
-    "classes": {"architecture": CONDITIONAL, "losses": ["relativistic", "r1", "r2"], "batch_order": "epochs-drop-last"},
-    "with a memory": {"losses": ["nonsaturating", REMEMBERING]},
+    "classes": {
+        "architecture": "TinyConditional",
+        "losses": ["relativistic", "r1", "r2"],
+        "batch_order": "epochs-drop-last",
+    },
+    "a loss with a buffer": {"losses": ["nonsaturating", REMEMBERING]},
     "augmented": {"augmentations": ["diffaugment"], "losses": ["wasserstein", "gradient-penalty"]},
 }
 
@@ -154,29 +153,29 @@ SYSTEMS: dict[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_four_steps_and_four_more_are_eight(system, tmp_path):
     changes = {"tick_every": "3 steps", "samples_every": "1 epochs", "checkpoint_every": "6 steps", **SYSTEMS[system]}
-    whole = files(play(tmp_path / "whole", 8, **changes))
-    halves = files(play_on(play(tmp_path / "halves", 4, **changes), 8))
+    whole = files(train(tmp_path / "whole", 8, **changes))
+    halves = files(train_to(train(tmp_path / "halves", 4, **changes), 8))
     assert halves == whole
     assert whole["step"] == 8
     assert len(whole["stats"]) == 3  # at 3, at 6, and what was left at the end
     assert whole["stats"][-1]["partial"]
-    # a state that is lost would show: another seed ends elsewhere
-    assert files(play(tmp_path / "other", 8, **changes, seed=1))["state"] != whole["state"]
+    # the comparison can fail: another seed ends with another state
+    assert files(train(tmp_path / "other", 8, **changes, seed=1))["state"] != whole["state"]
 
 
 def test_three_resumes_inside_one_epoch(tmp_path):
     changes = {"subset": "all", "tick_every": "2 steps", "ema_half_life": 50}
-    whole = files(play(tmp_path / "whole", 9, **changes))
-    out = play(tmp_path / "parts", 2, **changes)
+    whole = files(train(tmp_path / "whole", 9, **changes))
+    out = train(tmp_path / "parts", 2, **changes)
     for steps in (3, 5, 9):
-        play_on(out, steps)
+        train_to(out, steps)
     assert files(out) == whole
 
 
 def test_the_speed_is_that_since_the_last_line_also_after_a_resume(tmp_path):
     changes = {"tick_every": "3 steps", "subset": "all"}
-    out = play(tmp_path / "a", 4, **changes, extra_observers={"slow": Watcher(lambda hook, progress: time.sleep(0.1))})
-    lines = Run.open(play_on(out, 9, extra_observers={})).lines("stats.jsonl")
+    out = train(tmp_path / "a", 4, **changes, extra_observers={"slow": Watcher(lambda hook, progress: time.sleep(0.1))})
+    lines = Run.open(train_to(out, 9, extra_observers={})).lines("stats.jsonl")
     assert [line["step"] for line in lines] == [3, 6, 9]
     for before, line in zip([{"images": 0, "seconds": 0.0}, *lines], lines, strict=False):
         images, seconds = line["images"] - before["images"], line["seconds"] - before["seconds"]
@@ -189,11 +188,11 @@ def test_the_speed_is_that_since_the_last_line_also_after_a_resume(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, number):
     changes = {"tick_every": "1 steps", "checkpoint_every": "4 steps", "samples_every": "2 steps"}
-    whole = files(play(tmp_path / "whole", 8, **changes))
+    whole = files(train(tmp_path / "whole", 8, **changes))
     out, stopper = tmp_path / "stopped", stopping_at(3, number=number)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=rf"Stopped by {number.name} after step 3; .*ganzoo resume {out}$") as stopped:
-        play(out, 8, **changes, extra_observers=stopper)
+        train(out, 8, **changes, extra_observers=stopper)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
     assert stopper["stopper"].error is stopped.value
@@ -207,13 +206,13 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
 
 def test_a_signal_at_the_last_step_finds_the_run_done(tmp_path):
     changes = {"tick_every": "1 steps", "samples_every": "5 steps"}
-    whole = files(play(tmp_path / "whole", 6, **changes))
-    assert files(play(tmp_path / "late", 6, **changes, extra_observers=stopping_at(6))) == whole
+    whole = files(train(tmp_path / "whole", 6, **changes))
+    assert files(train(tmp_path / "late", 6, **changes, extra_observers=stopping_at(6))) == whole
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
     changes = {"tick_every": "1 steps", "samples_every": "2 steps"}
-    whole = files(play(tmp_path / "whole", 8, **changes))
+    whole = files(train(tmp_path / "whole", 8, **changes))
 
     class Killed(BaseException):
         pass
@@ -223,7 +222,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        play(tmp_path / "killed", 8, **changes, extra_observers={"killer": Watcher(act)})
+        train(tmp_path / "killed", 8, **changes, extra_observers={"killer": Watcher(act)})
     out = tmp_path / "killed"
     assert Run.open(out).lines("stats.jsonl")
     resume(out, ZOO, note=ignore)
@@ -232,8 +231,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
 
 def test_a_damaged_checkpoint_costs_some_steps_and_no_numbers(tmp_path):
     changes = {"checkpoint_every": "2 steps", "tick_every": "1 steps", "samples_every": "1 steps"}
-    whole = files(play(tmp_path / "whole", 8, **changes))
-    out = play(tmp_path / "damaged", 6, **changes)
+    whole = files(train(tmp_path / "whole", 8, **changes))
+    out = train(tmp_path / "damaged", 6, **changes)
     newest = max((out / "checkpoints").iterdir())
     with open(newest / "state.safetensors", "r+b") as file:
         file.seek(-3, os.SEEK_END)
@@ -246,21 +245,21 @@ def test_a_damaged_checkpoint_costs_some_steps_and_no_numbers(tmp_path):
     assert files(out) == whole
 
 
-def test_a_run_can_be_made_longer_and_not_played_twice(tmp_path):
-    out = play(tmp_path / "a", 4)
+def test_a_run_can_be_made_longer_and_not_trained_twice(tmp_path):
+    out = train(tmp_path / "a", 4)
     before = files(out)
     with pytest.raises(UsageError, match=r"has already trained for its 4 steps; .*`ganzoo resume .* --steps 6`"):
         resume(out, ZOO, note=ignore)
     with pytest.raises(UsageError, match=r"has already trained for 4 steps, more than 3 steps; .* --steps 6`"):
-        play_on(out, 3)
+        train_to(out, 3)
     with pytest.raises(UsageError, match=r"has already trained for (its 56 images|[0-9]+ images, more than 56 images)"):
         resume(out, ZOO, length=Amount(56, "images"), note=ignore)
-    assert files(out) == before  # a wish that was refused is not written down
+    assert files(out) == before  # a length that was refused is not saved
     assert Run.open(out).recipe.length == Amount(4, "steps")
 
 
-def test_a_resumed_run_says_what_is_not_as_it_was(tmp_path):
-    out, notes = play(tmp_path / "a", 4), list[str]()
+def test_a_resumed_run_notes_what_has_changed(tmp_path):
+    out, notes = train(tmp_path / "a", 4), list[str]()
     resume(out, ZOO, length=Amount(6, "steps"), note=notes.append)
     assert notes == []
     facts = json.loads((out / "environment.json").read_text())
@@ -274,10 +273,10 @@ def test_a_resumed_run_says_what_is_not_as_it_was(tmp_path):
 # --- undisturbed ---
 
 
-def test_what_others_do_meanwhile_changes_nothing(tmp_path):
-    """They draw samples, spend random numbers of every kind, switch threads of thought; the numbers do not move."""
-    changes = {"tick_every": "1 steps", "checkpoint_every": "2 steps", "architecture": f"{TINY}:dropout=0.5"}
-    whole = files(play(tmp_path / "whole", 8, **changes))
+def test_what_observers_do_changes_no_number(tmp_path):
+    """They draw samples, and use and seed every kind of random numbers."""
+    changes = {"tick_every": "1 steps", "checkpoint_every": "2 steps", "options": {"dropout": 0.5}}
+    whole = files(train(tmp_path / "whole", 8, **changes))
     out = tmp_path / "watched"
 
     def act(hook: str, progress: TrainingProgress | None) -> None:
@@ -286,15 +285,15 @@ def test_what_others_do_meanwhile_changes_nothing(tmp_path):
         if (out / "generators").exists() and list((out / "generators").iterdir()):
             sample(out, ZOO, CPU, tmp_path / "s.png", seed=3)
 
-    watchers = {"nosy": Watcher(act), "nosier": Watcher(act)}
-    play(out, 4, **changes, extra_observers=watchers)
+    watchers = {"first": Watcher(act), "second": Watcher(act)}
+    train(out, 4, **changes, extra_observers=watchers)
     sample(out, ZOO, CPU, tmp_path / "s.npy", count=5)
-    assert files(play_on(out, 8, extra_observers=watchers)) == whole
-    assert set(watchers["nosy"].told) == {"on_run_start", "on_tick", "on_samples", "on_checkpoint", "on_run_end"}
+    assert files(train_to(out, 8, extra_observers=watchers)) == whole
+    assert set(watchers["first"].calls) == {"on_run_start", "on_tick", "on_samples", "on_checkpoint", "on_run_end"}
 
 
 def test_observers_of_the_recipe_change_nothing_but_their_own_files(tmp_path):
-    plain, watched = (play(tmp_path / name, observers=o) for name, o in (("a", []), ("b", ["csv"])))
+    plain, watched = (train(tmp_path / name, observers=o) for name, o in (("a", []), ("b", ["csv"])))
     assert (watched / "stats.csv").is_file()
     left, right = files(plain), files(watched)
     for whole in (left, right):
@@ -302,11 +301,11 @@ def test_observers_of_the_recipe_change_nothing_but_their_own_files(tmp_path):
     assert left == right
 
 
-def test_observers_are_told_in_order(tmp_path):
+def test_hooks_are_called_in_order(tmp_path):
     watcher = Watcher()
-    play(tmp_path / "a", 4, extra_observers={"watcher": watcher}, tick_every="2 steps", checkpoint_every="2 steps")
+    train(tmp_path / "a", 4, extra_observers={"watcher": watcher}, tick_every="2 steps", checkpoint_every="2 steps")
     ticks = ["on_tick", "on_checkpoint", "on_tick", "on_samples", "on_checkpoint"]
-    assert watcher.told == ["on_run_start", "on_samples", *ticks, "on_run_end"]
+    assert watcher.calls == ["on_run_start", "on_samples", *ticks, "on_run_end"]
     assert [progress.step for progress in watcher.moments] == [0, 2, 2, 4, 4, 4]
     assert [progress.images for progress in watcher.moments] == [0, 32, 32, 56, 56, 56]
     assert watcher.error is None
@@ -316,8 +315,8 @@ def test_observers_are_told_in_order(tmp_path):
 
 
 def failing_in(hook: str, error: Exception, step: int = 0) -> dict[str, Watcher]:
-    def act(told: str, progress: TrainingProgress | None) -> None:
-        if told == hook and (progress.step if progress else 0) >= step:
+    def act(hook_called: str, progress: TrainingProgress | None) -> None:
+        if hook_called == hook and (progress.step if progress else 0) >= step:
             raise error
 
     return {"clumsy": Watcher(act)}
@@ -329,12 +328,12 @@ def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook,
     bystander = Watcher()
     extra_observers = {"bystander": bystander, **failing_in(hook, error, step)}
     with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: .*boom") as failed:
-        play(tmp_path / "a", extra_observers=extra_observers, tick_every="1 steps", checkpoint_every="1 steps")
-    assert bystander.told[-1] == "on_run_end"
+        train(tmp_path / "a", extra_observers=extra_observers, tick_every="1 steps", checkpoint_every="1 steps")
+    assert bystander.calls[-1] == "on_run_end"
     assert bystander.error is failed.value
     assert not (tmp_path / "a" / "lock").exists()
     resume(tmp_path / "a", ZOO, note=ignore)
-    whole = files(play(tmp_path / "whole", tick_every="1 steps", checkpoint_every="1 steps"))
+    whole = files(train(tmp_path / "whole", tick_every="1 steps", checkpoint_every="1 steps"))
     assert files(tmp_path / "a") == whole
 
 
@@ -342,27 +341,27 @@ def test_an_observer_that_fails_ends_the_run_with_its_name_on_it(tmp_path, hook,
 def test_a_run_refused_before_its_first_step_is_not_in_the_way(tmp_path, hook):
     out = tmp_path / "a"
     with pytest.raises(GanzooError, match=rf"^Observer clumsy failed in {hook}: boom"):
-        play(out, extra_observers=failing_in(hook, GanzooError("boom")))
+        train(out, extra_observers=failing_in(hook, GanzooError("boom")))
     assert not out.exists()
-    before = files(play(out, 4))
+    before = files(train(out, 4))
     with pytest.raises(GanzooError, match=r"^Observer clumsy failed in on_run_start: boom"):
-        play_on(out, 8, extra_observers=failing_in("on_run_start", GanzooError("boom")))
-    after = files(out)  # a run that has begun is never thrown away
+        train_to(out, 8, extra_observers=failing_in("on_run_start", GanzooError("boom")))
+    after = files(out)  # a run that has begun is never removed
     assert {**after, "recipe": None} == {**before, "recipe": None}
 
 
 def test_an_observer_that_fails_at_the_end_hides_no_error_and_no_result(tmp_path):
-    def at_end(told: str, progress: TrainingProgress | None) -> None:
-        if told == "on_run_end":
+    def at_end(hook: str, progress: TrainingProgress | None) -> None:
+        if hook == "on_run_end":
             raise ValueError("too late")
 
     bystander = Watcher()
     with pytest.raises(GanzooError, match=r"^Observer late failed in on_run_end: ValueError: too late"):
-        play(tmp_path / "a", extra_observers={"late": Watcher(at_end), "bystander": bystander})
-    assert bystander.told[-1] == "on_run_end"
-    assert files(tmp_path / "a") == files(play(tmp_path / "whole"))
+        train(tmp_path / "a", extra_observers={"late": Watcher(at_end), "bystander": bystander})
+    assert bystander.calls[-1] == "on_run_end"
+    assert files(tmp_path / "a") == files(train(tmp_path / "whole"))
     with pytest.raises(Interrupted):
-        play(tmp_path / "b", extra_observers={"late": Watcher(at_end), **stopping_at(2)})
+        train(tmp_path / "b", extra_observers={"late": Watcher(at_end), **stopping_at(2)})
 
 
 def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
@@ -377,7 +376,7 @@ def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
     for observer, words in ((Misspelt(), "unknown hook 'on_tik'"), (Greedy(), "game")):
         out = tmp_path / type(observer).__name__
         with pytest.raises(GanzooError, match=f"^Observer mine: .*{words}") as error:
-            play(out, extra_observers={"mine": observer})
+            train(out, extra_observers={"mine": observer})
         assert "\n" not in str(error.value)
         assert not (out / "lock").exists()
         assert not (out / "stats.jsonl").exists()
@@ -393,61 +392,61 @@ def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
 def test_a_run_that_diverges_stops_with_one_sentence_and_keeps_the_last_checkpoint(tmp_path, changes, words, kept):
     changes |= {"checkpoint_every": "2 steps", "subset": "all", "losses": ["nonsaturating", f"{SOURING}:after=64"]}
     with pytest.raises(GanzooError, match=f"The training has diverged: .*{words}") as error:
-        play(tmp_path / "a", 20, **changes)
+        train(tmp_path / "a", 20, **changes)
     assert "\n" not in str(error.value)
     found = checkpoints.load_latest(tmp_path / "a" / "checkpoints")
     assert found is not None
     assert found[1]["step"] == kept
     newest = Run.open(tmp_path / "a").newest("generators", ".safetensors")
     assert newest is not None
-    assert int(newest.stem) == found[1]["images"]  # nobody is to draw from what has diverged
+    assert int(newest.stem) == found[1]["images"]  # no generator of a diverged state is saved
     assert all(np.isfinite(line["discriminator_loss"]) for line in Run.open(tmp_path / "a").lines("stats.jsonl"))
     assert not (tmp_path / "a" / "lock").exists()
 
 
 def test_what_cannot_be_built_leaves_no_directory(tmp_path):
     with pytest.raises(UsageError, match="larger than the 40 training images"):
-        play(tmp_path / "a", batch_size=50, batch_order="epochs-drop-last")
+        train(tmp_path / "a", batch_size=50, batch_order="epochs-drop-last")
     assert not (tmp_path / "a").exists()
 
 
 def test_a_run_is_resumed_by_one_process_only(tmp_path):
-    out = play(tmp_path / "a", 4)
+    out = train(tmp_path / "a", 4)
     before = files(out)
     writer = Run.open(out, writes=True)
     with pytest.raises(GanzooError, match=f"being written by process {os.getpid()}"):
-        play_on(out, 8)
+        train_to(out, 8)
     writer.close()
     assert files(out) == before
-    play_on(out, 8)
+    train_to(out, 8)
 
 
-def test_a_run_that_has_lost_its_checkpoints_is_not_begun_anew(tmp_path):
-    out = play(tmp_path / "a", 8, checkpoint_every="4 steps")
+def test_a_run_without_its_checkpoints_does_not_start_again(tmp_path):
+    out = train(tmp_path / "a", 8, checkpoint_every="4 steps")
     shutil.rmtree(out / "checkpoints")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(GanzooError, match="has generators and no checkpoint to continue from"):
-        play_on(out, 12)
+        train_to(out, 12)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
     scored = {"evaluators": f"{tiny.__file__}:Brightness", "score_every": "5 steps", "score_samples": 20}
-    out = play(tmp_path / "a", 4, **scored)
+    out = train(tmp_path / "a", 4, **scored)
     with pytest.raises(UsageError, match="has already trained for 4 steps, more than 3 steps"):
-        play_on(out, 3)
+        train_to(out, 3)
     with (out / "scores.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n7\n")
-    play_on(out, 5)
+    train_to(out, 5)
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
-    out = play(tmp_path / "a", 4)
+    out = train(tmp_path / "a", 4)
     changed = json.loads((out / "recipe.json").read_text())
     changed["architecture"]["options"]["width"] = 7
     (out / "recipe.json").write_text(json.dumps(changed))
     with pytest.raises(GanzooError, match="The saved state does not fit this recipe"):
-        play_on(out, 8)
+        train_to(out, 8)
     assert not (out / "lock").exists()
 
 
@@ -485,6 +484,6 @@ def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, st
         assert f"Stopped by {number.name} after step {step}; everything is saved." in stderr
         assert f"ganzoo resume {out}" in stderr
         assert not (out / "lock").exists()
-    play_on(out, step + 7)
-    whole, resumed = files(play(tmp_path / "whole", step + 7, **changes)), files(out)
+    train_to(out, step + 7)
+    whole, resumed = files(train(tmp_path / "whole", step + 7, **changes)), files(out)
     assert resumed == whole
