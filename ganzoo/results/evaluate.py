@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import UsageError
+from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
@@ -63,9 +63,11 @@ def evaluate(
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
     scores = scorer.score(fakes, subject_of(recipe, trained.images_seen))
     lines = [{**score, **when} for score in scores]
-    for line in lines:
-        trained.run.append("scores.jsonl", line)
-    observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
+    trained.run.append("scores.jsonl", *lines)
+    try:
+        observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
+    except GanzooError as error:
+        raise GanzooError(f"{error} The scores are in {trained.run.path / 'scores.jsonl'}.") from error
     return lines
 
 

@@ -313,6 +313,29 @@ def test_an_observer_that_is_gone_is_reported_before_anything_is_computed(run):
     assert not (run / "scores.jsonl").exists()
 
 
+FAILING = """
+import ganzoo
+class Failing(ganzoo.Observer):
+    "Fails on every score."
+    @ganzoo.hookimpl
+    def on_score(self, scores):
+        raise RuntimeError("no network")
+"""
+
+
+def test_the_error_of_an_observer_tells_where_the_scores_are(run, tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    recipe = run / "recipe.json"
+    before = recipe.read_text()
+    try:
+        recipe.write_text(before.replace(f"{tiny.__file__}:Listener", f"{tmp_path}/failing.py:Failing"))
+        with pytest.raises(GanzooError, match=r"failed in on_score: .*no network.* The scores are in .*scores\.jsonl"):
+            score(run)
+    finally:
+        recipe.write_text(before)
+    assert len(Run.open(run).lines("scores.jsonl")) == 3
+
+
 def test_evaluators_are_checked_before_the_dataset_is_read():
     gone = Choice("image-folder", {"path": "/nowhere"})
     for choices, protocol, samples, words in (

@@ -63,7 +63,7 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
             f"{corruption_label(one['damage'], one['strength'])} {number(one['value'])}" for one in first["calibration"]
         ]
         section.notes.append(f"Scale, the same images damaged: {'; '.join(steps)}.")
-    for names in too_close_to_rank(ranked):
+    for names in alike(ranked):
         section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {', '.join(names)}.")
     if any(row["seeds"] == 1 for row in ranked):
         section.notes.append("One seed has no spread.")
@@ -86,7 +86,7 @@ def _measure(card: Mapping[str, Any]) -> str:
     )
 
 
-def too_close_to_rank(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Groups of two or more architectures, neighbours in the ranking, whose means are too close to be ranked."""
     chains: list[list[Mapping[str, Any]]] = []
     for row in ranked:
