@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
 
 
 class Good(ganzoo.Architecture):
-    """Two layers a side."""
+    """Two layers in each network."""
 
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe()
     generator: ClassVar[type[nn.Module]] = Generator
@@ -68,7 +68,7 @@ class OutOfRange(Good):
 
 
 class OneModel(Good):
-    """The same initial weights whatever the seed."""
+    """The same initial weights for every seed."""
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         with torch.random.fork_rng():
@@ -77,7 +77,7 @@ class OneModel(Good):
 
 
 class GlobalLatents(Good):
-    """A little of the global random state goes into the latents."""
+    """Draws a number from the global random generator too."""
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         torch.rand(1)
@@ -85,7 +85,7 @@ class GlobalLatents(Good):
 
 
 class DropoutAlways(Good):
-    """Dropout that does not look at the mode."""
+    """Dropout in training and in inference mode."""
 
     class generator(Generator):
         def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class DropoutAlways(Good):
 
 
 class CentredLogits(Good):
-    """Each logit is told against the others of its batch."""
+    """In inference mode each logit depends on the others of its batch."""
 
     class discriminator(Discriminator):
         def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class CentredLogits(Good):
 
 
 class ShrinkingLatents(Good):
-    """Works on its inputs in place."""
+    """Changes its inputs in place."""
 
     class generator(Generator):
         def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class ShrinkingLatents(Good):
 
 
 class SecretGain(Good):
-    """A number of its own that no state_dict knows."""
+    """A random factor that is not in the state_dict."""
 
     class generator(Generator):
         def __init__(self, images: ganzoo.ImageSpec) -> None:
@@ -122,7 +122,7 @@ class SecretGain(Good):
 
 
 class Entangled(Good):
-    """A copy of it computes with the original's layer."""
+    """A copy of it uses a layer of the original."""
 
     class generator(Generator):
         def __init__(self, images: ganzoo.ImageSpec) -> None:
@@ -134,7 +134,7 @@ class Entangled(Good):
 
 
 class SecretlyConditional(Good):
-    """Uses the labels, and says it does not."""
+    """Uses the labels, but declares that it does not."""
 
     class discriminator(Discriminator):
         def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Probabilities(Good):
 
 
 class Pinned(Good):
-    """A tensor that stays where it was made."""
+    """A tensor that is not a buffer and stays on its device."""
 
     class generator(Generator):
         def __init__(self, images: ganzoo.ImageSpec) -> None:
@@ -162,7 +162,7 @@ class Pinned(Good):
 
 
 class Reading(Good):
-    """Reads a tensor on the host in every step."""
+    """Reads the value of a tensor on the host in every step."""
 
     class generator(Generator):
         def __init__(self, images: ganzoo.ImageSpec) -> None:
@@ -174,7 +174,7 @@ class Reading(Good):
 
 
 class Misnamed(Good):
-    """A variant with a loss that nobody has."""
+    """A variant with a loss that does not exist."""
 
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"better": {"losses": "no-such-loss"}}
 
@@ -189,7 +189,7 @@ class Idle(Good):
 
 
 class LogOfSigmoid(ganzoo.SeparableLoss):
-    """The loss as the textbook writes it."""
+    """The loss as in a textbook, with a logarithm of a sigmoid."""
 
     def on_reals(self, logits: Tensor) -> Tensor:
         return -torch.log(torch.sigmoid(logits)).mean()
@@ -202,13 +202,13 @@ class LogOfSigmoid(ganzoo.SeparableLoss):
 
 
 class Overflowing(Good):
-    """A recipe whose loss is not finite far out."""
+    """A recipe whose loss is not finite at large logits."""
 
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict({"losses": f"{__file__}:LogOfSigmoid"})
 
 
 class Timid(Good):
-    """A discriminator that cannot say much."""
+    """A discriminator with very small logits."""
 
     class discriminator(Discriminator):
         def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Timid(Good):
 
 
 class SmallDifferences(Good):
-    """A small number beside one, which bfloat16 does not see."""
+    """Divides by (1 + 1e-3) - 1, which is 0 in bfloat16."""
 
     class discriminator(Discriminator):
         def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class SmallDifferences(Good):
 
 
 class Counting(Good):
-    """Noise that grows with a count of its own."""
+    """An offset that grows with a counter outside the state."""
 
     class generator(Generator):
         calls = 0
@@ -237,7 +237,7 @@ class Counting(Good):
 
 
 class OfThisProcess(Good):
-    """Initial weights that only this process has."""
+    """Initial weights that depend on the process id."""
 
     class generator(Generator):
         def __init__(self, images: ganzoo.ImageSpec) -> None:
@@ -247,7 +247,7 @@ class OfThisProcess(Good):
 
 
 class HostNoise(Good):
-    """A number drawn on the host in every step, which a recorded step never draws again."""
+    """A number that the host draws in every step; a recorded step repeats the same one."""
 
     class generator(Generator):
         def forward(self, latents: Tensor, labels: Tensor) -> Tensor:

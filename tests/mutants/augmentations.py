@@ -11,14 +11,14 @@ import ganzoo
 
 
 class Good(ganzoo.Augmentation):
-    """Contrast."""
+    """Random contrast."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images * (0.5 + torch.rand(len(images), 1, 1, 1, device=images.device))
 
 
 class Turning(Good):
-    """Turned pictures, which are of another shape unless they are square."""
+    """Turns images, which changes the shape unless they are square."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).transpose(2, 3)
@@ -39,14 +39,14 @@ class Rounding(Good):
 
 
 class Urandom(Good):
-    """Draws from the operating system."""
+    """Draws random numbers from the operating system."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images * (0.5 + random.SystemRandom().random())
 
 
 class InPlace(Good):
-    """Darkens the images it was given as well."""
+    """Also darkens its input in place."""
 
     def forward(self, images: Tensor) -> Tensor:
         images.data.mul_(0.9)
@@ -54,14 +54,14 @@ class InPlace(Good):
 
 
 class OnTheHost(Good):
-    """Draws on the CPU, wherever the images are."""
+    """Draws on the CPU, also for images on another device."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images * (0.5 + torch.rand(len(images), 1, 1, 1))
 
 
 class Growing(Good):
-    """Grows with a count of its own."""
+    """A factor that grows with a counter outside the state."""
 
     calls = 0
 
@@ -71,7 +71,7 @@ class Growing(Good):
 
 
 class HostNoise(Good):
-    """A number drawn on the host in every step, which a recorded step never draws again."""
+    """A number that the host draws in every step; a recorded step repeats the same one."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images * (0.5 + random.random())
@@ -87,5 +87,5 @@ MUTANTS = {
     "resumes_bit_for_bit": Growing,
     "captured_is_eager": HostNoise,
 }
-#: what is drawn from nowhere cannot be drawn again after a crash
+#: numbers from the operating system cannot be drawn again after a resume
 ALSO = {"same_seed_same_images": {"resumes_bit_for_bit"}}

@@ -32,11 +32,11 @@ class Good(ganzoo.Dataset):
         return self.images[indices], self.labels[indices]
 
     def verify(self) -> str:
-        return "looked at all of them"
+        return "all images were read"
 
 
 class Floats(Good):
-    """Images that are not bytes."""
+    """Images that are not uint8."""
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = super().read(indices)
@@ -44,7 +44,7 @@ class Floats(Good):
 
 
 class Unnamed(Good):
-    """A name too few."""
+    """One class name is missing."""
 
     def __init__(self, *, split: str = "train") -> None:
         super().__init__(split=split)
@@ -52,7 +52,7 @@ class Unnamed(Good):
 
 
 class Unlike(Good):
-    """Test images whose classes are called otherwise."""
+    """Test images with other class names."""
 
     def __init__(self, *, split: str = "train") -> None:
         super().__init__(split=split)
@@ -68,7 +68,7 @@ class Leaking(Good):
 
 
 class Fresh(Good):
-    """Every object draws images of its own."""
+    """Every object draws new images."""
 
     def draw(self, split: str) -> Tensor:
         return torch.randint(256, (40, 1, 8, 8), generator=_OWN).to(torch.uint8)
@@ -87,7 +87,7 @@ class Uneven(Good):
 
 
 class Views(Good):
-    """Hands out its own memory where the indices are evenly spaced."""
+    """Returns views of its own memory where the indices are evenly spaced."""
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         steps = indices.diff()
@@ -98,7 +98,7 @@ class Views(Good):
 
 
 class OneThread(Good):
-    """Its images can be had in the thread that opened them."""
+    """Its images can be read only in the thread that opened them."""
 
     def __init__(self, *, split: str = "train") -> None:
         super().__init__(split=split)
@@ -110,7 +110,7 @@ class OneThread(Good):
 
 
 class Drawing(Good):
-    """Takes a little of the global random state with every read."""
+    """Draws from the global random generator in every read."""
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         torch.rand(1)
@@ -118,14 +118,14 @@ class Drawing(Good):
 
 
 class Silent(Good):
-    """Checks and does not say what."""
+    """`verify` returns no text."""
 
     def verify(self) -> str:
         return ""
 
 
 class Fetching(Good):
-    """Goes to the network without a word on what to do when there is none."""
+    """Downloads, and raises an error without advice where there is no network."""
 
     def __init__(self, *, split: str = "train") -> None:
         super().__init__(split=split)

@@ -11,7 +11,7 @@ import ganzoo
 
 
 class Good(ganzoo.Evaluator):
-    """Distance of the means and of the deviations."""
+    """Squared distance of the means and of the standard deviations."""
 
     extractor, layer = "domain", "pre128"
     scores: Mapping[str, ganzoo.Score] = {"distance": ganzoo.Score("lower")}
@@ -46,26 +46,26 @@ class Good(ganzoo.Evaluator):
 
 
 class Bounded(Good):
-    """Promises to stay below what it reaches."""
+    """Its declared upper bound is too low."""
 
     scores: Mapping[str, ganzoo.Score] = {"distance": ganzoo.Score("lower", high=1e-3)}
 
 
 class Layerless(Good):
-    """A layer that its extractor does not have."""
+    """Names a layer that its extractor does not have."""
 
     layer = "pre129"
 
 
 class Scaled(Good):
-    """In units of the fakes' own deviation: nothing at all where they are all alike."""
+    """Multiplied by the deviation of the fakes: 0 where all fakes are alike."""
 
     def distance(self) -> float:
         return super().distance() * float(self.moments("fakes")[1].mean())
 
 
 class Twins(ganzoo.Evaluator):
-    """Share of fakes that are there twice: noise is as good as anything."""
+    """Share of fakes that occur twice: noise does not make it worse."""
 
     extractor, layer = "domain", "pre128"
     scores: Mapping[str, ganzoo.Score] = {"twins": ganzoo.Score("lower", high=1)}
@@ -85,7 +85,7 @@ class Twins(ganzoo.Evaluator):
 
 
 class Paired(Good):
-    """Each fake against the real in the same place."""
+    """Compares each fake with the real at the same index."""
 
     def reset(self, dimensions: int, device: torch.device) -> None:
         super().reset(dimensions, device)
@@ -104,7 +104,7 @@ class Paired(Good):
 
 
 class MeanOfMeans(Good):
-    """The mean of the batches' means."""
+    """The mean of the means of the batches."""
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
         features = features.double()
@@ -123,7 +123,7 @@ class MeanOfMeans(Good):
 
 
 class Remembering(Good):
-    """Does not forget the fakes of the last time."""
+    """`reset` keeps the fakes of the last use."""
 
     def reset(self, dimensions: int, device: torch.device) -> None:
         fakes = getattr(self, "sums", {}).get("fakes")
@@ -133,7 +133,7 @@ class Remembering(Good):
 
 
 class Spending(Good):
-    """Uses its sums up when it computes."""
+    """`compute` changes its sums."""
 
     def distance(self) -> float:
         value = super().distance()
@@ -142,7 +142,7 @@ class Spending(Good):
 
 
 class HalfKept(Good):
-    """Keeps the mean of the reals and not their deviation."""
+    """`restore` loses the deviation of the reals."""
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
         total, _, count = statistics["reals"]
@@ -150,21 +150,21 @@ class HalfKept(Good):
 
 
 class Credulous(Good):
-    """A number from one image."""
+    """Computes a score from one image."""
 
     def compute(self) -> dict[str, float]:
         return {"distance": self.distance()}
 
 
 class InPlace(Good):
-    """Doubles the features it was given."""
+    """Doubles its features in place."""
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
         super().update(features.mul_(2), labels, origin)
 
 
 class Drawing(Good):
-    """Takes a little of the global random state."""
+    """Draws from the global random generator."""
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
         torch.rand(1)

@@ -10,7 +10,7 @@ import ganzoo
 
 
 class Good(ganzoo.Extractor):
-    """Five numbers of an image, by one random matrix."""
+    """Five features of an image, by a random matrix."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Good(ganzoo.Extractor):
 
 
 class Miscounting(Good):
-    """Says six numbers and gives five."""
+    """Declares six numbers and returns five."""
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
         super().bind(name, train)
@@ -45,7 +45,7 @@ class Miscounting(Good):
 
 
 class Unlike(Good):
-    """A digest of this object alone."""
+    """A digest that differs between objects."""
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
         super().bind(name, train)
@@ -53,7 +53,7 @@ class Unlike(Good):
 
 
 class Centred(Good):
-    """Features told against the others of the batch."""
+    """Features minus their mean over the batch."""
 
     def features(self, images: Tensor) -> Tensor:
         features = super().features(images)
@@ -61,7 +61,7 @@ class Centred(Good):
 
 
 class Training(Good):
-    """Dropout, as soon as somebody trains."""
+    """Dropout after `train()`."""
 
     def train(self, mode: bool = True) -> Good:
         return nn.Module.train(self, mode)
@@ -71,21 +71,21 @@ class Training(Good):
 
 
 class Indifferent(Good):
-    """Takes anything."""
+    """Accepts images of any dtype."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"five": self.features(images)}
 
 
 class InPlace(Good):
-    """Has no use for black."""
+    """Changes black pixels of its input in place."""
 
     def features(self, images: Tensor) -> Tensor:
         return super().features(images.clamp_(min=1) if images.dtype == torch.uint8 else images)
 
 
 class Drawing(Good):
-    """Takes a little of the global random state."""
+    """Draws from the global random generator."""
 
     def features(self, images: Tensor) -> Tensor:
         torch.rand(1)
@@ -93,7 +93,7 @@ class Drawing(Good):
 
 
 class AsTheCaller(Good):
-    """Computes in whatever precision the caller has switched on."""
+    """Computes in the precision of the caller's autocast."""
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:

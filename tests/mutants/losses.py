@@ -25,7 +25,7 @@ class Good(ganzoo.SeparableLoss):
 
 
 class Joint(ganzoo.Loss):
-    """The same, of both sides at once."""
+    """The same loss, not separable."""
 
     def discriminator(self, round: ganzoo.Round) -> Tensor:
         return softplus(-round.real_logits).mean() + softplus(round.fake_logits).mean()
@@ -34,8 +34,8 @@ class Joint(ganzoo.Loss):
         return softplus(-round.fake_logits).mean()
 
 
-class Saying(Good):
-    """Nothing, to either player."""
+class Constant(Good):
+    """Zero, without a gradient for either player."""
 
     def on_reals(self, logits: Tensor) -> Tensor:
         return 0 * logits.mean()
@@ -48,34 +48,34 @@ class Saying(Good):
 
 
 class LogOfSigmoid(Good):
-    """Infinite far out."""
+    """Infinite at large logits."""
 
     def on_reals(self, logits: Tensor) -> Tensor:
         return -torch.log(torch.sigmoid(logits)).mean()
 
 
 class Detached(Good):
-    """A cost that moves nobody."""
+    """A loss of the generator without a gradient."""
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         return softplus(-round.fake_logits.detach()).mean()
 
 
 class OneSided(Joint):
-    """Says it is separable, and looks at both sides whatever the turn."""
+    """Declares that it is separable, but always uses both sides."""
 
     separable = True
 
 
 class Sour(Good):
-    """The generator is paid for looking fake."""
+    """The generator's loss falls as its fakes look more fake."""
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         return softplus(round.fake_logits).mean()
 
 
 class Reversed(Good):
-    """The discriminator is paid for being wrong."""
+    """The discriminator's loss falls as it is wrong more often."""
 
     def on_reals(self, logits: Tensor) -> Tensor:
         return softplus(logits).mean()
@@ -85,7 +85,7 @@ class Reversed(Good):
 
 
 class Positional(Good):
-    """The first image of a batch counts for more."""
+    """The first image of a batch has the largest weight."""
 
     def on_reals(self, logits: Tensor) -> Tensor:
         weights = torch.linspace(1.5, 0.5, len(logits), device=logits.device)
@@ -93,14 +93,14 @@ class Positional(Good):
 
 
 class InPlace(Good):
-    """Works on the logits that other losses look at too."""
+    """Changes the logits of the round in place."""
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         return softplus(-round.fake_logits.mul_(0.5)).mean()
 
 
 class Counting(Good):
-    """Grows with a count of its own."""
+    """Grows with a counter outside its buffers."""
 
     calls = 0
 
@@ -113,12 +113,12 @@ class Branching(Good):
     """Reads a value on the host."""
 
     def generator(self, round: ganzoo.Round) -> Tensor:
-        cost = softplus(-round.fake_logits).mean()
-        return cost if cost.item() > 0 else cost.clone()
+        loss = softplus(-round.fake_logits).mean()
+        return loss if loss.item() > 0 else loss.clone()
 
 
 class Anchored(Joint):
-    """Measures against the first round it ever saw, which no checkpoint holds."""
+    """Compares with the logits of its first round, which are not in a checkpoint."""
 
     anchor: Tensor | None = None
 
@@ -129,14 +129,14 @@ class Anchored(Joint):
 
 
 class HostNoise(Good):
-    """A number drawn on the host in every step, which a recorded step never draws again."""
+    """A number that the host draws in every step; a recorded step repeats the same one."""
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         return (1 + 0.5 * random.random()) * softplus(-round.fake_logits).mean()
 
 
 MUTANTS = {
-    "losses_are_scalars": Saying,
+    "losses_are_scalars": Constant,
     "finite_at_extreme_logits": LogOfSigmoid,
     "gradient_reaches_the_player": Detached,
     "separable_terms_add_up": OneSided,

@@ -10,7 +10,7 @@ import ganzoo
 
 
 class Good(ganzoo.Observer):
-    """Writes a line a tick."""
+    """Writes one line for each tick."""
 
     @ganzoo.hookimpl
     def on_run_start(self, run: Any) -> None:
@@ -23,14 +23,14 @@ class Good(ganzoo.Observer):
 
 
 class Unheard(Good):
-    """A hook that was forgotten to be marked."""
+    """A hook without @ganzoo.hookimpl."""
 
     def on_samples(self, run: Any, progress: ganzoo.TrainingProgress, path: Path) -> None:
         raise RuntimeError("never called")
 
 
 class Demanding(Good):
-    """Wants a scalar that nobody promised."""
+    """Needs a scalar that a run need not have."""
 
     @ganzoo.hookimpl
     def on_tick(self, run: Any, progress: ganzoo.TrainingProgress, scalars: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ class Demanding(Good):
 
 
 class Once(Good):
-    """Makes a file that must not be there yet."""
+    """Fails if its file exists already."""
 
     @ganzoo.hookimpl
     def on_run_start(self, run: Any) -> None:
@@ -47,7 +47,7 @@ class Once(Good):
 
 
 class Panicking(Good):
-    """Counts on having seen the start of the run it sees the end of."""
+    """Fails at the end of a run whose start it has not seen."""
 
     @ganzoo.hookimpl
     def on_run_end(self, run: Any, error: BaseException | None) -> None:
@@ -55,7 +55,7 @@ class Panicking(Good):
 
 
 class Taking(Good):
-    """Takes what it is told for its own."""
+    """Changes the arguments of a hook."""
 
     @ganzoo.hookimpl
     def on_tick(self, run: Any, progress: ganzoo.TrainingProgress, scalars: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Taking(Good):
 
 
 class Tidying(Good):
-    """Removes the pictures."""
+    """Removes the sample grids."""
 
     @ganzoo.hookimpl
     def on_samples(self, run: Any, progress: ganzoo.TrainingProgress, path: Path) -> None:
@@ -71,7 +71,7 @@ class Tidying(Good):
 
 
 class Drawing(Good):
-    """Takes a little of the global random state."""
+    """Draws from the global random generator."""
 
     @ganzoo.hookimpl
     def on_checkpoint(self, run: Any, progress: ganzoo.TrainingProgress, path: Path) -> None:

@@ -30,7 +30,7 @@ class Good(ganzoo.Optimizer):
 
 
 class Stranger(Good):
-    """Holds a parameter that nobody gave it."""
+    """Adds a parameter of its own."""
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         optimizer = adam(parameters)
@@ -40,7 +40,7 @@ class Stranger(Good):
 
 
 class Signs(torch.optim.Optimizer):
-    """Steps of one length against the sign of the gradient."""
+    """Steps of a constant size against the sign of the gradient."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         parameters = list(parameters)
@@ -58,7 +58,7 @@ class Signs(torch.optim.Optimizer):
 
 
 class Deaf(Good):
-    """Steps of a length of its own, whatever is written."""
+    """Steps of a fixed size, whatever the learning rate is."""
 
     class _Deaf(Signs):
         def length(self) -> float:
@@ -69,21 +69,21 @@ class Deaf(Good):
 
 
 class Backing(Good):
-    """A decay that goes below zero."""
+    """A learning rate that becomes negative."""
 
     def learning_rate(self, images_seen: int) -> float:
         return 1e-3 * (1 - images_seen / 1e6)
 
 
 class Uphill(Good):
-    """The wrong sign."""
+    """Steps with the wrong sign."""
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return adam(parameters, maximize=True)
 
 
 class Elsewhere(Good):
-    """Keeps something under no parameter's name."""
+    """Keeps state that belongs to no parameter."""
 
     class _Elsewhere(Signs):
         def step(self, closure: Any = None) -> None:
@@ -95,7 +95,7 @@ class Elsewhere(Good):
 
 
 class Shared(Good):
-    """One optimiser for all players, which moves them all together."""
+    """One optimiser for both networks, whose step updates both."""
 
     optimizer: torch.optim.Optimizer | None = None
 
@@ -109,7 +109,7 @@ class Shared(Good):
 
 
 class Counting(Good):
-    """Steps that shrink with a count of its own."""
+    """Steps that shrink with a counter outside the state."""
 
     class _Counting(Signs):
         count = 0
@@ -123,7 +123,7 @@ class Counting(Good):
 
 
 class HostNoise(Good):
-    """A length drawn on the host in every step, which a recorded step never draws again."""
+    """A step size that the host draws in every step; a recorded step repeats the same one."""
 
     class _HostNoise(Signs):
         def length(self) -> Tensor | float:

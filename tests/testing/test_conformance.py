@@ -1,4 +1,4 @@
-"""The conformance kit: every check catches its mutant and no other, and all parts of the zoo keep the contract."""
+"""The conformance kit: every check finds its mutant and no other, and all parts of the zoo pass all checks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_mutant_fails_its_check_and_no_other(kind: str, check: str) -> None:
         pytest.skip(found[check].reason)
     failed = failures(found)
     assert set(failed) == {check} | ALSO.get((kind, check), set()), failed
-    assert len(failed[check]) > 20  # a sentence, not a code
+    assert len(failed[check]) > 20  # a sentence
 
 
 def test_every_check_says_what_it_checks() -> None:
@@ -72,14 +72,14 @@ def test_every_check_says_what_it_checks() -> None:
         assert all(line.endswith(".") for line in members.values())
 
 
-def test_importing_a_part_must_leave_the_process_alone(tmp_path: Path) -> None:
+def test_importing_a_part_must_not_change_the_process(tmp_path: Path) -> None:
     file = tmp_path / "loud.py"
     file.write_text(
         "import torch, ganzoo\n"
         "torch.set_default_dtype(torch.float64)\n"
         "print('hello')\n"
         "class Loud(ganzoo.Augmentation):\n"
-        "    '''Not what it does to images.'''\n"
+        "    '''Inverts images.'''\n"
         "    def forward(self, images):\n"
         "        return -images\n"
     )
@@ -90,7 +90,7 @@ def test_importing_a_part_must_leave_the_process_alone(tmp_path: Path) -> None:
     assert "'hello'" in failed["leaves_the_process_as_it_was"]
 
 
-def test_nothing_is_fetched_and_nothing_left_behind() -> None:
+def test_checks_use_no_network_and_restore_the_process() -> None:
     before = dict(os.environ), torch.get_num_threads(), torch.get_rng_state()
     found = outcomes(ExaminedPart("datasets", MUTANTS["datasets"]["missing_data_is_explained"], {}))
     assert "onto the network" in found["missing_data_is_explained"].reason
@@ -137,7 +137,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout + (result.stderr or "")
 
 
-def test_check_prints_a_line_a_check() -> None:
+def test_check_prints_one_line_for_each_check() -> None:
     status, text = run("check", "hinge")
     assert status == 0, text
     for check in CHECKS["losses"]:
@@ -145,7 +145,7 @@ def test_check_prints_a_line_a_check() -> None:
     assert " 0 failed" in text
 
 
-def test_check_of_a_file_takes_every_part_and_fails_with_reasons(tmp_path: Path) -> None:
+def test_check_of_a_file_examines_every_part_and_prints_reasons(tmp_path: Path) -> None:
     file = tmp_path / "parts.py"
     file.write_text((Path(__file__).parents[1] / "mutants" / "augmentations.py").read_text())
     status, text = run("check", f"{file}:Nothing", "--json")
@@ -166,13 +166,13 @@ def test_check_of_a_file_takes_every_part_and_fails_with_reasons(tmp_path: Path)
         ("hinge:slope=2", "no option 'slope'"),
     ],
 )
-def test_check_of_nothing_says_so(name: str, words: str) -> None:
+def test_check_of_an_unknown_part_is_an_error(name: str, words: str) -> None:
     status, text = run("check", name)
     assert status == 2
     assert words in text
 
 
-def test_plugins_still_lists_and_shows_its_commands() -> None:
+def test_plugins_lists_distributions_and_its_commands() -> None:
     status, text = run()
     assert status == 0
     assert "| distribution" in text
@@ -184,7 +184,7 @@ def test_plugins_still_lists_and_shows_its_commands() -> None:
     assert "new" in text
 
 
-def test_commands_wait_for_torch_only_when_they_check() -> None:
+def test_commands_import_torch_only_for_a_check() -> None:
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom ganzoo.cli import cli\n"
         "for words in (['--help'], ['check', '--help'], ['new', '--help'], ['check', 'hingee'], ['--json']):\n"
@@ -204,7 +204,7 @@ def test_the_class_decides_the_kind() -> None:
 
 # --- the parts of the zoo ---
 
-#: small enough to be quick, and still each part's own code
+#: options that make a part small, so that its checks are quick
 SMALL = {
     "dcgan": "width=8",
     "dcgan-tutorial": "width=4",
@@ -227,7 +227,7 @@ ARCHIVES = {"mnist", "fashion-mnist", "stacked-mnist"}
 
 
 def _pictures(folder: Path) -> Path:
-    """Forty pictures of noise in two classes."""
+    """A folder with forty images of noise in two classes."""
     generator = np.random.default_rng(0)
     for index in range(40):
         path = folder / "ab"[index % 2] / f"{index}.png"
@@ -258,7 +258,7 @@ def test_every_part_of_the_zoo_passes(
 # --- warnings ---
 
 
-def test_a_warning_of_the_compiler_is_no_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_of_the_compiler_fails_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = torch.compile
 
     def warning_compiler(*arguments: Any, **options: Any) -> Any:
