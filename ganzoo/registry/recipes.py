@@ -14,9 +14,13 @@ from ganzoo.registry.zoo import Zoo
 
 
 def plan(
-    zoo: Zoo, architecture: Choice, dataset: Choice, named: str | None = None, changes: Mapping[str, Any] | None = None
+    zoo: Zoo,
+    architecture: Choice,
+    dataset: Choice,
+    named: Recipe | str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The architecture's own recipe <- a recipe file or a named variant, if any <- `changes`. Later wins.
+    """The architecture's own recipe <- a recipe, a recipe file or a named variant, if any <- `changes`. Later wins.
 
     Every part is found and every option of it written out: the recipe still means the same when a default moves.
     """
@@ -36,8 +40,10 @@ def _inherited(choice: Choice, recipe: Choice | None) -> Choice:
     return Choice(choice.name, {**recipe.options, **choice.options}) if recipe and same else choice
 
 
-def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
-    """The fields of a recipe file, of a variant of the architecture, or of what another architecture published."""
+def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: Recipe | str) -> Mapping[str, Any]:
+    """The fields of a recipe, of a recipe file, of a variant, or of what another architecture published."""
+    if isinstance(named, Recipe):
+        return named.to_dict()
     path = Path(named)
     if path.suffix == ".toml":
         if not path.is_file():

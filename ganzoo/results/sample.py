@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,27 +49,42 @@ def sample(
             raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
     trained = load_generator(path, zoo, device, at, changed_code)
-    if shape is not None and count is not None and not shape[0] * shape[1] - shape[1] < count <= shape[0] * shape[1]:
-        raise UsageError(f"-n {count} images do not fill a grid of {shape[0]}x{shape[1]}; give one of the two.")
-    rows, columns = shape or _shape(count, trained.run.recipe.grid_shape)
+    rows, columns = grid_shape(count, shape, trained.run.recipe.grid_shape)
     count = rows * columns if interpolate else count or rows * columns
     suffix = ".gif" if animate else ".png"
     out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
     _refuse_suffix(out, (suffix,) if interpolate else (".png", ".npy"))
+    classes = None if label is None else (label,)
     # an array has no rows to show a class each: there the class of an image is a function of its index alone
-    labels = _labels(trained, count, 1 if out.suffix == ".npy" else columns, label)
     if interpolate:
-        return _interpolation(trained, (rows, columns), labels, seed, out)
-    latents = draw_latents(trained.architecture, count, device, derive(seed, "sample"))
-    images = draw_all(trained.network, trained.architecture, latents, labels)
+        return _interpolation(trained, (rows, columns), _labels(trained, count, columns, classes), seed, out)
+    images, labels = draw_images(trained, count, 1 if out.suffix == ".npy" else columns, seed, classes)
     if out.suffix == ".npy":
         data = io.BytesIO()
         np.save(data, images.numpy(), allow_pickle=False)
         write_atomically(out, data.getvalue())
     else:
-        names = _row_names(trained, labels[::columns]) if label is not None or count == rows * columns else []
+        names = row_names(trained, labels[::columns]) if label is not None or count == rows * columns else []
         pictures.save_png(pictures.grid(images, columns, row_labels=names), out)
     return out
+
+
+def draw_images(
+    trained: TrainedGenerator, count: int, columns: int, seed: int, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """uint8 images (count, C, H, W) on the CPU and their labels (count,), as a function of the seed.
+
+    Each row of `columns` images has one class: the rows take the given classes in turn, or all of them.
+    Raises UsageError for a class that cannot be drawn.
+    """
+    labels = _labels(trained, count, columns, classes)
+    latents = sample_latents(trained, count, seed)
+    return draw_all(trained.network, trained.architecture, latents, labels), labels
+
+
+def sample_latents(trained: TrainedGenerator, count: int, seed: int) -> Tensor:
+    """(count, Z) latents of the samples of a seed, on the generator's device."""
+    return draw_latents(trained.architecture, count, trained.device, derive(seed, "sample"))
 
 
 def training_gif(run: Run, out: Path) -> Path:
@@ -99,7 +115,7 @@ def _interpolation(trained: TrainedGenerator, shape: tuple[int, int], labels: Te
         shares = torch.linspace(0, 1, columns, device=trained.device).repeat(rows)
         latents = slerp(first.repeat_interleave(columns, 0), last.repeat_interleave(columns, 0), shares)
         images = draw_all(trained.network, trained.architecture, latents, labels)
-        pictures.save_png(pictures.grid(images, columns, row_labels=_row_names(trained, labels[::columns])), out)
+        pictures.save_png(pictures.grid(images, columns, row_labels=row_names(trained, labels[::columns])), out)
         return out
     frames = []
     for share in (0.5 - 0.5 * torch.cos(torch.linspace(0, 2 * torch.pi, _FRAMES + 1)[:-1])).tolist():
@@ -117,27 +133,39 @@ def slerp(first: Tensor, last: Tensor, shares: Tensor) -> Tensor:
     return (torch.sin((1 - shares) * angle) * first + torch.sin(shares * angle) * last) / torch.sin(angle)
 
 
-def _shape(count: int | None, default: tuple[int, int]) -> tuple[int, int]:
+def grid_shape(count: int | None, shape: tuple[int, int] | None, default: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) for `count` images: `shape` if given, else about a square; without a count `default`.
+
+    Raises UsageError where `count` images do not fill `shape`.
+    """
+    if shape is not None:
+        if count is not None and not shape[0] * shape[1] - shape[1] < count <= shape[0] * shape[1]:
+            raise UsageError(f"-n {count} images do not fill a grid of {shape[0]}x{shape[1]}; give one of the two.")
+        return shape
     if count is None:
         return default
     columns = min(16, max(1, round(count**0.5)))
     return -(-count // columns), columns
 
 
-def _labels(trained: TrainedGenerator, count: int, columns: int, label: int | None) -> Tensor:
-    classes = trained.images.classes
-    if label is None:
-        rows = balanced_labels(-(-count // columns), classes, trained.device)
-        return rows.repeat_interleave(columns)[:count]
-    if not trained.architecture.conditional:
-        name = short_name(trained.run.recipe.architecture)
-        raise UsageError(f"--class {label}: {name} is not conditional, it draws no class on demand.")
-    if not 0 <= label < classes:
-        raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {classes - 1}.")
-    return torch.full((count,), label, device=trained.device)
+def _labels(trained: TrainedGenerator, count: int, columns: int, chosen: Sequence[int] | None) -> Tensor:
+    classes, rows = trained.images.classes, -(-count // columns)
+    if chosen is None:
+        return balanced_labels(rows, classes, trained.device).repeat_interleave(columns)[:count]
+    for label in chosen:
+        if not trained.architecture.conditional:
+            name = short_name(trained.run.recipe.architecture)
+            raise UsageError(f"--class {label}: {name} is not conditional, it draws no class on demand.")
+        if not 0 <= label < classes:
+            raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {classes - 1}.")
+    if not chosen:
+        raise UsageError("No class is named; leave classes out to draw from all of them.")
+    of_rows = torch.as_tensor(chosen, device=trained.device)[balanced_labels(rows, len(chosen), trained.device)]
+    return of_rows.repeat_interleave(columns)[:count]
 
 
-def _row_names(trained: TrainedGenerator, labels: Tensor) -> list[str]:
+def row_names(trained: TrainedGenerator, labels: Tensor) -> list[str]:
+    """The class names of the rows of a grid; none where the architecture is not conditional."""
     return [trained.class_names[label] for label in labels.tolist()] if trained.architecture.conditional else []
 
 
