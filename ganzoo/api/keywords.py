@@ -115,9 +115,9 @@ def keywords_of(options: Any) -> Callable[[_Function], _Function]:
         named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
         for name, annotation in options.__annotations__.items():
             text = getattr(annotation, "__forward_arg__", annotation)
-            named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=text))
+            default = {"bool": False, "str": "auto"}.get(text)  # the one str that is never None is the device
+            named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=text))
         function.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
-        function.__keywords__ = tuple(options.__annotations__)  # type: ignore[attr-defined]
         return function
 
     return show
@@ -125,12 +125,12 @@ def keywords_of(options: Any) -> Callable[[_Function], _Function]:
 
 def check_keywords(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raise UsageError, with near names, for a keyword that `function` does not have."""
-    known = list(inspect.signature(function).parameters)
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
     for name in given:
         if name not in known:
             raise UsageError(
-                f"{function.__name__}() has no keyword {name!r}.{did_you_mean(name, known)} See help(ganzoo."
-                f"{function.__name__})."
+                f"{function.__qualname__}() has no keyword {name!r}.{did_you_mean(name, known)} See "
+                f"help(ganzoo.{function.__qualname__})."
             )
 
 

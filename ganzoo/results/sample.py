@@ -21,7 +21,7 @@ from ganzoo.storage import pictures
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
 
-#: frames of an animated interpolation, and tiles of a drawn one
+#: frames of an animated interpolation
 _FRAMES = 48
 
 
@@ -39,104 +39,98 @@ def sample(
     at: int | str | None = None,
     changed_code: bool = False,
 ) -> Path:
-    """Draw from the run in `path` and say where the picture lies.
+    """Draw images of the run in `path`, write them to `out` (None: a file in the run) and return the path of the file.
 
-    `shape` is (rows, columns). With `animate` alone the grids saved during training become a GIF; with `interpolate`
-    the walk between latents does. An `out` that ends in .npy takes the images themselves, uint8 (N, C, H, W).
+    The file is a grid (.png) of `shape` (rows, columns), or the uint8 array (N, C, H, W) itself if `out` ends in .npy.
+    `interpolate` draws walks between latents instead: one a row of the grid, or with `animate` as a GIF.
+    `animate` alone makes a GIF of the grids that were saved during training.
+    Raises UsageError if the wishes contradict each other or cannot be met, before anything is drawn.
     """
     if animate and not interpolate:
         if count is not None or shape is not None or label is not None or at is not None:
             raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
-    trained = load_generator(path, zoo, device, at, changed_code)
-    rows, columns = grid_shape(count, shape, trained.run.recipe.grid_shape)
-    count = rows * columns if interpolate else count or rows * columns
     suffix = ".gif" if animate else ".png"
+    if out is not None:
+        _check_out(out, (suffix,) if interpolate else (".png", ".npy"))
+    rows, columns = grid_shape(count, shape, Run.open(path).recipe.grid_shape)
+    trained = load_generator(path, zoo, device, at, changed_code)
     out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
-    _refuse_suffix(out, (suffix,) if interpolate else (".png", ".npy"))
     classes = None if label is None else (label,)
-    # an array has no rows to show a class each: there the class of an image is a function of its index alone
-    if interpolate:
-        return _interpolation(trained, (rows, columns), _labels(trained, count, columns, classes), seed, out)
-    images, labels = draw_images(trained, count, 1 if out.suffix == ".npy" else columns, seed, classes)
-    if out.suffix == ".npy":
-        data = io.BytesIO()
-        np.save(data, images.numpy(), allow_pickle=False)
-        write_atomically(out, data.getvalue())
+    if animate:
+        _write_interpolation_gif(trained, rows, columns, seed, classes, out)
+    elif interpolate:
+        images, labels = draw_interpolations(trained, rows, columns, seed, classes)
+        pictures.save_png(pictures.grid(images, columns, row_labels=row_names(trained, labels[::columns])), out)
+    elif out.suffix == ".npy":
+        # an array has no rows with a class each: the class of an image is a function of its index alone
+        images, _ = draw_images(trained, count or rows * columns, 1, seed, classes)
+        _write_array(images, out)
     else:
+        count = count or rows * columns
+        images, labels = draw_images(trained, count, columns, seed, classes)
         names = row_names(trained, labels[::columns]) if label is not None or count == rows * columns else []
         pictures.save_png(pictures.grid(images, columns, row_labels=names), out)
     return out
 
 
-def draw_images(
-    trained: TrainedGenerator, count: int, columns: int, seed: int, classes: Sequence[int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """uint8 images (count, C, H, W) on the CPU and their labels (count,), as a function of the seed.
+# --- images as tensors ------------------------------------------------------------------------------------------------
 
-    Each row of `columns` images has one class: the rows take the given classes in turn, or all of them.
-    Raises UsageError for a class that cannot be drawn.
+
+def draw_images(
+    trained: TrainedGenerator, count: int, columns: int = 1, seed: int = 0, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """`count` images, uint8 (count, C, H, W) on the CPU, and their labels, int64 (count,) on the generator's device.
+
+    They are a function of the seed, and the first ones do not depend on `count`. The images have one class for each
+    `columns` in a row: the `classes` in turn (None: all classes of the dataset).
+    Raises UsageError for a class that the generator cannot draw.
     """
     labels = _labels(trained, count, columns, classes)
-    latents = sample_latents(trained, count, seed)
-    return draw_all(trained.network, trained.architecture, latents, labels), labels
+    return draw_all(trained.network, trained.architecture, sample_latents(trained, count, seed), labels), labels
 
 
-def sample_latents(trained: TrainedGenerator, count: int, seed: int) -> Tensor:
-    """(count, Z) latents of the samples of a seed, on the generator's device."""
+def sample_latents(trained: TrainedGenerator, count: int, seed: int = 0) -> Tensor:
+    """The latents (count, Z) of the images of `draw_images` with this seed, on the generator's device."""
     return draw_latents(trained.architecture, count, trained.device, derive(seed, "sample"))
 
 
-def training_gif(run: Run, out: Path) -> Path:
-    """The sample grids of a run as an animation. Raises GanzooError where it has none."""
-    found = [file for file in (run.path / "samples").glob("*.png") if file.stem.isdigit()]
-    files = sorted(found, key=lambda file: int(file.stem))
-    if not files:
-        raise GanzooError(f"{run.path} has no sample grids to animate; train it, or lower --samples-every.")
-    _refuse_suffix(out, (".gif",))
-    frames = []
-    for file in files:
-        try:
-            with Image.open(file, formats=("PNG",)) as picture:  # others, EPS for one, start programs to be read
-                frames.append(picture.convert("RGB"))
-        except Exception as error:  # decoders differ, and none promises what it raises
-            raise GanzooError(f"{file} is not a grid of this training ({type(error).__name__}): delete it.") from None
-    pictures.save_gif(frames, out, seconds=max(0.08, min(0.4, 10 / len(frames))))
-    return out
+def draw_interpolations(
+    trained: TrainedGenerator, rows: int, columns: int, seed: int = 0, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """`rows` walks of `columns` images each, between two latents drawn from the seed; the class of a walk is fixed.
+
+    Returns uint8 images (rows * columns, C, H, W) on the CPU, row by row, and their labels (rows * columns,).
+    """
+    labels = _labels(trained, rows * columns, columns, classes)
+    first, last = _ends(trained, rows, seed)
+    shares = torch.linspace(0, 1, columns, device=trained.device).repeat(rows)
+    latents = slerp(first.repeat_interleave(columns, 0), last.repeat_interleave(columns, 0), shares)
+    return draw_all(trained.network, trained.architecture, latents, labels), labels
 
 
-def _interpolation(trained: TrainedGenerator, shape: tuple[int, int], labels: Tensor, seed: int, out: Path) -> Path:
-    rows, columns = shape
-    animate = out.suffix == ".gif"
-    ends = rows * columns if animate else rows
-    first = draw_latents(trained.architecture, ends, trained.device, derive(seed, "first"))
-    last = draw_latents(trained.architecture, ends, trained.device, derive(seed, "last"))
-    if not animate:
-        shares = torch.linspace(0, 1, columns, device=trained.device).repeat(rows)
-        latents = slerp(first.repeat_interleave(columns, 0), last.repeat_interleave(columns, 0), shares)
-        images = draw_all(trained.network, trained.architecture, latents, labels)
-        pictures.save_png(pictures.grid(images, columns, row_labels=row_names(trained, labels[::columns])), out)
-        return out
-    frames = []
-    for share in (0.5 - 0.5 * torch.cos(torch.linspace(0, 2 * torch.pi, _FRAMES + 1)[:-1])).tolist():
-        latents = slerp(first, last, torch.full((ends,), share, device=trained.device))
-        frames.append(pictures.grid(draw_all(trained.network, trained.architecture, latents, labels[:ends]), columns))
-    pictures.save_gif(frames, out, seconds=0.08, hold=0.08)
-    return out
+def _ends(trained: TrainedGenerator, walks: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The first and the last latents (walks, Z) of interpolations."""
+    architecture, device = trained.architecture, trained.device
+    first = draw_latents(architecture, walks, device, derive(seed, "first"))
+    return first, draw_latents(architecture, walks, device, derive(seed, "last"))
 
 
 def slerp(first: Tensor, last: Tensor, shares: Tensor) -> Tensor:
-    """Points on the arcs from `first` to `last` (N, Z) at `shares` (N,) in [0, 1]: a straight line between Gaussian
-    latents passes through a shell that holds none of them (White, "Sampling Generative Networks", 2016)."""
+    """Spherical interpolation: latents (N, Z) on the arcs from `first` to `last` (N, Z) at `shares` (N,) in [0, 1].
+
+    Gaussian latents lie near a sphere, and a straight line between two of them leaves it (White, "Sampling Generative
+    Networks", 2016, arXiv:1609.04468).
+    """
     cosine = torch.cosine_similarity(first, last, dim=1).clamp(-0.9999, 0.9999)
     angle, shares = torch.acos(cosine)[:, None], shares[:, None].to(first.dtype)
     return (torch.sin((1 - shares) * angle) * first + torch.sin(shares * angle) * last) / torch.sin(angle)
 
 
 def grid_shape(count: int | None, shape: tuple[int, int] | None, default: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) for `count` images: `shape` if given, else about a square; without a count `default`.
+    """(rows, columns) of a grid of `count` images: `shape` if it is given, else about a square; `default` without both.
 
-    Raises UsageError where `count` images do not fill `shape`.
+    Raises UsageError if `count` images do not fill `shape`.
     """
     if shape is not None:
         if count is not None and not shape[0] * shape[1] - shape[1] < count <= shape[0] * shape[1]:
@@ -148,29 +142,72 @@ def grid_shape(count: int | None, shape: tuple[int, int] | None, default: tuple[
     return -(-count // columns), columns
 
 
-def _labels(trained: TrainedGenerator, count: int, columns: int, chosen: Sequence[int] | None) -> Tensor:
-    classes, rows = trained.images.classes, -(-count // columns)
-    if chosen is None:
-        return balanced_labels(rows, classes, trained.device).repeat_interleave(columns)[:count]
-    for label in chosen:
+def _labels(trained: TrainedGenerator, count: int, columns: int, classes: Sequence[int] | None) -> Tensor:
+    known = trained.images.classes
+    for label in classes or ():
         if not trained.architecture.conditional:
             name = short_name(trained.run.recipe.architecture)
             raise UsageError(f"--class {label}: {name} is not conditional, it draws no class on demand.")
-        if not 0 <= label < classes:
-            raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {classes - 1}.")
-    if not chosen:
-        raise UsageError("No class is named; leave classes out to draw from all of them.")
-    of_rows = torch.as_tensor(chosen, device=trained.device)[balanced_labels(rows, len(chosen), trained.device)]
+        if not 0 <= label < known:
+            raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {known - 1}.")
+    if classes is not None and not classes:
+        raise UsageError("No class is named; leave the classes out to draw all of them.")
+    chosen = torch.as_tensor(range(known) if classes is None else classes, device=trained.device)
+    of_rows = chosen[balanced_labels(-(-count // columns), len(chosen), trained.device)]
     return of_rows.repeat_interleave(columns)[:count]
 
 
 def row_names(trained: TrainedGenerator, labels: Tensor) -> list[str]:
-    """The class names of the rows of a grid; none where the architecture is not conditional."""
+    """The class names of `labels`, one for each row of a grid; none if the generator is not conditional."""
     return [trained.class_names[label] for label in labels.tolist()] if trained.architecture.conditional else []
 
 
-def _refuse_suffix(out: Path, suffixes: tuple[str, ...]) -> None:
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _write_array(images: Tensor, out: Path) -> None:
+    data = io.BytesIO()
+    np.save(data, images.numpy(), allow_pickle=False)
+    write_atomically(out, data.getvalue())
+
+
+def _write_interpolation_gif(
+    trained: TrainedGenerator, rows: int, columns: int, seed: int, classes: Sequence[int] | None, out: Path
+) -> None:
+    """A grid in which each tile walks from its first to its last latent and back, as an endless animation."""
+    count = rows * columns
+    labels = _labels(trained, count, columns, classes)
+    first, last = _ends(trained, count, seed)
+    frames = []
+    for share in (0.5 - 0.5 * torch.cos(torch.linspace(0, 2 * torch.pi, _FRAMES + 1)[:-1])).tolist():
+        latents = slerp(first, last, torch.full((count,), share, device=trained.device))
+        frames.append(pictures.grid(draw_all(trained.network, trained.architecture, latents, labels), columns))
+    pictures.save_gif(frames, out, seconds=0.08, hold=0.08)
+
+
+def training_gif(run: Run, out: Path) -> Path:
+    """Write the sample grids of the training as an animated GIF. Raises GanzooError if there are none."""
+    _check_out(out, (".gif",))
+    found = [file for file in (run.path / "samples").glob("*.png") if file.stem.isdigit()]
+    files = sorted(found, key=lambda file: int(file.stem))
+    if not files:
+        raise GanzooError(f"{run.path} has no sample grids to animate; train it, or lower --samples-every.")
+    frames = []
+    for file in files:
+        try:
+            with Image.open(file, formats=("PNG",)) as picture:  # Pillow starts programs to read some others, like EPS
+                frames.append(picture.convert("RGB"))
+        except Exception as error:  # Pillow's decoders raise various errors for a damaged file
+            raise GanzooError(f"{file} is not a grid of this training ({type(error).__name__}): delete it.") from None
+    pictures.save_gif(frames, out, seconds=max(0.08, min(0.4, 10 / len(frames))))
+    return out
+
+
+def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
+    """Raises UsageError for a file name of another kind, or one where no file can be written."""
     if out.suffix not in suffixes:
         raise UsageError(f"-o {out}: the file must end in {' or '.join(suffixes)} here.")
     if not out.parent.is_dir():
         raise UsageError(f"-o {out}: there is no directory {out.parent}.")
+    if out.is_dir():
+        raise UsageError(f"-o {out}: this is a directory; name a file.")
