@@ -6,22 +6,18 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.contract.errors import UsageError, did_you_mean
-from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS, Component
+from ganzoo.contract.options import options_of
 from ganzoo.contract.paths import absolute_path
-from ganzoo.registry.zoo import zoo
+from ganzoo.registry.source import refuse_other_api, source
+from ganzoo.registry.zoo import Plugin, Zoo, zoo
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # both import torch, and `ganzoo list` must not
     from torch import nn
 
-
-from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError, RefusedSpec
-from ganzoo.contract.hooks import Component
-from ganzoo.contract.images import ImageSpec
-from ganzoo.contract.options import options_of
-from ganzoo.registry.source import refuse_other_api, source
-from ganzoo.registry.zoo import Plugin, Zoo
+    from ganzoo.contract.images import ImageSpec
 
 
 def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str, Any]:

@@ -15,6 +15,9 @@ COMMANDS = {
     "list losses as json": ["list", "losses", "r*", "--json"],
     "train help": ["train", "--help"],
     "plugins": ["plugins"],
+    "data list": ["data", "list"],
+    "show help": ["show", "--help"],
+    "plugins as json": ["plugins", "--json"],
 }
 _PROBE = """
 import sys
