@@ -44,4 +44,4 @@ def interruptible(path: Path | None = None) -> Iterator[None]:
         message = str(stopped)
         if path is not None:  # the command line's advice, as a call
             message = message.replace(f"ganzoo resume {path}", f"ganzoo.resume({str(path)!r})")
-        raise TrainingInterrupted(message, path) from stopped
+        raise TrainingInterrupted(message, path) from None  # the command line finds `stopped` as its context

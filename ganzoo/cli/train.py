@@ -37,7 +37,7 @@ def stopped_by_signal() -> Iterator[None]:
     try:
         yield
     except TrainingInterrupted as stopped:
-        raise (stopped.__cause__ or stopped) from None
+        raise (stopped.__context__ or stopped) from None
 
 
 def _report(run: TrainedRun, verb: str, as_json: bool, quiet: bool) -> None:
