@@ -22,7 +22,7 @@ SMALL_DIGITS = Choice("digits", {"size": 8})
 
 def ganzoo(*arguments: object) -> Result:
     """The result of `ganzoo ARGUMENTS...`, run in this process; .output holds stdout and stderr."""
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="ganzoo")
 
 
 def ganzoo_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -16,10 +16,11 @@ _SPLITS = ("train", "test")
 
 @click.group()
 def data() -> None:
-    """Get datasets, check them, list them."""
+    """Download, verify and list datasets."""
 
 
 def _each_split(name: Choice) -> list[dict[str, Any]]:
+    """Number, shape and checks of the images of both splits."""
     from ganzoo.registry.zoo import zoo
 
     facts = []
@@ -46,15 +47,17 @@ def _print(facts: list[dict[str, Any]], as_json: bool) -> None:
 
 @data.command()
 @click.argument("name", type=PartParam("datasets"))
-@click.option("--no-extractor", "bare", is_flag=True, help="Leave out the classifier that domain scores look through.")
+@click.option(
+    "--no-extractor", "bare", is_flag=True, help="Do not prepare the classifier whose features the domain scores use."
+)
 @data_dir_option
 @json_option
 def prepare(name: Choice, bare: bool, as_json: bool) -> None:
-    """Get dataset NAME if it is not there, and check every image, so that no training meets a broken one.
+    """Download dataset NAME where it is missing, and verify every image.
 
-    The domain extractor, through which fid-domain and other scores see the images, is made ready as well: for mnist,
-    fashion-mnist and digits its weights are here already, for another labelled dataset they are trained once, which
-    takes minutes, and kept.
+    The domain extractor is prepared as well: the classifier whose features fid-domain and other scores use. Its weights
+    for mnist, fashion-mnist and digits come with ganzoo. For another labelled dataset it is trained once, which takes
+    minutes, and kept.
     """
     facts = _each_split(name)
     extractor = "left out" if bare else _extractor(name, facts[0]["classes"])
@@ -62,7 +65,7 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
 
 
 def _extractor(name: Choice, classes: int) -> str:
-    """Train the domain extractor of a labelled dataset where nobody has yet, and say which one it is."""
+    """Train the domain extractor of a labelled dataset if that was not done before, and return its digest in words."""
     from ganzoo.contract.choice import short_name
     from ganzoo.registry.zoo import zoo
 
@@ -78,7 +81,7 @@ def _extractor(name: Choice, classes: int) -> str:
 @data_dir_option
 @json_option
 def verify(name: Choice, as_json: bool) -> None:
-    """Check the files of dataset NAME against their checksums, and read every image. Nothing is fetched."""
+    """Check the files of dataset NAME against their checksums, and read every image. Nothing is downloaded."""
     os.environ["GANZOO_OFFLINE"] = "1"
     _print(_each_split(name), as_json)
 
@@ -88,7 +91,7 @@ def verify(name: Choice, as_json: bool) -> None:
 @data_dir_option
 @json_option
 def list_datasets(name: str | None, as_json: bool) -> None:
-    """List the datasets, all or those like NAME, and what lies in the data folder."""
+    """List the datasets, all or those whose name matches NAME, and the content of the data folder."""
     from ganzoo.contract.paths import data_dir
     from ganzoo.registry.describe import summary
     from ganzoo.registry.zoo import zoo

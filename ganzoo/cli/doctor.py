@@ -23,7 +23,7 @@ _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "torch-fide
 @data_dir_option
 @json_option
 def doctor(as_json: bool) -> None:
-    """Examine this installation: versions, devices, plugins, caches, datasets, and what to do about each problem."""
+    """Check this installation: versions, devices, plugins, folders and datasets, with advice for each problem."""
     findings = [*_versions(), *_devices(), *_plugins(), *_folders(), *_datasets()]
     if as_json:
         print_json([dict(zip(("topic", "found", "problem"), finding, strict=True)) for finding in findings])
@@ -33,6 +33,7 @@ def doctor(as_json: bool) -> None:
         raise SystemExit(1)
 
 
+#: topic, what was found, and what to do about it (empty where nothing is wrong)
 _Finding = tuple[str, str, str]
 
 
@@ -62,7 +63,7 @@ def _devices() -> Iterator[_Finding]:
 
 
 def _allocator() -> str:
-    """What serves the memory of this process, and how to have a faster one for trainings on a CPU."""
+    """The memory allocator of this process, and how to use a faster one for training on a CPU."""
     preloaded = os.environ.get("LD_PRELOAD", "")
     known = [name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in preloaded]
     if known or platform.system() != "Linux":
@@ -86,8 +87,8 @@ def _plugins() -> Iterator[_Finding]:
             except GanzooError as error:
                 errors.append(str(error))
         state = "disabled by GANZOO_DISABLE" if plugin.disabled else f"{len(plugin.components)} parts"
-        mend = f"{errors[0]} Mend or remove it, or set GANZOO_DISABLE={plugin.distribution}" if errors else ""
-        yield f"plugin {plugin.distribution}", f"{plugin.version}, {state}", mend
+        advice = f"{errors[0]} Fix or remove it, or set GANZOO_DISABLE={plugin.distribution}" if errors else ""
+        yield f"plugin {plugin.distribution}", f"{plugin.version}, {state}", advice
     for kind in KINDS:
         for name in zoo().names(kind):
             try:

@@ -1,8 +1,7 @@
-"""What several commands share: names that complete, options given as key=value, tables, and talk on stderr."""
+"""Parameter types and options that several commands share."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from ganzoo.contract.choice import Amount, Choice
+from ganzoo.api.keywords import length_of
+from ganzoo.api.parts import matches
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.paths import absolute_path
 
@@ -20,34 +21,57 @@ if TYPE_CHECKING:
     import torch
 
 
+__all__ = [
+    "At",
+    "PartParam",
+    "Shape",
+    "at_option",
+    "changed_code_option",
+    "changed_images_option",
+    "data_dir_option",
+    "device_named",
+    "device_option",
+    "inception_weights_option",
+    "json_option",
+    "length_of",
+    "matches",
+    "pairs",
+    "run_argument",
+    "seeds_option",
+]
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class PartParam(click.ParamType):
-    """A part by name with options, `mnist:size=32`, or a location, `./file.py:Class`."""
+    """A parameter that names a part of one kind: `mnist`, `mnist:size=32`, or a location, `./file.py:Class`.
+
+    Its value is a Choice. The name is not looked up here, so that parsing imports nothing.
+    """
 
     def __init__(self, kind: str) -> None:
+        #: a key of `KINDS`, such as "datasets"
         self.kind = kind
         self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
-        """The Choice that `value` names."""
+        """The Choice for this text. Raises UsageError where it is not written like a part."""
         return Choice.parse(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Names from metadata; nothing is imported."""
+        """The names of the kind that begin with `incomplete`, read from package metadata without an import."""
         from ganzoo.registry.zoo import zoo
 
         return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
 
 
 class Shape(click.ParamType):
-    """ROWSxCOLUMNS."""
+    """A parameter for the shape of a grid, written ROWSxCOLUMNS: `4x8` becomes (4, 8)."""
 
     name = "RxC"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """(rows, columns)."""
+        """(rows, columns), both from 1 to 99. Raises UsageError for another text."""
         from ganzoo.contract.recipe import Recipe
 
         return value if isinstance(value, tuple) else Recipe(grid=value).grid_shape
@@ -57,7 +81,7 @@ def _use_data_dir(ctx: click.Context, param: click.Parameter, value: Path | None
     if value is None:
         return
     value = absolute_path(value)
-    # a folder named by the environment may be made by the first download; one typed here is meant to be there
+    # the first download creates a folder that the environment names; a folder that is typed must exist
     typed = ctx.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE
     if (typed or value.exists()) and not value.is_dir():
         raise click.BadParameter(f"there is no directory {value}.", ctx, param)
@@ -65,7 +89,7 @@ def _use_data_dir(ctx: click.Context, param: click.Parameter, value: Path | None
 
 
 def data_dir_option(command: _Command) -> _Command:
-    """--data-dir, for this process and those it starts."""
+    """--data-dir, for this process and its child processes."""
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path),
@@ -83,7 +107,7 @@ def _use_inception_weights(ctx: click.Context, param: click.Parameter, value: Pa
 
 
 def inception_weights_option(command: _Command) -> _Command:
-    """--inception-weights, for this process and those it starts."""
+    """--inception-weights, for this process and its child processes."""
     return click.option(
         "--inception-weights",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -92,25 +116,25 @@ def inception_weights_option(command: _Command) -> _Command:
         envvar="GANZOO_INCEPTION_WEIGHTS",
         show_envvar=True,
         metavar="FILE",
-        help="The Inception-v3 weights of FID, where they are not to be fetched.",
+        help="File of the Inception-v3 weights of FID.  [default: downloaded]",
     )(command)
 
 
 def seeds_option(command: _Command) -> _Command:
-    """--seeds, given once or several times: one text for `parse_seeds`."""
+    """--seeds, given once or several times; the value is one text for `parse_seeds`."""
     return click.option(
         "--seeds",
         multiple=True,
         default=("0,1,2",),
         metavar="0,1,2|0..4",
         callback=lambda ctx, param, value: ",".join(value),
-        help="A training for each.  [default: 0,1,2]",
+        help="One training for each seed.  [default: 0,1,2]",
     )(command)
 
 
 def json_option(command: _Command) -> _Command:
     """--json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(command)
 
 
 def device_option(default: str | None = "auto") -> Callable[[_Command], _Command]:
@@ -120,37 +144,40 @@ def device_option(default: str | None = "auto") -> Callable[[_Command], _Command
         default=default,
         metavar="auto|cpu|cuda|cuda:N",
         show_default=default is not None,
-        help="Where to compute.",
+        help="Device to compute on.",
     )
 
 
 class At(click.ParamType):
-    """A number of images seen, or the word best."""
+    """A parameter that chooses a saved generator: a number of images seen, or the word `best`.
+
+    Its value is an int, or "best" for the generator with the best score of the training.
+    """
 
     name = "IMAGES|best"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or "best"."""
+        """The number of images, or "best". Raises click's usage error for another text."""
         return "best" if value == "best" else click.IntRange(0).convert(value, param, ctx)
 
 
 def at_option(command: _Command) -> _Command:
     """--at."""
-    help = "The generator saved at this many images seen, or the best one scored in training.  [default: the newest]"
+    help = "The generator saved at this number of images seen, or the one with the best score.  [default: the newest]"
     return click.option("--at", type=At(), metavar="IMAGES|best", help=help)(command)
 
 
 def changed_code_option(command: _Command) -> _Command:
     """--accept-changed-code."""
     return click.option(
-        "--accept-changed-code", "changed_code", is_flag=True, help="Go on although a part's file has changed."
+        "--accept-changed-code", "changed_code", is_flag=True, help="Continue although a part's file has changed."
     )(command)
 
 
 def changed_images_option(command: _Command) -> _Command:
     """--accept-changed-images."""
     return click.option(
-        "--accept-changed-images", "changed_images", is_flag=True, help="Go on although the images have changed."
+        "--accept-changed-images", "changed_images", is_flag=True, help="Continue although the images have changed."
     )(command)
 
 
@@ -160,22 +187,14 @@ def run_argument(command: _Command) -> _Command:
 
 
 def device_named(name: str) -> torch.device:
-    """The torch device of a --device option."""
+    """The torch device for the value of --device. Raises GanzooError where it is not there."""
     from ganzoo.engine.device import find_device
 
     return find_device(name)
 
 
-def length_of(epochs: str | None, images: str | None, steps: str | None) -> Amount | None:
-    """The length that --epochs, --images or --steps gives; None without one. Raises UsageError for two of them."""
-    given = [(text, unit) for text, unit in ((epochs, "epochs"), (images, "images"), (steps, "steps")) if text]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
-    return Amount.parse(*given[0]) if given else None
-
-
 def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
-    """key=value texts as a dict."""
+    """A dict from texts written key=value. Raises UsageError for another text."""
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -183,10 +202,3 @@ def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
             raise UsageError(f"{option} {text!r} is not written key=value.")
         found[key] = value
     return found
-
-
-def matches(name: str, pattern: str | None) -> bool:
-    """Whether a name matches a pattern with wildcards, or holds one without."""
-    if not pattern:
-        return True
-    return fnmatch.fnmatch(name, pattern) if set(pattern) & set("*?[") else pattern in name

@@ -1,4 +1,4 @@
-"""What commands print: facts on stdout as tables or JSON, messages on stderr."""
+"""Output of the commands: results on stdout as tables or JSON, messages on stderr."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    pass
+from ganzoo.api.progress import log
 
-
-def log(text: str) -> None:
-    """Talk: one line on stderr."""
-    click.echo(text, err=True)
+__all__ = ["log", "print_json", "print_table"]
 
 
 def print_json(value: Any) -> None:
-    """Facts: JSON on stdout."""
+    """Print a value as JSON on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Facts: a table on stdout; in a pipe it is Markdown."""
+    """Print a table on stdout; in a pipe it is Markdown."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -2,56 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ganzoo.api.interrupt import TrainingInterrupted
 from ganzoo.cli.options import (
     PartParam,
     changed_code_option,
     changed_images_option,
     data_dir_option,
-    device_named,
     device_option,
     inception_weights_option,
     json_option,
-    length_of,
+    pairs,
     run_argument,
 )
 from ganzoo.cli.output import log, print_json
-from ganzoo.cli.recipe_options import (
-    console_observers,
-    execution_options,
-    length_options,
-    recipe_from_options,
-    talk_options,
-)
+from ganzoo.cli.recipe_options import length_options, talk_options
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import BATCH_ORDERS, PRECISIONS
 
+if TYPE_CHECKING:
+    from ganzoo.api.trained_run import TrainedRun
 
-def _report(run: Any, progress: Any, verb: str, as_json: bool, quiet: bool) -> None:
-    if not run.writes:
+
+@contextmanager
+def stopped_by_signal() -> Iterator[None]:
+    """Raise the error that has the exit status of the signal and the advice for the command line."""
+    try:
+        yield
+    except TrainingInterrupted as stopped:
+        raise (stopped.__context__ or stopped) from None
+
+
+def _report(run: TrainedRun, verb: str, as_json: bool, quiet: bool) -> None:
+    """Print the run's directory, or its last line of statistics as JSON; then the scores and the next commands."""
+    from ganzoo.engine.distributed import rank
+
+    if rank() != 0:
         return
     if as_json:
-        last = (run.lines("stats.jsonl") or [{}])[-1]
-        print_json(
-            {"run": str(run.path), "step": progress.step, "images": progress.images, "epochs": progress.epochs} | last
-        )
+        progress, last = run.progress, (run.stats or [{}])[-1]
+        facts = {"run": str(run.path), "step": progress.step, "images": progress.images, "epochs": progress.epochs}
+        print_json(facts | last)
         return
     click.echo(run.path)
     if not quiet:
-        _say_scores(run)
+        _log_scores(run)
         log(
             f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}"
         )
 
 
-def _say_scores(run: Any) -> None:
-    """Last and best, always both."""
-    best, lines = run.best(), [line for line in run.lines("scores.jsonl") if line.get("training")]
+def _log_scores(run: TrainedRun) -> None:
+    """The last and the best score of the recipe's `best_by`, always both."""
+    best, lines = run.best, [line for line in run.scores if line.get("training")]
     if best is not None:
         same = [line for line in lines if line.get("score") == best["score"] and isinstance(line.get("card"), dict)]
         last = same[-1]
@@ -62,8 +72,8 @@ def _say_scores(run: Any) -> None:
         others = sum(line["card"].get("digest") != best["card"]["digest"] for line in same)
         if others:
             log(
-                f"The best of {len(same) - others} scores: {others} before were measured against other images or "
-                f"otherwise, and are not to be compared with them."
+                f"This is the best of {len(same) - others} scores. {others} earlier scores were measured against other "
+                f"images or in another way, and cannot be compared with them."
             )
 
 
@@ -83,7 +93,7 @@ def _say_scores(run: Any) -> None:
     multiple=True,
     type=PartParam("augmentations"),
     metavar="SPEC",
-    help="What the discriminator sees, changed.",
+    help="Changes real and fake images before the discriminator.",
 )
 @click.option(
     "--observer",
@@ -91,15 +101,16 @@ def _say_scores(run: Any) -> None:
     multiple=True,
     type=PartParam("observers"),
     metavar="SPEC",
-    help="Sees the run and changes nothing.",
+    help="Watches the run and changes nothing.",
 )
 @click.option(
     "-e",
+    "--evaluator",
     "evaluators",
     multiple=True,
     type=PartParam("evaluators"),
     metavar="SPEC",
-    help="Scores the generator on the way.",
+    help="Scores the generator during the training.",
 )
 @click.option("--score-every", metavar="N", help="Interval of scores, in the unit of the length, or '500 steps'.")
 @click.option(
@@ -107,31 +118,35 @@ def _say_scores(run: Any) -> None:
     "score_samples",
     type=click.IntRange(2),
     metavar="N",
-    help="Fakes a score.  [default: the protocol's]",
+    help="Fake images of a score.  [default: the protocol's]",
 )
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
 @click.option(
     "--best-by", metavar="SCORE", help="The score by which the best checkpoint is kept.  [default: the first]"
 )
 @inception_weights_option
-@click.option("--generator-optimizer", type=PartParam("optimizers"), metavar="SPEC", help="Moves the generator.")
-@click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Moves the discriminator.")
-@click.option("--turns", metavar="TURNS", help="Order of play: 'D,G' in turn, 'D+G' at once, 'D,D,D,D,D,G'.")
-@click.option("--batch-order", type=click.Choice(BATCH_ORDERS), help="How minibatches are drawn.")
+@click.option("--generator-optimizer", type=PartParam("optimizers"), metavar="SPEC", help="Trains the generator.")
+@click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Trains the discriminator.")
+@click.option(
+    "--turns", metavar="TURNS", help="Turns of a step: 'D,G' in turn, 'D+G' on the same batch, 'D,D,D,D,D,G'."
+)
+@click.option("--batch-order", type=click.Choice(BATCH_ORDERS), help="How the images of a batch are chosen.")
 @click.option("--sampling", type=click.Choice(BATCH_ORDERS), hidden=True)
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
-@click.option("--ema-half-life", type=click.IntRange(0), metavar="IMAGES", help="Moving average of the generator.")
+@click.option(
+    "--ema-half-life", type=click.IntRange(0), metavar="IMAGES", help="Half-life of the generator's EMA, 0 for none."
+)
 @click.option("--average-half-life", type=click.IntRange(0), hidden=True)
 @length_options
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Real images a minibatch.")
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random: weights, order, latents.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Real images in a batch.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of weights, batches and latents.")
 @device_option()
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @click.option(
     "--samples-every", metavar="N", help="Interval of sample grids, in the unit of the length, or '500 steps'."
 )
-@click.option("--checkpoint-every", metavar="N", help="Interval of checkpoints, likewise.")
-@click.option("--tick-every", metavar="N", help="Interval of lines in stats.jsonl, likewise.")
+@click.option("--checkpoint-every", metavar="N", help="Interval of checkpoints.")
+@click.option("--tick-every", metavar="N", help="Interval of lines in stats.jsonl.")
 @click.option("--grid", metavar="RxC", help="Rows and columns of the sample grid.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="New directory of the run.  [default: runs/...]"
@@ -144,53 +159,55 @@ def train(
     architecture: Choice,
     dataset: Choice,
     options: tuple[str, ...],
-    recipe: str | None,
-    generator_optimizer: Choice | None,
-    discriminator_optimizer: str | None,
-    epochs: str | None,
-    images: str | None,
-    steps: str | None,
-    device: str,
+    losses: tuple[Choice, ...],
+    augmentations: tuple[Choice, ...],
+    observers: tuple[Choice, ...],
+    evaluators: tuple[Choice, ...],
+    score_samples: int | None,
+    sampling: str | None,
+    average_half_life: int | None,
     out: Path | None,
+    device: str,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-    verbose: bool,
-    capture: bool | None,
-    compile: bool | None,
-    **changes: Any,
+    **keywords: Any,
 ) -> None:
-    """Train ARCHITECTURE on DATASET, as its recipe says unless told otherwise.
+    """Train ARCHITECTURE on DATASET. What no option sets is as in the architecture's recipe.
 
     \b
       ganzoo train dcgan-tutorial fashion-mnist --epochs 60
       ganzoo train dcgan-atienza mnist:size=32 --recipe frozen -o width=32
       ganzoo train ./my_gan.py:MyGAN mnist --loss hinge --loss r1:gamma=1 --turns D,G
 
-    A SPEC is NAME[:key=value,...]; see `ganzoo list` and `ganzoo show`. Options given here replace what the recipe
-    has: --loss replaces all of its losses. The run's directory is printed on stdout. Ctrl-C saves and stops;
+    A SPEC is NAME[:key=value,...]; see `ganzoo list` and `ganzoo show`. An option replaces what the recipe has:
+    --loss replaces all of its losses. The run's directory is printed on stdout. Ctrl-C saves and stops;
     `ganzoo resume` goes on.
     """
-    given = {"architecture": architecture, "dataset": dataset}
-    if generator_optimizer:
-        given["generator_optimizer"] = generator_optimizer
-    if discriminator_optimizer and discriminator_optimizer != "shared":
-        given["discriminator_optimizer"] = Choice.parse(discriminator_optimizer)
-    chosen = recipe_from_options(
-        given, options, recipe, length_of(epochs, images, steps), discriminator_optimizer == "shared", changes
-    )
+    from ganzoo.api.recipes import plan
+    from ganzoo.api.train import train as run_training
+
+    several = {"loss": losses, "augmentation": augmentations, "observer": observers, "evaluator": evaluators}
+    keywords |= {name: choices for name, choices in several.items() if choices}
+    keywords |= {"options": pairs(options), "samples": score_samples}
+    _rename(keywords, batch_order=("sampling", sampling), ema_half_life=("average_half_life", average_half_life))
+    how = {name: keywords.pop(name) for name in ("verbose", "capture", "compile")}
     if dry_run:
+        chosen = plan(architecture, dataset, **keywords)
         print_json(chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)
         return
-    from ganzoo.registry.zoo import zoo
-    from ganzoo.storage.run import free_directory
-    from ganzoo.training.train import start
+    with stopped_by_signal():
+        run = run_training(architecture, dataset, **keywords, **how, out=out, device=device, quiet=quiet)
+    _report(run, "Trained", as_json, quiet)
 
-    out = out or free_directory(chosen, Path("runs"))
-    extra_observers = console_observers(quiet, verbose)
-    how = {"extra_observers": extra_observers, "note": log, **execution_options(capture, compile)}
-    run, progress = start(chosen, out, zoo(), device_named(device), **how)
-    _report(run, progress, "Trained", as_json, quiet)
+
+def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
+    """Take the values of options under their old names, and log what the new ones are."""
+    for name, (old, value) in renamed.items():
+        if value is not None:
+            words = [f"--{word.replace('_', '-')}" for word in (old, name)]
+            log(f"Warning: {words[0]} is now {words[1]}; the old name works until version 0.3.")
+            keywords[name] = value
 
 
 @click.command()
@@ -202,31 +219,16 @@ def train(
 @changed_images_option
 @json_option
 @talk_options
-def resume(
-    run: Path,
-    epochs: str | None,
-    images: str | None,
-    steps: str | None,
-    device: str | None,
-    changed_code: bool,
-    changed_images: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    capture: bool | None,
-    compile: bool | None,
-) -> None:
-    """Continue RUN from its newest checkpoint. A length given here is the new total.
+def resume(run: Path, changed_code: bool, changed_images: bool, as_json: bool, quiet: bool, **keywords: Any) -> None:
+    """Continue RUN from its newest checkpoint. A length is the new total length of the run.
 
     \b
       ganzoo resume runs/dcgan-tutorial-mnist               finish what was interrupted
-      ganzoo resume runs/dcgan-tutorial-mnist --epochs 75   a run of 50 epochs plays 25 more
+      ganzoo resume runs/dcgan-tutorial-mnist --epochs 75   train a run of 50 epochs for 25 more
     """
-    from ganzoo.registry.zoo import zoo
-    from ganzoo.training.train import resume as play_on
+    from ganzoo.api.trained_run import resume as continue_run
 
-    length = length_of(epochs, images, steps)
-    extra_observers = console_observers(quiet, verbose)
-    how = {"extra_observers": extra_observers, "note": log, **execution_options(capture, compile)}
-    resumed, progress = play_on(run, zoo(), device, length, changed_code, changed_images, **how)
-    _report(resumed, progress, "Resumed and finished", as_json, quiet)
+    keywords |= {"accept_changed_code": changed_code, "accept_changed_images": changed_images, "quiet": quiet}
+    with stopped_by_signal():
+        resumed = continue_run(run, **keywords)
+    _report(resumed, "Resumed and finished", as_json, quiet)

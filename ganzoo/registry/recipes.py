@@ -18,11 +18,11 @@ def plan(
     zoo: Zoo,
     architecture: Choice,
     dataset: Choice,
-    named: str | None = None,
+    named: Recipe | str | None = None,
     changes: Mapping[str, Any] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Recipe:
-    """The complete recipe: the architecture's own, then a recipe file or a named variant, then `changes`.
+    """The complete recipe: the architecture's own, then `named` (a recipe, a recipe file or a variant), then `changes`.
 
     Later values replace earlier ones. `options` changes single options of the part in a field, whatever part that is.
     Every part is looked up and all its options are written out, so the recipe keeps its meaning if a default changes.
@@ -52,8 +52,10 @@ def _with_options_of(recipe: Choice | None, choice: Choice) -> Choice:
     return Choice(choice.name, {**recipe.options, **choice.options}) if recipe and same else choice
 
 
-def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: str) -> Mapping[str, Any]:
-    """The fields of a recipe file, of a variant of the architecture, or of another architecture's recipe."""
+def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: Recipe | str) -> Mapping[str, Any]:
+    """The fields of a recipe, of a recipe file, of a variant, or of what another architecture published."""
+    if isinstance(named, Recipe):
+        return named.to_dict()
     path = Path(named)
     if path.suffix == ".toml":
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""The command line from outside in: what it prints where, how it exits, and one sentence for each wrong request."""
+"""The command line as a user sees it: output, exit status, and one sentence for each wrong request."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from helpers import ganzoo
 
-from ganzoo.cli import BUILT_IN, cli
+from ganzoo.cli import BUILT_IN
 from ganzoo.contract.recipe import Recipe
 
 TINY = ["-o", "width=4", "--batch-size", "8", "--steps", "4", "--tick-every", "2", "--samples-every", "2", "-q"]
 
 
-def ganzoo(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="ganzoo")
-
-
 def refused(result: Result, *words: str, status: int = 2) -> None:
-    """One sentence on stderr that holds the words, nothing on stdout, no traceback, the right status."""
+    """Check for one sentence on stderr with these words, nothing on stdout, no traceback, and the exit status."""
     assert result.exit_code == status, result.output
     assert result.stdout == ""
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
@@ -49,7 +46,7 @@ def test_every_command_has_help(command: str) -> None:
     assert ganzoo(command, "-h").stdout == result.stdout
 
 
-# --- the way of a run -------------------------------------------------------------------------------------------------
+# --- train, resume, sample, evaluate ----------------------------------------------------------------------------------
 
 
 def test_a_run_leaves_what_the_readme_says(run: Path) -> None:
@@ -168,7 +165,7 @@ def test_a_location_works_where_a_name_does(tmp_path: Path) -> None:
     assert len(json.loads((out / "environment.json").read_text())["parts"]["losses"][0]["sha256"]) == 64
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
+# --- list, show, doctor, data -----------------------------------------------------------------------------------------
 
 
 def test_list_as_json() -> None:
@@ -178,7 +175,7 @@ def test_list_as_json() -> None:
     assert len(json.loads(ganzoo("list", "architectures", "atienza", "--json").stdout)) == 2
 
 
-def test_every_first_party_part_says_what_it_is() -> None:
+def test_every_first_party_part_has_a_description() -> None:
     for kind in (
         "architectures",
         "datasets",
@@ -212,7 +209,7 @@ def test_show_works_for_every_part() -> None:
 def test_doctor_finds_nothing_wrong_here() -> None:
     result = ganzoo("doctor", "--json")
     assert not [row for row in json.loads(result.stdout) if row["problem"] and row["topic"].startswith("plugin")]
-    assert result.exit_code in (0, 1)  # a full disk or too many threads are this machine's business
+    assert result.exit_code in (0, 1)  # a full disk, or too many threads, is a problem of this machine
 
 
 def test_doctor_says_what_a_training_on_a_cpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +350,7 @@ def test_sample_refuses(run: Path) -> None:
 
 
 def test_a_dataset_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a mirror that nobody serves stands for a machine without a network
+    # a mirror that does not exist stands for a machine without a network
     monkeypatch.setenv("GANZOO_MIRROR", str(tmp_path / "no-mirror"))
     out = tmp_path / "run"
     result = ganzoo("train", "dcgan-tutorial", "mnist", "--data-dir", tmp_path, "--out", out)

@@ -1,0 +1,53 @@
+"""The public names of ganzoo, for type checkers. `__init__.py` imports each of them when it is first used."""
+
+import builtins
+
+from ganzoo.api.experiments import benchmark as benchmark
+from ganzoo.api.experiments import speedrun as speedrun
+from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
+from ganzoo.api.parts import list as list
+from ganzoo.api.parts import show as show
+from ganzoo.api.recipes import plan as plan
+from ganzoo.api.train import train as train
+from ganzoo.api.trained_run import TrainedRun as TrainedRun
+from ganzoo.api.trained_run import evaluate as evaluate
+from ganzoo.api.trained_run import load as load
+from ganzoo.api.trained_run import resume as resume
+from ganzoo.api.trained_run import sample as sample
+from ganzoo.contract.choice import Amount as Amount
+from ganzoo.contract.choice import Choice as Choice
+from ganzoo.contract.components import Architecture as Architecture
+from ganzoo.contract.components import Augmentation as Augmentation
+from ganzoo.contract.components import Dataset as Dataset
+from ganzoo.contract.components import Evaluator as Evaluator
+from ganzoo.contract.components import Extractor as Extractor
+from ganzoo.contract.components import Loss as Loss
+from ganzoo.contract.components import Observer as Observer
+from ganzoo.contract.components import Optimizer as Optimizer
+from ganzoo.contract.components import Origin as Origin
+from ganzoo.contract.components import Score as Score
+from ganzoo.contract.components import SeparableLoss as SeparableLoss
+from ganzoo.contract.errors import GanzooError as GanzooError
+from ganzoo.contract.errors import RefusedSpec as RefusedSpec
+from ganzoo.contract.errors import UsageError as UsageError
+from ganzoo.contract.hooks import API_VERSION as API_VERSION
+from ganzoo.contract.hooks import Command as Command
+from ganzoo.contract.hooks import Component as Component
+from ganzoo.contract.hooks import Moment as Moment
+from ganzoo.contract.hooks import TrainingProgress as TrainingProgress
+from ganzoo.contract.hooks import hookimpl as hookimpl
+from ganzoo.contract.images import ImageSpec as ImageSpec
+from ganzoo.contract.images import resize as resize
+from ganzoo.contract.images import to_range as to_range
+from ganzoo.contract.images import to_uint8 as to_uint8
+from ganzoo.contract.paths import cache_dir as cache_dir
+from ganzoo.contract.paths import data_dir as data_dir
+from ganzoo.contract.recipe import Recipe as Recipe
+from ganzoo.contract.round import Round as Round
+from ganzoo.contract.run_view import RunView as RunView
+from ganzoo.storage.download import Archive as Archive
+
+__version__: str
+__all__: builtins.list[str]
+
+def __dir__() -> builtins.list[str]: ...

@@ -1,0 +1,156 @@
+"""Benchmark and speedrun: many trainings and one table, or the time until a score is good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.api.display import BenchmarkTable, SpeedrunRecord
+from ganzoo.api.interrupt import interruptible
+from ganzoo.api.keywords import (
+    Interval,
+    LengthOptions,
+    Part,
+    Parts,
+    RecipeOptions,
+    check_keywords,
+    check_samples,
+    folders,
+    keywords_of,
+    length_of,
+    parts,
+)
+from ganzoo.api.progress import log, progress_observers
+from ganzoo.api.recipes import plan
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.recipe import Recipe
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+#: `"0,1,2"`, `"0..4"`, `range(3)`, or one seed
+Seeds = str | int | Iterable[int]
+
+
+class BenchmarkOptions(LengthOptions, total=False):
+    """Keywords of `ganzoo.benchmark` that change the recipes."""
+
+    recipe: Recipe | str | Path | None
+    protocol: str | None
+    samples: int | None
+    score_every: Interval | None
+    precision: str | None
+
+
+class SpeedrunOptions(RecipeOptions, total=False):
+    """Keywords of `ganzoo.speedrun`: those of a recipe, and how steps are executed."""
+
+    capture: bool | None
+    compile: bool | None
+    quiet: bool
+    verbose: bool
+
+
+@keywords_of(BenchmarkOptions)
+def benchmark(
+    architectures: Parts,
+    datasets: Parts,
+    evaluators: Parts = (),
+    *,
+    seeds: Seeds = (0, 1, 2),
+    out: str | Path = "benchmark",
+    device: str = "auto",
+    jobs: int = 1,
+    calibrate: bool = False,
+    patience: float = 12.0,
+    retry_failed: bool = False,
+    data_dir: str | Path | None = None,
+    inception_weights: str | Path | None = None,
+    **keywords: Unpack[BenchmarkOptions],
+) -> BenchmarkTable:
+    """Train every architecture on every dataset with every seed, score the generators, and return the table.
+
+    Each training is a run of its own in `out`/runs, in a process of its own, `jobs` at a time. A training that fails,
+    or writes nothing for `patience` hours, is counted in the table and stops no other one. The same call again trains
+    what is missing. `calibrate` adds the scores of damaged real images.
+
+    Raises UsageError for a wrong request, and TrainingInterrupted when it is stopped; the same call then goes on.
+    """
+    from ganzoo.engine.device import find_device
+    from ganzoo.experiments.grid import parse_seeds, plan_trials
+    from ganzoo.experiments.run_grid import benchmark as run_all
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
+
+    check_keywords(benchmark, keywords)
+    given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
+    named = given.pop("recipe", None)
+    length = length_of(*(given.pop(unit, None) for unit in ("epochs", "images", "steps")))
+    check_samples(given.get("samples"))
+    fields = {"score_samples" if name == "samples" else name: value for name, value in given.items()}
+    fields |= {"length": length} if length else {}
+    chosen = parts(architectures), parts(datasets), parts(evaluators) or DEFAULT_EVALUATORS
+    if not chosen[0] or not chosen[1]:
+        raise UsageError("A grid needs at least one architecture and one dataset.")
+    if jobs < 1 or patience <= 0:
+        raise UsageError("jobs must be at least 1, and patience more than 0 hours.")
+    named, folder = str(named) if isinstance(named, Path) else named, Path(out)
+    with folders(data_dir, inception_weights), interruptible():
+        trials = plan_trials(zoo(), *chosen, parse_seeds(_seeds(seeds)), named, fields)
+        find_device(device)  # a device that is not there is refused here, and not by every process
+        how: dict[str, Any] = {
+            "jobs": jobs,
+            "retry_failed": retry_failed,
+            "scale": calibrate,
+            "patience": 3600 * patience,
+        }
+        return BenchmarkTable(run_all(zoo(), trials, folder, device, note=log, **how), folder)
+
+
+@keywords_of(SpeedrunOptions)
+def speedrun(
+    dataset: Part,
+    target: str,
+    architecture: Part = "dcgan-atienza-book",
+    *,
+    seeds: Seeds = (0, 1, 2),
+    out: str | Path | None = None,
+    device: str = "auto",
+    data_dir: str | Path | None = None,
+    inception_weights: str | Path | None = None,
+    **keywords: Unpack[SpeedrunOptions],
+) -> SpeedrunRecord:
+    """Train on a dataset until a score reaches its target, `"fid-domain<=30"`, once for each seed; return the record.
+
+    The record has a line for each seed, and the means where every seed reached the target: seconds of training, images
+    and steps. The length is the most that a seed is given. A target is met at the first score that meets it, so no
+    finer than `score_every`; by default that is a hundredth of the length.
+
+    Raises UsageError for a wrong request, and TrainingInterrupted when it is stopped; the same call then goes on.
+    """
+    from ganzoo.contract.choice import Choice
+    from ganzoo.experiments.grid import parse_seeds
+    from ganzoo.experiments.speedrun import parse_target, trials_for_seeds
+    from ganzoo.experiments.speedrun import speedrun as run_seeds
+    from ganzoo.registry.zoo import zoo
+
+    check_keywords(speedrun, keywords)
+    given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
+    evaluators = parts(given.pop("evaluator", None))
+    if len(evaluators) > 1:
+        raise UsageError("A speedrun has one target, and so at most one evaluator.")
+    steps = {name: given.pop(name) for name in ("capture", "compile") if name in given}
+    quiet, verbose = given.pop("quiet", False), given.pop("verbose", False)
+    with folders(data_dir, inception_weights), interruptible():
+        asked = parse_target(target, zoo(), evaluators[0] if evaluators else None)
+        base, choices = plan(architecture, dataset, **given), (Choice.parse(architecture), Choice.parse(dataset))
+        trials = trials_for_seeds(zoo(), *choices, base, asked, parse_seeds(_seeds(seeds)), "score_every" not in given)
+        folder = Path(out) if out is not None else Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
+        observers = {"extra_observers": lambda: progress_observers(quiet, verbose)}
+        return SpeedrunRecord(run_seeds(zoo(), trials, asked, folder, device, note=log, **observers, **steps))
+
+
+def _seeds(seeds: Seeds) -> str:
+    """The text of seeds that the command line reads."""
+    return str(seeds) if isinstance(seeds, str | int) else ",".join(map(str, seeds))

@@ -1,0 +1,57 @@
+"""List and show: the parts that can be used by name. Listing imports no part, and no torch."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from ganzoo.api.display import Description, PartList
+from ganzoo.api.keywords import Part
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.hooks import KINDS
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """Whether a name matches a pattern with wildcards, or contains one without."""
+    if not pattern:
+        return True
+    return fnmatch.fnmatch(name, pattern) if set(pattern) & set("*?[") else pattern in name
+
+
+def list(kind: str, pattern: str | None = None) -> PartList:
+    """The parts of a kind, all or those whose name matches a pattern: `ganzoo.list("losses", "r*")`.
+
+    Each is a dict of name, id, version, target and description. Raises UsageError for an unknown kind.
+    """
+    from ganzoo.registry.describe import summary
+    from ganzoo.registry.zoo import zoo
+
+    _check_kind(kind)
+    found = [part for part in zoo().components(kind) if matches(part.name, pattern)]
+    return PartList(
+        {"name": p.name, "id": p.id, "version": p.version, "target": p.target, "description": summary(p)} for p in found
+    )
+
+
+def show(part: Part, *, kind: str | None = None, size: int = 28, channels: int = 1, classes: int = 10) -> Description:
+    """One part: its options with types, defaults and bounds, where it comes from, its recipe and its networks.
+
+    The networks of an architecture are built for images of `size` x `size` with these channels and classes. `kind` is
+    needed only where two kinds have a part of that name. Raises UsageError where there is no such part.
+    """
+    from ganzoo.contract.images import ImageSpec
+    from ganzoo.registry.describe import describe, find_kind
+    from ganzoo.registry.zoo import zoo
+
+    for name, number in (("size", size), ("channels", channels), ("classes", classes)):
+        if number < 1:
+            raise UsageError(f"--{name} must be at least 1, not {number}.")
+    if kind is not None:
+        _check_kind(kind)
+    choice = Choice.parse(part)
+    return Description(describe(zoo(), kind or find_kind(choice), choice, ImageSpec(channels, size, size, classes)))
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UsageError(f"There is no kind {kind!r}.{did_you_mean(kind, KINDS)} The kinds are: {', '.join(KINDS)}.")

@@ -1,0 +1,251 @@
+"""The progress of a training: a display in a notebook, a live line on a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ganzoo.contract.choice import Amount, short_name
+from ganzoo.contract.hooks import TrainingProgress, hookimpl
+from ganzoo.contract.run_view import RunView
+
+#: seconds between plain lines
+_PLAIN_INTERVAL = 10.0
+#: seconds between two updates of a notebook's display
+_NOTEBOOK_INTERVAL = 0.25
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    # IPython is only looked up: where nothing has imported it, this is no notebook
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def log(text: str) -> None:
+    """Print a message: below the cell in a notebook, one line on stderr elsewhere."""
+    click.echo(text, err=not in_notebook())
+
+
+def progress_observers(quiet: bool = False, verbose: bool = False) -> dict[str, object]:
+    """Observers that show the progress of one run, by name. With `verbose` they name every file that is written."""
+    if quiet:
+        return {}
+    return {"progress": NotebookProgress(verbose) if in_notebook() else ConsoleProgress(verbose)}
+
+
+def share_done(length: Amount, progress: TrainingProgress) -> float:
+    """How much of the run's length is done, from 0 to 1."""
+    position = length.count_of(progress.step, progress.images, progress.epochs)
+    return min(1.0, position / length.count)
+
+
+def _position(length: Amount, progress: TrainingProgress) -> str:
+    return f"epoch {progress.epochs:.2f}" if length.unit != "steps" else f"step {progress.step}"
+
+
+def _losses(scalars: dict[str, Any]) -> str:
+    short = {"discriminator_loss": "D", "generator_loss": "G", "discriminator_accuracy": "accuracy"}
+    return "  ".join(f"{short[name]} {scalars[name]:.4f}" for name in short if name in scalars)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class _TimeLeft:
+    """The time that a run still needs, at the speed it had since it was first asked."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, share: float) -> str:
+        """`0:12 left`, or an empty string where it is not known yet; `share` of the run is done."""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = now, share
+        since, first = self._first
+        left = (now - since) / (share - first) * (1 - share) if share > first else 0.0
+        return f"{_clock(left)} left" if left else ""
+
+
+class ConsoleProgress:
+    """An observer that prints on stderr: epoch, losses, images per second, time left."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self._live: Any = None
+        self._task: Any = None
+        self._printed = 0.0
+        self._left = _TimeLeft()
+        self._last = ""
+
+    @hookimpl
+    def on_run_start(self, run: RunView) -> None:
+        """Open the live line, on a terminal."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = ("{task.fields[where]}", BarColumn(bar_width=24), "{task.percentage:>3.0f}%", "{task.fields[losses]}")
+        self._live = Progress(
+            *(TextColumn(column) if isinstance(column, str) else column for column in columns),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._live.add_task("", total=1.0, where="starting", losses="")
+        self._live.start()
+
+    @hookimpl
+    def on_tick(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
+        """Update the live line, or print a plain line now and then."""
+        share = share_done(run.recipe.length, progress)
+        left = self._left(share)
+        facts = f"{_losses(scalars)}  {scalars['images_per_second']:.0f} images/s"
+        where = _position(run.recipe.length, progress)
+        self._last = f"{where}  {facts}"
+        if self._live is not None:
+            self._live.update(self._task, completed=share, where=where, losses=facts)
+            return
+        now = time.perf_counter()
+        if now - self._printed >= _PLAIN_INTERVAL or share == 1.0:
+            self._printed = now
+            log(f"{run.path}: {self._last}  {share:.0%}" + (f"  {left}" if left else ""))
+
+    @hookimpl
+    def on_samples(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
+        """Name the sample grid, if verbose."""
+        if self.verbose:
+            self._print(f"samples {path}")
+
+    @hookimpl
+    def on_score(self, run: RunView, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
+        """Print the scores."""
+        self._print(f"{run.path}: " + "  ".join(f"{line['score']} {line['value']:.4f}" for line in scores))
+
+    @hookimpl
+    def on_checkpoint(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
+        """Name the checkpoint, if verbose."""
+        if self.verbose:
+            self._print(f"checkpoint {path}")
+
+    @hookimpl
+    def on_run_end(self, run: RunView, error: BaseException | None) -> None:
+        """Close the live line and print its last state."""
+        if self._live is not None:
+            self._live.stop()
+            log(f"{run.path}: {self._last}")
+
+    def _print(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(text)
+        else:
+            log(text)
+
+
+class NotebookProgress:
+    """An observer that shows a progress bar, the losses, the scores and the newest sample grid below a notebook's cell.
+
+    The display is one output, updated in place. A frontend that shows text only gets the same facts as one line.
+    """
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self._handle: Any = None
+        self._drawn = 0.0
+        self._left = _TimeLeft()
+        self._share = 0.0
+        self._where, self._facts, self._scores, self._state = "starting", "", "", ""
+        self._grid: Path | None = None
+
+    @hookimpl
+    def on_run_start(self, run: RunView) -> None:
+        """Open the display."""
+        self._draw(run, at_once=True)
+
+    @hookimpl
+    def on_tick(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
+        """Update the bar, the losses and the time left."""
+        length = run.recipe.length
+        self._share = share_done(length, progress)
+        self._where = (
+            f"{_position(length, progress)} of {length.count:,}"
+            if length.unit != "images"
+            else (f"{progress.images:,} of {length.count:,} images")
+        )
+        self._facts = f"{_losses(scalars)}  {scalars['images_per_second']:,.0f} images/s"
+        self._state = self._left(self._share)
+        self._draw(run)
+
+    @hookimpl
+    def on_samples(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
+        """Show the sample grid."""
+        self._grid = path
+        if self.verbose:
+            log(f"samples {path}")
+        self._draw(run)
+
+    @hookimpl
+    def on_score(self, run: RunView, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
+        """Show the scores."""
+        self._scores = "  ".join(f"{line['score']} {line['value']:.4g}" for line in scores)
+        self._draw(run)
+
+    @hookimpl
+    def on_checkpoint(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
+        """Name the checkpoint, if verbose."""
+        if self.verbose:
+            log(f"checkpoint {path}")
+
+    @hookimpl
+    def on_run_end(self, run: RunView, error: BaseException | None) -> None:
+        """Leave the last state on display."""
+        self._state = "finished" if error is None else "stopped"
+        self._draw(run, at_once=True)
+
+    def _draw(self, run: RunView, at_once: bool = False) -> None:
+        from IPython.display import display
+
+        now = time.perf_counter()
+        if not at_once and now - self._drawn < _NOTEBOOK_INTERVAL:
+            return
+        self._drawn = now
+        shown = {"text/plain": self._text(run), "text/html": self._html(run)}
+        if self._handle is None:
+            self._handle = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(shown, raw=True)
+
+    def _text(self, run: RunView) -> str:
+        words = (str(run.path), self._where, f"{self._share:.0%}", self._facts, self._scores, self._state)
+        return "  ".join(filter(None, words))
+
+    def _html(self, run: RunView) -> str:
+        title = " · ".join(short_name(part) for part in (run.recipe.architecture, run.recipe.dataset))
+        facts = "  ·  ".join(filter(None, (self._facts, self._scores, self._state))).replace("  ", " ")
+        colour = "#c4432b" if self._state == "stopped" else "#2f7d4f" if self._state == "finished" else "#3a74b8"
+        picture = ""
+        if self._grid is not None and self._grid.is_file():
+            data = base64.b64encode(self._grid.read_bytes()).decode()
+            picture = f'<img src="data:image/png;base64,{data}" style="max-width: 100%; margin: 8px 0 0">'
+        return (
+            f'<div style="max-width: 480px; font-size: 13px; line-height: 1.6">'
+            f'<div style="display: flex; justify-content: space-between"><b>{html.escape(title)}</b>'
+            f"<span>{html.escape(self._where)}</span></div>"
+            f'<div style="height: 6px; border-radius: 3px; background: rgba(128, 128, 128, 0.25)">'
+            f'<div style="height: 6px; border-radius: 3px; width: {self._share:.1%}; background: {colour}"></div></div>'
+            f'<div style="opacity: 0.75; font-variant-numeric: tabular-nums">{html.escape(facts)}</div>{picture}</div>'
+        )

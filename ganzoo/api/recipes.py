@@ -1,0 +1,132 @@
+"""From keywords, or options of the command line, to the recipe of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from operator import index
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.api.keywords import (
+    Part,
+    RecipeOptions,
+    check_keywords,
+    check_samples,
+    keywords_of,
+    length_of,
+    parts,
+)
+from ganzoo.contract.choice import Amount, Choice
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.renamed_fields import renaming_note, with_current_names
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+#: keyword -> the recipe field of another name
+_FIELD_OF = {
+    "loss": "losses",
+    "augmentation": "augmentations",
+    "observer": "observers",
+    "evaluator": "evaluators",
+    "samples": "score_samples",
+}
+#: keywords that take one part or several
+_SEVERAL = ("loss", "augmentation", "observer", "evaluator")
+#: the fields of a recipe whose options `field.key` may set
+_FIELDS = ("architecture", "dataset", "generator_optimizer", "discriminator_optimizer")
+
+
+@keywords_of(RecipeOptions)
+def plan(architecture: Part | None = None, dataset: Part | None = None, **keywords: Unpack[RecipeOptions]) -> Recipe:
+    """The complete recipe that `ganzoo.train` would run with the same arguments. Nothing is trained.
+
+    With a `ganzoo.Recipe` as `recipe`, the architecture and the dataset may be left out: they are then the recipe's.
+    Raises UsageError for a name, an option or a value that no recipe can have.
+    """
+    check_keywords(plan, keywords)
+    given: dict[str, Any] = dict(keywords)
+    named = given.pop("recipe", None)
+    if isinstance(named, Recipe):
+        architecture, dataset = architecture or named.architecture, dataset or named.dataset
+    chosen: dict[str, Choice] = {}
+    for name, part in (("architecture", architecture), ("dataset", dataset)):
+        if part is None:
+            raise UsageError(f"Name the {name}, or give a recipe= that is a ganzoo.Recipe with one.")
+        chosen[name] = Choice.parse(part)
+    shared = given.get("discriminator_optimizer") == "shared"
+    for name in _FIELDS[2:]:
+        part = given.pop(name, None)
+        if part is not None and part != "shared":
+            chosen[name] = Choice.parse(part)
+    length = length_of(*(given.pop(unit, None) for unit in ("epochs", "images", "steps")))
+    options = given.pop("options", None) or {}
+    changes = {_FIELD_OF.get(name, name): _field(name, value) for name, value in given.items() if value is not None}
+    return recipe_from_options(chosen, options, named, length, shared, changes)
+
+
+def _field(name: str, value: Any) -> Any:
+    """The value of a recipe field for a keyword's value."""
+    if name in _SEVERAL:
+        return parts(value)
+    if name == "grid" and not isinstance(value, str):
+        return "x".join(map(str, value))
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        value = index(value)  # a NumPy integer, say
+    if name == "samples":
+        check_samples(value)
+    return value
+
+
+def recipe_from_options(
+    given: Mapping[str, Choice],
+    options: Mapping[str, Any],
+    named: Recipe | str | Path | None,
+    length: Amount | None,
+    shared: bool,
+    changes: Mapping[str, Any],
+) -> Recipe:
+    """The complete recipe of these parts and changes.
+
+    `given` holds the named parts by recipe field, `options` the options of parts by key or `part.key`, `named` the
+    recipe to start from, and `changes` values of recipe fields; None there changes nothing. With `shared` the
+    generator's optimiser serves both networks.
+    """
+    from ganzoo.registry.guard import print_to_stderr
+    from ganzoo.registry.recipes import plan as complete
+    from ganzoo.registry.zoo import zoo
+
+    named = str(named) if isinstance(named, Path) else named
+    given_fields = {name: value for name, value in changes.items() if value is not None}
+    fields = with_current_names(given_fields)
+    in_file = Recipe.read_toml(Path(named)) if isinstance(named, str) and _is_recipe_file(named) else {}
+    if note := renaming_note({**in_file, **given_fields}):
+        print_to_stderr(note)
+    if length:
+        fields["length"] = length
+    fields |= {name: given[name] for name in _FIELDS[2:] if name in given}
+    by_field = _by_field(options)
+    if shared:
+        fields["discriminator_optimizer"] = None
+        by_field.pop("discriminator_optimizer", None)
+    return complete(zoo(), given["architecture"], given["dataset"], named, fields, by_field)
+
+
+def _is_recipe_file(named: str) -> bool:
+    return named.endswith(".toml") and Path(named).is_file()
+
+
+def _by_field(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by the recipe field whose part they belong to. A key without a dot belongs to the architecture."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in options.items():
+        field, dot, option = key.partition(".")
+        field, option = (field, option) if dot else ("architecture", key)
+        if field not in _FIELDS:
+            raise UsageError(
+                f"-o {key}: options belong to one of {', '.join(_FIELDS)}; the architecture needs no prefix."
+            )
+        found.setdefault(field, {})[option] = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return found

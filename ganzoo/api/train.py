@@ -1,0 +1,51 @@
+"""Train: from names and keywords to a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.api.interrupt import interruptible
+from ganzoo.api.keywords import Part, TrainOptions, check_keywords, folders, keywords_of
+from ganzoo.api.progress import log, progress_observers
+from ganzoo.api.recipes import plan
+from ganzoo.api.trained_run import TrainedRun
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+#: keywords that are not part of the recipe
+_OTHER = ("data_dir", "inception_weights", "capture", "compile", "quiet", "verbose", "out", "device")
+
+
+@keywords_of(TrainOptions)
+def train(
+    architecture: Part | None = None, dataset: Part | None = None, **keywords: Unpack[TrainOptions]
+) -> TrainedRun:
+    """Train an architecture on a dataset, as its recipe says where no keyword says otherwise, and return the run.
+
+    The keywords are the long options of `ganzoo train`: `epochs=5`, `loss=["hinge", "r1:gamma=1"]`,
+    `options={"width": 32, "dataset.size": 32}`. With a `ganzoo.Recipe` as `recipe`, the architecture and the dataset
+    may be left out. The run is written to `out`, by default a new directory `runs/ARCHITECTURE-DATASET`.
+
+    Raises UsageError for a wrong request, GanzooError where the training fails, and TrainingInterrupted, with
+    everything saved, when it is stopped by Ctrl-C, by a notebook's stop button or by SIGTERM; then
+    `ganzoo.resume(path)` goes on.
+    """
+    check_keywords(train, keywords)
+    given: dict[str, Any] = dict(keywords)
+    how = {name: value for name in _OTHER if (value := given.pop(name, None)) is not None}
+    with folders(how.get("data_dir"), how.get("inception_weights")):
+        recipe = plan(architecture, dataset, **given)
+        from ganzoo.engine.device import find_device
+        from ganzoo.registry.zoo import zoo
+        from ganzoo.storage.run import free_directory
+        from ganzoo.training.train import start
+
+        out = Path(how["out"]) if "out" in how else free_directory(recipe, Path("runs"))
+        device = how.get("device", "auto")
+        steps = {name: how[name] for name in ("capture", "compile") if name in how}
+        observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
+        with interruptible(out):
+            start(recipe, out, zoo(), find_device(device), extra_observers=observers, note=log, **steps)
+    return TrainedRun(out, device, how.get("data_dir"))
