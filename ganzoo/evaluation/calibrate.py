@@ -10,7 +10,6 @@ processes may share the folder.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,7 +19,6 @@ import torch
 from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.contract.paths import cache_dir
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.corruptions import (
     BLURS,
@@ -36,8 +34,9 @@ from ganzoo.evaluation.corruptions import (
 from ganzoo.evaluation.features import ExtractorGroup, RunningEvaluator, versions
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage.files import digest_of, write_atomically
+from ganzoo.storage.cache import Cache
 
+_CACHE = Cache("calibration")
 #: training images that a generator which knows nothing else repeats
 MEMORISED = 100
 #: what stands for "something else altogether" where no dataset is named
@@ -120,14 +119,14 @@ class Calibration:
         """The scores of a condition: what is known of it, and what is not is measured in one pass."""
         members = [pair for pair in self.members if len(condition) >= pair[1].evaluator.minimum]
         keys = {str(member.choice): self._key(group, member, condition) for group, member in members}
-        known = {name: _load(key) for name, key in keys.items()}
+        known = {name: _CACHE.load_scores(key) for name, key in keys.items()}
         missing = [member for _, member in members if not known[str(member.choice)]]
         if missing:
             lines = {line["score"]: line for line in self._lines(missing, condition)}
             for member in missing:
                 name = str(member.choice)
                 found = {score: _told(lines[score]) for score in member.evaluator.scores}
-                _save(keys[name], found)
+                _CACHE.save_scores(keys[name], found)
                 known[name] = found
         where = {"damage": condition.damage, "strength": condition.strength}
         return [
@@ -224,31 +223,3 @@ class _offline:
         os.environ.pop("GANZOO_OFFLINE", None)
         if self.before is not None:
             os.environ["GANZOO_OFFLINE"] = self.before
-
-
-# --- what is known already --------------------------------------------------------------------------------------------
-
-
-def _load(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
-    """The entry of these facts; None where there is none, or none that is whole."""
-    try:
-        entry = json.loads((cache_dir() / "calibration" / f"{digest_of(facts)[:32]}.json").read_bytes())
-        scores, whole = entry["scores"], entry == _entry(facts, entry["scores"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return scores if whole else None
-
-
-def _save(facts: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
-    path = cache_dir() / "calibration" / f"{digest_of(facts)[:32]}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(_entry(facts, scores), indent=1).encode())
-    except OSError:
-        return  # a read-only or full cache folder must not cost a score
-
-
-def _entry(facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What lies on disk. Through JSON, so that it equals what is read back."""
-    content = json.loads(json.dumps({"facts": facts, "scores": scores}))
-    return {**content, "sha256": digest_of(content)}

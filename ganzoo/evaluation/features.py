@@ -17,10 +17,11 @@ from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.paths import absolute_path
 from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage import cache
+from ganzoo.storage.cache import Cache
 
 Images = Iterable[tuple[Tensor, Tensor]]
 _BATCH = 500
+_CACHE = Cache("statistics")
 _VERSIONS = ("torch-ganzoo", "torch", "torchmetrics", "torchvision")
 
 
@@ -132,7 +133,7 @@ class ExtractorGroup:
             evaluator = member.evaluator
             evaluator.reset(self.extractor.layers[evaluator.layer], self.device)
             if member.known is None:
-                member.known = cache.load(self._key(member, reals, held_out), self.device)
+                member.known = _CACHE.load_tensors(self._key(member, reals, held_out), self.device)
             if member.known is None:
                 unknown.append(member)
             else:
@@ -148,7 +149,7 @@ class ExtractorGroup:
         for member in unknown:
             member.known = member.evaluator.statistics()
             if member.known is not None:
-                cache.save(self._key(member, reals, held_out), member.known)
+                _CACHE.save_tensors(self._key(member, reals, held_out), member.known)
 
     def _key(self, member: RunningEvaluator, reals: Reals, held_out: Reals | None) -> dict[str, Any]:
         """All that the statistics of the reals depend on."""
