@@ -10,7 +10,6 @@ whole or not at all, so any number of processes may share the folder.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,7 +19,6 @@ import torch
 from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Dataset
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.contract.paths import cache_dir
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.corruptions import (
     BLURS,
@@ -36,8 +34,9 @@ from ganzoo.evaluation.corruptions import (
 from ganzoo.evaluation.features import ExtractorGroup, RunningEvaluator, versions
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage.files import digest_of, write_atomically
+from ganzoo.storage.cache import Cache
 
+_CACHE = Cache("calibration")
 #: number of training images that the corruption "memorised" repeats
 MEMORISED = 100
 #: the dataset of the corruption "other dataset" if none is named
@@ -143,14 +142,14 @@ class Calibration:
         """The scores of corrupted images: those in the cache, and the others computed in one pass."""
         pairs = [pair for pair in self._running if len(corruption) >= pair[1].evaluator.minimum]
         keys = {str(running.choice): self._key(group, running, corruption) for group, running in pairs}
-        known = {name: _load(key) for name, key in keys.items()}
+        known = {name: _CACHE.load_scores(key) for name, key in keys.items()}
         missing = [running for _, running in pairs if not known[str(running.choice)]]
         if missing:
             lines = {line["score"]: line for line in self._score(missing, corruption)}
             for running in missing:
                 name = str(running.choice)
                 found = {score: _kept(lines[score]) for score in running.evaluator.scores}
-                _save(keys[name], found)
+                _CACHE.save_scores(keys[name], found)
                 known[name] = found
         where = {"damage": corruption.kind, "strength": corruption.strength}
         return [
@@ -247,31 +246,3 @@ class _offline:
         os.environ.pop("GANZOO_OFFLINE", None)
         if self.before is not None:
             os.environ["GANZOO_OFFLINE"] = self.before
-
-
-# --- what is known already --------------------------------------------------------------------------------------------
-
-
-def _load(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
-    """The entry of these facts; None where there is none, or none that is whole."""
-    try:
-        entry = json.loads((cache_dir() / "calibration" / f"{digest_of(facts)[:32]}.json").read_bytes())
-        scores, whole = entry["scores"], entry == _entry(facts, entry["scores"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return scores if whole else None
-
-
-def _save(facts: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
-    path = cache_dir() / "calibration" / f"{digest_of(facts)[:32]}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(_entry(facts, scores), indent=1).encode())
-    except OSError:
-        return  # a read-only or full cache folder must not cost a score
-
-
-def _entry(facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What lies on disk. Through JSON, so that it equals what is read back."""
-    content = json.loads(json.dumps({"facts": facts, "scores": scores}))
-    return {**content, "sha256": digest_of(content)}

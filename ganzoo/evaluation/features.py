@@ -20,10 +20,11 @@ from ganzoo.contract.paths import absolute_path
 from ganzoo.engine.fingerprint import images_sha256
 from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage import cache
+from ganzoo.storage.cache import Cache
 
 Images = Iterable[tuple[Tensor, Tensor]]
 _BATCH = 500
+_CACHE = Cache("statistics")
 _VERSIONS = ("torch-ganzoo", "torch", "torchmetrics", "torchvision")
 
 
@@ -137,7 +138,7 @@ class ExtractorGroup:
             evaluator = running.evaluator
             evaluator.reset(self.extractor.layers[evaluator.layer], self.device)
             if running.statistics is None:
-                running.statistics = cache.load(self._key(running, reals, held_out), self.device)
+                running.statistics = _CACHE.load_tensors(self._key(running, reals, held_out), self.device)
             if running.statistics is None:
                 missing.append(running)
             else:
@@ -153,7 +154,7 @@ class ExtractorGroup:
         for running in missing:
             running.statistics = running.evaluator.statistics()
             if running.statistics is not None:
-                cache.save(self._key(running, reals, held_out), running.statistics)
+                _CACHE.save_tensors(self._key(running, reals, held_out), running.statistics)
 
     def _key(self, running: RunningEvaluator, reals: Reals, held_out: Reals | None) -> dict[str, Any]:
         """Everything that the statistics of the reals depend on: the key of their cache entry."""

@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import http.client
-import ipaddress
 import os
 import secrets
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -21,23 +17,13 @@ import click
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.paths import data_dir
+from ganzoo.storage.https import CHUNK, Interrupted, Unavailable, read_chunk, response_of
 from ganzoo.storage.lock import exclusive
 
 #: requests to one source before it counts as failed
 TRIES = 3
 #: the pause before the second request; before the third it is twice as long
 PAUSE_SECONDS = 0.5
-#: seconds without a byte after which a connection counts as lost
-TIMEOUT_SECONDS = 10
-_CHUNK = 1 << 18
-
-
-class _Unavailable(Exception):
-    """A source cannot deliver the file, and another request would not help."""
-
-
-class _Interrupted(Exception):
-    """A transfer broke off; another request may help."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +150,7 @@ def _fill(file: IO[bytes], archive: Archive) -> None:
         try:
             _fill_from(address, file, archive)
             return
-        except _Unavailable as failure:
+        except Unavailable as failure:
             failures.append(f"{address}: {failure}")
     raise GanzooError(f"{archive.name} could not be fetched ({'; '.join(failures)}): {archive._advice()}.")
 
@@ -183,7 +169,7 @@ def _fill_from(address: str, file: IO[bytes], archive: Archive) -> None:
     _empty(file)
     if left_before:  # perhaps it was the bytes of the earlier process that were wrong
         return _fill_from(address, file, archive)
-    raise _Unavailable(f"what came has the sha256 {found}, not {archive.sha256}, and was thrown away")
+    raise Unavailable(f"what came has the sha256 {found}, not {archive.sha256}, and was thrown away")
 
 
 def _receive(address: str, file: IO[bytes], archive: Archive) -> None:
@@ -196,9 +182,9 @@ def _receive(address: str, file: IO[bytes], archive: Archive) -> None:
             else:
                 _copy(address, file, archive)
             return
-        except _Interrupted as interruption:
+        except Interrupted as interruption:
             reason = str(interruption)
-    raise _Unavailable(f"{reason}, {TRIES} times")
+    raise Unavailable(f"{reason}, {TRIES} times")
 
 
 def _copy(address: str, file: IO[bytes], archive: Archive) -> None:
@@ -208,65 +194,35 @@ def _copy(address: str, file: IO[bytes], archive: Archive) -> None:
     elif urlsplit(address).scheme == "file":
         path = Path(urllib.request.url2pathname(urlsplit(address).path))
     else:
-        raise _Unavailable("an address starts with https:// or file://")
+        raise Unavailable("an address starts with https:// or file://")
     try:
         source = path.open("rb")
     except OSError as error:
-        raise _Unavailable(f"{error.strerror}") from None
+        raise Unavailable(f"{error.strerror}") from None
     _empty(file)
     with source:
-        while chunk := source.read(_CHUNK):
+        while chunk := source.read(CHUNK):
             _append(file, chunk, archive)
     if file.tell() < archive.size:
         size = file.tell()
         _empty(file)
-        raise _Unavailable(f"it has {size} bytes, not {archive.size}")
+        raise Unavailable(f"it has {size} bytes, not {archive.size}")
 
 
 def _transfer(address: str, file: IO[bytes], archive: Archive) -> None:
     """Append the missing bytes from a server, or all of them where it does not know ranges."""
     offset = file.tell()
     headers = {"User-Agent": "ganzoo"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    with _response_of(address, headers) as response:
+    with response_of(address, headers) as response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
         if offset and not resumed:
             _empty(file)
         if response.status == 206 and not resumed:
-            raise _Interrupted("the server sent another part than it was asked for")
-        while chunk := _read_chunk(response):
+            raise Interrupted("the server sent another part than it was asked for")
+        while chunk := read_chunk(response):
             _append(file, chunk, archive)
     if file.tell() < archive.size:
-        raise _Interrupted(f"the connection ended after {file.tell()} of {archive.size} bytes")
-
-
-@contextlib.contextmanager
-def _response_of(address: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
-    """The open response of a server. Raises _Interrupted for errors that may pass, _Unavailable for the others."""
-    _check_address(address)
-    # a proxy cannot reach this machine's own loopback addresses
-    proxies = urllib.request.ProxyHandler({} if _is_loopback(address) else None)
-    opener = urllib.request.build_opener(_SafeRedirects, proxies)
-    try:
-        response = opener.open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_SECONDS)  # noqa: S310 (checked)
-    except urllib.error.HTTPError as error:
-        error.close()
-        reason = " ".join(f"{error.code} {error.reason}".split())
-        may_pass = error.code in (408, 425, 429) or error.code >= 500
-        raise (_Interrupted if may_pass else _Unavailable)(reason) from None
-    except (OSError, http.client.HTTPException) as error:
-        cause = getattr(error, "reason", error)
-        # a server that does not answer in time seldom answers the next request, and there may be another source
-        kind = _Unavailable if isinstance(cause, TimeoutError) else _Interrupted
-        raise kind(str(cause) or type(cause).__name__) from None
-    with response:
-        yield response
-
-
-def _read_chunk(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read1(_CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(str(error) or type(error).__name__) from None
+        raise Interrupted(f"the connection ended after {file.tell()} of {archive.size} bytes")
 
 
 def _append(file: IO[bytes], chunk: bytes, archive: Archive) -> None:
@@ -275,7 +231,7 @@ def _append(file: IO[bytes], chunk: bytes, archive: Archive) -> None:
         _check_first_bytes(chunk, archive.first_bytes)
     if file.tell() + len(chunk) > archive.size:
         _empty(file)
-        raise _Unavailable(f"more than the expected {archive.size} bytes came, they were thrown away")
+        raise Unavailable(f"more than the expected {archive.size} bytes came, they were thrown away")
     file.write(chunk)
 
 
@@ -283,38 +239,11 @@ def _check_first_bytes(chunk: bytes, expected: bytes) -> None:
     wrong = not chunk.startswith(expected[: len(chunk)])
     text = chunk.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")) or (wrong and text.startswith(b"<")):
-        raise _Unavailable("a web page came instead")
+        raise Unavailable("a web page came instead")
     if wrong:
-        raise _Unavailable(f"what came begins with {chunk[: len(expected)]!r}, not with {expected!r}")
+        raise Unavailable(f"what came begins with {chunk[: len(expected)]!r}, not with {expected!r}")
 
 
 def _empty(file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate()
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow a redirect only to an address that would be allowed itself; urllib would go from https to http."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """The next request. Raises _Unavailable for an address that is not allowed."""
-        try:
-            _check_address(newurl)
-        except _Unavailable:
-            fp.close()
-            raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _check_address(address: str) -> None:
-    """Raise _Unavailable unless it is https, or http on this machine."""
-    if urlsplit(address).scheme != "https" and not (urlsplit(address).scheme == "http" and _is_loopback(address)):
-        raise _Unavailable(f"{urlsplit(address).scheme}://{urlsplit(address).netloc} is not asked, only https is")
-
-
-def _is_loopback(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -28,7 +28,8 @@ import ganzoo
 from ganzoo import Choice, GanzooError, Recipe, TrainingProgress
 from ganzoo.cli import cli
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage import cache, checkpoints, foreign, pictures
+from ganzoo.storage import checkpoints, foreign, pictures
+from ganzoo.storage.cache import Cache
 from ganzoo.storage.run import Run, free_directory
 from ganzoo.storage.tensors import tensors_from_bytes
 from ganzoo_plugins.datasets.image_folder import ImageFolder
@@ -76,6 +77,7 @@ NAMES = st.one_of(st.sampled_from(CORPUS), TEXTS)
 FILE_NAMES = NAMES.filter(lambda name: name not in ("", ".", "..") and "/" not in name and len(name.encode()) < 240)
 ZOO = Zoo()
 RECIPE = Recipe(architecture="a", dataset="b")
+STATISTICS = Cache("statistics")
 
 _written: list[str] | None = None
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -273,8 +275,8 @@ def class_names(root: Path, name: str) -> None:
 
 def facts(root: Path, name: str) -> None:
     with writes_within(ganzoo.cache_dir()):
-        cache.save({"dataset": name}, {"mean": torch.ones(1)})
-        assert cache.load({"dataset": name}, torch.device("cpu")) is not None
+        STATISTICS.save_tensors({"dataset": name}, {"mean": torch.ones(1)})
+        assert STATISTICS.load_tensors({"dataset": name}, torch.device("cpu")) is not None
 
 
 PROPERTIES = {

@@ -32,7 +32,8 @@ from ganzoo.engine.step import train_step
 from ganzoo.experiments.verify import read_table
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.storage import cache, checkpoints
+from ganzoo.storage import checkpoints
+from ganzoo.storage.cache import Cache
 from ganzoo.storage.checkpoints import BadCheckpoint
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes, tensors_to_bytes
@@ -43,6 +44,7 @@ from ganzoo_plugins.datasets.torchvision_sets import read_batches
 from ganzoo_plugins.extractors._classifier import load_weights, save_weights
 
 CPU = torch.device("cpu")
+STATISTICS = Cache("statistics")
 PAGE = 4096
 #: how many files the mutator spoils in an ordinary run; the slow test takes 10,000
 MUTANTS = int(os.environ.get("GANZOO_MUTANTS", "2000"))
@@ -293,8 +295,8 @@ def _picture(path: Path) -> None:
 
 
 def _statistics(path: Path) -> None:
-    shutil.copy(path, cache.path_of({"a": 1}))
-    found = cache.load({"a": 1}, CPU)
+    shutil.copy(path, STATISTICS.path_of({"a": 1}))
+    found = STATISTICS.load_tensors({"a": 1}, CPU)
     assert found is None or torch.equal(found["mean"], torch.arange(5.0))
 
 
@@ -336,9 +338,9 @@ def targets(tmp_path: Path, folder: Path) -> dict[str, tuple[Path, Callable[[Pat
         Image.effect_noise((12, 9), 50).save(made[name])
     made["t.st"].write_bytes(tensors_to_bytes({"w": torch.arange(9.0)}, {"a": "b"}))
     save_weights(made["w.st"], {"w": torch.arange(9.0)}, {"height": "8", "width": "8"})
-    cache.save({"a": 1}, {"mean": torch.arange(5.0)})
+    STATISTICS.save_tensors({"a": 1}, {"mean": torch.arange(5.0)})
     made["s.st"] = tmp_path / "s.st"
-    shutil.copy(cache.path_of({"a": 1}), made["s.st"])
+    shutil.copy(STATISTICS.path_of({"a": 1}), made["s.st"])
     run = Run.create(tmp_path / "run", Recipe(architecture="dcgan-tutorial", dataset="digits"), {})
     run.close()
     row = {

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import ganzoo
-from ganzoo.storage import download
+from ganzoo.storage import download, https
 
 CONTENT = gzip.compress(random.Random(0).randbytes(300_000), mtime=0)
 PATH = "/MNIST/raw/images.gz"
@@ -169,7 +169,7 @@ def test_a_failed_download_leaves_no_archive_and_says_what_to_do(server, archive
 
 
 def test_a_silent_server_is_not_waited_for(server, archive, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(https, "TIMEOUT_SECONDS", 0.3)
     server.answers = [lambda _: time.sleep(1)]
     with pytest.raises(ganzoo.GanzooError, match=r"images.gz: timed out\)"):
         archive.fetch()

@@ -29,7 +29,8 @@ from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.evaluate import evaluate
 from ganzoo.results.sample import sample
-from ganzoo.storage import cache, checkpoints, foreign
+from ganzoo.storage import checkpoints, foreign
+from ganzoo.storage.cache import Cache
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes
 from ganzoo.training.train import start
@@ -39,6 +40,7 @@ from ganzoo_plugins.extractors._classifier import load_weights
 from ganzoo_plugins.extractors.domain import _load_kept
 
 CPU = torch.device("cpu")
+STATISTICS = Cache("statistics")
 ZOO = Zoo()
 KINDS = sorted(disguises(Path("canary")))
 
@@ -265,9 +267,9 @@ def test_statistics_in_disguise_count_as_absent(canary: Path, tmp_path: Path, mo
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     facts = {"dataset": "digits"}
     for data in disguises(canary).values():
-        put(cache.path_of(facts), data)
+        put(STATISTICS.path_of(facts), data)
         with nothing_runs(canary):
-            assert cache.load(facts, CPU) is None
+            assert STATISTICS.load_tensors(facts, CPU) is None
             assert _load_kept(put(tmp_path / "domain.safetensors", data)) is None
 
 

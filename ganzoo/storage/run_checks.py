@@ -1,0 +1,80 @@
+"""Checks of what is read from a run directory: it may be damaged, of another program, or of somebody else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.paths import absolute_path
+from ganzoo.contract.recipe import Recipe
+from ganzoo.storage.files import parse_json
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSON lines file of a run. Damaged lines, and statistics without a step, are left out."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError, AttributeError):
+            found = parse_json(line)
+            needed = found.get("step", 0 if path.name == "scores.jsonl" else None)
+            if isinstance(needed, int):
+                yield found
+
+
+def is_score(line: Mapping[str, Any]) -> bool:
+    """Whether a line of scores.jsonl has all that a score needs."""
+    kinds = {"score": str, "value": int | float, "better": str, "card": dict}
+    whole = all(isinstance(line.get(name), kind) for name, kind in kinds.items())
+    return whole and "digest" in line["card"] and isinstance(line.get("images", 0), int)
+
+
+def is_environment(path: Path) -> bool:
+    """Whether this is the environment.json of a run, and not a file of the user's own."""
+    try:
+        check_environment(parse_json(path.read_bytes()))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return True
+
+
+def check_environment(facts: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError, ValueError or AttributeError, with a reason, if these are not the facts of a run."""
+    for name, kind in {"device": str, "images": dict, "class_names": list, "versions": dict}.items():
+        if not isinstance(facts[name], kind):
+            raise TypeError(f"{name} is {facts[name]!r:.40}")
+    numbers = [facts["images"][name] for name in ("channels", "height", "width", "classes")]
+    if not all(isinstance(number, int) and 0 < number <= 1 << 16 for number in numbers) or len(facts["images"]) > 4:
+        raise ValueError(f"images is {facts['images']!r:.80}")
+    for name, parts in facts.get("parts", {}).items():
+        kinds = {"location": str, "imports": dict}
+        if not all(isinstance(p, dict) and all(isinstance(p.get(k, t()), t) for k, t in kinds.items()) for p in parts):
+            raise TypeError(f"parts has {name}: {parts!r:.40}")
+
+
+def _named_within(choice: Choice) -> Iterator[Choice]:
+    """The components in files that options name, such as the extractor of an evaluator."""
+    for value in choice.options.values():
+        if isinstance(value, str) and ".py:" in value:
+            with suppress(UsageError):
+                yield Choice.parse(value)
+
+
+def refuse_own_code(path: Path, recipe: Recipe) -> None:
+    """Raise GanzooError if the recipe names code inside the run directory: it may be a stranger's, and is not run."""
+    found = [getattr(recipe, field.name) for field in dataclasses.fields(recipe)]
+    values = [value for each in found for value in (each if isinstance(each, tuple) else [each])]
+    named = [value for value in values if isinstance(value, Choice)]
+    for choice in [*named, *(part for value in named for part in _named_within(value))]:
+        if choice.is_location:
+            file = absolute_path(choice.name.rpartition(":")[0])
+            if file.is_relative_to(path.resolve()):
+                raise GanzooError(
+                    f"{path / 'recipe.json'} names code that lies in the run itself, {file.name}: read it, and if you "
+                    f"trust it, move it elsewhere and name its new place there."
+                )
