@@ -31,10 +31,13 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, st
 
 
 def not_announced(changed: Mapping[str, str], unreleased: str) -> list[str]:
-    """The changed names that a section of the changelog does not have in backticks; a class stands for its members."""
+    """The changed names that a section of the changelog does not have in backticks; a class stands for its members
+    and its constructor."""
     announced = {word.strip() for quoted in re.findall(r"`([^`]+)`", unreleased) for word in quoted.split(",")}
     announced |= {
-        name for name in changed if "." in name and (owner := name.partition(".")[0]) in changed and owner in announced
+        name
+        for name in changed
+        if (owner := name.partition(".")[0].removesuffix("()")) != name and owner in changed and owner in announced
     }
     return [f"{name} {words}" for name, words in changed.items() if name not in announced]
 
@@ -62,7 +65,7 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
     assert len(not_announced(changed, "Loss.generator, Old and New were changed")) == 3
     assert not_announced(changed, "* `Loss.generator` is given the step. `Old` is gone.") == ["New is new: class(ABC)"]
     assert not not_announced(changed, "* `Loss.generator`, `Old, New`")
-    assert not not_announced({"New": "", "New.part": ""}, "`New`")
+    assert not not_announced({"New": "", "New.part": "", "New()": ""}, "`New`")
     assert not_announced({"Loss.part": ""}, "`Loss`")
 
 
