@@ -332,10 +332,10 @@ DATA = [
 ]
 
 SCORES = [
-    evaluator("score-text", ["gave count = 'many'"], "{'count': 'many'}"),
-    evaluator("score-nan", ["gave count = nan"], "{'count': float('nan')}"),
+    evaluator("score-text", ["computed count = 'many'"], "{'count': 'many'}"),
+    evaluator("score-nan", ["computed count = nan"], "{'count': float('nan')}"),
     evaluator("score-unknown", ["returned the scores counts, and declares count"], "{'counts': 1.0}"),
-    evaluator("score-bounds", ["gave count = -1.0"], "{'count': -1.0}"),
+    evaluator("score-bounds", ["computed count = -1.0"], "{'count': -1.0}"),
     evaluator("score-raises", ["ZeroDivisionError: division by zero"], "{'count': 1 / 0}  # WHERE"),
     extractor(
         "features-dimensions",
