@@ -178,7 +178,7 @@ def run_html(run: Run, length: str) -> str:
     picture, grid = "", run.newest("samples", ".png")
     if grid is not None:
         data = base64.b64encode(grid.read_bytes()).decode()
-        picture = f'<div><img src="data:image/png;base64,{data}" style="max-width: 480px; margin-top: 8px"></div>'
+        picture = f'<div><img src="data:image/png;base64,{data}" style="max-width: 600px; margin-top: 8px"></div>'
     return (
         f"<div><b>{html.escape(title)}</b> in <code>{html.escape(str(run.path))}</code></div>"
         f'<div style="opacity: 0.75">{html.escape("  ·  ".join(facts))}</div>{picture}'

@@ -242,7 +242,7 @@ class NotebookProgress:
             data = base64.b64encode(self._grid.read_bytes()).decode()
             picture = f'<img src="data:image/png;base64,{data}" style="max-width: 100%; margin: 8px 0 0">'
         return (
-            f'<div style="max-width: 480px; font-size: 13px; line-height: 1.6">'
+            f'<div style="max-width: 600px; font-size: 13px; line-height: 1.6">'
             f'<div style="display: flex; justify-content: space-between"><b>{html.escape(title)}</b>'
             f"<span>{html.escape(self._where)}</span></div>"
             f'<div style="height: 6px; border-radius: 3px; background: rgba(128, 128, 128, 0.25)">'
