@@ -132,7 +132,7 @@ _SECTION = "(<!-- {}: written by tests/project/test_docs.py -->\n)(.*?)(<!-- end
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_is_taken_from_the_code_is_as_it_is_there(name: str) -> None:
     (section,) = re.findall(_SECTION.format(name), GUIDE, re.DOTALL)
-    assert section[1] == WRITTEN[name]() + "\n", "run: python tests/project/test_docs.py"
+    assert section[1] == WRITTEN[name]() + "\n", "run: PYTHONPATH=tests python tests/project/test_docs.py"
 
 
 def test_the_directory_names_the_example() -> None:
