@@ -2,7 +2,7 @@
 
 The tables that are taken from the code are written anew by
 
-    python tests/test_docs.py
+    PYTHONPATH=tests python tests/project/test_docs.py
 """
 
 from __future__ import annotations
