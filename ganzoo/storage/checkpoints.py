@@ -1,8 +1,8 @@
-"""A state on disk that a crash cannot spoil: written beside, synced, renamed; checked by digests before it is used.
+"""Checkpoints that a crash cannot damage: written under another name, synced, renamed; checked by digests on loading.
 
     checkpoints/000600000/state.safetensors  meta.json  MANIFEST.json
 
-The manifest holds size and sha256 of the other files and of itself. A directory without a good manifest is passed over.
+The manifest has the size and sha256 of the other files, and its own. A directory without a valid manifest is skipped.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ganzoo.storage.files import make_directory, parse_json, sync_directory, wri
 from ganzoo.storage.tensors import refuse_infinite, tensors_from_bytes, tensors_to_bytes
 
 FORMAT = 1
-#: bytes of a manifest beyond which it is not read
+#: a manifest of more bytes is not read
 _MANIFEST_MOST = 1 << 16
 _FILES = ("state.safetensors", "meta.json")
 
 
 class BadCheckpoint(GanzooError):
-    """A checkpoint that must not be used; the message says what is wrong with which file."""
+    """A checkpoint that must not be used; the message names the file and what is wrong with it."""
 
 
 def save(
@@ -43,10 +43,10 @@ def save(
     keep: int = 2,
     spared: Collection[str] = (),
 ) -> Path:
-    """Commit one checkpoint below `folder`, then remove all but the newest `keep` up to it and those `spared`.
+    """Save one checkpoint as `folder`/`name`, then remove older ones except the newest `keep` and those `spared`.
 
-    One of that name that is there already stays, if it is good: a resumed run saves the same state again.
-    Raises GanzooError, with nothing changed, where the disk has no room for it or a tensor is not finite.
+    A valid checkpoint of that name stays as it is: a resumed run saves the same state again. Raises GanzooError, with
+    nothing changed, if the disk has no room for it or a tensor is not finite.
     """
     refuse_infinite(tensors)
     make_directory(folder)
@@ -62,7 +62,7 @@ def save(
             write_synced(temporary / file, data)
         write_synced(temporary / "MANIFEST.json", _manifest(name, contents))
         sync_directory(temporary)
-        if final.exists():  # damaged: out of the way, for whoever wants to know why
+        if final.exists():  # damaged: kept under another name, so that it can be examined
             os.rename(final, folder / f".bad-{name}-{uuid.uuid4().hex}")
         os.rename(temporary, final)
     except BaseException:
@@ -97,15 +97,15 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
 
 
 def prune(folder: Path, newest: str, keep: int = 2, spared: Collection[str] = ()) -> None:
-    """Remove what `save` would have removed after the checkpoint `newest`, and what crashes have left half done."""
-    # newer ones were passed over as damaged: they must not count as kept
+    """Remove what `save` would have removed after the checkpoint `newest`, and unfinished files left by crashes."""
+    # newer ones were skipped as damaged: they must not count as kept
     old_ones = [name for name in _names(folder) if int(name) <= int(newest)][:-keep]
     for old in [name for name in old_ones if name not in spared]:
         doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
         os.rename(folder / old, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
     for leftover in folder.glob(".tmp-*"):
-        # out of the way at once: it may be another writer's, who is about to rename it
+        # renamed at once: another writer may be about to rename it
         with contextlib.suppress(OSError):
             os.rename(leftover, folder / f".del-{uuid.uuid4().hex}")
     for leftover in folder.glob(".del-*"):
@@ -113,7 +113,7 @@ def prune(folder: Path, newest: str, keep: int = 2, spared: Collection[str] = ()
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint below `folder`, good or not."""
+    """The newest checkpoint below `folder`, damaged or not; None if there is none."""
     names = _names(folder)
     return folder / names[-1] if names else None
 
@@ -124,7 +124,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, meta) of one checkpoint. Raises BadCheckpoint where any bit is not as it was written."""
+    """(tensors, meta) of one checkpoint. Raises BadCheckpoint if any bit differs from what was written."""
     try:
         if not (path / "MANIFEST.json").is_file() or (path / "MANIFEST.json").stat().st_size > _MANIFEST_MOST:
             raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one of no end.")
@@ -167,7 +167,7 @@ def _checked(path: Path, expected: Mapping[str, Any]) -> bytes:
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was read, and a note for each newer one that was passed over because it is damaged."""
+    """A checkpoint that was read, and a note for each newer one that was skipped because it is damaged."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
@@ -175,9 +175,9 @@ class Saved(NamedTuple):
 
 
 def load_latest(folder: Path, images: int | None = None) -> Saved | None:
-    """The newest good checkpoint below `folder`, or that of at most `images` images; None where there is none at all.
+    """The newest valid checkpoint below `folder`, of at most `images` images if given; None if there are none.
 
-    Raises GanzooError where there are some and none is good.
+    Raises GanzooError if there are checkpoints and all are damaged.
     """
     notes: list[str] = []
     for name in reversed([name for name in _names(folder) if images is None or int(name) <= images]):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever ends the process or the machine."""
+"""Files that are complete or absent, also after a crash of the process or of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Make `data` the content of `path`: whole or not at all, also after a power cut."""
+    """Make `data` the content of `path`: all of it or nothing, also after a power cut."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         write_synced(temporary, data)
@@ -24,7 +24,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file, and wait until it lies on the disk."""
+    """Write a new file, and wait until it is on the disk."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -41,7 +41,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, so that no power cut takes them back."""
+    """Make a directory and its missing parents, so that they survive a power cut."""
     missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
     path.mkdir(parents=True, exist_ok=True)
     for directory in missing:
@@ -49,7 +49,7 @@ def make_directory(path: Path) -> None:
 
 
 def parse_json(data: bytes) -> Any:
-    """What a JSON text says. Raises ValueError where it is none, or nested too deep to be one of ours."""
+    """The value of a JSON text. Raises ValueError if it is not JSON, or nested too deep to be ours."""
     try:
         return json.loads(data)
     except RecursionError:
@@ -57,5 +57,5 @@ def parse_json(data: bytes) -> Any:
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:
-    """sha256 of plain data, the same for the same data in any order of keys."""
+    """sha256 of plain data; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

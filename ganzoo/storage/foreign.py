@@ -1,8 +1,7 @@
-"""Import: the tensors of a foreign checkpoint as safetensors. The one place that opens somebody else's pickle.
+"""Convert the checkpoint of another program to safetensors. The one place that opens a pickle of unknown origin.
 
-It is opened in a process of its own, as `weights_only=True` and nothing else, with limits on memory, time and the size
-of files, and without any plugin. `weights_only` is a mitigation and no wall (CVE-2025-32434, CVE-2026-24747), hence the
-rest.
+It is opened in a process of its own, with `weights_only=True` only, with limits on memory, time and file size, and
+without any plugin. `weights_only` alone is not a full protection (CVE-2025-32434, CVE-2026-24747).
 """
 
 from __future__ import annotations
@@ -26,32 +25,32 @@ from ganzoo.contract.errors import GanzooError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: the first release of torch whose weights_only has no known hole
+#: the first release of torch whose weights_only has no known vulnerability
 TORCH = "2.10"
-#: what the process may take beside what the file's own size explains: bytes of memory, seconds of computing
+#: what the process may use beyond what the file's size explains: bytes of memory, seconds of CPU time
 SPARE_BYTES = 256 << 20
 SPARE_SECONDS = 60
-#: nested deeper, or of more values, is no file of weights
+#: a file that is nested deeper or has more values is refused
 DEEPEST, MOST_VALUES = 16, 1_000_000
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was taken over."""
+    """The result of an import."""
 
     path: Path
     sha256: str
     tensors: int
     bytes: int
-    #: values of the foreign file that are no tensors: numbers, texts, settings
+    #: number of values in the foreign file that are not tensors: numbers, texts, settings
     left_out: int
 
 
 def import_checkpoint(foreign: Path, out: Path) -> Imported:
     """Write the tensors of `foreign`, a file of torch.save, to the new safetensors file `out`, under flat names.
 
-    Nested names are joined with a slash. `out` is there whole or not at all. Raises GanzooError where the file is not
-    one of plain tensors, asks for anything to be run, or holds less than it declares.
+    Nested names are joined with a slash. `out` is complete or absent. Raises GanzooError if the file is not one
+    of plain tensors, asks for code to be run, or holds less data than it declares.
     """
     if not foreign.is_file():
         raise UsageError(f"There is no file {foreign}: name the checkpoint of another program.")
@@ -75,7 +74,7 @@ def import_checkpoint(foreign: Path, out: Path) -> Imported:
 
 
 def _read_apart(foreign: Path, result: Path) -> dict[str, Any]:
-    """Let a process of its own read `foreign` and write `result`; what it says of it."""
+    """Read `foreign` and write `result` in a process of its own; returns the facts that it prints."""
     # without what would switch weights_only off, load other devices' code, or start threads that cost address space
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"}
     environment |= {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -101,7 +100,7 @@ def _read_apart(foreign: Path, result: Path) -> dict[str, Any]:
 
 
 def _seconds(size: int) -> int:
-    """Seconds of computing that a file of that size may cost."""
+    """CPU seconds that a file of that size may need."""
     return SPARE_SECONDS + size // 10_000_000
 
 
@@ -109,7 +108,7 @@ def _seconds(size: int) -> int:
 
 
 class _Refused(Exception):
-    """Why a file is not taken over."""
+    """Why a file is refused."""
 
 
 def _answer(foreign: Path, result: Path) -> dict[str, Any]:
@@ -174,13 +173,13 @@ def _convert(foreign: Path, result: Path, size: int) -> dict[str, Any]:
 
 
 def _refuse_compressed(file: IO[bytes]) -> None:
-    """torch stores and never compresses; what does may hold a thousand times its size."""
+    """Refuse compressed files: torch never compresses, and such a file may unpack to a thousand times its size."""
     try:
         with zipfile.ZipFile(file) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise _Refused("it is compressed, which torch's own files never are")
     except zipfile.BadZipFile:
-        return  # an older format, or none at all: torch will tell
+        return  # an older format, or not a checkpoint: torch.load decides
 
 
 def _flat(loaded: Any) -> tuple[dict[str, Tensor], int]:
@@ -210,7 +209,7 @@ def _flat(loaded: Any) -> tuple[dict[str, Tensor], int]:
 
 
 def _refuse_sizes(tensors: Mapping[str, Tensor], size: int) -> None:
-    """A tensor of stride 0 may declare terabytes and hold one number: nothing is copied before this is said."""
+    """Refuse tensors that declare more than they hold: with stride 0, one number may be terabytes when copied."""
     import torch
 
     for name, value in tensors.items():

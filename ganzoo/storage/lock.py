@@ -1,4 +1,4 @@
-"""Lock: one run, one writer. A process that is gone leaves a lock that the next one takes over."""
+"""Locks: one writer for each run, and blocks of code that only one process at a time may run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ GUARD = ".guard"
 
 
 class Lock:
-    """The right to write in a directory, held from now on. Raises GanzooError where a living process holds it."""
+    """The right to write in a run directory, held until `release`. Raises GanzooError if a living process holds it.
+
+    The file `lock` names the process. If that process no longer exists, its lock is taken over.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory, self._path = directory, directory / "lock"
-        #: whether a process that is gone had left its lock here
+        #: whether a process that no longer exists had left its lock here
         self.taken_over = False
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
         mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
@@ -63,7 +66,7 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Let others write here, unless one of them does already."""
+        """Remove the lock file, if it is still that of this process."""
         if self._path.is_file() and self._path.read_text(encoding="utf-8") == self._text:
             self._path.unlink()
 
@@ -95,7 +98,7 @@ def exclusive(lock_file: Path, on_wait: Callable[[], None] = lambda: None) -> It
 
 
 def _boot() -> str | None:
-    """A token that tells one life of this machine from the next; None where it has none to show."""
+    """An identifier of this boot of the machine; None where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -103,7 +106,7 @@ def _boot() -> str | None:
 
 
 def _process_start(pid: int) -> str | None:
-    """A token that tells one life of a process number from the next; None where no such process lives."""
+    """An identifier of the process that has this number now; None if there is no such process."""
     try:
         state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else facts[18]  # dead, and not yet waited for by its parent

@@ -46,14 +46,14 @@ def grid(images: Tensor, columns: int, title: str = "", row_labels: Sequence[str
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
-    """The picture as a whole PNG file under its final name, or none."""
+    """Write a PNG file, complete or not at all."""
     data = io.BytesIO()
     picture.save(data, "PNG")
     write_atomically(path, data.getvalue())
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 0.2, hold: float = 1.5) -> None:
-    """An endless animation, `seconds` a frame, the last one held for `hold` seconds."""
+    """Write an animated GIF that repeats: `seconds` for each frame, `hold` seconds for the last one."""
     width, height = max(f.width for f in frames), max(f.height for f in frames)
     canvases = []
     for frame in frames:

@@ -176,22 +176,22 @@ class Run:
         kept = [
             line
             for line in lines
-            if (name == "scores.jsonl" and not line.get("training"))  # scored by hand: not to be taken back
+            if (name == "scores.jsonl" and not line.get("training"))  # written by `ganzoo score`: kept
             or (line["step"] <= progress.step and not line.get("partial"))
         ]
         if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def scored_at(self, step: int) -> set[str]:
-        """The scores that the training has given the generator of this step."""
+        """The names of the scores of this step that were computed during training."""
         lines = [line for line in self.lines("scores.jsonl") if line.get("training") and line["step"] == step]
         return {line["score"] for line in lines if "score" in line}
 
     def best(self, partial: bool = True) -> dict[str, Any] | None:
-        """The best line of scores.jsonl among those made while training, by the recipe's `best_by`; None without one.
+        """The best line of scores.jsonl among those of the training, by the recipe's `best_by`; None without one.
 
-        Only numbers measured alike are compared: those like the last one. Without `partial`, the score of the end,
-        which a longer run would take back, is left out.
+        Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`, the
+        score at the end of the run is left out, because a longer run would not have it.
         """
         lines = [line for line in self.lines("scores.jsonl") if line.get("training") and is_score(line)]
         lines = [line for line in lines if partial or not line.get("partial")]
@@ -205,21 +205,21 @@ class Run:
 
     @property
     def spared(self) -> set[str]:
-        """Checkpoints that are kept for their scores: the best one, and the best one that a longer run would have."""
+        """Checkpoints that are kept for their scores: the best one, and the best one without the score at the end."""
         return {f"{best['images']:09d}" for best in (self.best(), self.best(partial=False)) if best}
 
     def file(self, folder: str, progress: TrainingProgress, suffix: str) -> Path:
-        """`folder/000500000.suffix`: the name is the images seen."""
+        """The path `folder/000500000.suffix`, named by the number of images seen; the folder is made."""
         make_directory(self.path / folder)
         return self.path / folder / f"{progress.images:09d}{suffix}"
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint, good or not."""
+        """The newest checkpoint, damaged or not; None if there is none."""
         return checkpoints.newest(self.path / "checkpoints")
 
     @property
     def diagnosis(self) -> dict[str, Any] | None:
-        """What diagnosis.json says of a training that diverged."""
+        """The content of diagnosis.json; None if the training did not diverge."""
         try:
             found: dict[str, Any] = dict(parse_json((self.path / "diagnosis.json").read_bytes()))
         except (OSError, ValueError, TypeError):
@@ -227,11 +227,11 @@ class Run:
         return found
 
     def write_diagnosis(self, facts: Mapping[str, Any]) -> None:
-        """Write down how the training diverged."""
+        """Write diagnosis.json: how the training diverged."""
         self._write_json("diagnosis.json", facts)
 
     def newest(self, folder: str, suffix: str) -> Path | None:
-        """The file of `folder` with the most images seen."""
+        """The file of `folder` with the most images seen; None if there is none."""
         files = [file for file in (self.path / folder).glob(f"*{suffix}") if file.stem.isdecimal()]
         return max(files, key=lambda file: int(file.stem), default=None)
 
@@ -240,7 +240,7 @@ class Run:
 
 
 def free_directory(recipe: Recipe, parent: Path) -> Path:
-    """`parent/ARCHITECTURE-DATASET`, with the first number behind it that is free."""
+    """The first free one of `parent/ARCHITECTURE-DATASET`, `parent/ARCHITECTURE-DATASET-2`, and so on."""
     base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
     names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
     return next(parent / name for name in names if not (parent / name).exists())

@@ -1,4 +1,4 @@
-"""Tensors as bytes with a digest of their own, and whether they are finite."""
+"""Tensors as bytes with a digest inside, and a check that they are finite."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor
 from ganzoo.contract.errors import GanzooError
 from ganzoo.storage.files import parse_json
 
-#: bytes of the header of a file of tensors beyond which it is not read: a header of tens of MB costs seconds and a
-#: thousand times its size in memory
+#: a file with a longer header, in bytes, is not read: a header of tens of MB costs seconds and a thousand times its
+#: size in memory
 _HEADER_MOST = 1 << 22
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Tensors as safetensors, whatever device and memory layout they have here, with a digest of it all inside."""
+    """Tensors of any device and memory layout as a safetensors file with a digest of the content inside."""
     # a copy of each: safetensors refuses tied weights and views
     plain = {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
     facts = dict(metadata or {})
-    # one entry only: safetensors writes several in no certain order, and a run's files are to be the same every time
+    # one entry only: safetensors writes several in an undefined order, and equal runs must have equal files
     return safetensors.torch.save(plain, {"ganzoo": json.dumps({**facts, "sha256": _digest(plain, facts)})})
 
 
 def tensors_from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What `tensors_to_bytes` was given. Raises ValueError where any bit of it is not as it was."""
+    """(tensors, metadata) of `tensors_to_bytes`. Raises ValueError if any bit has changed."""
     if (length := int.from_bytes(data[:8], "little")) > _HEADER_MOST:
         raise ValueError(f"it has a header of {length} bytes, more than {_HEADER_MOST}")
     try:
@@ -70,7 +70,7 @@ def _infinite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise GanzooError where a tensor is not finite."""
+    """Raise GanzooError if a tensor is not finite."""
     if infinite := _infinite(tensors):
         raise GanzooError(
             f"The training has diverged: {infinite[0]} holds NaN or infinity; no checkpoint was written, the last good "

@@ -27,7 +27,7 @@ BATCH = 128
 
 
 def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Half the height and width."""
+    """Convolution and pooling to half the height and width."""
     layer = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(channels_out), nn.ReLU(), nn.MaxPool2d(2))
 
@@ -72,7 +72,7 @@ def train_classifier(
     bfloat16: bool = False,
     after_epoch: Callable[[int, Classifier], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Train on uint8 images (N, C, H, W) and labels (N,); returns what `Domain` computes from, in float16.
+    """Train on uint8 images (N, C, H, W) and labels (N,); returns the weights for `Domain`, in float16.
 
     Beside the classifier's parameters there is `deviation` (128,), that of the penultimate layer over these images. The
     global random state is left as it was. `bfloat16` is quicker where the processor has it; the result is as good.
@@ -91,9 +91,9 @@ def train_classifier(
                 batch, targets = images[indices].to(device), labels[indices].to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                     _, logits = network(batch)
-                cost = cross_entropy(logits.float(), targets, label_smoothing=0.05)
+                loss = cross_entropy(logits.float(), targets, label_smoothing=0.05)
                 optimizer.zero_grad()
-                torch.autograd.backward(cost)
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
             if after_epoch is not None:
@@ -130,7 +130,7 @@ def weights_digest(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a weights file that is there whole or not at all, with its digest among its metadata."""
+    """Write a weights file, complete or not at all, with its digest in the metadata."""
     stored = {name: value.cpu().contiguous() for name, value in weights.items()}
     data = safetensors.torch.save(stored, {**metadata, "digest": weights_digest(stored, metadata)})
     path.parent.mkdir(parents=True, exist_ok=True)

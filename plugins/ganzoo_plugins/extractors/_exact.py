@@ -1,4 +1,4 @@
-"""How every extractor computes."""
+"""The numerical settings of all extractors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """Plain float32 without gradients, whatever the caller has switched on: a score must not depend on it."""
+    """Plain float32 without gradients: a score must not depend on the settings of the caller."""
     with (
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),

@@ -1,4 +1,4 @@
-"""The FID Inception-v3, a few images at a time: as torchmetrics computes it, or faster and rounded otherwise.
+"""The FID Inception-v3, a few images at a time: as torchmetrics computes it, or faster with other rounding.
 
 The layers are torch-fidelity's (toshas/torch-fidelity, feature_extractor_inceptionv3.py, Apache-2.0) and stay as they
 are; what is done between them is torchmetrics'.
@@ -36,7 +36,7 @@ class InceptionNetwork(nn.Module):
     """
 
     def __init__(self, published: NoTrainInceptionV3, antialias: bool, dtype: torch.dtype, fast: bool) -> None:
-        """`published` is taken apart."""
+        """The layers of `published` are moved into this module."""
         super().__init__()
         self.antialias, self.dtype = antialias, dtype
         self.layout = torch.channels_last if fast else torch.contiguous_format
@@ -52,11 +52,11 @@ class InceptionNetwork(nn.Module):
         self._tower, self.compiled = self.tower, False
 
     def compile_tower(self) -> bool:
-        """Compile it for the batches that come; where that fails, say why, stay as before, and return False."""
+        """Compile the tower. If that fails, print the reason, keep the uncompiled one and return False."""
         compiled = torch.compile(self.tower, dynamic=False, options={"freezing": True})
         try:
             compiled(self._prepared(torch.zeros(BATCH, 1, 28, 28, dtype=torch.uint8, device=self.classes.bias.device)))
-        except Exception as error:  # whatever compilers and their absence raise
+        except Exception as error:  # compilers, or their absence, may raise anything
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             click.echo(f"The Inception network is not compiled, and so slower by a third ({reason.strip()}).", err=True)
             return False

@@ -54,7 +54,7 @@ def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tens
 
 
 def _load_kept(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """What lies in the cache; None where nothing does, or nothing whole."""
+    """The weights in the cache; None if there are none, or damaged ones."""
     try:
         return load_weights(path) if path.exists() else None
     except ganzoo.GanzooError:
@@ -62,7 +62,7 @@ def _load_kept(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
 
 
 class Domain(ganzoo.Extractor):
-    """Features of a small classifier of the dataset itself: sees digits and garments, quick, works offline.
+    """Features of a small classifier of the dataset itself: fast, works offline, for digits, garments and the like.
 
     `pre128`: the penultimate layer before its ReLU, each dimension divided by its standard deviation over the training
     images. `logits`: one a class, known once bound. The weights of mnist, fashion-mnist and digits are pinned; for any
@@ -83,7 +83,7 @@ class Domain(ganzoo.Extractor):
         self.register_buffer("deviation", torch.ones(PENULTIMATE))
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
-        """Load the weights of dataset `name`, training them on `train` if nobody has yet."""
+        """Load the weights of dataset `name`; train them on `train` if the cache does not have them."""
         if name == STACKED and (train.spec.channels, train.spec.classes) == (3, 1000):
             self.load(*load_weights(PINNED["mnist"]))
             return self._stack()
@@ -99,7 +99,7 @@ class Domain(ganzoo.Extractor):
         return self.load(*self._trained(name, train))
 
     def _stack(self) -> None:
-        """Read three channels one by one with what was loaded for one."""
+        """Apply the network for one channel to each of three channels."""
         self.stacked, self.channels = True, 3
         self.layers = {layer: size * 3 if layer == "pre128" else size**3 for layer, size in self.layers.items()}
         self.digest = hashlib.sha256(f"stacked-1|{self.digest}".encode()).hexdigest()
@@ -129,7 +129,7 @@ class Domain(ganzoo.Extractor):
         return load_weights(path)
 
     def load(self, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-        """Compute from these weights from now on; `metadata` is what `describe` gives."""
+        """Use these weights; `metadata` is the result of `describe`."""
         device = self.deviation.device
         self.digest = weights_digest(weights, metadata)
         self.size, self.stacked = (int(metadata["height"]), int(metadata["width"])), False
@@ -143,7 +143,7 @@ class Domain(ganzoo.Extractor):
         self.deviation = weights["deviation"].to(device, torch.float32)
 
     def train(self, mode: bool = True) -> Domain:
-        """Always in evaluation mode: features must not depend on the batch or on who trains."""
+        """Always in evaluation mode: features must not depend on the other images of the batch."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

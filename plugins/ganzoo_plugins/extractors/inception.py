@@ -62,13 +62,13 @@ def _published_network(data: bytes, name: str) -> NoTrainInceptionV3:
     """torchmetrics' network with the weights of a file's bytes."""
     try:
         weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        # torch-fidelity would trust the file's pickles: it is handed our own copy, tensors and nothing else
+        # torch-fidelity would load the file's pickles: it gets our own copy, which has tensors only
         copy = io.BytesIO()
         torch.save({key: value.float() for key, value in weights.items()}, copy)
         copy.seek(0)
-        with torch.random.fork_rng(devices=[]):  # it draws weights at random before it loads these
+        with torch.random.fork_rng(devices=[]):  # it initialises weights at random before it loads these
             return NoTrainInceptionV3("inception", list(LAYERS), copy)  # type: ignore[arg-type]
-    except Exception as error:  # of a file that is none, torch's reader may raise anything
+    except Exception as error:  # torch may raise anything for a file that is not a checkpoint
         reason = str(error).strip().partition("\n")[0]
         if not isinstance(
             error, RuntimeError
@@ -111,7 +111,7 @@ class Inception(ganzoo.Extractor):
         self.fast = compile or precision == "bf16"
         self.preprocessing = self._words(compile)
         self.network: InceptionNetwork | None = None
-        self.register_buffer("placed", torch.zeros(0), persistent=False)  # says which device we were moved to
+        self.register_buffer("placed", torch.zeros(0), persistent=False)  # shows the device of this module
 
     def _words(self, compiled: bool) -> str:
         kernel = "antialiased bilinear" if self.antialias else "bilinear as TensorFlow 1, antialias=False,"
@@ -120,7 +120,7 @@ class Inception(ganzoo.Extractor):
         return words + ", compiled" * compiled
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
-        """Load the weights, whatever the dataset: listing the extractors must not cost a download."""
+        """Load the weights, the same for every dataset. The constructor does not: it must not download."""
         given = self.weights or os.environ.get("GANZOO_INCEPTION_WEIGHTS", "")
         data, source = _read_given(given) if given else _read_cached()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32

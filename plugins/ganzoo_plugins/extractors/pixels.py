@@ -9,7 +9,7 @@ from torch import Tensor
 
 import ganzoo
 
-#: to be changed with what `forward` computes
+#: part of the digest: change it when `forward` changes
 VERSION = "pixels-1: float32 in [0, 1]"
 
 
@@ -22,7 +22,7 @@ class Pixels(ganzoo.Extractor):
         self.digest = hashlib.sha256(VERSION.encode()).hexdigest()
 
     def bind(self, name: str, train: ganzoo.Dataset) -> None:
-        """How many numbers an image has."""
+        """Set the size of the layer to the number of values of an image."""
         self.layers = {"pixels": train.spec.pixels}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
