@@ -69,10 +69,13 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
 def test_list_and_show_are_those_of_the_command_line() -> None:
     for kind, pattern in (("architectures", None), ("losses", "r*")):
         printed = command("list", kind, *([pattern] if pattern else []), "--json")
+        assert printed.exit_code == 0, printed.output
         assert ganzoo.list(kind, pattern) == json.loads(printed.stdout)
     facts = ganzoo.show("dcgan-tutorial", size=32)
     # JSON has lists in place of tuples
-    assert json.loads(json.dumps(facts)) == json.loads(command("show", "dcgan-tutorial", "--size", 32, "--json").stdout)
+    printed = command("show", "dcgan-tutorial", "--size", 32, "--json")
+    assert printed.exit_code == 0, printed.output
+    assert json.loads(json.dumps(facts)) == json.loads(printed.stdout)
     assert "width" in facts._repr_html_()
     assert ganzoo.show("adam", kind="optimizers")["kind"] == "optimizers"
     for call, words in (
