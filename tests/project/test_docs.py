@@ -7,12 +7,14 @@ The tables that are taken from the code are written anew by
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from public_signatures import public_signatures
@@ -31,8 +33,15 @@ SMALL = ["--steps", "2", "--batch-size", "4", "-q"]
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """my_parts.py with every example of the guide, in the working directory."""
+    """my_parts.py with every example of the guide, in the working directory, and a mirror of the archive it needs."""
     monkeypatch.chdir(tmp_path)
+    mirror = tmp_path / "mirror"
+    (mirror / "textures").mkdir(parents=True)
+    pixels = hashlib.shake_256(b"squares").digest(100 * 8 * 8)
+    np.save(mirror / "textures" / "textures.npy", np.frombuffer(pixels, np.uint8).reshape(100, 1, 8, 8))
+    monkeypatch.setenv("GANZOO_MIRROR", str(mirror))
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("GANZOO_OFFLINE", raising=False)
     (tmp_path / "my_parts.py").write_text("\n\n".join(BLOCKS))
     return tmp_path
 
@@ -52,6 +61,7 @@ def test_every_example_of_the_guide_trains(command: str, parts: Path) -> None:
     small = command.replace(" digits", " digits:size=8").replace("dcgan-tutorial ", "dcgan-tutorial -o width=4 ")
     out = Path(run(small, *SMALL))
     assert (out / "stats.jsonl").read_text()
+    assert (parts / "data" / "textures" / "textures.npy").exists() == ("Textures" in command)
     if "Diary" in command:
         assert len((out / "diary.txt").read_text().splitlines()) == 2
 
@@ -80,12 +90,13 @@ def test_every_hook_is_documented_with_its_signature() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", re.findall(r"class (\w+)\(ganzoo\.", GUIDE))
-def test_every_example_passes_the_kit(name: str, parts: Path) -> None:
+def test_every_example_passes_the_kit(name: str, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_DATA", str(parts / "mirror"))  # the kit downloads nothing
     run(f"ganzoo plugins check {parts}/my_parts.py:{name}")
 
 
 def reference() -> str:
-    """Every base class, every hook and the rounds a loss is given, as they are in the code."""
+    """Every base class, every hook and the types of their arguments, as they are in the code."""
     signatures = public_signatures()
     lines: list[str] = []
     for owner in [
@@ -96,6 +107,8 @@ def reference() -> str:
         "Origin",
         "ImageSpec",
         "TrainingProgress",
+        "RunView",
+        "Archive",
         "Component",
         "Command",
     ]:
