@@ -28,7 +28,7 @@ class Generator(tiny.Generator):
     """Tiny's generator, which can wait."""
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        dawdle("training" if self.training else "batch_order")
+        dawdle("training" if self.training else "sampling")
         return super().forward(latents, labels)
 
 

@@ -24,7 +24,7 @@ _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A part with options, by name: `dcgan:width=32`; or by location, a file and a class: `./my_gan.py:MyGAN:width=32`."""
+    """A part with options, by name (`dcgan:width=32`) or by location: file and class (`./my_gan.py:MyGAN:width=32`)."""
 
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)

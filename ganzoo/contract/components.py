@@ -49,8 +49,8 @@ class Architecture(ABC):
 class Dataset(ABC):
     """Images by index. The constructor takes the keyword `split` ("train" or "test") and its own options.
 
-    Its files are in `ganzoo.data_dir()`. Where they are missing, the constructor raises a GanzooError; its message is how
-    to get them.
+    Its files are in `ganzoo.data_dir()`. If they are missing, the constructor raises a GanzooError, whose message
+    explains how to get them.
     """
 
     #: shape of the images, and number of classes
@@ -95,8 +95,8 @@ class Loss(nn.Module, ABC):
     Both methods return a scalar, lower is better for that player. A term that only one of them has is 0 for the other.
     """
 
-    #: whether `discriminator` can be computed from the reals alone or the fakes alone: the turns `D.reals` and `D.fakes`
-    #: need this
+    #: whether `discriminator` can be computed from the reals alone or the fakes alone; the turns `D.reals` and
+    #: `D.fakes` need this
     separable: ClassVar[bool] = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
@@ -255,7 +255,7 @@ class Evaluator(ABC):
     def statistics(self) -> dict[str, Tensor] | None:
         """Everything that `compute` uses of the reals and held-out reals, as tensors by name, to be stored on disk.
 
-        None, the default: nothing is stored, and `update` is called with all reals before every score.
+        If it returns None (the default), nothing is stored, and `update` is called with all reals before every score.
         """
         return None
 
