@@ -119,7 +119,7 @@ class Game:
         return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
 
     def round(self, turn: Turn, batch: Batch, reused: Round | None = None) -> Round:
-        """The round of a turn on a minibatch, with fakes of the same labels; `reused`: a round whose latents are reused."""
+        """The round of a turn: a minibatch, and fakes of its labels from new latents, or from those of `reused`."""
 
         def generate(latents: Tensor, labels: Tensor) -> Tensor:
             # with inference mode for the discriminator, the fakes of that round are not those of training mode
