@@ -151,13 +151,13 @@ def speedrun(
         try:
             if _first_hit(path, trial, target) is None and not _diverged(path):
                 scores = [target.expected.score]
-                train_arguments = {
+                run_arguments = {
                     "stop_when": target.met_by,
                     "note": note,
                     "extra_observers": extra_observers(),
                     **more,
                 }
-                run_to_end(path, trial.recipe, device, scores, zoo, **train_arguments)
+                run_to_end(path, trial.recipe, device, scores, zoo, **run_arguments)
         except Interrupted as stopped:
             number = stopped.exit_code - 128
             raise Interrupted(
