@@ -30,7 +30,7 @@ class _Inputs:
         self.latents = torch.randn(_COUNT, 4).to(device)
 
     def round(self, sides: frozenset[str] = BOTH_SIDES, factor: float = 0.0) -> Round:
-        """A round of these tensors. With a `factor`, logits are scaled so that the largest one is `factor` or -`factor`."""
+        """A round of these tensors; with a `factor`, logits are scaled so that the largest is `factor` or -`factor`."""
 
         def discriminate(images: Tensor, labels: Tensor) -> Tensor:
             logits: Tensor = self.discriminator(images, labels)

@@ -40,8 +40,7 @@ def conv2d(images: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, pad
         for n, out, q in zip(size, outputs, places, strict=True)
     )
     direct = math.prod(outputs) * kernel.numel()
-    cost = _cost(rows, columns, count, stride**2 * channels, len(kernel))
-    if not _is_supported(images, kernel) or _WORTH * cost > direct:
+    if not _accepts(images, kernel) or _WORTH * _cost(rows, columns, count, stride**2 * channels, len(kernel)) > direct:
         return F.conv2d(images, kernel, bias, stride, padding)
     if any(n % stride for n in size):
         images = F.pad(images, (0, -size[1] % stride, 0, -size[0] % stride))
@@ -68,8 +67,7 @@ def conv_transpose2d(
     ]
     rows, columns = (_Axis(n, -(-out // stride), q) for n, out, q in zip(size, outputs, places, strict=True))
     direct, phases = math.prod(size) * kernel.numel(), stride**2 * kernel.shape[1]
-    cost = _cost(rows, columns, count, channels, phases)
-    if not _is_supported(images, kernel) or _WORTH * cost > direct:
+    if not _accepts(images, kernel) or _WORTH * _cost(rows, columns, count, channels, phases) > direct:
         return F.conv_transpose2d(images, kernel, bias, stride, padding, output_padding)
     taps = _phases(kernel, places, stride, padding).permute(2, 4, 0, 3, 5, 1).flatten(3).flatten(0, 1)
     features = _convolve(images.permute(0, 2, 3, 1).flatten(1, 2), taps, rows, columns)
@@ -92,7 +90,7 @@ class _Axis(NamedTuple):
         return max(self.outputs - min(low, 0), self.inputs + max(high, 0), len(self.offsets))
 
 
-def _is_supported(images: Tensor, kernel: Tensor) -> bool:
+def _accepts(images: Tensor, kernel: Tensor) -> bool:
     """Whether these tensors are supported: float32 on a CPU with MKL, for which the speed was measured."""
     # checked first, because the lines below cannot be compiled
     if torch.compiler.is_compiling() or images.device.type != "cpu":
