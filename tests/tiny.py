@@ -26,7 +26,7 @@ RECIPE = ganzoo.Recipe(
 
 
 class Generator(nn.Module):
-    """Latents (N, 4) -> images (N, C, H, W) in [-1, 1]. Unless `classes` is 0, an embedding of the class is added first."""
+    """Latents (N, 4) -> images (N, C, H, W) in [-1, 1]. Unless `classes` is 0, a class embedding is added."""
 
     def __init__(self, images: ganzoo.ImageSpec, width: int, norm: bool, classes: int) -> None:
         super().__init__()
