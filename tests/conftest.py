@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's cache or data, whatever the scope of its fixtures."""
+    """All tests use temporary folders for the cache and the data, never those of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("GANZOO_DATA", str(tmp_path_factory.mktemp("data")))
@@ -23,20 +23,20 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c() -> None:
-    """Ctrl-C means something, also where the tests were started in the background of a shell, which has it ignored."""
+    """SIGINT raises KeyboardInterrupt. If a shell starts the tests in the background, SIGINT is ignored at first."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def _as_many_threads() -> Iterator[None]:
-    """No test leaves another number of threads behind: sums of the tests after it would be rounded otherwise."""
+    """Fail a test that changes torch's number of threads: the results of later tests depend on it by rounding."""
     threads = _threads()
     yield
     assert threads in (None, _threads()), "this test changed torch's number of threads"
 
 
 def _threads() -> int | None:
-    """torch's number of threads; None before it is imported, which is not for every test to pay."""
+    """torch's number of threads; None if no test has imported torch yet, because the import is slow."""
     return sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
 
 

@@ -1,6 +1,6 @@
-"""Plugins that are broken, each in one way, and the expected of the message that the user must get.
+"""Broken plugins, each with one fault, and the text that the message for the user must contain.
 
-Each is a distribution of its own, `faulty-NAME`, with one module, `faulty_NAME.py`. `WHERE` marks the line that the
+Each is a distribution `faulty-NAME` with one module, `faulty_NAME.py`. The comment `WHERE` marks the line that the
 message must name.
 """
 
@@ -349,7 +349,7 @@ SCORES = [
 #: prints, which is allowed: the text goes to stderr
 TALKS = observer("hook-prints", [], "on_tick", "print('said by a hook')", status=0)
 
-#: modules with hooks, which every listing imports, and entry points that are wrong
+#: modules with hooks, which are imported whenever parts are listed, and wrong entry points
 MODULES = [
     Fault("module-error", "", "import no_such_library  # WHERE\n", ["No module named 'no_such_library'"]),
     Fault("module-exit", "", "raise SystemExit(3)  # WHERE\n", ["SystemExit: 3"]),
@@ -365,11 +365,11 @@ MODULES = [
     loss("odd-kind", ["the kind 'loses' is unknown"], more="[ganzoo.loses]\nx = y:Z\n"),
 ]  # fmt: skip
 
-#: those that are used by name
+#: faults of parts that are used by name
 NAMED = [*IMPORTS, *CHANGES, *SIGNATURES, *HOOK_FAULTS, *FIRST_STEP, *DATA, *SCORES]
 ALL = [*NAMED, *MODULES]
 
-#: a healthy extractor and evaluator that the faulty ones are combined with
+#: a correct extractor and evaluator, with which the faulty ones are combined
 PLAIN = Fault(
     "plain-pixels",
     "extractors",

@@ -1,4 +1,4 @@
-"""What many tests share: the command line, in this process and in one of its own, and small recipes."""
+"""Helpers of many tests: the command line, in this process or a new one, and small recipes."""
 
 from __future__ import annotations
 

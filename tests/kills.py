@@ -1,6 +1,6 @@
-"""Runs in child processes that are killed. Children are forked from a process that has imported everything already.
+"""Train runs in child processes and kill these. Children are forked, so that they need not import anything again.
 
-The parent must not train: its children would inherit threads that do not run in them.
+The parent process must not train: a forked child has no copies of the threads that training starts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS = 16
 
 
 def recipe() -> Recipe:
-    """A checkpoint after every step, with grids and scores between: the hardest case."""
+    """A recipe with a checkpoint after every step, and with grids and scores: most files are written per step."""
     fields = {
         "length": f"{STEPS} steps",
         "subset": "first 40",
@@ -49,7 +49,7 @@ def recipe() -> Recipe:
 
 
 def train(out: Path) -> None:
-    """Start or resume the run. A run that was killed after its last file is finished already."""
+    """Start or resume the run in `out`; do nothing if it has finished."""
     if (out / "recipe.json").exists():
         try:
             resume(out, ZOO, note=lambda text: None)
@@ -61,7 +61,7 @@ def train(out: Path) -> None:
 
 
 def forked(job: Callable[[], None]) -> int:
-    """The process number of a child that calls `job`; its exit status is 0, or 1 with a traceback."""
+    """Fork a child that calls `job`, and return its process number. It exits with 0, or with 1 and a traceback."""
     pid = os.fork()
     if pid:
         return pid
@@ -77,12 +77,12 @@ def forked(job: Callable[[], None]) -> int:
 
 
 def wait(pid: int) -> int:
-    """The exit status of a child; a negative signal number if it was killed."""
+    """Wait for a child; returns its exit status, or minus the number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def kill_until_done(out: Path, rng: random.Random, seconds: float, at_most: int = 4) -> int:
-    """Train a run and kill it at random moments, up to `at_most` times; the number of kills."""
+    """Train a run to its end, killing it up to `at_most` times, each within `seconds`; returns the number of kills."""
     kills = 0
     while True:
         pid = forked(lambda: train(out))
@@ -97,7 +97,7 @@ def kill_until_done(out: Path, rng: random.Random, seconds: float, at_most: int 
 
 
 def left(out: Path) -> dict[str, Any]:
-    """All files of a run and its state, without times."""
+    """The files and the last checkpoint of a run, without times, to be compared."""
     saved = checkpoints.load_latest(out / "checkpoints")
     assert saved is not None
     assert saved.notes == []

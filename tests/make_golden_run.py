@@ -1,4 +1,4 @@
-"""Make the golden run of this version: once for each release, and never again.
+"""Make the golden run of this version. This is done once for each release, and not repeated.
 
     python tests/make_golden_run.py
 

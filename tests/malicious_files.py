@@ -1,4 +1,4 @@
-"""Files that run code where they are unpickled, each in the clothes of something harmless, and who tells if one did."""
+"""Files that run code when they are unpickled, disguised as other kinds of files, and a check that none of them did."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _zip_of(pickled: bytes) -> bytes:
 
 
 def _record(touch: Touch) -> bytes:
-    """An array of numbers, to whom asks for its shape; one field of its records is an object."""
+    """An array of records in which one field is an object; its shape is that of an array of numbers."""
     data = io.BytesIO()
     np.save(data, np.array([(1, touch)], dtype=[("weight", "f4"), ("more", object)]), allow_pickle=True)
     return data.getvalue()
@@ -100,8 +100,8 @@ def _picture() -> bytes:
     return data.getvalue()
 
 
-def _false_sums(data: bytes) -> bytes:
-    """A zip with wrong checksums: Python's own reader, and the scanners that stand on it, give up; torch reads on."""
+def _wrong_checksums(data: bytes) -> bytes:
+    """A zip with wrong checksums: Python's zipfile, and scanners that use it, refuse it, but torch reads it."""
     found = bytearray(data)
     for mark, place in ((b"PK\x03\x04", 14), (b"PK\x01\x02", 16)):
         at = -1
@@ -111,14 +111,14 @@ def _false_sums(data: bytes) -> bytes:
 
 
 def _safetensors(pickled: bytes) -> bytes:
-    """A whole safetensors file whose tensor, and whose metadata, are a pickle."""
+    """A valid safetensors file whose tensor and metadata contain a pickle."""
     text = {"__metadata__": {"pickle": pickled.hex()}}
     header = json.dumps({**text, "weight": {"dtype": "U8", "shape": [len(pickled)], "data_offsets": [0, len(pickled)]}})
     return struct.pack("<Q", len(header)) + header.encode() + pickled
 
 
 def _opcodes(code: str) -> dict[str, bytes]:
-    """Pickles that no `pickle.dumps` writes: each has the code run by another opcode, past those a scanner may know."""
+    """Pickles that `pickle.dumps` never writes: each runs the code by another opcode, which a scanner may not know."""
     line = f"S{code!r}\n".encode()
     packed = marshal.dumps(compile(code, "pickle", "exec"))
     body = b"B" + struct.pack("<I", len(packed)) + packed
@@ -126,11 +126,11 @@ def _opcodes(code: str) -> dict[str, bytes]:
     return {
         "pickle with INST": b"(" + line + b"ibuiltins\nexec\n.",
         "pickle with OBJ": b"(cbuiltins\nexec\n" + line + b"o.",
-        # an object that is told what its __setstate__ is, and then its state
+        # an object whose __setstate__ is set first, and is then called with the state
         "pickle with BUILD": b"\x80\x02ctypes\nSimpleNamespace\n)\x81}S'__setstate__'\ncbuiltins\nexec\nsb"
         + line
         + b"b.",
-        # no call at all: an iterator that runs when bytes are made of it
+        # without a call opcode: an iterator that runs the code when it is converted to bytes
         "pickle with NEWOBJ": b"\x80\x02cbuiltins\nbytes\n(cbuiltins\nmap\n(cbuiltins\nexec\n("
         + line
         + b"lt\x81t\x81.",
@@ -146,7 +146,7 @@ def _shell(code: str) -> bytes:
 
 
 def _programs(code: str) -> dict[str, bytes]:
-    """Files that are programs, under any name."""
+    """Programs that a file of any name may contain."""
     compiled = marshal.dumps(compile(code, "module", "exec"))
     packed = base64.b64encode(compiled).decode()
     lambda_layer = {"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__", "config": [packed]}}}
@@ -169,7 +169,7 @@ def _programs(code: str) -> dict[str, bytes]:
 
 
 def disguises(canary: Path) -> dict[str, bytes]:
-    """Contents of files, by what they are. Everything in them that is run or unpickled makes the file `canary`."""
+    """Kind -> content of a file. Any code in it, if it is run or unpickled, creates the file `canary`."""
     touch = Touch(canary)
     plain = pickle.dumps(touch, 2)
     code = f"open({str(canary)!r}, 'a').close()"
@@ -188,7 +188,7 @@ def disguises(canary: Path) -> dict[str, bytes]:
         "torch.save, before 0.2": _tar({"sys_info": plain, "pickle": plain, "storages": plain, "tensors": plain}),
         "torch.save, compressed": _zip({"archive/data.pkl": plain, "archive/version": b"3\n"}, zipfile.ZIP_DEFLATED),
         "TorchScript": _zip({"m/data.pkl": plain, "m/constants.pkl": plain, "m/code/m.py": b"", "m/version": b"3\n"}),
-        "torch.save, with false sums": _false_sums(_saved({"weight": torch.ones(2), "more": touch})),
+        "torch.save, with false sums": _wrong_checksums(_saved({"weight": torch.ones(2), "more": touch})),
         "torch.export": _zip({"m/archive_format": b"pt2", "m/data/weights/weight_0": _saved(touch)}),
         "joblib": _joblib(touch, 0),
         "joblib, compressed": _joblib(touch, 3),
@@ -227,14 +227,14 @@ def _with_extension(path: Path) -> None:
         copyreg.remove_extension("builtins", "exec", 0xF0)
 
 
-def _one_after_the_other(path: Path) -> None:
+def _both_pickles(path: Path) -> None:
     file = io.BytesIO(path.read_bytes())
     pickle.load(file)
     pickle.load(file)
 
 
-def _however_it_ends(path: Path) -> None:
-    """It has run by then."""
+def _ignoring_errors(path: Path) -> None:
+    """Unpickle, and ignore the error after the code has run."""
     with contextlib.suppress(EOFError, TypeError):
         _unpickle(path)
 
@@ -249,7 +249,7 @@ def _zip_in_tar(path: Path) -> None:
         pickle.loads(inner.read("archive/data.pkl"))
 
 
-def _sites(path: Path) -> None:
+def _site_file(path: Path) -> None:
     site.addpackage(str(path.parent), path.name, set())
 
 
@@ -259,16 +259,16 @@ def _from(offset: Callable[[bytes], int]) -> Callable[[Path], None]:
 
 _torch: Callable[[Path], Any] = functools.partial(torch.load, weights_only=False)
 _numpy: Callable[[Path], Any] = functools.partial(np.load, allow_pickle=True)
-#: how each is brought to life by a program that trusts it; those that are missing need libraries that we do not have
+#: kind -> how a program that trusts the file runs its code; kinds are missing whose libraries are not installed
 TRUSTING: dict[str, Callable[[Path], Any]] = {
     **{f"pickle, protocol {protocol}": _unpickle for protocol in range(6)},
     **{f"pickle with {opcode}": _unpickle for opcode in ("INST", "OBJ", "BUILD")},
-    "pickle with NEWOBJ": _however_it_ends,
+    "pickle with NEWOBJ": _ignoring_errors,
     "pickle with an extension code": _with_extension,
     "pickle of a function's code": _unpickle,
     "pickle of a dotted name": _unpickle,
-    "pickle that is cut off": _however_it_ends,
-    "pickle behind a pickle": _one_after_the_other,
+    "pickle that is cut off": _ignoring_errors,
+    "pickle behind a pickle": _both_pickles,
     "pickle of a dict of tensors": _unpickle,
     "torch.save": _torch,
     "torch.save, before 1.6": _torch,
@@ -291,31 +291,31 @@ TRUSTING: dict[str, Callable[[Path], Any]] = {
     "idx in front of a pickle": _from(lambda data: 16 + 2 * 28 * 28),
     "length of a header, then a pickle": _from(lambda data: 8),
     "Keras, with a Lambda layer": _keras,
-    "lines that site runs": _sites,
+    "lines that site runs": _site_file,
     "zip that Python runs": lambda path: runpy.run_path(str(path), run_name="__main__"),
     "Python": lambda path: exec(path.read_text()),
     "Python, compiled": lambda path: exec(marshal.loads(path.read_bytes()[16:])),
 }
 
-_heard: list[str] | None = None
+_events: list[str] | None = None
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if _heard is not None and event in ("pickle.find_class", "os.system"):
-        _heard.append(f"{event} {arguments!r:.200}")
+def _on_audit_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if _events is not None and event in ("pickle.find_class", "os.system"):
+        _events.append(f"{event} {arguments!r:.200}")
 
 
-sys.addaudithook(_hear)  # of the interpreter itself, and for good: it is deaf outside of `nothing_runs`
+sys.addaudithook(_on_audit_event)  # an audit hook cannot be removed: outside of `nothing_runs` it does nothing
 
 
 @contextlib.contextmanager
 def nothing_runs(canary: Path) -> Iterator[None]:
-    """A while in which nothing is unpickled, whatever else happens in it."""
-    global _heard
-    _heard = []
+    """Context manager: fails if anything is unpickled in it, or if `canary` exists at its end."""
+    global _events
+    _events = []
     try:
         yield
         assert not canary.exists(), "a file has run its code"
-        assert not _heard, _heard
+        assert not _events, _events
     finally:
-        _heard = None
+        _events = None

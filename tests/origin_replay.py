@@ -1,6 +1,6 @@
-"""Five steps of the engine with the recorded weights, images and latents of an origin system.
+"""Run five steps of the engine with the recorded weights, images and latents of an origin system.
 
-It calls `train_step`, not `run_step`: images and latents are the recorded ones, and not functions of a seed.
+It calls `train_step`, not `run_step`, because images and latents are recorded, not drawn from a seed.
 """
 
 from __future__ import annotations

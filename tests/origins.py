@@ -66,7 +66,8 @@ _ATIENZA = Origin(
     latents=("z_d", "z_g"),
     scalars={"discriminator_loss": ("d",), "discriminator_accuracy": ("d_acc",), "generator_loss": ("a",)},
     changes=DCGANAtienza.recipes["keras-2.15"],
-    # rounding can switch a unit on or off, which changes everything; TensorFlow's float32 drifts as far from float64
+    # rounding can switch a ReLU on or off, which changes all later values; TensorFlow's float32 drifts as far from
+    # float64
     drift=(5e-4, 4e-5, 1e-2),
     cancelled=("G/dense/bias", "G/convt1/bias", "G/convt2/bias", "G/convt3/bias"),
 )

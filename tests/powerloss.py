@@ -1,9 +1,9 @@
-"""A model of power loss: what a disk may hold when the power goes, after the first so many operations of a process.
+"""A model of power loss: the possible contents of a disk if the power fails after the first N operations of a process.
 
-`Tape` records the operations below one folder; `Disk` plays a beginning of the record and says what is certain and
-what is not. Certain is what was synced: the bytes of a file by its own fsync, a name in a directory by the fsync of
-that directory, of a file and of a directory alike. Of the rest any part may be there: each pending change of a
-directory for itself, and of a file's bytes all, half, none, or zeros in their place. A rename is never half done.
+`Tape` records the file operations below one folder. `Disk` applies the first N of them and returns possible contents.
+Synced data is certain to be there: the bytes of a file after fsync of the file, a name in a directory after fsync of
+the directory. Of all other data any part may be there: each pending change of a directory independently, and of
+unsynced bytes all, half, none, or zeros in their place. A rename is atomic.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-#: an operation: its name, and what it is of
+#: an operation: its name and its arguments
 Operation = tuple[Any, ...]
-#: what may have become of bytes that were written and not synced
+#: name -> the content on the disk of bytes that were written and not synced
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "all": lambda data: data,
     "half": lambda data: data[: len(data) // 2],
@@ -39,7 +39,7 @@ class Tape:
         self._one_at_a_time = threading.RLock()
 
     def mark(self, *words: Any) -> None:
-        """Write down where the process stands."""
+        """Record a mark, with which a test identifies this point of the recording."""
         self.operations.append(("mark", *words))
 
     def _place(self, path: Any, dir_fd: int | None = None) -> str | None:
@@ -53,13 +53,13 @@ class Tape:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record for a while. Every way of this process to the file system leads through `os` or `open`."""
+        """Context manager: record all operations. The process changes files only by functions of `os` and by `open`."""
         with pytest.MonkeyPatch.context() as patch:
             for name in ("fsync", "fdatasync", "mkdir", "rmdir", "unlink", "remove", "rename", "replace", "truncate"):
                 patch.setattr(os, name, self._watched(name, getattr(os, name)))
             patch.setattr(os, "open", self._os_open)
             patch.setattr(builtins, "open", self._open)
-            patch.setattr(io, "open", self._open)  # what pathlib opens by
+            patch.setattr(io, "open", self._open)  # used by pathlib
             yield
 
     def _watched(self, name: str, do: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,7 +77,7 @@ class Tape:
         return watched
 
     def _os_open(self, path: Any, flags: int, *args: Any, **more: Any) -> int:
-        """Lock files are made in this way, and nothing is written to them."""
+        """Record the creation of a file by os.open. Lock files are created in this way; nothing is written to them."""
         with self._one_at_a_time:
             place = self._place(path, more.get("dir_fd"))
             new = bool(flags & os.O_CREAT) and place is not None and not os.path.exists(path)
@@ -105,13 +105,13 @@ _OPEN, _OS_OPEN = builtins.open, os.open
 
 
 class _Written:
-    """A file that is written from its end on, and says what."""
+    """A file that is written sequentially; `record` is called with the bytes of each write."""
 
-    def __init__(self, file: Any, tell: Callable[[bytes], Any]) -> None:
-        self._file, self._tell = file, tell
+    def __init__(self, file: Any, record: Callable[[bytes], Any]) -> None:
+        self._file, self._record = file, record
 
     def write(self, data: Any) -> int:
-        self._tell(data.encode() if isinstance(data, str) else bytes(data))
+        self._record(data.encode() if isinstance(data, str) else bytes(data))
         return self._file.write(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -133,7 +133,8 @@ class _Directory:
     def __init__(self) -> None:
         self.entries: dict[str, _File | _Directory] = {}
         self.synced: dict[str, _File | _Directory] = {}
-        #: changes since it was synced: the name that goes, the name that comes, and what it is of
+        #: changes since the last fsync: (name that is removed or None, name that is added or None, its file or
+        #: directory)
         self.pending: list[tuple[str | None, str | None, Any]] = []
 
     def change(self, gone: str | None, new: str | None, what: Any = None) -> None:
@@ -150,7 +151,7 @@ def _change(entries: dict[str, Any], change: tuple[str | None, str | None, Any])
 
 
 class Disk:
-    """What a beginning of a tape leaves on a disk."""
+    """The state of a disk after the first operations of a tape."""
 
     def __init__(self) -> None:
         self.root = _Directory()
@@ -163,7 +164,7 @@ class Disk:
         return found
 
     def do(self, operation: Operation) -> None:
-        """The next operation of the tape."""
+        """Apply the next operation of the tape."""
         kind, *facts = operation
         if kind == "mark":
             return self.marks.append(tuple(facts))
@@ -196,8 +197,10 @@ class Disk:
             what.synced, what.pending = dict(what.entries), []
 
     def after_power_loss(self, keeps: Callable[[], bool], damage: str) -> dict[str, bytes | None]:
-        """One state that is possible now: path to bytes, None for a directory. `keeps` decides on each pending change
-        of a directory, `damage` on bytes that were not synced.
+        """One possible state after power loss now: path -> bytes of a file, or None for a directory.
+
+        `keeps` is called for each pending change of a directory and returns whether it is on the disk. `damage` is a
+        key of DAMAGES, for bytes that were not synced.
         """
         found: dict[str, bytes | None] = {}
 
@@ -213,7 +216,7 @@ class Disk:
                     walk(what, path)
                 elif what.data.startswith(what.synced):
                     found[path] = what.synced + DAMAGES[damage](what.data[len(what.synced) :])
-                else:  # emptied and written anew
+                else:  # truncated, then written again
                     found[path] = DAMAGES[damage](what.data)
 
         walk(self.root, "")
@@ -221,7 +224,7 @@ class Disk:
 
 
 def states(disk: Disk, rng: random.Random, subsets: int) -> Iterator[dict[str, bytes | None]]:
-    """Possible states: with none, all and random ones of the pending changes of directories, times the damages."""
+    """Possible states: none, all, or `subsets` random selections of the pending changes, each with every damage."""
     choices = [lambda: False, lambda: True, *[lambda: rng.random() < 0.5] * subsets]
     for keeps in choices:
         for damage in DAMAGES:
@@ -229,7 +232,7 @@ def states(disk: Disk, rng: random.Random, subsets: int) -> Iterator[dict[str, b
 
 
 class Stage:
-    """A folder that is given one state after the other; only what differs is written."""
+    """A folder that is set to one state after the other; only differences are written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._state = folder, {}
@@ -237,7 +240,7 @@ class Stage:
 
     def show(self, state: dict[str, bytes | None]) -> None:
         """Make the folder hold this state."""
-        for path in sorted(self._state.keys() - state.keys(), reverse=True):  # what lies deeper comes first
+        for path in sorted(self._state.keys() - state.keys(), reverse=True):  # deeper paths first
             place = self.folder / path
             place.rmdir() if self._state[path] is None else place.unlink()
         for path, data in state.items():

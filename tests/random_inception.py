@@ -1,4 +1,4 @@
-"""A file of random weights for the FID Inception-v3: values mean nothing, and programs must agree all the same."""
+"""A file of random weights for the FID Inception-v3: scores have no meaning, but all programs must agree on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 
 class _RandomInception(FeatureExtractorInceptionV3):
-    """torch-fidelity's network with random weights instead of any file's."""
+    """torch-fidelity's network with random weights; it loads none from a file."""
 
     def load_state_dict(self, *given: object) -> None:
         for module in self.modules():
@@ -20,7 +20,7 @@ class _RandomInception(FeatureExtractorInceptionV3):
 
 
 def write(path: Path) -> Path:
-    """The same weights every time; the global random state is left as it was."""
+    """Write the weights, always the same, and return `path`. The global random state does not change."""
     empty = io.BytesIO()
     torch.save({}, empty)
     empty.seek(0)

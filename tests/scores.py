@@ -20,6 +20,7 @@ def draw(count: int, dimensions: int, seed: int, offset: float = 0.0) -> Tensor:
 def show(
     evaluator: ganzoo.Evaluator, features: Tensor, origin: ganzoo.Origin, labels: Tensor | None = None, batch: int = 64
 ) -> None:
+    """Update an evaluator with features (N, ...) in batches. `labels`: None for zeros."""
     labels = torch.zeros(len(features), dtype=torch.int64) if labels is None else labels
     for some, classes in zip(features.split(batch), labels.split(batch), strict=True):
         evaluator.update(some, classes, origin)

@@ -1,7 +1,8 @@
-"""Parts that wait at a place that a test chooses, so that a signal can arrive there.
+"""Parts that pause at a place that a test chooses, so that the test can send a signal during the pause.
 
-GANZOO_TEST_DAWDLE names the place. Each time it is reached, the file GANZOO_TEST_MARK grows by one byte, and the part
-waits GANZOO_TEST_SECONDS; from the GANZOO_TEST_HANGS-th time on it waits an hour. No result depends on this.
+GANZOO_TEST_DAWDLE is the place: training, sampling, scoring or saving. Each time it is reached, one byte is appended to
+the file GANZOO_TEST_MARK, and the part pauses for GANZOO_TEST_SECONDS; from the GANZOO_TEST_HANGS-th time on, for an
+hour. The results of a run do not depend on this.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import ganzoo
 
 
 def dawdle(place: str) -> None:
-    """Wait, if the test chose this place."""
+    """Pause, if the test chose this place."""
     if os.environ.get("GANZOO_TEST_DAWDLE") == place:
         with open(os.environ["GANZOO_TEST_MARK"], "ab") as file:
             file.write(b".")
@@ -25,15 +26,15 @@ def dawdle(place: str) -> None:
 
 
 class Generator(tiny.Generator):
-    """Tiny's generator, which can wait."""
+    """Tiny's generator with pauses."""
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        dawdle("training" if self.training else "batch_order")
+        dawdle("training" if self.training else "sampling")
         return super().forward(latents, labels)
 
 
 class Dawdling(tiny.Tiny):
-    """Tiny, which can wait; with an EMA, a loss with state, and scores during training."""
+    """Tiny with pauses, an EMA, a loss with state, and scores during training."""
 
     recipe = tiny.RECIPE.merged(
         {
@@ -52,16 +53,16 @@ class Dawdling(tiny.Tiny):
 
 
 class Dawdler(tiny.Brightness):
-    """How much brighter the fake images are; it can wait."""
+    """Brightness with pauses."""
 
     def update(self, features: Tensor, labels: Tensor, origin: ganzoo.Origin) -> None:
-        """Take in features (N, 64)."""
+        """Add features (N, 64)."""
         dawdle("scoring")
         super().update(features, labels, origin)
 
 
 def sync(descriptor: int, real: object = os.fsync) -> None:
-    """os.fsync, which can wait at the files of a checkpoint."""
+    """os.fsync with a pause at the files of a checkpoint."""
     if "checkpoints/.tmp" in os.readlink(f"/proc/self/fd/{descriptor}"):
         dawdle("saving")
     real(descriptor)  # type: ignore[operator]

@@ -1,6 +1,6 @@
-"""Small architectures and other parts for tests: networks of two layers, with dropout and batch norm if wanted.
+"""Small architectures and other parts for tests. The networks have two layers, and optionally dropout and batch norm.
 
-Also a location: `tests/tiny.py:Tiny`.
+Tests also use them by location: `tests/tiny.py:Tiny`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RECIPE = ganzoo.Recipe(
 
 
 class Generator(nn.Module):
-    """(N, 4) -> images in [-1, 1]; an embedding of the class is added to the latents where there are classes."""
+    """Latents (N, 4) -> images (N, C, H, W) in [-1, 1]. Unless `classes` is 0, a class embedding is added."""
 
     def __init__(self, images: ganzoo.ImageSpec, width: int, norm: bool, classes: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images -> (N,) logits; an embedding of the class is added where there are classes."""
+    """Images (N, C, H, W) -> logits (N,). If `classes` is not 0, a class embedding is added to the logits."""
 
     def __init__(self, images: ganzoo.ImageSpec, width: int, dropout: float, classes: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class TinyConditional(Tiny):
 
 
 class Souring(ganzoo.Loss):
-    """A loss of 0 at first, and NaN after `after` images."""
+    """A loss that is 0 until `after` images were seen, and NaN from then on."""
 
     factor: Tensor
 
@@ -108,7 +108,7 @@ class Souring(ganzoo.Loss):
         self.register_buffer("factor", torch.zeros(()))
 
     def advance(self, images_seen: int) -> None:
-        """Set before every step."""
+        """Set the factor for the next step."""
         self.factor.fill_(0.0 if images_seen < self.after else torch.nan)
 
     def discriminator(self, round: ganzoo.Round) -> Tensor:
@@ -173,7 +173,7 @@ class Brightness(ganzoo.Evaluator):
         self.layer, self.fails, self.held_out = layer, fails, held_out
 
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Start anew."""
+        """Clear all state."""
         assert dimensions == 64
         self.sums: dict[str, Tensor] = {}
 
@@ -201,12 +201,12 @@ class Brightness(ganzoo.Evaluator):
         return {origin: value for origin, value in self.sums.items() if origin != "fakes"}
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Take up the sums of the reals."""
+        """Use these sums of the reals."""
         self.sums.update(statistics)
 
 
 class Darkness(Brightness):
-    """The same under other names."""
+    """The scores of Brightness under other names."""
 
     scores = {f"{name}-again": score for name, score in Brightness.scores.items()}
 

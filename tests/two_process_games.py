@@ -20,7 +20,7 @@ from ganzoo.registry.recipes import plan
 from ganzoo.training.build import build_setup
 
 STEPS = 2
-#: architecture -> options that make it small, and that switch dropout off: each process draws its own
+#: architecture -> options that make it small and switch dropout off, because each process draws other dropout masks
 SMALL = {
     "began": "width=4,embedding=8,latent_dim=8",
     "cgan": "dropout=0",
@@ -36,7 +36,7 @@ SMALL = {
     "sngan-projection": "width=4",
     "wgan-gp": "width=4",
 }
-#: what none of their recipes contains
+#: name -> architecture and changes of its recipe, for cases that no published recipe covers
 MORE = {
     "a penalty through batch norm": ("dcgan", {"losses": ["nonsaturating", "r1", "gradient-penalty"]}),
     "pairs through batch norm": ("dcgan", {"losses": ["relativistic", "r1", "r2"], "turns": "D,D,G"}),
@@ -51,7 +51,7 @@ GAMES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in 
 def train_all(file: Path) -> None:
     """Train all games in float64, and save the state of each in `file`."""
     torch.set_default_dtype(torch.float64)
-    # each process draws where a gradient penalty interpolates; here all of them take the middle
+    # a gradient penalty draws its interpolation factors in each process; here all factors are 0.5
     drawn = torch.rand
     torch.rand = lambda *size, **more: drawn(*size, **more) if "generator" in more else torch.full(size, 0.5, **more)  # type: ignore[assignment]
     distributed.init_process_group(kills.CPU)
@@ -69,7 +69,7 @@ def _trained(architecture: str, changes: dict[str, object]) -> dict[str, Tensor]
 
 
 def _normalised() -> dict[str, Tensor]:
-    """Batch norm by itself, of values far from 0: outputs, statistics, first and second derivatives of all images."""
+    """Batch norm alone, of values far from 0: outputs, statistics, first and second derivatives of all images."""
     random = torch.Generator().manual_seed(0)
     whole = 100 + torch.randn(8, 3, 2, 2, generator=random)
     share = len(whole) // distributed.world_size()
@@ -98,7 +98,7 @@ class Refusing(tiny.Tiny):
 
 
 class Centred(tiny.Tiny):
-    """Centres the latents of its own process, without batch norm."""
+    """Subtracts the mean of the latents of its own process, which is not batch norm."""
 
     class generator(tiny.Generator):
         def forward(self, latents: Tensor, labels: Tensor) -> Tensor:

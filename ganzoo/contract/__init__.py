@@ -1,1 +1,1 @@
-"""The contract: what every part and every plugin builds on. It imports no other package of ganzoo."""
+"""The contract: the base classes and data types that plugins use. It imports no other package of ganzoo."""

@@ -17,14 +17,14 @@ def short_name(choice: Choice | None) -> str:
 
 
 UNITS = ("steps", "images", "epochs")
-# an option may name a file itself: `grey:extractor=./cells.py:Cells`, `./grey.py:Grey:extractor=./cells.py:Cells`
+# the lookahead: the value of an option may be a location too, as in `grey:extractor=./cells.py:Cells`, which is a name
 _LOCATION = re.compile(r"^(?![\w./-]+:\w+=)(?P<name>.+?\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
 _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A part by name, with options: `r1:gamma=1,every=4`. Or by location: `./my_gan.py:MyGAN:width=32`."""
+    """A part with options, by name (`dcgan:width=32`) or by location: file and class (`./my_gan.py:MyGAN:width=32`)."""
 
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -39,8 +39,8 @@ class Choice:
             return value
         if isinstance(value, Mapping):
             name, given = value.get("name"), value.get("options") or {}
-            strange = set(value) - {"name", "options"} or not isinstance(given, Mapping)
-            if strange or not isinstance(name, str) or not name.strip():
+            malformed = set(value) - {"name", "options"} or not isinstance(given, Mapping)
+            if malformed or not isinstance(name, str) or not name.strip():
                 raise UsageError(f"A part is written as a name with options, not as {dict(value)!r}.")
             return cls(name, dict(given))
         if not isinstance(value, str) or not value.strip():

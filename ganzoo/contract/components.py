@@ -27,9 +27,9 @@ class Architecture(ABC):
     conditional: ClassVar[bool] = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
-    #: the published recipe; it is used where nothing else is asked for
+    #: the published recipe: the values of all settings that the user does not change
     recipe: ClassVar[Recipe] = Recipe()
-    #: variants of the recipe by name: the fields that each of them changes
+    #: variants of the recipe: name -> the fields that it changes, and their values
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
@@ -49,7 +49,8 @@ class Architecture(ABC):
 class Dataset(ABC):
     """Images by index. The constructor takes the keyword `split` ("train" or "test") and its own options.
 
-    Files are below `ganzoo.data_dir()`. Where data is missing, the constructor raises a GanzooError with what to do.
+    Its files are in `ganzoo.data_dir()`. If they are missing, the constructor raises a GanzooError, whose message
+    explains how to get them.
     """
 
     #: shape of the images, and number of classes
@@ -94,7 +95,8 @@ class Loss(nn.Module, ABC):
     Both methods return a scalar, lower is better for that player. A term that only one of them has is 0 for the other.
     """
 
-    #: whether `discriminator` can be computed on one side of a round, for the turns `D.reals` and `D.fakes`
+    #: whether `discriminator` can be computed from the reals alone or the fakes alone; the turns `D.reals` and
+    #: `D.fakes` need this
     separable: ClassVar[bool] = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
@@ -113,7 +115,7 @@ class Loss(nn.Module, ABC):
 
 
 class SeparableLoss(Loss):
-    """A loss whose discriminator side is the sum of one term on reals and one on fakes."""
+    """A loss whose discriminator loss is the sum of a term on the reals and a term on the fakes."""
 
     separable: ClassVar[bool] = True
 
@@ -127,7 +129,7 @@ class SeparableLoss(Loss):
 
     @final
     def discriminator(self, round: Round) -> Tensor:
-        """The sum of the terms for the sides of this round."""
+        """`on_reals` plus `on_fakes`, or one of them in a round with only this side; a scalar."""
         terms = []
         if "reals" in round.sides:
             terms.append(self.on_reals(round.real_logits))
@@ -152,7 +154,11 @@ class Augmentation(nn.Module, ABC):
 
 
 class Optimizer(nn.Module, ABC):
-    """Builds the optimiser of a player. State that is shared by all players it is used for is in its buffers."""
+    """Builds the torch optimiser of a player: of the generator, the discriminator, or both.
+
+    One object may build the optimisers of several players. State that these share, such as a step counter, is in its
+    buffers.
+    """
 
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
@@ -171,13 +177,13 @@ class Optimizer(nn.Module, ABC):
 
 
 class Extractor(nn.Module, ABC):
-    """Images to features."""
+    """A network that computes features of images, for evaluators."""
 
     #: name of each layer that `forward` returns -> number of dimensions; complete after `bind`
     layers: Mapping[str, int]
     #: sha256 of everything the features depend on: weights and preprocessing; complete after `bind`
     digest: str
-    #: how images are prepared for the network, in words: resize kernel, antialias, range
+    #: how images are prepared for the network: resize kernel, antialiasing and value range, as text
     preprocessing: str = "none"
     #: the precision of its computations, as written in the card of a score
     precision: str = "fp32"
@@ -209,13 +215,13 @@ class Score:
 
 
 class Evaluator(ABC):
-    """Features to scores, in the manner of torchmetrics: update, then compute.
+    """Computes scores from features. The methods are those of torchmetrics: `reset`, `update`, `compute`.
 
     The order of calls is: `reset`; `update` with all reals, then with all held-out reals if `held_out` is set (or
     `restore` in place of both); `update` with all fakes; `compute`.
     """
 
-    #: the extractor of its features, `name` or `name:key=value`, and the layer
+    #: the extractor of its features, written `name` or `name:key=value`, and the name of its layer
     extractor: str
     layer: str
     #: its scores by name
@@ -228,18 +234,18 @@ class Evaluator(ABC):
     split: str = ""
     #: whether its scores are meaningful for conditional generators only
     conditional: bool = False
-    #: the cost of `compute`, in words
+    #: how long `compute` takes, as text for users
     cost: str = ""
 
     @abstractmethod
     def reset(self, dimensions: int, device: torch.device) -> None:
-        """Start anew, with features of this number of dimensions."""
+        """Clear all state. Features will be (N, dimensions), or images of `dimensions` values each, on `device`."""
 
     @abstractmethod
     def update(self, features: Tensor, labels: Tensor, origin: Origin) -> None:
         """Add finite features (N, D) of images of one origin, and their labels (N,) int64.
 
-        The label of a fake is the class that was asked for. It is meaningful for conditional architectures only.
+        The label of a fake is the class it was generated for. It has a meaning for conditional architectures only.
         """
 
     @abstractmethod
@@ -247,9 +253,9 @@ class Evaluator(ABC):
         """The scores by name. Raises GanzooError where they would be meaningless."""
 
     def statistics(self) -> dict[str, Tensor] | None:
-        """All that `compute` needs to know about the reals and held-out reals, to be stored on disk.
+        """Everything that `compute` uses of the reals and held-out reals, as tensors by name, to be stored on disk.
 
-        With None, the default, nothing is stored, and `update` is called with the reals every time.
+        If it returns None (the default), nothing is stored, and `update` is called with all reals before every score.
         """
         return None
 
@@ -259,7 +265,7 @@ class Evaluator(ABC):
 
 
 class Observer:
-    """Watches a run and does not change it.
+    """Receives the events of a run, and does not change the run.
 
     Its methods are run hooks (see `ganzoo.contract.hooks`), marked with `@ganzoo.hookimpl`.
     """

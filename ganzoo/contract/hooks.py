@@ -1,4 +1,4 @@
-"""All hooks of a plugin, on one page: two offer parts and commands, the others let observers see a run."""
+"""The hooks of plugins: two add parts and commands, the others are called during a run, for observers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is: steps done, real images seen, and passes over the training images (epochs)."""
+    """Progress of a training: steps done, real images seen, and epochs (passes over the training images) so far."""
 
     step: int
     images: int
@@ -83,11 +83,11 @@ Moment = TrainingProgress
 
 
 class PluginHooks:
-    """The hooks of an installed module: entry point group `ganzoo`. What they return is all that a plugin adds."""
+    """The hooks of an installed module: entry point group `ganzoo`. A plugin adds only what these hooks return."""
 
     @hookspec
     def ganzoo_components(self) -> Iterable[Component]:  # type: ignore[empty-body]
-        """The parts that this plugin adds. Called once a process, when names are first looked up."""
+        """The parts that this plugin adds. Called once in a process, before the first name is looked up."""
 
     @hookspec
     def ganzoo_commands(self) -> Iterable[Command]:  # type: ignore[empty-body]
@@ -103,9 +103,10 @@ _observer_hookspec = hookspec(warn_on_impl_args=_RENAMED)
 
 
 class RunHooks:
-    """The hooks of an observer: each is called at one point of a run. An error in one ends the run and names it.
+    """The hooks of an observer: each is called at one point of a run.
 
-    `progress` says how far the training is. `moment` is its old name.
+    An error in a hook ends the run, and the message names the observer. `progress` is the progress of the training;
+    `moment` is the old name of this argument.
     """
 
     @hookspec

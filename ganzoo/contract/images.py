@@ -13,7 +13,7 @@ ValueRange = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """The shape of images, (N, channels, height, width), and the number of classes."""
+    """The shape of one image, (channels, height, width) in pixels, and the number of classes."""
 
     channels: int
     height: int

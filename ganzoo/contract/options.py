@@ -1,4 +1,4 @@
-"""Options of a part: they are read from the signature of its constructor, and converted by click's types.
+"""Options of a part: the keyword arguments of its constructor. Types and bounds are annotations, checked by click.
 
 `width: int = 64`, `mode: Literal["a", "b"] = "a"`,
 `share: Annotated[float, click.FloatRange(0, 1), "what it is"] = 0.5`.
@@ -27,10 +27,11 @@ class Option:
     type: click.ParamType
     default: Any
     help: str = ""
+    #: whether None is allowed; in text it is written `none`
     optional: bool = False
 
     def describe(self) -> str:
-        """The type and its bounds in words, such as `int, x>=1`."""
+        """The type and its bounds as text, such as `integer, x>=1`, or the allowed values of a choice."""
         if isinstance(self.type, click.Choice):
             return " | ".join(map(str, self.type.choices))
         bounds = getattr(self.type, "_describe_range", lambda: "")()

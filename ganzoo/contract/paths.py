@@ -11,11 +11,12 @@ from ganzoo.contract.errors import UsageError
 def absolute_path(path: str | Path) -> Path:
     """The absolute path, with `~` and links resolved. Raises UsageError for text that cannot be a path.
 
-    `~name`, where there is no such user, is an ordinary file name.
+    If there is no user `name`, `~name` is an ordinary file name.
     """
     try:
         return Path(os.path.expanduser(path)).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # too long; a NUL, or half a character; links in a circle
+    # the name is too long, it contains NUL or half of a surrogate pair, or links form a loop
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{str(path)[:80]!r} cannot be a path: {error}.") from None
 
 

@@ -17,11 +17,11 @@ class Protocol:
     description: str
     #: number of fakes
     samples: int = 10_000
-    #: the split of the dataset that the reals are: all its images
+    #: the split of the dataset whose images, all of them, are the reals
     split: str = "train"
-    #: options of extractors, by name
+    #: name of an extractor -> options that it is built with
     extractors: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    #: the length of the training that it prescribes; empty: the length of the recipe
+    #: the length of the training, where the protocol prescribes one; empty: the length of the recipe
     length: str = ""
 
     @property
@@ -45,7 +45,7 @@ PROTOCOLS = {
         Protocol("default", "10,000 fakes against the training images, images resized as the original FID does"),
         Protocol(
             "torchmetrics",
-            "as default, with the antialiased resize that torchmetrics does unless told otherwise",
+            "as default, with antialiased resizing, the default of torchmetrics",
             extractors={"inception": {"antialias": True}},
         ),
         Protocol(

@@ -41,7 +41,9 @@ KIND_OF_FIELD = {
 
 
 def parse_turns(text: str) -> list[list[str]]:
-    """The turns of a step, each a list of players. A comma means *then*, a plus means *at once, on the same round*.
+    """The turns of a step, in order; each is the list of the players that it updates.
+
+    Commas separate turns. Players that are joined by a plus are updated simultaneously, on the same round.
 
     Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
     `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
@@ -61,7 +63,7 @@ def parse_turns(text: str) -> list[list[str]]:
 
 
 def parse_subset(text: str, total: int) -> range:
-    """Indices of the images that a run uses, of `total`: `all`, `first N` or `last N`. Fewer than N images: all.
+    """Indices of the images, out of `total`, that a run uses: `all`, `first N` or `last N` (all if there are fewer).
 
     Raises UsageError for any other text.
     """
@@ -144,7 +146,7 @@ class Recipe:
         if not self.losses:
             raise UsageError("A recipe needs at least one loss.")
 
-    if not TYPE_CHECKING:  # or else a type checker would accept any name
+    if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute otherwise
 
         def __getattr__(self, name: str) -> Any:
             """The value of a field under its old name."""
@@ -178,7 +180,7 @@ class Recipe:
         return dataclasses.replace(self, **{**changes, **intervals})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values. `Recipe.from_dict` makes the same recipe of them."""
+        """The fields as plain JSON values. `Recipe.from_dict` returns the same recipe from them."""
         return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod

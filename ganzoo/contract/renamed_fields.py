@@ -38,10 +38,10 @@ def with_current_names(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_old_names(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`Recipe.to_dict()` with the names and values of version 0.1, to compute digests from.
+    """`Recipe.to_dict()` with the names and values of version 0.1. Digests of recipes are computed from it.
 
-    Directories and records are named after digests of recipes. With the old names, an unfinished grid or speedrun of
-    version 0.1 is continued, and its finished trainings are found.
+    Directories and records are named after digests of recipes. Because the digests stay the same, a grid or speedrun of
+    version 0.1 can be continued, and its finished trainings are found.
     """
     old_names = {new: old for old, new in RENAMED_FIELDS.items()}
     old_fields = {old_names.get(name, name): value for name, value in fields.items()}
@@ -64,7 +64,7 @@ def warn_of_old_names(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def accept_old_names(recipe_class: _Class) -> _Class:
-    """Let the constructor of a recipe class accept the old names, with a DeprecationWarning."""
+    """Class decorator: the constructor also accepts the old names, with a DeprecationWarning."""
     init = recipe_class.__init__  # type: ignore[misc]
 
     @functools.wraps(init)

@@ -13,7 +13,7 @@ BOTH_SIDES = frozenset({"reals", "fakes"})
 class Round:
     """One minibatch's forward pass, computed lazily: fakes and logits are computed once, when a loss first uses them.
 
-    So a turn computes only what its losses use, and all losses see the same fakes, dropout and augmentation.
+    A turn computes only what its losses use, and all its losses share the same fakes, dropout masks and augmentations.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Round:
         self.reals = reals.detach().requires_grad_()
         #: (N,) int64, the classes of the reals and of the fakes alike
         self.labels = labels
-        #: (N, Z)
+        #: (N, Z), the inputs of the generator
         self.latents = latents
         #: the images the discriminator is trained on: reals, fakes or both
         self.sides = sides
@@ -70,7 +70,7 @@ class Round:
 
     @property
     def computed_logits(self) -> dict[str, Tensor]:
-        """The logits that have been computed, by side (reals, fakes). This computes none."""
+        """The logits that have been computed so far, by side (`reals`, `fakes`). Reading this computes nothing."""
         logits = {"reals": self._real_logits, "fakes": self._fake_logits}
         return {side: value for side, value in logits.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""What an observer is given of a run: its directory, its recipe, and what was written there."""
+"""RunView: the attributes of a run that observers may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganzoo.contract.recipe import Recipe
 
 
 class RunView(Protocol):
-    """A run as observers may use it. Reading is all they are meant to do."""
+    """The run that hooks receive as `run`. Observers only read it."""
 
     @property
     def path(self) -> Path:
@@ -17,11 +17,11 @@ class RunView(Protocol):
 
     @property
     def recipe(self) -> Recipe:
-        """The complete recipe, every option written out."""
+        """The complete recipe, with the values of all options."""
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What environment.json holds: versions, device, image shape, class names, and where each part comes from."""
+        """The content of environment.json: versions, device, image shape, class names, and the origin of each part."""
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of stats.jsonl or scores.jsonl, in order."""
+        """The lines of a file of the run, `stats.jsonl` or `scores.jsonl`, oldest first."""

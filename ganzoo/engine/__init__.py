@@ -1,1 +1,1 @@
-"""The training step and all it needs: networks, optimisers, data, devices, processes. No files, no names of parts."""
+"""The training step: networks, optimisers, data feed, devices, processes. No files, no look-up of names."""

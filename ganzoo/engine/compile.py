@@ -1,4 +1,4 @@
-"""torch.compile for the networks of a step, tried out before the first step.
+"""torch.compile for the networks of a step. Compilation is tested before the first step.
 
 Sampling, scoring and checkpoints use the networks that are not compiled, so the names of tensors do not change.
 """
@@ -19,39 +19,40 @@ from ganzoo.engine.step import turn_gradients
 
 #: the backend of torch.compile
 BACKEND = "inductor"
-#: how often a network may be compiled: more than a step has batch sizes, modes and memory layouts
+#: limit of compilations of one network: more than there are batch sizes, modes and memory layouts in a step
 _VARIANTS = 64
 
 
 def compile_networks(game: Game, feed: Feed) -> str:
-    """Let the steps of a game call compiled networks: both, or only the generator, or none.
+    """Compile the networks that the steps of a game call: both, only the generator, or none.
 
-    The gradients of every turn are computed once for each batch size of the training. So what cannot be compiled is
-    known before the first step: a gradient penalty, for example, needs second derivatives, which torch does not have
-    for compiled code. The state of the game is the same afterwards. Returns a sentence with the networks that are not
-    compiled and the reason; empty where both are.
+    The gradients of every turn are computed once for each batch size of the training. So a failure to compile is found
+    before the first step: a gradient penalty, for example, needs second derivatives, which torch does not support for
+    compiled code. The state of the game is restored afterwards. Returns a sentence that names the networks that are not
+    compiled and the reason; empty if both are compiled.
     """
-    plain, reason = dict(game.called), _incapable(game.device)
-    # before any operation of all processes together: where only one process failed, the others would wait for it
+    uncompiled, reason = dict(game.called), _why_unavailable(game.device)
+    # agreed on by all processes before the next collective operation: there, they would wait for one that cannot
+    # compile
     if any_rank(bool(reason)):
-        return f"Not compiled: {' and '.join(plain)} ({reason or 'another process cannot compile'})."
+        return f"Not compiled: {' and '.join(uncompiled)} ({reason or 'another process cannot compile'})."
     for names in (("generator", "discriminator"), ("generator",)):
-        game.called = {**plain, **{name: _compiled(network) for name, network in plain.items() if name in names}}
-        failure = _failure(game, feed)
-        if not any_rank(bool(failure)):
+        game.called = {name: _compiled(each) if name in names else each for name, each in uncompiled.items()}
+        error_line = _compile_error(game, feed)
+        if not any_rank(bool(error_line)):
             break
-        reason = reason or failure or "another process cannot compile it"
-        game.called = plain
-    rest = [name for name, network in game.called.items() if network is plain[name]]
-    return f"Not compiled: {' and '.join(rest)} ({reason})." if rest else ""
+        reason = reason or error_line or "another process cannot compile it"
+        game.called = uncompiled
+    not_compiled = [name for name, network in game.called.items() if network is uncompiled[name]]
+    return f"Not compiled: {' and '.join(not_compiled)} ({reason})." if not_compiled else ""
 
 
-def _incapable(device: torch.device) -> str:
-    """Why nothing can be compiled on this machine, such as a missing compiler; empty where compiling works."""
+def _why_unavailable(device: torch.device) -> str:
+    """Why torch.compile does not work on this machine, such as a missing C++ compiler; empty if it works."""
     try:
         torch.compile(lambda values: values + 1, backend=BACKEND, fullgraph=True)(torch.zeros(2, device=device))
     except Exception as error:  # a compiler may raise anything
-        return _in_a_line(error)
+        return _first_line(error)
     return ""
 
 
@@ -65,19 +66,22 @@ def _compiled(network: nn.Module) -> Any:
     import torch._functorch.config
     import torch._inductor.config
 
-    # where two players are updated at once, the first backward pass keeps what the second one needs
+    # where two players are updated simultaneously, the second backward pass needs the buffers that the first one used
     torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
     torch._dynamo.config.skip_nnmodule_hook_guards = False  # type: ignore[attr-defined]  # a diagnosis adds hooks later
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)  # type: ignore[attr-defined]
     options: dict[str, Any] = {}
     if BACKEND == "inductor" and hasattr(torch._inductor.config, "deterministic"):
-        options = {"options": {"deterministic": True}}  # a choice by timing differs between processes
-    # code for each batch size: the code for one size must not depend on the sizes before it
+        options = {"options": {"deterministic": True}}  # kernels chosen by timing would differ between processes
+    # dynamic=False: code for each batch size, which does not depend on the sizes that were compiled before
     return torch.compile(network, backend=BACKEND, fullgraph=True, dynamic=False, **options)
 
 
-def _failure(game: Game, feed: Feed) -> str:
-    """Compute the gradients of every turn once. The first line of the error where that fails; no state is changed."""
+def _compile_error(game: Game, feed: Feed) -> str:
+    """Compute the gradients of every turn once. Returns the first line of the error, or "" if there is none.
+
+    The state of the game is restored.
+    """
     before = {name: value.detach().clone() for name, value in game.state().items()}
     try:
         with seeds.aside("compiling"), warnings.catch_warnings():
@@ -88,7 +92,7 @@ def _failure(game: Game, feed: Feed) -> str:
                 for turn in game.turns:
                     turn_gradients(game, turn, first)
     except Exception as error:  # a compiler, and code that it cannot compile, may raise anything
-        return _in_a_line(error)
+        return _first_line(error)
     finally:
         with torch.no_grad():
             for name, value in game.state().items():
@@ -96,7 +100,7 @@ def _failure(game: Game, feed: Feed) -> str:
     return ""
 
 
-def _in_a_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     meaningful = [line for line in lines if line and not line.startswith("backend=")]
     return (meaningful or [type(error).__name__])[0].rstrip(".")

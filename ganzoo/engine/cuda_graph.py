@@ -21,16 +21,17 @@ _EAGER_STEPS = 3
 class StepGraph:
     """Runs steps. On CUDA, a step is recorded once for each `key` (the sizes of its minibatches), then replayed.
 
-    The eager steps are steps of the training, and recording does not run anything: no number depends on the warm-up.
-    Where a step cannot be recorded, all steps run eagerly, and `reason` says why. `generator` is the random generator
-    that steps use beside the default one. `capture=False`, or a `refusal` (the reason of a part), switches it off.
+    The eager steps are steps of the training, and recording runs no kernel: the results do not depend on the warm-up.
+    If a step cannot be recorded, all steps run eagerly, and `reason` holds the cause. `generator` is the random
+    generator that steps use beside the default one. With `capture=False` or a non-empty `refusal` (why a part cannot be
+    recorded), nothing is recorded.
     """
 
     def __init__(
         self, device: torch.device, generator: torch.Generator, capture: bool = True, refusal: str = ""
     ) -> None:
         self.device = device
-        self.reason = _why_not(device, capture) or refusal
+        self.reason = _why_eager(device, capture) or refusal
         self._generator = generator
         self._eager_steps: dict[Hashable, int] = {}
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
@@ -56,8 +57,8 @@ class StepGraph:
             self._record(key, step)
 
     def _on_side_stream(self, step: Callable[[], None]) -> None:
-        # the stream of the recording: autograd remembers on which stream a leaf was first used, and libraries keep
-        # workspaces for a stream
+        # the eager steps use the stream of the recording, because autograd stores the stream on which a leaf was first
+        # used, and libraries have a workspace for each stream
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -72,18 +73,18 @@ class StepGraph:
         torch.cuda.synchronize(self.device)
         cause: Exception | None = None
         try:
-            # other threads may use CUDA meanwhile (a streaming feed does); only this one is recorded
+            # thread_local: only this thread is recorded; the thread of a streaming feed may use CUDA at the same time
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 try:
                     step()
-                except Exception as error:  # the end of the recording raises another error
+                except Exception as error:  # kept, because leaving the recording raises another error
                     cause = error
                     raise
-        except Exception as error:  # a part may do anything that cannot be recorded
+        except Exception as error:  # the code of a part may raise anything
             cause = cause or error
-        # with NCCL, either all processes record a collective operation or none does
+        # all processes must replay a graph or none: a recorded collective operation waits for the others
         if any_rank(cause is not None):
-            reason = _in_words(cause) if cause is not None else "another process of the training cannot"
+            reason = _error_and_line(cause) if cause is not None else "another process of the training cannot"
             self.reason = f"the step cannot be recorded: {reason}"
             del cause  # its traceback keeps the memory of the step alive
             self._clean_up(graph, current)
@@ -105,8 +106,9 @@ class StepGraph:
                 graph.register_generator_state(self._generator)
 
     def _clean_up(self, graph: torch.cuda.CUDAGraph, current: Any) -> None:
-        """After a failed recording: drop all graphs, and replace the generators' states, which the recording holds."""
-        torch.cuda.set_stream(current)  # older versions of torch keep the side stream as the current one
+        """After a failed recording: delete all graphs, and replace the generators' states, which the recording uses."""
+        # after an error, the side stream is still the current one in older versions of torch
+        torch.cuda.set_stream(current)
         graph.reset()
         self._graphs.clear()
         torch.cuda.synchronize(self.device)
@@ -114,13 +116,13 @@ class StepGraph:
             generator.graphsafe_set_state(generator.clone_state())
 
 
-def _why_not(device: torch.device, capture: bool) -> str:
+def _why_eager(device: torch.device, capture: bool) -> str:
     if not capture:
         return "switched off"
     return "" if device.type == "cuda" else "no CUDA device"
 
 
-def _in_words(error: Exception) -> str:
+def _error_and_line(error: Exception) -> str:
     """The first line of an error, and the innermost line outside of torch in its traceback."""
     words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     torch_folder = str(Path(torch.__file__).parent)

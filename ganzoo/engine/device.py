@@ -36,7 +36,7 @@ def find_device(name: str) -> torch.device:
             raise GanzooError(
                 f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0."
             )
-        # fp32 means fp32: TF32 rounds the factors of every product to 10 bits. The fast precision is bf16
+        # no TF32 in fp32: it rounds the factors of every product to 10 bits. The fast precision is bf16
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.set_device(device)

@@ -16,7 +16,8 @@ from torch.nn.functional import pad
 
 from ganzoo.contract.errors import GanzooError
 
-#: how long a process waits between two steps for one that scores or saves; a process that ends is noticed at once
+#: timeout of the gloo group: between two steps, processes wait while rank 0 scores or saves. The end of a process is
+#: noticed immediately, without a timeout
 _TIMEOUT = timedelta(days=1)
 #: the group of all processes over gloo, for flags and numbers on the host
 _host_group: Any = None
@@ -31,11 +32,11 @@ class FailedOnOtherRank(GanzooError):
 
 
 def init_process_group(device: torch.device) -> None:
-    """Join the other processes where `torchrun` started this one; do nothing where it runs alone.
+    """Join the process group if `torchrun` started this process; do nothing if it runs alone.
 
-    Steps use NCCL on CUDA, which takes a process that is 10 minutes late for lost, while rank 0 may score or save for
-    longer. So the processes meet over gloo before each step, with a long timeout: gloo notices the end of a process by
-    its closed connection, and does not wait for a device. Raises GanzooError where the processes cannot connect.
+    On CUDA, steps use NCCL, whose timeout is 10 minutes. Rank 0 may need longer to score or save, so the processes
+    synchronise over gloo before each step, with a long timeout. Gloo detects the end of a process by its closed
+    connection, and does not wait for a device. Raises GanzooError where the processes cannot connect.
     """
     global _host_group
     if _host_group is not None or int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -67,7 +68,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def max_over_ranks(number: int) -> int:
-    """The highest of the numbers of all processes."""
+    """The largest of the numbers that the processes pass; each process must call this."""
     if world_size() == 1:
         return number
     numbers = torch.tensor(number)
@@ -77,7 +78,7 @@ def max_over_ranks(number: int) -> int:
 
 @contextmanager
 def all_or_none() -> Iterator[None]:
-    """Either all processes get past this block, or none: an error on one rank is raised on all of them.
+    """Run a block on all processes; if it fails on one rank, an error is raised on all of them.
 
     The lowest rank with an error raises it, the others raise FailedOnOtherRank. Code in the block must not wait for
     other processes.
@@ -112,7 +113,7 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. Losses of all processes depend on it: its gradient is the sum of their gradients."""
+    """The sum over all processes. The losses of all of them depend on it, so its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = Non
     try:
         dist.all_reduce(tensor, op=operation, group=group)
     except RuntimeError as error:
-        if tensor.is_cuda:  # it may be that the operation cannot be recorded, which StepGraph handles
+        if tensor.is_cuda:  # perhaps the operation cannot be recorded in a CUDA graph: StepGraph handles that
             raise
         raise GanzooError(
             f"Another process of this training is gone ({_first_line(error)}). The last checkpoint is whole: resume "
@@ -139,6 +140,6 @@ def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = Non
 
 
 def _first_line(error: Exception) -> str:
-    """The first sentence of an error, without the place in torch's sources."""
+    """The first sentence of an error, without torch's source location, at most 120 characters."""
     first = (re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines() or [type(error).__name__])[0]
     return first.partition(". ")[0].rstrip(".")[:120]

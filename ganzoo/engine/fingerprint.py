@@ -16,8 +16,8 @@ def images_sha256(
     `read(positions)` returns images uint8 (n, C, H, W) and labels (n,) int64 on the CPU.
 
     The header and the batch size are part of the result: in each batch, the labels come after the images. A run
-    (`Feed.fingerprint`) and the card of a score (`evaluation.features.Reals`) each keep the values they began with. If
-    they shared them now, old runs could not be resumed, or old scores could not be compared with new ones.
+    (`Feed.fingerprint`) and the card of a score (`evaluation.features.Reals`) use different ones, as in version 0.1.
+    With the same ones, old runs could not be resumed, or old scores could not be compared with new scores.
     """
     sha = hashlib.sha256(header.encode())
     for start in range(0, len(positions), batch_size):

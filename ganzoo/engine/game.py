@@ -1,4 +1,4 @@
-"""The game: the whole training state, and what one turn of a step computes with it."""
+"""Game: the training state, and the forward pass of one turn of a step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ganzoo.engine.running_means import RunningMeans
 
 
 class Game:
-    """A game is networks, optimisers and the generator's EMA: the training state, on a device.
+    """The training state on one device: networks, optimisers, losses, augmentations and the generator's EMA.
 
-    `turns` is the order of the updates in one step; `ganzoo.engine.step.train_step` does them. The networks are
-    initialised from the recipe's seed. Raises UsageError where the turns do not fit the losses or `reuse_fakes`.
+    `turns` are the updates of one step, in order; `ganzoo.engine.step.train_step` does them. The networks are
+    initialised from the recipe's seed. Raises UsageError if the turns do not fit the losses or `reuse_fakes`.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Game:
         self.images = images
         self.generator: nn.Module = generator.to(device).to(memory_format=MEMORY_FORMAT)
         self.discriminator: nn.Module = discriminator.to(device).to(memory_format=MEMORY_FORMAT)
-        #: the networks that a step calls: these two, or their compiled forms
+        #: the networks that a step calls: `generator` and `discriminator`, or their compiled forms
         self.called: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.losses = [loss.to(device) for loss in losses]
         self.augmentations = [augmentation.to(device) for augmentation in augmentations]
-        #: latents are drawn from it
+        #: random generator of the latents
         self.random = torch.Generator(device)
         self._always_training_mode = recipe.generator_mode_for_discriminator == "training"
         self._reuse_fakes = recipe.reuse_fakes
@@ -72,16 +72,17 @@ class Game:
         minibatch, reals_used = 0, False
         for names in turns:
             sides = frozenset(name[2:] for name in names if name.startswith("D.")) or BOTH_SIDES
-            if sides != BOTH_SIDES and (bad := [loss for loss in self.losses if not loss.separable]):
+            if sides != BOTH_SIDES and (inseparable := [loss for loss in self.losses if not loss.separable]):
                 raise UsageError(
                     f"The turn {'+'.join(names)} trains the discriminator on {'/'.join(sides)} alone, and the loss "
-                    f"{type(bad[0]).__name__} needs both sides; write turns with D, such as 'D,G'."
+                    f"{type(inseparable[0]).__name__} needs both sides; write turns with D, such as 'D,G'."
                 )
-            # each turn that shows reals to the discriminator has its own minibatch; other turns use the one before them
+            # each turn that trains the discriminator on reals has its own minibatch; other turns use that of the turn
+            # before
             if any(name in ("D", "D.reals") for name in names):
                 minibatch, reals_used = minibatch + reals_used, True
             turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
-            # the fakes of the turn before can be used again: the generator and the minibatch are still the same
+            # the fakes of the turn before can be reused if the generator and the minibatch are the same
             if self._reuse_fakes and turn.moves_generator and built and not built[-1].moves_generator:
                 built[-1] = replace(built[-1], reused=built[-1].minibatch == minibatch)
             built.append(turn)
@@ -118,10 +119,11 @@ class Game:
         return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
 
     def round(self, turn: Turn, batch: Batch, reused: Round | None = None) -> Round:
-        """The forward pass of a turn: this minibatch, and fakes for its labels, or the fakes of the `reused` round."""
+        """The round of a turn: a minibatch, and fakes of its labels from new latents, or from those of `reused`."""
 
         def generate(latents: Tensor, labels: Tensor) -> Tensor:
-            if reused is not None and self._always_training_mode:  # inference mode makes other fakes
+            # with inference mode for the discriminator, the fakes of that round are not those of training mode
+            if reused is not None and self._always_training_mode:
                 return reused.fakes
             return self._generate(latents, labels, turn)
 
@@ -130,7 +132,7 @@ class Game:
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
         training = turn.moves_generator or self._always_training_mode
-        # without an autograd graph where no gradient of the generator is needed: the numbers are the same
+        # no autograd graph if no gradient of the generator is needed: the fakes are the same without it
         with torch.set_grad_enabled(turn.moves_generator or (turn.reused and training)), self._precision():
             self.generator.train(training)
             fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
@@ -151,13 +153,13 @@ class Game:
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
-        # no cache: cast weights would be kept beyond a recorded CUDA graph, and casting is cheap
+        # no cache: cast weights in it would outlive a recorded CUDA graph, and casting is cheap
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             yield
 
     @property
     def uncapturable(self) -> str:
-        """A sentence with the first part that declares `capturable = False`; empty where no part does."""
+        """Why no CUDA graph can be recorded: the first part with `capturable = False`; empty if there is none."""
         parts: list[tuple[str, Any]] = [("architecture", self.architecture)]
         parts += [("loss", loss) for loss in self.losses]
         parts += [("augmentation", augmentation) for augmentation in self.augmentations]
@@ -176,12 +178,12 @@ class Game:
         return named | {"meter": self.running_means}
 
     def reseed(self, seed: int, step: int) -> None:
-        """Seed all random generators for a step: that of the latents alike on all ranks, the others for each rank."""
+        """Seed all random generators for a step: that of the latents equally on all ranks, the others differently."""
         seeds.reseed(seed, "step", step, rank())
         self.random.manual_seed(seeds.derive(seed, "latents", step))
 
     def advance(self, images_seen: int) -> None:
-        """Set what is scheduled, in place, before a step: learning rates, and parts with a method `advance`."""
+        """Before a step: update learning rates, and call `advance(images_seen)` of the parts that have this method."""
         for player in self.players.values():
             player.set_learning_rate(images_seen)
         for module in self.modules().values():
@@ -209,14 +211,14 @@ class Game:
             if any(name.startswith(f"player{key}/") for name in tensors):
                 player.create_state()
             else:
-                player.optimizer.state.clear()  # saved before its first step
+                player.optimizer.state.clear()  # the state was saved before the first step
         own_state = self.state()
-        _refuse_misfit(own_state, tensors)
+        _require_same_tensors(own_state, tensors)
         for name, value in own_state.items():
             value.copy_(tensors[name])
 
 
-def _refuse_misfit(own_state: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
+def _require_same_tensors(own_state: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
     differences = [f"{name} is missing" for name in own_state if name not in saved]
     differences += [f"{name} is not known here" for name in saved if name not in own_state]
     for name in own_state.keys() & saved.keys():

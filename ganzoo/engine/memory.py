@@ -1,4 +1,4 @@
-"""The memory that is free, and whether a dataset fits into it."""
+"""Free memory, and whether a dataset fits into it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _CGROUP = (
 
 
 def fits_in_memory(dataset: Dataset, subset: range, device: torch.device) -> bool:
-    """Whether the images of `subset` can be held on `device`, in all processes of this machine."""
-    size = len(subset) * (dataset.spec.pixels + 8)
+    """Whether the images (uint8) and labels of `subset` fit into the memory of `device`, with all processes counted."""
+    size = len(subset) * (dataset.spec.pixels + 8)  # bytes; a label is int64
     if device.type == "cuda":
         return size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
     size *= int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # each process holds all images
@@ -40,5 +40,5 @@ def free_memory(root: Path = Path("/")) -> int:
     for limit, used in _CGROUP:
         with suppress(OSError, ValueError):  # no container, or one without a limit: "max"
             free.append(int((root / limit).read_text()) - int((root / used).read_text()))
-    # where the system does not say how much is free, half of all memory is assumed to be
+    # if the free memory is unknown, half of the physical memory is assumed
     return max(0, min(free)) if free else os.sysconf("SC_PHYS_PAGES") // 2 * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Running means of scalars, kept on the device, so that a step never waits for the device."""
+"""Running means of scalars. They are on the device, so that a step does not wait for the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class RunningMeans(nn.Module):
-    """Means of named scalars over the steps since they were last read."""
+    """Means of named scalars over the steps since the last `read`."""
 
     sums: Tensor
     count: Tensor

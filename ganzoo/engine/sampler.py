@@ -16,7 +16,7 @@ _BLOCK = 64
 
 
 def draw_latents(architecture: Architecture, count: int, device: torch.device, seed: int) -> Tensor:
-    """Latents (count, Z) on `device`. They are the same on every device, and the first ones for every `count`."""
+    """Latents (count, Z) on `device`. Each depends on its index and `seed` only, not on `count` or the device."""
     blocks = range(0, count, _BLOCK)
     drawn = [architecture.latents(_BLOCK, generator("cpu", seed, "fixed latents", block)) for block in blocks]
     return torch.cat(drawn)[:count].to(device)
@@ -33,7 +33,7 @@ def draw(
 ) -> Iterator[Tensor]:
     """Fakes, uint8 (n, C, H, W) in batches, of `latents` (N, Z) and `labels` (N,), on the latents' device.
 
-    The network is in inference mode meanwhile, and in its former mode afterwards.
+    The network is set to inference mode, and back to its former mode afterwards.
     """
     training = network.training
     network.eval()

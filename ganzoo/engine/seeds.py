@@ -1,4 +1,4 @@
-"""Seeds derived from keys such as (run seed, "step", step). No random state has to be saved."""
+"""Seeds derived from keys such as (run seed, "step", step), so that checkpoints need no random state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
 def reseed(*key: int | str) -> None:
     """Seed all global random generators: torch on the CPU and on CUDA, numpy and random.
 
-    Those of torch are seeded directly: `torch.manual_seed` goes through all backends and takes 60 times as long.
+    torch's generators are seeded directly: `torch.manual_seed` calls all backends and takes 60 times as long.
     """
     seed = derive(*key)
     torch.default_generator.manual_seed(seed)
@@ -40,7 +40,7 @@ def reseed(*key: int | str) -> None:
 
 
 def host_states() -> Callable[[], None]:
-    """Save the states of the global generators of the host; returns a function that restores them."""
+    """Save the states of the global CPU generators (torch, numpy, random); returns a function that restores them."""
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
 
     def restore() -> None:
@@ -53,7 +53,7 @@ def host_states() -> Callable[[], None]:
 
 @contextmanager
 def aside(*key: int | str) -> Iterator[None]:
-    """Seed all global generators from `key` in this block, and restore their states after it."""
+    """Context manager: seed all global generators from `key`, and restore their states at the end."""
     before = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):

@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 
 def train_step(game: Game, batches: Sequence[Batch]) -> None:
-    """One step: every turn of the game, each with its own round, then the EMA and the running means.
+    """One step: the updates of every turn, each on its own round, then the update of the EMA and of the running means.
 
     `batches` has `game.minibatches` minibatches. The gradients of all players of a turn are computed before any of them
     is updated: `D+G` is a simultaneous update.
@@ -52,9 +52,9 @@ def run_step(
 ) -> _Result:
     """Run step number `step` (from 0) of a training with this seed, and return the result of `update`.
 
-    Images, random states and schedules depend on (seed, step) only, so any step can be run again. `update` does the
-    step: it is `train_step`, or a function that calls it. `batches` are the minibatches of the step, if they have been
-    read already.
+    Images, random states and schedules depend on (seed, step) only, so any step can be run again. `update` is
+    `train_step`, or a function that calls it. `batches` are the minibatches of the step; None: they are read
+    from `feed`.
     """
     batches = feed.fill(step) if batches is None else batches
     game.reseed(seed, step)  # no random state has to be saved with a checkpoint
@@ -86,7 +86,7 @@ def turn_gradients(
 
 
 def _accuracies(round: Round) -> list[Tensor]:
-    """Share of reals with a positive logit, and of fakes with a logit of 0 or less, where logits were computed."""
-    right: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
-    shares = [right[side](logits.detach()).to(torch.float32).mean() for side, logits in round.computed_logits.items()]
+    """Share of reals with a logit above 0, and of fakes with a logit of at most 0, if these logits were computed."""
+    correct: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
+    shares = [correct[side](logits.detach()).to(torch.float32).mean() for side, logits in round.computed_logits.items()]
     return shares or [torch.zeros((), device=round.reals.device)]

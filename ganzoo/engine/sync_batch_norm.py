@@ -15,9 +15,9 @@ from ganzoo.engine.distributed import all_gather, world_size
 
 
 def sync_batch_norm() -> AbstractContextManager[object]:
-    """In this context, every batch norm in training mode takes the statistics of the minibatches of all processes.
+    """In this context, every batch norm in training mode uses the statistics of the minibatches of all processes.
 
-    It replaces the function that all layers call in the end, those of plugins included. torch.nn.SyncBatchNorm replaces
+    It replaces the function `torch.batch_norm`, which the layers of plugins call too. torch.nn.SyncBatchNorm replaces
     layers instead, only those of torch's own classes, and does not run on a CPU.
     """
     return _SyncBatchNorm() if world_size() > 1 else nullcontext()
@@ -31,7 +31,7 @@ class _SyncBatchNorm(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is F.batch_norm:  # it calls torch.batch_norm
+        if func is F.batch_norm:  # torch's own F.batch_norm calls torch.batch_norm below this mode
             return _functional_batch_norm(*args, **(kwargs or {}))
         return (_batch_norm if func is torch.batch_norm else func)(*args, **(kwargs or {}))
 
@@ -82,7 +82,7 @@ def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
     own = torch.var_mean(values, [axis for axis in range(values.ndim) if axis != 1], correction=0)
     variances, means = all_gather(torch.stack(own)).unbind(1)  # (processes, C) each
     mean = means.mean(0)
-    # one exchange, and no difference of large numbers
+    # from means and variances, with one all-gather: E x^2 - (E x)^2 would lose digits
     return mean, variances.mean(0) + (means - mean).square().mean(0)
 
 

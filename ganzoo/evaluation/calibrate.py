@@ -1,11 +1,11 @@
-"""Calibration: the scores of real images that are corrupted in known, increasing strengths.
+"""Calibration: the scores of real images that are corrupted by known, increasing amounts.
 
     CACHE/calibration/KEY.json
 
 Each file holds the scores of one evaluator on one corruption. The key is a digest of everything they depend on: the
 images before the corruption, the corruption, the evaluator, the extractor, the reals and the versions. The file also
-holds these facts and a digest of itself; a damaged file, or one with other facts, counts as absent. Files are written
-whole or not at all, so any number of processes may share the folder.
+holds these facts and a digest of itself; a damaged file, or one with other facts, is ignored. Files are written
+atomically, so any number of processes may share the folder.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CACHE = Cache("calibration")
 #: number of training images that the corruption "memorised" repeats
 MEMORISED = 100
 #: the dataset of the corruption "other dataset" if none is named
-_OTHERS = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
+_DEFAULT_OTHER = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
 
 Row = dict[str, Any]
 
@@ -55,7 +55,7 @@ def calibrate(
     other: Choice | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """The scores of real images in the place of fakes, one row for each corruption and score.
+    """Score corrupted real images as if they were fakes; one row for each corruption and score.
 
     A row has `damage` and `strength` (the corruption), `score`, `value`, `better`, `digest` (of the card) and `images`.
     `samples` real images are taken (None: as many as the protocol says, or all there are) from the split that the
@@ -92,8 +92,8 @@ def real_baseline(
 class Calibration:
     """Evaluators, and the real images that they score as if they were fakes.
 
-    The constructor reads the dataset. The scorer is built on first use: that may train a domain extractor, which takes
-    minutes, so that requests can be refused before.
+    The constructor reads the dataset. The scorer is built on first use, because that may train a domain extractor,
+    which takes minutes: a wrong request is refused before.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Calibration:
         self._build: Callable[[Sequence[Choice]], Scorer] = lambda chosen: Scorer(
             zoo, dataset, chosen, device, protocol, self.count
         )
-        #: scorers of all evaluators, and of those that were still missing some scores, by the evaluators' names
+        #: names of evaluators -> their scorer: all evaluators, or those whose scores are not in the cache
         self._scorers: dict[tuple[str, ...], Scorer] = {}
 
     @property
@@ -139,22 +139,22 @@ class Calibration:
         return Corruption("none", 0, choose_images(self.pool, self.count))
 
     def rows(self, corruption: Corruption) -> list[Row]:
-        """The scores of corrupted images: those in the cache, and the others computed in one pass."""
+        """The rows of a corruption. Scores come from the cache; the missing ones are computed in one pass."""
         pairs = [pair for pair in self._running if len(corruption) >= pair[1].evaluator.minimum]
         keys = {str(running.choice): self._key(group, running, corruption) for group, running in pairs}
-        known = {name: _CACHE.load_scores(key) for name, key in keys.items()}
-        missing = [running for _, running in pairs if not known[str(running.choice)]]
+        scores_of = {name: _CACHE.load_scores(key) for name, key in keys.items()}
+        missing = [running for _, running in pairs if not scores_of[str(running.choice)]]
         if missing:
             lines = {line["score"]: line for line in self._score(missing, corruption)}
             for running in missing:
                 name = str(running.choice)
-                found = {score: _kept(lines[score]) for score in running.evaluator.scores}
+                found = {score: _cached_fields(lines[score]) for score in running.evaluator.scores}
                 _CACHE.save_scores(keys[name], found)
-                known[name] = found
-        where = {"damage": corruption.kind, "strength": corruption.strength}
+                scores_of[name] = found
+        columns = {"damage": corruption.kind, "strength": corruption.strength}
         return [
-            {**where, "score": score, **found, "images": len(corruption)}
-            for scores in known.values()
+            {**columns, "score": score, **found, "images": len(corruption)}
+            for scores in scores_of.values()
             for score, found in (scores or {}).items()
         ]
 
@@ -176,8 +176,8 @@ class Calibration:
         }
 
 
-def _kept(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What is cached of a score."""
+def _cached_fields(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a score that are cached."""
     return {"value": line["value"], "better": line["better"], "digest": line["card"]["digest"]}
 
 
@@ -205,16 +205,19 @@ def _corruptions(calibration: Calibration, other_images: Corruption | None) -> I
 
 
 def _other_dataset(zoo: Zoo, dataset: Choice, calibration: Calibration, other: Choice | None) -> Corruption | None:
-    """Images of another dataset; None if none was named and the usual one is not on this machine or of another shape.
+    """Images of another dataset, as a corruption.
+
+    Without `other`, the default dataset is used; None if there is none, it is not on this machine, or its shape
+    differs.
 
     Raises UsageError if the images of `other` have another shape.
     """
     choice = other
     if choice is None:
-        usual = _OTHERS.get(short_name(dataset))
-        if usual is None:
+        default_name = _DEFAULT_OTHER.get(short_name(dataset))
+        if default_name is None:
             return None
-        choice = Choice(usual, dataset.options)
+        choice = Choice(default_name, dataset.options)
     try:
         with _offline(other is None):
             found: Dataset = zoo.build("datasets", choice, split=calibration.split)
@@ -232,14 +235,14 @@ def _other_dataset(zoo: Zoo, dataset: Choice, calibration: Calibration, other: C
 
 
 class _offline:
-    """Inside, nothing is downloaded if `wanted`: a dataset that was not asked for must not be fetched."""
+    """Context manager that forbids downloads if `active`: a dataset the user did not name must not be downloaded."""
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    def __init__(self, active: bool) -> None:
+        self.active = active
 
     def __enter__(self) -> None:
         self.before = os.environ.get("GANZOO_OFFLINE")
-        if self.wanted:
+        if self.active:
             os.environ["GANZOO_OFFLINE"] = "1"
 
     def __exit__(self, *error: object) -> None:

@@ -1,4 +1,4 @@
-"""Corruptions: real images made worse by a known amount, to calibrate evaluators. They are deterministic."""
+"""Corruptions: deterministic changes of known strength that make real images worse, to calibrate evaluators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganzoo.contract.components import Dataset
 from ganzoo.contract.images import to_uint8
 from ganzoo.engine import seeds
 
-#: raise this number with any change of a corruption, so that cached scores of the old one are not used
+#: increase this with any change of a corruption: cached scores of the old corruption are then not used
 _EDITION = 1
 _BATCH = 500
 #: standard deviations of the noise, in grey levels of 0..255, and of the blur, in pixels
@@ -29,7 +29,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Corruption:
-    """Real images under one corruption, to be scored in the place of fakes."""
+    """Real images and one corruption of them. The corrupted images are scored as if they were fakes."""
 
     #: `none`, `noise`, `blur`, `missing classes`, `memorised`, `other dataset` or `uniform noise`
     kind: str
@@ -48,7 +48,7 @@ class Corruption:
         return zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
 
     def facts(self) -> dict[str, Any]:
-        """What identifies the corrupted images, for a cache key. The key `damage` is kept: it is part of old files."""
+        """All that identifies the corrupted images, for a cache key. The name `damage` is part of existing files."""
         sha = hashlib.sha256()
         for tensor in self.source:
             sha.update(tensor.contiguous().numpy().tobytes())
@@ -57,7 +57,7 @@ class Corruption:
 
 
 def corruption_label(kind: str, strength: float | str) -> str:
-    """A corruption in words, for tables and plots."""
+    """The text for a corruption in tables and plots."""
     words = {
         "none": "undamaged",
         "noise": f"noise, sd {strength} of 255",

@@ -1,7 +1,9 @@
-# images -> features: one pass of an extractor over each image, shared by all evaluators that use this extractor
-# features -> statistics: of the real images; computed once and read from the cache afterwards
-# statistics and features of the fake images -> scores: each evaluator computes its own (see scorer.py)
-"""Feature passes: run extractors over real and fake images and update evaluators; statistics of reals are cached."""
+"""Passes of images through extractors. The features update evaluators; statistics of the reals are cached.
+
+images -> features: one pass of an extractor over each image, shared by all evaluators that use this extractor
+features of reals -> statistics: computed once by each evaluator, and read from the cache afterwards
+statistics, features of fakes -> scores: computed by each evaluator (see scorer.py)
+"""
 
 from __future__ import annotations
 
@@ -44,20 +46,20 @@ def full_name(provenance: Mapping[str, Any]) -> str:
 
 
 def extractor_of(evaluator: Evaluator) -> Choice:
-    """The extractor that an evaluator names; a relative path is relative to the evaluator's own file."""
+    """The extractor of an evaluator, as a choice; a relative path is relative to the evaluator's own file."""
     choice = Choice.parse(evaluator.extractor)
     if not choice.is_location:
         return choice
     path, _, attribute = choice.name.rpartition(":")
-    own = file_of(type(evaluator))
-    if own is not None and not path.startswith("~"):
-        path = str(own.parent / path)
+    own_file = file_of(type(evaluator))
+    if own_file is not None and not path.startswith("~"):
+        path = str(own_file.parent / path)
     return Choice(f"{absolute_path(path)}:{attribute}", choice.options)
 
 
 @dataclass
 class RunningEvaluator:
-    """An evaluator that is in use, with the name it was asked for by and its statistics of the real images."""
+    """An evaluator that is in use, the choice it was built from, and its statistics of the real images."""
 
     choice: Choice
     evaluator: Evaluator
@@ -72,7 +74,7 @@ class RunningEvaluator:
 
 
 class ScoringCancelled(GanzooError):
-    """Scoring was cancelled between two batches, for example because a signal stopped the training."""
+    """Scoring was cancelled between two batches, for example by a signal to stop the training."""
 
 
 def cancellable(stopped: Callable[[], bool], batches: Images) -> Iterator[tuple[Tensor, Tensor]]:
@@ -91,7 +93,7 @@ class Reals:
         self.split = split
         positions = torch.arange(len(self.dataset))
         sha256 = images_sha256(self.dataset.read, positions, _BATCH, header=str(self.dataset.spec))
-        # without its options: the sha256 tells one set from another, however it was asked for and wherever it lies
+        # without the options of the dataset, such as its path: the sha256 identifies the images
         name = last_part(choice.name)
         self.facts = {"dataset": name, "split": split, "sha256": sha256, "images": len(self.dataset)}
 
@@ -124,9 +126,9 @@ class ExtractorGroup:
 
     def facts(self, layer: str) -> dict[str, Any]:
         """Everything that the features of a layer depend on besides the images, for cards and cache keys."""
-        seen = {"digest": self.extractor.digest, "preprocessing": self.extractor.preprocessing}
+        inputs = {"digest": self.extractor.digest, "preprocessing": self.extractor.preprocessing}
         name = str(Choice(last_part(self.choice.name), self.choice.options))
-        return {"name": name, **self.provenance, "layer": layer, **seen}
+        return {"name": name, **self.provenance, "layer": layer, **inputs}
 
     def load_or_compute_reals(self, reals: Reals, held_out: Reals | None, stopped: Callable[[], bool]) -> None:
         """Reset every evaluator and restore its statistics of the reals; compute and cache those that are missing.

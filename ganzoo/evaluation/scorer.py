@@ -1,4 +1,4 @@
-"""Scoring: fake images are compared with real ones by several evaluators; each score has a card that describes how."""
+"""Scoring: evaluators compare fakes with reals. Each score has a card, which describes how it was measured."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Scorer:
     ) -> None:
         """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
 
-        `conditional` tells whether the generator draws the class that a fake is labelled with.
+        `conditional`: whether the generator uses labels, so that a fake is of the class of its label.
         Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
-        split of reals, too few images, or classes asked for of an unconditional generator.
+        split of reals, too few images, or an evaluator of class labels with an unconditional generator.
         """
         self.protocol, self.device, self.seed = protocol, device, seed
         #: number of fakes of each score
@@ -68,18 +68,18 @@ class Scorer:
                 )
                 for choice in evaluators
             ]
-            # what can be refused without the dataset is refused before it is read, or even downloaded
-            _refuse_duplicates(running)
+            # these checks need no dataset: they come before it is read or downloaded
+            _require_unique_scores(running)
             for each in running:
-                self._refuse_meaningless(each, conditional)
-                _refuse_few(each, {"generated": self.samples})
+                self._require_meaningful(each, conditional)
+                _require_enough(each, {"generated": self.samples})
             self.reals = Reals(zoo, dataset, protocol.split)
             self.held_out: Reals | None = None
             if any(each.evaluator.held_out for each in running):
                 self.held_out = Reals(zoo, dataset, protocol.other_split)
             self.train = self._train_split(zoo, dataset)
             for each in running:
-                _refuse_few(each, self._real_counts(each))
+                _require_enough(each, self._real_counts(each))
             self.groups = [
                 self._group(zoo, dataset, name, [each for each in running if str(extractor_of(each.evaluator)) == name])
                 for name in dict.fromkeys(str(extractor_of(each.evaluator)) for each in running)
@@ -97,7 +97,7 @@ class Scorer:
         train: Dataset = zoo.build("datasets", dataset, split="train")
         return train
 
-    def _refuse_meaningless(self, running: RunningEvaluator, conditional: bool) -> None:
+    def _require_meaningful(self, running: RunningEvaluator, conditional: bool) -> None:
         if running.evaluator.split not in ("", self.protocol.split):
             raise UsageError(
                 f"Evaluator {running.name} compares with the {running.evaluator.split} images, and protocol "
@@ -109,7 +109,7 @@ class Scorer:
             )
 
     def _real_counts(self, running: RunningEvaluator) -> dict[str, int]:
-        """The numbers of real images that an evaluator compares with, for `_refuse_few`."""
+        """The numbers of real images that an evaluator compares with, for `_require_enough`."""
         counts = {f"real ({self.reals.split})": len(self.reals.dataset)}
         if running.evaluator.held_out and self.held_out is not None:
             counts[f"real ({self.held_out.split})"] = len(self.held_out.dataset)
@@ -117,7 +117,7 @@ class Scorer:
 
     def _group(self, zoo: Zoo, dataset: Choice, name: str, evaluators: list[RunningEvaluator]) -> ExtractorGroup:
         choice = Choice.parse(name)
-        # the evaluator's own options for its extractor go before those of the protocol
+        # options that the evaluator sets override those of the protocol
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
         extractor.bind(short_name(dataset), self.train)
@@ -128,8 +128,8 @@ class Scorer:
     ) -> list[dict[str, Any]]:
         """Score fakes and return one dictionary a score: `score` (its name), `value`, `better` and `card`.
 
-        `fakes` are batches of uint8 images (n, C, H, W) and of the labels (n,) they were drawn for. `subject` describes
-        what is scored and goes into the cards. The random state of the process is unchanged afterwards.
+        `fakes` are batches of uint8 images (n, C, H, W) and the labels (n,) they were generated for. `subject`
+        describes the generator and is stored in the cards. The random state of the process is unchanged afterwards.
         Raises GanzooError if a score would be meaningless, and ScoringCancelled once `stopped()` is true.
         """
         started = time.perf_counter()
@@ -141,7 +141,7 @@ class Scorer:
             found = []
             for group in self.groups:
                 for running in group.evaluators:
-                    _refuse_few(running, {"generated": count, **self._real_counts(running)})
+                    _require_enough(running, {"generated": count, **self._real_counts(running)})
                     found += [(group, running, *item) for item in _compute(running).items()]
         seconds = round(time.perf_counter() - started, 3)
         return [
@@ -195,7 +195,7 @@ class Scorer:
 
 
 def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
-    """What is scored, for the card: averaged (EMA) or raw weights, images seen, and the seed of the training."""
+    """The description of a generator for the card: EMA ("averaged") or raw weights, images seen, training seed."""
     weights = "averaged" if recipe.ema_half_life else "raw"
     return {"weights": weights, "images_seen": images_seen, "training_seed": recipe.seed}
 
@@ -203,7 +203,7 @@ def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
 def fakes_of(
     network: nn.Module, architecture: Architecture, images: ImageSpec, count: int, device: torch.device, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` fakes of a generator and their labels, in batches, as a function of `seed`; the classes are balanced.
+    """`count` fakes of a generator and their labels, in batches; they depend on `seed` only. Classes are balanced.
 
     The images are uint8 (n, C, H, W) and the labels int64 (n,), both on `device`.
     """
@@ -224,8 +224,8 @@ def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
     return {**found, "options": {k: last_part(v) if isinstance(v, str) and ".py:" in v else v for k, v in options}}
 
 
-def _refuse_few(running: RunningEvaluator, counts: Mapping[str, int]) -> None:
-    """Raises UsageError if a number of images, by their kind, is below the evaluator's minimum."""
+def _require_enough(running: RunningEvaluator, counts: Mapping[str, int]) -> None:
+    """Raises UsageError if a number of `counts` (kind of image -> number) is below the evaluator's minimum."""
     for kind, count in counts.items():
         if count < running.evaluator.minimum:
             raise UsageError(
@@ -234,7 +234,7 @@ def _refuse_few(running: RunningEvaluator, counts: Mapping[str, int]) -> None:
             )
 
 
-def _refuse_duplicates(evaluators: Sequence[RunningEvaluator]) -> None:
+def _require_unique_scores(evaluators: Sequence[RunningEvaluator]) -> None:
     """Raises UsageError if two evaluators have a score of the same name."""
     owners: dict[str, Choice] = {}
     for running in evaluators:

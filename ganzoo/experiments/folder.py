@@ -55,7 +55,7 @@ class Folder:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Create the folder and lock it while inside. Raises GanzooError if another benchmark has locked it."""
+        """Context manager: create the folder and hold its lock. Raises GanzooError if another benchmark holds it."""
         for name in ("runs", "cells", "logs"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
@@ -66,7 +66,7 @@ class Folder:
                 f"Another `ganzoo benchmark` works in {self.path}: wait for it, or choose another --out."
             ) from None
         except (OSError, NotImplementedError):
-            pass  # the file system has no locks: go on without
+            pass  # the file system does not support locks: continue without one
         try:
             yield
         finally:
@@ -133,7 +133,7 @@ class Folder:
         try:
             run = Run.open(self.run(trial))
         except GanzooError:
-            return None  # damaged: the worker process reports it
+            return None  # the run is damaged; the worker process reports that
         lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] <= done["step"]]
         last = {line["score"]: line for line in lines if line["step"] == done["step"]}
         stats = [line for line in run.lines("stats.jsonl") if line["step"] <= done["step"]]
@@ -142,7 +142,8 @@ class Folder:
             return None
         best_step = (run.best() or done)["step"]
         best = {line["score"]: line for line in lines if line["step"] == best_step}
-        comparable = {  # measured like the last ones; a resumed run may have been scored in two ways
+        # only best scores with the card of the last ones: a resumed run may have been scored in two ways
+        comparable = {
             name: best[name] if name in best and best[name]["card"]["digest"] == line["card"]["digest"] else line
             for name, line in last.items()
         }

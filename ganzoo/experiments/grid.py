@@ -1,4 +1,4 @@
-"""The grid: which trials were requested, each with the complete recipe of its run.
+"""The grid: the requested trials, each with the complete recipe of its run.
 
 A trial is one training of a grid: an architecture, a dataset and a seed.
 """
@@ -99,13 +99,13 @@ def plan_trials(
     named: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> list[Trial]:
-    """All trials of the grid, ordered by seed, so that there is an early table of one seed for every pair.
+    """All trials of the grid, ordered by seed: the first table has one seed for every pair.
 
-    `named` is a recipe file, or a recipe variant that every architecture has. `changes` are fields of the recipes.
-    Raises UsageError for an unknown name or option, and for a bad value.
+    `named` is the path of a recipe file, or the name of a variant that every architecture has. `changes` are fields of
+    the recipes. Raises UsageError for an unknown name or option, and for a bad value.
     """
-    scored = tuple(expand(zoo, "evaluators", evaluators))
-    fields = {**(changes or {}), "evaluators": scored}
+    chosen = tuple(expand(zoo, "evaluators", evaluators))
+    fields = {**(changes or {}), "evaluators": chosen}
     prescribed = Protocol.named(fields.get("protocol", "default")).length
     if prescribed and "length" not in fields:
         fields["length"] = Amount.parse(prescribed)
@@ -114,13 +114,14 @@ def plan_trials(
         for architecture in expand(zoo, "architectures", architectures):
             base = plan(zoo, architecture, dataset, named, fields)
             if "score_every" not in fields:
-                base = base.merged({"score_every": share(base.length, 4)})  # the best score may be an early one
+                # a few scores during the run, because the best one may be early
+                base = base.merged({"score_every": share(base.length, 4)})
             bases.append((str(architecture), str(dataset), base))
-    expected = expected_scores(zoo, list(zip(map(str, scored), scored, strict=True)))
+    expected = expected_scores(zoo, list(zip(map(str, chosen), chosen, strict=True)))
     names = [one.score for one in expected]
-    if twins := [name for name in names if names.count(name) > 1]:
-        owners = " and ".join(one.evaluator for one in expected if one.score == twins[0])
-        raise UsageError(f"{owners} both give the score {twins[0]!r}: name only one of them.")
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        owners = " and ".join(one.evaluator for one in expected if one.score == duplicates[0])
+        raise UsageError(f"{owners} both give the score {duplicates[0]!r}: name only one of them.")
     return [
         make_trial(zoo, architecture_text, dataset_text, expected, base.merged({"seed": seed}))
         for seed in seeds
@@ -149,10 +150,10 @@ def make_trial(zoo: Zoo, architecture: str, dataset: str, expected: tuple[Expect
 
 
 def _provenance(zoo: Zoo, recipe: Recipe) -> list[dict[str, str]]:
-    """Origin and digest of the code of all parts that affect the scores: a trial with other code is another trial."""
+    """Origin and digest of the code of all parts that affect the scores. They are part of the trial's name."""
     found = []
     for field, kind in KIND_OF_FIELD.items():
-        if field != "observers":  # they change no number
+        if field != "observers":  # they do not affect the training
             value = getattr(recipe, field)
             choices = value if isinstance(value, tuple) else (value,)
             found += [zoo.provenance(kind, choice) for choice in choices if choice]

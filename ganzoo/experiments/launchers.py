@@ -1,7 +1,7 @@
 """Runs trials on this machine, each in a process of its own.
 
-A launcher starts trials, reports which of them have ended and why, and stops them. `run_grid` decides which trials run
-and what becomes of those that have ended.
+A launcher starts trials, reports which of them have ended and why, and stops them. `run_grid` decides which trials
+run, and records the outcome of those that have ended.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class RunningTrial:
     process: subprocess.Popen[bytes]
     #: size of the log in bytes before the process was started
     log_offset: int
-    #: when its files were last checked; time.monotonic, which does not run while the machine sleeps
+    #: time of the last check of its files, by time.monotonic, which stops while the machine sleeps
     last_check: float = field(default_factory=time.monotonic)
-    #: the first check that found nothing newer than `newest_write`
+    #: time of the first check that found no file newer than `newest_write`
     unchanged_since: float = field(default_factory=time.monotonic)
     #: modification time of the newest file of the run
     newest_write: float = 0.0
@@ -77,7 +77,8 @@ class LocalLauncher:
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-                # a session of its own: Ctrl-C on the terminal reaches only the benchmark, which stops its trials once
+                # a session of its own: Ctrl-C in the terminal is sent to the benchmark only, which then stops its
+                # trials
                 start_new_session=True,
             )
             self.running.append(RunningTrial(trial, process, log.tell()))

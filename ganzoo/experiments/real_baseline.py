@@ -1,6 +1,6 @@
 """The real baseline of a dataset: the scores of real images, as they are and corrupted.
 
-It is called `floor` in the table, because generators are not expected to score better than real images.
+The table calls it `floor`: a generator is not expected to score better than real images.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def measure_real_images(zoo: Zoo, trial: Trial, device: str, scale: bool, note: 
         reals = Reals(zoo, trial.data, protocol.split).facts["sha256"]
         others = len(zoo.build("datasets", trial.data, split=protocol.other_split))
         floors = real_baseline(*arguments, samples)
-        fitting = samples if samples and samples <= others else None  # None: as many as there are
-        rows = calibrate(*arguments, fitting, note=note) if scale else []
+        allowed_samples = samples if samples and samples <= others else None  # None: as many as there are
+        rows = calibrate(*arguments, allowed_samples, note=note) if scale else []
     except PLUGIN_ERRORS as error:
         note(f"{trial.dataset} has no real baseline or no scale: {error_text(error)}")
         return NO_REAL_SCORES
-    kept = ("damage", "strength", "value", "images")
+    columns = ("damage", "strength", "value", "images")
     scales: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        scales.setdefault(row["score"], []).append({name: row[name] for name in kept})
+        scales.setdefault(row["score"], []).append({name: row[name] for name in columns})
     count = min(samples or protocol.samples, others)
     return {
         "floor": floors,

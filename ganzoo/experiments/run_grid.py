@@ -1,4 +1,4 @@
-"""Run a grid: start the missing trials, some at a time, and write the table after each."""
+"""Run a grid: start the missing trials, up to `jobs` at a time, and write the table after each."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class _Grid:
                 if key not in checked:
                     checked[key] = check(self.zoo, trial)
             if reason := checked[trial.pair] or checked[trial.dataset]:
-                self._settle(trial, reason)
+                self._record_outcome(trial, reason)
 
     def measure_real_images(self, device: str, scale: bool) -> None:
         """Score the real images of the other split of each dataset: the real baseline of its rows."""
@@ -114,12 +114,12 @@ class _Grid:
                         stopping = True
                         launcher.stop()
                     for ended in launcher.collect():
-                        self._settle(ended.trial, ended.reason, ended.exit_code)
+                        self._record_outcome(ended.trial, ended.reason, ended.exit_code)
                         self.write_table()
                     on_progress(self.states)
                     time.sleep(_POLL_SECONDS if launcher.running else 0)
             finally:
-                launcher.kill()  # after a second Ctrl-C; else nothing runs any more
+                launcher.kill()  # processes are left only after a second Ctrl-C
         if signals.number and self.missing:
             raise Interrupted(
                 signals.number,
@@ -127,7 +127,7 @@ class _Grid:
                 f"trials left to run; everything is saved in {self.folder.path}. Continue with the same command.",
             )
 
-    def _settle(self, trial: Trial, reason: str, exit_code: int | None = None) -> None:
+    def _record_outcome(self, trial: Trial, reason: str, exit_code: int | None = None) -> None:
         """Record the state of a trial: done if it has a result, failed if there is a reason, or else missing."""
         state = self.folder.state(trial)
         if state == "missing" and reason:

@@ -1,7 +1,7 @@
 """Speedrun: how long a training takes until a score reaches a target, over several seeds.
 
 Each seed is an ordinary run that stops at the target. The outcome is read from the files of the run: the first score
-that meets the target and was saved in a checkpoint. So the same command again resumes what was interrupted.
+that reaches the target and is covered by a checkpoint. So an interrupted speedrun is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def parse_target(text: str, zoo: Zoo, evaluator: Choice | None = None) -> Target
 def _find_score(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> ExpectedScore:
     """The score of this name, of the given evaluator or of the only evaluator that has it."""
     found: list[ExpectedScore] = []
-    # an evaluator often has the name of its score; building all of them takes seconds
+    # an evaluator often has the name of its score; building all evaluators would take seconds
     names = [score] if score in zoo.names("evaluators") else zoo.names("evaluators")
     for choice in [evaluator] if evaluator else map(Choice, names):
         try:
@@ -119,7 +119,7 @@ def _find_score(text: str, score: str, zoo: Zoo, evaluator: Choice | None) -> Ex
 def trials_for_seeds(
     zoo: Zoo, architecture: Choice, dataset: Choice, recipe: Recipe, target: Target, seeds: Sequence[int], often: bool
 ) -> list[Trial]:
-    """One trial for each seed. With `often` it is scored at every hundredth of its length, else as the recipe says."""
+    """One trial for each seed. With `often` it is scored at every hundredth of its length, else every `score_every`."""
     evaluator = zoo.resolve("evaluators", Choice.parse(target.expected.evaluator))
     fields: dict[str, Any] = {"evaluators": (evaluator,), "best_by": target.expected.score}
     fields |= {"score_every": share(recipe.length, SCORES)} if often else {}
@@ -151,8 +151,13 @@ def speedrun(
         try:
             if _first_hit(path, trial, target) is None and not _diverged(path):
                 scores = [target.expected.score]
-                asked = {"stop_when": target.met_by, "note": note, "extra_observers": extra_observers(), **more}
-                run_to_end(path, trial.recipe, device, scores, zoo, **asked)
+                run_arguments = {
+                    "stop_when": target.met_by,
+                    "note": note,
+                    "extra_observers": extra_observers(),
+                    **more,
+                }
+                run_to_end(path, trial.recipe, device, scores, zoo, **run_arguments)
         except Interrupted as stopped:
             number = stopped.exit_code - 128
             raise Interrupted(
@@ -215,15 +220,15 @@ def _outcome(trial: Trial, path: Path, target: Target) -> dict[str, Any]:
         seed |= {"value": line["value"], "images": line["images"], "steps": line["step"], "epochs": line["epoch"]}
         seed |= {name: round(value, 3) for name, value in seconds.items()}
     if hit is None:
-        bests = sorted((line["value"] for line in lines), reverse=target.expected.better == "higher")
-        best = f"; the best was {bests[0]:.4g}" if bests else ""
+        ordered = sorted((line["value"] for line in lines), reverse=target.expected.better == "higher")
+        best = f"; the best was {ordered[0]:.4g}" if ordered else ""
         why = "the training diverged" if _diverged(path) else f"{trial.recipe.length} were not enough"
         seed["reason"] = f"{target} not reached: {why}{best}"
     return seed
 
 
 def _record(trials: Sequence[Trial], seeds: list[dict[str, Any]], target: Target, out: Path) -> dict[str, Any]:
-    """The record of all seeds. It has means only if every seed reached the target and all were measured alike."""
+    """The record of all seeds. Means are None unless all seeds reached the target and were measured in the same way."""
     recipe = {name: value for name, value in trials[0].recipe.to_dict().items() if name != "seed"}
     old_recipe = with_old_names(recipe)
     lines = [line for trial in trials for line in _lines(out / trial.name, trial, target)[:1]]
@@ -234,9 +239,9 @@ def _record(trials: Sequence[Trial], seeds: list[dict[str, Any]], target: Target
     ways = max(len(digests), sum(machine not in machines[:index] for index, machine in enumerate(machines)))
     comparable = ways == 1 and all(seed["reached"] for seed in seeds)
     name, digest = trials[0].name.partition("-seed")[0], digest_of(old_recipe)[:16]
-    question = digest_of({**old_recipe, "seeds": [trial.recipe.seed for trial in trials]})[:8]
+    request_digest = digest_of({**old_recipe, "seeds": [trial.recipe.seed for trial in trials]})[:8]
     return {
-        "name": f"{name}-{target.expected.score}-{target.value:g}-{question}",
+        "name": f"{name}-{target.expected.score}-{target.value:g}-{request_digest}",
         "target": str(target),
         "dataset": trials[0].dataset,
         "architecture": trials[0].architecture,

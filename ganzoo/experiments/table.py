@@ -1,6 +1,6 @@
 """The table of a grid: a row for each architecture, dataset and score, over all finished seeds.
 
-Values are averaged and put into one column only if the digests of their cards are equal: they were measured alike.
+Values are averaged and put into one column only if they were measured in the same way: their cards' digests are equal.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _statistics(score: str, results: Sequence[Result]) -> Row:
 
 
 def _facts(trial: Trial, score: str, results: Sequence[Result]) -> Row:
-    """How the results of a row were made and measured."""
+    """The recipe of a row, the card of its score, images seen, and mean seconds of a run."""
     card = results[0].last[score]["card"] if results else None
     return {
         "card": {name: card[name] for name in ("protocol", "measure", "digest")} if card else None,

@@ -25,7 +25,7 @@ _KEYS = {"architecture", "dataset", "evaluator", "score", "mean", "std", "interv
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table.json that have a mean. Raises UsageError if the file is no such table."""
+    """The rows of a table.json that have a mean. Raises UsageError if the file is not the table of a benchmark."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -60,8 +60,8 @@ def trials_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[T
 
 def verdicts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each old row, its new mean, whether it holds, and why."""
-    again = {_identity(row): row for row in new}
-    return [_verdict(row, again.get(_identity(row))) for row in old]
+    new_rows = {_identity(row): row for row in new}
+    return [_verdict(row, new_rows.get(_identity(row))) for row in old]
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:

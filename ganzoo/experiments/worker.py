@@ -37,7 +37,7 @@ def run_trial(directory: Path, zoo: Zoo) -> None:
     """Run the trial that `directory` requests to its end. Raises GanzooError if it fails."""
     request = json.loads((directory / "cell.json").read_text(encoding="utf-8"))
     torch.set_num_threads(request["threads"])
-    # wait for an earlier process of this trial: one whose benchmark was killed may still be saving
+    # wait for an earlier process of this trial, which may still be saving after its benchmark was killed
     with exclusive(directory / "lock"):
         if (directory / "done.json").exists():
             return
@@ -50,7 +50,7 @@ def run_trial(directory: Path, zoo: Zoo) -> None:
 def run_to_end(
     path: Path, recipe: Recipe, device: str, scores: Sequence[str], zoo: Zoo, **more: Any
 ) -> TrainingProgress:
-    """Start or resume the run in `path` and train it to its end; where training ended.
+    """Start or resume the run in `path` and train it to its end; returns the progress at the end.
 
     A run that has all of `scores` at its end is not trained again. `more` are keyword arguments of `training.train`.
     """

@@ -1,4 +1,4 @@
-"""ganzoo.testing: the conformance kit. It checks that a part keeps the contract, and says where it does not.
+"""ganzoo.testing: the conformance kit. It checks that a part keeps the contract, and reports what does not.
 
 On the command line, `ganzoo plugins check NAME_OR_FILE`; in the tests of a plugin, one line:
 

@@ -127,7 +127,7 @@ def inputs_are_left_alone(part: ExaminedPart) -> None:
 def weights_survive_saving(part: ExaminedPart) -> None:
     """Weights saved with safetensors load strictly into a network of another seed, which then computes the same."""
     for (role, network, values, labels), other in zip(_both(part), part.networks(1), strict=True):
-        call(network, values, labels, training=True)  # moves the moving statistics
+        call(network, values, labels, training=True)  # updates the moving statistics of batch norm
         saved = safetensors.torch.load(tensors_to_bytes(network.state_dict()))
         other.load_state_dict(saved)
         alike = torch.equal(call(network, values, labels), call(other, values, labels))
@@ -156,7 +156,7 @@ def labels_matter_as_declared(part: ExaminedPart) -> None:
     """With `conditional = True` images depend on their labels; with False neither network uses the labels."""
     for role, network, values, _ in _both(part):
         torch.manual_seed(0)
-        with torch.no_grad():  # conditional layers may start at zero
+        with torch.no_grad():  # changed, because conditional layers may start at zero
             for parameter in network.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         zeros = torch.zeros(4, dtype=torch.int64)
@@ -200,7 +200,8 @@ def compiles_without_a_break(part: ExaminedPart) -> None:
     for role, network, values, labels in _both(part):
         torch._dynamo.reset()
         network.train()
-        disabled, logging.root.manager.disable = logging.root.manager.disable, logging.CRITICAL  # it logs every guard
+        # torch.compile logs every guard
+        disabled, logging.root.manager.disable = logging.root.manager.disable, logging.CRITICAL
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a warning, of the compiler or of the part, is no graph break

@@ -46,7 +46,8 @@ def options_survive_json(part: ExaminedPart) -> None:
 def leaves_the_process_as_it_was(part: ExaminedPart) -> None:
     """Importing and building it print nothing and change no seed, default dtype, signal handler and the like."""
     with restoring_process():
-        _make(part)  # the first time, libraries that it imports may change something: that is not its fault
+        # the first build may import libraries that change settings; that does not count as a fault of the part
+        _make(part)
     found = [f"importing it changes {what}" for what in changes(lambda: _import_again(part.component))]
     if not found:
         found = [f"building it changes {what}" for what in changes(lambda: _make(part))]
@@ -61,7 +62,7 @@ def leaves_the_process_as_it_was(part: ExaminedPart) -> None:
 
 
 def _import_again(component: type[Any]) -> None:
-    """Run the module of a component once more, under a new name."""
+    """Run the module of a component again, under a new name. Raises Failed if that changes a random state."""
     before = random_state()
     path = inspect.getsourcefile(component)
     package = component.__module__.rpartition(".")[0]
@@ -90,7 +91,7 @@ def _make(part: ExaminedPart) -> None:
         elif part.kind == "optimizers":
             built.build([torch.nn.Parameter(torch.ones(2))])
     except GanzooError:
-        return  # its files are missing: other checks report that
+        return  # files are missing; other checks report that
 
 
 COMMON = (has_a_docstring, options_survive_json, leaves_the_process_as_it_was)

@@ -16,7 +16,7 @@ from ganzoo.contract.errors import GanzooError
 from ganzoo.testing.kit import ExaminedPart, require, sentence
 from ganzoo.testing.process import random_state
 
-#: number of images of a split that are examined one by one
+#: number of images of a split that are read by most checks
 _SOME = 64
 #: number of images of a split that are compared with those of the other split
 _MANY = 20_000
@@ -84,9 +84,9 @@ def reads_the_same_every_time(part: ExaminedPart) -> None:
     first, second = part.on_disk(), part.on_disk()
     indices = _some(first)
     images = first.read(indices)
-    require(_equal(images, first.read(indices)), "The second read gives something else.")
+    require(_equal(images, first.read(indices)), "The second read returns something else.")
     require(len(first) == len(second), f"The first object has {len(first)} images, the second one {len(second)}.")
-    require(_equal(images, second.read(indices)), "A second object gives something else.")
+    require(_equal(images, second.read(indices)), "A second object returns something else.")
 
 
 def reads_in_any_order(part: ExaminedPart) -> None:
@@ -124,7 +124,7 @@ def reads_in_any_thread(part: ExaminedPart) -> None:
 
 def random_state_is_left_alone(part: ExaminedPart) -> None:
     """Building it and reading from it draw nothing from a global random generator."""
-    part.on_disk()  # the first time, it may prepare files
+    part.on_disk()  # the first time, it may prepare files, and draw random numbers
     before = random_state()
     dataset = part.on_disk()
     dataset.read(_some(dataset))

@@ -1,9 +1,7 @@
-"""Checks of an evaluator: on features of real digits if its extractor is available, else on synthetic clusters."""
+"""Checks of an evaluator, on the features of `evaluator_features`."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 from collections.abc import Mapping
 
@@ -11,84 +9,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ganzoo.contract.choice import Choice
-from ganzoo.contract.components import Evaluator, Extractor, Origin
+from ganzoo.contract.components import Evaluator, Origin
 from ganzoo.contract.errors import GanzooError
 from ganzoo.evaluation.features import extractor_of
 from ganzoo.registry.zoo import zoo
 from ganzoo.storage.tensors import tensors_to_bytes
-from ganzoo.testing.extractors import DATASET, digits
+from ganzoo.testing.evaluator_features import Features, features_of, find_extractor
 from ganzoo.testing.kit import ExaminedPart, Failed, Skipped, require, sentence
 from ganzoo.testing.process import random_state
 
-#: (features (n, ...), labels (n,)) of some images
-Features = tuple[Tensor, Tensor]
-_COUNT = 200
 _DEVICE = torch.device("cpu")
 
 
-@functools.cache
-def _extractor(text: str) -> Extractor | None:
-    """The extractor with this name, bound to the digits; None where it is not available offline."""
-    with contextlib.suppress(GanzooError):
-        extractor: Extractor = zoo().build("extractors", Choice.parse(text))
-        extractor.bind(DATASET, digits())
-        return extractor
-    return None
-
-
-@functools.cache
-def _features(text: str, layer: str, count: int) -> dict[str, Features]:
-    """Name -> features: `count` reals, the test images, reals with little and much noise, one bad image repeated."""
-    extractor = _extractor(text)
-    if extractor is None or layer not in extractor.layers:
-        return _clusters(count)
-    reals, labels = digits("train").read(torch.arange(count))
-    held_out, other_labels = digits("test").read(torch.arange(len(digits("test"))))
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(reals.shape, generator=generator)
-    images = {
-        "reals": (reals, labels),
-        "held-out": (held_out, other_labels),
-        "slight noise": ((reals + 20 * noise).clamp(0, 255).to(torch.uint8), labels),
-        "noise": ((reals + 150 * noise).clamp(0, 255).to(torch.uint8), labels),
-        "one image of noise": ((128 + 80 * noise[:1]).clamp(0, 255).to(torch.uint8).repeat(count, 1, 1, 1), labels),
-    }
-    return {name: (extractor(pictures)[layer], classes) for name, (pictures, classes) in images.items()}
-
-
-def _clusters(count: int, dimensions: int = 24, classes: int = 8) -> dict[str, Features]:
-    """The same names with synthetic features (count, dimensions): one Gaussian cluster for each class."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % classes
-
-    def draw() -> Tensor:
-        centres = 6 * torch.nn.functional.one_hot(labels, dimensions).float()
-        return centres + torch.randn(count, dimensions, generator=generator)
-
-    reals = draw()
-    return {
-        "reals": (reals, labels),
-        "held-out": (draw(), labels),
-        # towards the mean, which lowers the confidence of a classifier; plain noise would raise it
-        "slight noise": (_blurred(reals, 0.1, generator), labels),
-        "noise": (_blurred(reals, 0.9, generator), labels),
-        "one image of noise": (torch.full_like(reals, -9.0), labels),
-    }
-
-
-def _blurred(reals: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(reals.shape, generator=generator)
-    return (1 - share) * reals + share * (reals.mean(dim=0) + 0.1 * noise)
-
-
-def _features_of(part: ExaminedPart) -> dict[str, Features]:
-    evaluator = part.build()
-    return _features(str(extractor_of(evaluator)), evaluator.layer, max(_COUNT, evaluator.minimum))
-
-
 def _score(part: ExaminedPart, fakes: Features, *, reals: Features | None = None, batch: int = 64) -> dict[str, float]:
-    """The scores of `fakes` by a new evaluator, which receives all features in batches."""
+    """The scores of `fakes` against `reals` (None: those of `features_of`), by a new evaluator, updated in batches."""
     evaluator: Evaluator = part.build()
     _update_reals(part, evaluator, reals, batch)
     _update(evaluator, fakes, "fakes", batch)
@@ -96,7 +30,7 @@ def _score(part: ExaminedPart, fakes: Features, *, reals: Features | None = None
 
 
 def _update_reals(part: ExaminedPart, evaluator: Evaluator, reals: Features | None = None, batch: int = 64) -> None:
-    features = _features_of(part)
+    features = features_of(part)
     reals = reals or features["reals"]
     evaluator.reset(reals[0][0].numel(), _DEVICE)
     _update(evaluator, reals, "reals", batch)
@@ -111,7 +45,7 @@ def _update(evaluator: Evaluator, all_features: Features, origin: Origin, batch:
 
 def _ideal(part: ExaminedPart) -> Features:
     """The best possible fakes: the reals themselves, or other reals for an evaluator that looks for copies."""
-    return _features_of(part)["held-out" if part.build().held_out else "reals"]
+    return features_of(part)["held-out" if part.build().held_out else "reals"]
 
 
 def _near(first: dict[str, float], second: dict[str, float], slack: Mapping[str, float] | None = None) -> bool:
@@ -122,13 +56,13 @@ def _near(first: dict[str, float], second: dict[str, float], slack: Mapping[str,
 
 
 def _spans(part: ExaminedPart) -> dict[str, float]:
-    """The difference of each score between the best images and bad ones. Sampling errors are small beside it."""
-    best, worst = (_score(part, features) for features in (_ideal(part), _features_of(part)["one image of noise"]))
+    """Score -> its absolute difference between the best and the worst images. Sampling errors are much smaller."""
+    best, worst = (_score(part, features) for features in (_ideal(part), features_of(part)["one image of noise"]))
     return {name: abs(worst[name] - best[name]) for name in best}
 
 
 def _worse(part: ExaminedPart, score: str, value: float, than: float, slack: float = 0.0) -> bool:
-    """Whether a value is worse than another by more than rounding plus a slack."""
+    """Whether `value` is worse than `than`, by more than rounding and `slack`."""
     slack += 1e-5 * max(1.0, abs(than))
     lower: bool = part.build().scores[score].better == "lower"
     return value > than + slack if lower else value < than - slack
@@ -138,7 +72,7 @@ def scores_are_as_declared(part: ExaminedPart) -> None:
     """`compute` returns the scores that `scores` declares: Python floats, finite, within their bounds."""
     declared = part.build().scores
     for name in ("reals", "noise"):
-        found = _score(part, _features_of(part)[name])
+        found = _score(part, features_of(part)[name])
         require(set(found) == set(declared), f"It computes {sorted(found)} and declares {sorted(declared)}.")
         for score, value in found.items():
             require(isinstance(value, float), f"{score} is a {type(value).__name__}, not a float.")
@@ -156,7 +90,7 @@ def extractor_has_the_layer(part: ExaminedPart) -> None:
     choice = extractor_of(evaluator)
     try:
         zoo().options("extractors", choice)
-        layers = (_extractor(str(choice)) or zoo().build("extractors", choice)).layers
+        layers = (find_extractor(str(choice)) or zoo().build("extractors", choice)).layers
     except GanzooError as error:
         raise Failed(f"Its extractor cannot be used: {error}") from error
     require(evaluator.layer in layers, f"{choice} has no layer {evaluator.layer!r}; it has {', '.join(layers)}.")
@@ -164,7 +98,7 @@ def extractor_has_the_layer(part: ExaminedPart) -> None:
 
 def bad_images_score_worse(part: ExaminedPart) -> None:
     """Every score is worse for one repeated image of noise, or for copies if it looks for them, than for reals."""
-    features, best = _features_of(part), _score(part, _ideal(part))
+    features, best = features_of(part), _score(part, _ideal(part))
     bad = [_score(part, features["one image of noise"])]
     if part.build().held_out:
         bad.append(_score(part, features["reals"]))
@@ -177,7 +111,7 @@ def bad_images_score_worse(part: ExaminedPart) -> None:
 
 def same_set_scores_best(part: ExaminedPart) -> None:
     """No noise makes the reals score better, and much noise makes at least one score worse."""
-    features = _features_of(part)
+    features = features_of(part)
     if part.build().held_out:
         raise Skipped("it looks for copies, and noisy images are not copies")
     if features["reals"][0].ndim > 2:
@@ -194,7 +128,7 @@ def same_set_scores_best(part: ExaminedPart) -> None:
 
 def order_does_not_matter(part: ExaminedPart) -> None:
     """Scores do not depend on the order of the images; estimates from subsets may differ a little."""
-    features, labels = _features_of(part)["slight noise"]
+    features, labels = features_of(part)["slight noise"]
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(1))
     first = _score(part, (features, labels), batch=len(features))
     other = _score(part, (features[order], labels[order]), batch=len(features))
@@ -204,26 +138,26 @@ def order_does_not_matter(part: ExaminedPart) -> None:
 
 def batches_do_not_matter(part: ExaminedPart) -> None:
     """Scores do not depend on the batch size of the updates."""
-    fakes = _features_of(part)["slight noise"]
+    fakes = features_of(part)["slight noise"]
     whole, halves, odd = (_score(part, fakes, batch=size) for size in (len(fakes[0]), len(fakes[0]) // 2, 17))
     require(_near(whole, halves) and _near(whole, odd), f"In smaller batches, {whole} becomes {halves} and {odd}.")
 
 
 def reset_clears_all_state(part: ExaminedPart) -> None:
     """After `reset` an evaluator computes the same scores as a new one."""
-    features = _features_of(part)
+    features = features_of(part)
     expected = _score(part, features["slight noise"])
     evaluator = part.build()
     for name in ("noise", "slight noise"):
         _update_reals(part, evaluator, features[name] if name == "noise" else None)
         _update(evaluator, features[name], "fakes")
         found = evaluator.compute()
-    require(_near(expected, found), f"Used again after reset, it gives {found}, not {expected}.")
+    require(_near(expected, found), f"Used again after reset, it computes {found}, not {expected}.")
 
 
 def computes_the_same_twice(part: ExaminedPart) -> None:
     """A second call of `compute` returns the same; the global random state does not matter."""
-    fakes = _features_of(part)["slight noise"]
+    fakes = features_of(part)["slight noise"]
     evaluator = part.build()
     _update_reals(part, evaluator)
     _update(evaluator, fakes, "fakes")
@@ -231,7 +165,7 @@ def computes_the_same_twice(part: ExaminedPart) -> None:
     require(first == again, f"A second call of compute returns {again}, not {first}.")
     torch.manual_seed(123)
     other = _score(part, fakes)
-    require(first == other, f"Under another random state it gives {other}, not {first}.")
+    require(first == other, f"Under another random state it computes {other}, not {first}.")
 
 
 def statistics_replace_the_reals(part: ExaminedPart) -> None:
@@ -244,14 +178,14 @@ def statistics_replace_the_reals(part: ExaminedPart) -> None:
     require(
         all(isinstance(value, Tensor) for value in kept.values()), "statistics returns something that is not a tensor."
     )
-    fakes = _features_of(part)["slight noise"]
+    fakes = features_of(part)["slight noise"]
     restored = part.build()
     restored.reset(fakes[0][0].numel(), _DEVICE)
     restored.restore(safetensors.torch.load(tensors_to_bytes(kept)))
     for each in (evaluator, restored):
         _update(each, fakes, "fakes")
     expected, found = evaluator.compute(), restored.compute()
-    require(_near(expected, found), f"With restored statistics it gives {found}, not {expected}.")
+    require(_near(expected, found), f"With restored statistics it computes {found}, not {expected}.")
 
 
 def too_few_images_are_refused(part: ExaminedPart) -> None:
@@ -270,7 +204,7 @@ def too_few_images_are_refused(part: ExaminedPart) -> None:
 
 def features_are_left_alone(part: ExaminedPart) -> None:
     """It does not change features or labels in place: other evaluators receive the same tensors."""
-    features, labels = (tensor.clone() for tensor in _features_of(part)["reals"])
+    features, labels = (tensor.clone() for tensor in features_of(part)["reals"])
     kept = features.clone(), labels.clone()
     evaluator = part.build()
     evaluator.reset(features[0].numel(), _DEVICE)
@@ -284,7 +218,7 @@ def features_are_left_alone(part: ExaminedPart) -> None:
 
 def random_state_is_left_alone(part: ExaminedPart) -> None:
     """It draws nothing from a global random generator: scoring must not change a training."""
-    features = _features_of(part)
+    features = features_of(part)
     before = random_state()
     _score(part, features["slight noise"])
     require(random_state() == before, "It draws from a global random generator; use a torch.Generator of its own.")

@@ -106,7 +106,7 @@ def images_are_left_alone(part: ExaminedPart) -> None:
 
 def random_state_is_left_alone(part: ExaminedPart) -> None:
     """Building, binding and using it draw nothing from a global random generator: scores must not change a run."""
-    _bound(part)  # the first time, it may train and store a network
+    _bound(part)  # the first time, it may train a network and store it
     before = random_state()
     _bound(part)(_images())
     require(random_state() == before, "It draws from a global random generator.")

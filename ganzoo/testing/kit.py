@@ -36,11 +36,11 @@ USUAL_IMAGES = (
 
 
 class Failed(AssertionError):
-    """A part does not keep the contract. The message is a sentence that says what is wrong."""
+    """A part does not keep the contract. The message is a sentence with the fault."""
 
 
 class Skipped(Exception):
-    """A check cannot be run here. The message says why."""
+    """A check cannot be run here. The message is the reason."""
 
 
 def require(condition: object, message: str) -> None:
@@ -63,14 +63,15 @@ class ExaminedPart:
     ) -> ExaminedPart:
         """From a class, a name (`dcgan:width=8`) or a location (`./my_gan.py:MyGAN`).
 
-        Raises UsageError where there is no such part, or the name is used by two kinds and `kind` does not say which.
+        Raises UsageError if there is no such part, or if two kinds have a part of this name and `kind` is empty.
         """
         if isinstance(part, type):
             kinds = [kind] if kind else [_kind_of(part)]
             try:
                 given = resolve(part, options or {}, part.__name__)
             except (TypeError, NameError):
-                given = dict(options or {})  # the check of the options reports what is wrong with the constructor
+                # the check `options_survive_json` reports what is wrong with the constructor
+                given = dict(options or {})
             return cls(kinds[0], part, given)
         choice = Choice.parse(part)
         choice = Choice(choice.name, {**choice.options, **(options or {})})
@@ -119,7 +120,7 @@ Check = Callable[[ExaminedPart], str | None]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The result of one check. `reason` says why it failed or was skipped, or what an `ok` check left out."""
+    """The result of one check. `reason`: why it failed or was skipped, or what a check with state `ok` did not test."""
 
     check: str
     state: Literal["ok", "failed", "skipped"]
@@ -145,8 +146,8 @@ def examine(part: ExaminedPart, check: Check) -> Outcome:
 def run_check(part: ExaminedPart, check: Check) -> str | None:
     """What `check` returns, run offline; the state of the process is restored afterwards.
 
-    Warnings that torch issues in its own modules are ignored: where warnings are errors, as in many test suites, they
-    would fail a check of a part that did nothing wrong.
+    Warnings that torch issues in its own modules are ignored: many test suites turn warnings into errors, and these
+    would fail a check although the part is correct.
     """
     with isolated(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch(\.|$)")
@@ -169,7 +170,7 @@ def call(network: Any, values: Tensor, labels: Tensor, *, training: bool = False
 
 
 def labels_for(images: ImageSpec, count: int) -> Tensor:
-    """(count,) int64 labels: 0, 1, 2, ... over all classes, again and again."""
+    """(count,) int64 labels: 0, 1, ..., classes - 1, and again from 0."""
     return torch.arange(count) % images.classes
 
 

@@ -30,7 +30,7 @@ class _Inputs:
         self.latents = torch.randn(_COUNT, 4).to(device)
 
     def round(self, sides: frozenset[str] = BOTH_SIDES, factor: float = 0.0) -> Round:
-        """A round of these; with a `factor`, the largest logit has the absolute value of `factor`."""
+        """A round of these tensors; with a `factor`, logits are scaled so that the largest is `factor` or -`factor`."""
 
         def discriminate(images: Tensor, labels: Tensor) -> Tensor:
             logits: Tensor = self.discriminator(images, labels)
@@ -52,7 +52,10 @@ def _evaluate(loss: Loss, role: str, round: Round, seed: int = 0) -> Tensor:
 
 
 def _fixed(real: Tensor | float, fake: Tensor | float) -> Round:
-    """A round in which the discriminator returns these logits, for reals in [0, 1] and for fakes below 0."""
+    """A round with a fixed discriminator: the logit of every real image is `real`, that of every fake is `fake`.
+
+    It recognises fakes by their mean, which is below 0; reals are in [0, 1].
+    """
     reals = torch.rand(_COUNT, 1, 4, 4)
     shape = torch.zeros(_COUNT, 1)
 
@@ -68,6 +71,7 @@ def _fixed(real: Tensor | float, fake: Tensor | float) -> Round:
 
 
 def _gradients(value: Tensor, parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """The gradients of a scalar for the parameters that it depends on; empty if it has no gradient."""
     if not value.requires_grad:
         return []
     gradients = torch.autograd.grad(value, list(parameters), allow_unused=True, retain_graph=True)
@@ -114,7 +118,7 @@ def gradient_reaches_the_player(part: ExaminedPart) -> None:
             for parameter in network.parameters():
                 parameter.mul_(1.5)
         moved = not torch.isclose(_evaluate(part.build(), role, inputs.round()), value, rtol=1e-4)
-        require(reached or not moved, f"The {role}'s loss changes with its weights, but gives them no gradient.")
+        require(reached or not moved, f"The {role}'s loss changes with its weights, but has no gradient for them.")
 
 
 def separable_terms_add_up(part: ExaminedPart) -> None:
@@ -157,7 +161,7 @@ def order_does_not_matter(part: ExaminedPart) -> None:
     """The losses do not depend on the order of the images in the batch."""
     inputs = _Inputs()
     order = torch.tensor([3, 0, 7, 1, 6, 2, 5, 4])
-    if any(not _draws_nothing(part, inputs, role) for role in ROLES):
+    if any(not _is_deterministic(part, inputs, role) for role in ROLES):
         raise Skipped("it draws random numbers for each image")
     for role in ROLES:
         first = _evaluate(part.build(), role, inputs.round())
@@ -168,7 +172,7 @@ def order_does_not_matter(part: ExaminedPart) -> None:
         require(alike, f"The {role}'s loss depends on the order of the images.")
 
 
-def _draws_nothing(part: ExaminedPart, inputs: _Inputs, role: str) -> bool:
+def _is_deterministic(part: ExaminedPart, inputs: _Inputs, role: str) -> bool:
     """Whether a loss does not depend on the global random state."""
     return torch.equal(*(_evaluate(part.build(), role, inputs.round(), seed=seed) for seed in (0, 1)))
 

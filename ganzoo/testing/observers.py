@@ -40,7 +40,7 @@ def _run() -> Iterator[Run]:
 
 
 def _arguments(run: Run) -> dict[str, dict[str, Any]]:
-    """Hook -> its arguments beside `run` and `progress`, for each hook between the start and the end of a run."""
+    """Hook -> its arguments except `run` and `progress`, for all hooks but `on_run_start` and `on_run_end`."""
     tick = {"step": 2, "images": 16, "epoch": 0.25, "discriminator_loss": 1.4, "generator_loss": 0.7, "seconds": 0.1}
     tick["images_per_second"] = 160.0
     card = {"protocol": "default", "digest": "0123456789abcdef", "measure": {"fakes": 100}}
@@ -55,7 +55,7 @@ def _arguments(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _hooks(part: ExaminedPart) -> Any:
-    """The hooks of a new observer, without the guard that a training puts around them."""
+    """The hooks of a new observer. Unlike in a training, nothing catches their errors."""
     manager = pluggy.PluginManager("ganzoo")
     manager.add_hookspecs(RunHooks)
     manager.register(part.build())
@@ -63,7 +63,7 @@ def _hooks(part: ExaminedPart) -> Any:
 
 
 def _observe_or_skip(part: ExaminedPart, run: Run, arguments: dict[str, dict[str, Any]]) -> None:
-    """As `_observe`. Raises Skipped where the observer raises an error, which another check reports."""
+    """As `_observe`, but raises Skipped if the observer raises an error, which another check reports."""
     try:
         _observe(part, run, arguments)
     except Exception as error:
@@ -74,9 +74,9 @@ def _observe(part: ExaminedPart, run: Run, arguments: dict[str, dict[str, Any]])
     """Call all hooks of a new observer, from the start of a run to its end."""
     hooks = _hooks(part)
     hooks.on_run_start(run=run)
-    for hook, its_own in arguments.items():
+    for hook, hook_arguments in arguments.items():
         # an observer written before version 0.2 takes `progress` under its old name, `moment`
-        getattr(hooks, hook)(run=run, progress=_PROGRESS, moment=_PROGRESS, **its_own)
+        getattr(hooks, hook)(run=run, progress=_PROGRESS, moment=_PROGRESS, **hook_arguments)
     hooks.on_run_end(run=run, error=None)
 
 
@@ -127,7 +127,7 @@ def hook_arguments_are_left_alone(part: ExaminedPart) -> None:
         arguments = _arguments(run)
         kept, recipe = copy.deepcopy(arguments), run.recipe
         _observe_or_skip(part, run, arguments)
-        changed = [hook for hook, its_own in arguments.items() if its_own != kept[hook]]
+        changed = [hook for hook, hook_arguments in arguments.items() if hook_arguments != kept[hook]]
         require(not changed, f"It changes the arguments of {', '.join(changed)}.")
         require(run.recipe is recipe and run.writes, "It changes the run object.")
 

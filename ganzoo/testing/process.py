@@ -1,4 +1,4 @@
-"""The process in which a part is checked: its settings are compared and restored, and the network is switched off."""
+"""Isolation of the checks: settings of the process are compared and restored, and network access is blocked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def random_state() -> tuple[Any, ...]:
 
 @contextmanager
 def restoring_process() -> Iterator[None]:
-    """Afterwards the settings of the process and its random states are as they were before."""
+    """Context manager: restores the settings of the process and its random states at the end."""
     before = read_settings([*process_settings(everything=True), *random_states()])
     try:
         yield
@@ -55,12 +55,12 @@ def changes(action: Callable[[], Any]) -> list[str]:
 
 
 def _no_network(*_: Any, **__: Any) -> Any:
-    raise OSError("the conformance kit lets nothing onto the network")
+    raise OSError("the conformance kit blocks network connections")
 
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """No network connection can be made inside: an attempt raises OSError."""
+    """Context manager: no network connection can be made; an attempt raises OSError."""
     original = socket.socket.connect, socket.getaddrinfo
     socket.socket.connect, socket.getaddrinfo = _no_network, _no_network  # type: ignore[method-assign, assignment]
     try:
@@ -71,7 +71,7 @@ def offline() -> Iterator[None]:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """A check runs inside: offline, and the process is restored afterwards."""
+    """Context manager for a check: no network, and the state of the process is restored at the end."""
     with restoring_process(), offline():
         os.environ["GANZOO_OFFLINE"] = "1"
         yield

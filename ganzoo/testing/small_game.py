@@ -1,4 +1,4 @@
-"""A small training with the examined part in it, and the checks that all trainable kinds of part share."""
+"""A small training that uses the examined part, and the checks that all trainable kinds of part share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH = 8
 
 @dataclasses.dataclass
 class SmallGame:
-    """A game with the examined part in it, and the data feed of its training."""
+    """A game that uses the examined part, and the data feed of its training."""
 
     recipe: Recipe
     game: Game
@@ -46,9 +46,9 @@ class SmallGame:
 
 
 def make_game(part: ExaminedPart, *, precision: str = "fp32", device: str = "cpu", own: bool = True) -> SmallGame:
-    """A game with the part in it, on batches of 8 synthetic images.
+    """A game that uses the part, on batches of 8 synthetic images.
 
-    An architecture is trained by its own recipe, or, if not `own`, with the kit's loss and optimiser. Any other part
+    An architecture is trained with its own recipe; with `own=False`, with the kit's loss and optimiser. Any other part
     is trained on the kit's architecture; a loss or an augmentation is used together with the kit's loss.
     """
     architecture: Architecture = part.build() if part.kind == "architectures" else LinearGAN()
@@ -129,7 +129,7 @@ def captured_is_eager(part: ExaminedPart) -> str | None:
     if not graph.captured:
         raise Failed(f"{graph.reason[:1].upper()}{graph.reason[1:]}. If that cannot be fixed, set capturable = False.")
     expected, found = eager.state(), captured.state()
-    # kernels of different streams may add in another order; the error of a wrong step is far larger
+    # eager and recorded kernels may sum in another order; a wrong step makes a far larger difference
     different = [name for name in expected if not _near(expected[name], found[name])]
     require(not different, f"{different[:1]} and {len(different)} tensors in all differ from those of eager steps.")
     return None

@@ -1,4 +1,4 @@
-"""The kit's own small parts. A part is examined together with these, so that no check depends on other plugins."""
+"""Small parts of the kit. A part is checked together with these, so that no check depends on other plugins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEC = ImageSpec(1, 8, 8, 3)
 
 
 class SyntheticImages(Dataset):
-    """64 images of any shape: noise, and bright bars whose position depends on the class."""
+    """64 images of the shape `spec`: noise, and bright bars whose position depends on the class."""
 
     def __init__(self, spec: ImageSpec, *, split: str = "train") -> None:
         self.spec = spec
@@ -96,5 +96,5 @@ class GradientDescent(Optimizer):
         return torch.optim.SGD(parameters, lr=torch.tensor(0.01, device=parameters[0].device), foreach=False)  # type: ignore[arg-type]
 
     def learning_rate(self, images_seen: int) -> float:
-        """0.01, whatever the number of images seen."""
+        """0.01, constant."""
         return 0.01

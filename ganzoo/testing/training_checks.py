@@ -1,4 +1,4 @@
-"""Checks of an architecture in training: its networks, losses and optimisers together, as its recipe says."""
+"""Checks of an architecture in training, with the losses and optimisers of its own recipe."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def losses_are_finite_at_extreme_logits(part: ExaminedPart) -> None:
 
 
 def _stretched(game: Game, round: Round, factor: float) -> Round:
-    """The same round with its logits scaled: the largest has the absolute value of `factor`."""
+    """The same round with its logits scaled, so that the largest absolute value is that of `factor`."""
 
     def discriminate(images: Tensor, labels: Tensor) -> Tensor:
         logits = game.discriminate(images, labels)
@@ -126,12 +126,12 @@ def two_processes_are_one(part: ExaminedPart) -> str:
 
 
 def _why_halves_may_differ(part: ExaminedPart, small_game: SmallGame) -> str:
-    """Why two halves of a batch may give other weights than the whole; empty where they must give the same."""
+    """Why training on two half batches may end with other weights than on the whole batch; empty if it must not."""
     images = small_game.game.images
     labels = labels_for(images, BATCH)
     inputs = (part.latents(BATCH), reals_for(small_game.game.architecture, images, BATCH))
     for network, values in zip(part.networks(), inputs, strict=True):
-        if not _draws_nothing(network, values, labels):
+        if not _is_deterministic(network, values, labels):
             return "each draws its own dropout or noise in training"
         half = BATCH // 2
         whole, first_half = (call(network, values[:n], labels[:n], training=True) for n in (BATCH, half))
@@ -140,14 +140,14 @@ def _why_halves_may_differ(part: ExaminedPart, small_game: SmallGame) -> str:
     return ""
 
 
-def _draws_nothing(network: nn.Module, values: Tensor, labels: Tensor) -> bool:
+def _is_deterministic(network: nn.Module, values: Tensor, labels: Tensor) -> bool:
     """Whether the outputs in training mode do not depend on the random state."""
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    answers = []
+    outputs = []
     for seed in range(2):
         network.load_state_dict(state)
-        answers.append(call(network, values, labels, training=True, seed=seed))
-    return torch.equal(*answers)
+        outputs.append(call(network, values, labels, training=True, seed=seed))
+    return torch.equal(*outputs)
 
 
 CHECKS = (

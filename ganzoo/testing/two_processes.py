@@ -1,7 +1,7 @@
 """Two processes that train together over gloo. They are started when first needed and kept for later checks.
 
-Jobs and answers go through pipes of their own. Standard output is no part of the protocol: the examined part may print
-there, and so does gloo.
+Jobs and results are sent through separate pipes, not through standard output, because the examined part and gloo may
+print there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PROGRAM = "import sys; from ganzoo.testing.two_processes import serve; serve(*s
 
 @dataclasses.dataclass(frozen=True)
 class _Worker:
-    """One of the two processes, and this process's ends of its pipes."""
+    """One of the two processes, and the pipes to and from it."""
 
     process: subprocess.Popen[bytes]
     jobs: IO[bytes]
@@ -67,7 +67,7 @@ def run_two_steps(part: ExaminedPart) -> tuple[dict[str, Tensor], dict[str, Tens
         raise Skipped(f"two processes cannot be started here: {error or type(error).__name__}") from error
     for answer in (first, second):
         if isinstance(answer, str):
-            _stop()  # the other process may wait for this one for ever
+            _stop()  # the other process may still wait for this one
             raise Skipped(answer) if answer.startswith("gloo") else Failed(f"In one of two processes: {answer}")
     return first, second
 
@@ -111,7 +111,7 @@ def _start(rank: int, store: str, environment: dict[str, str]) -> _Worker:
         env=environment,
     )
     for descriptor in theirs:
-        os.close(descriptor)  # the other process holds the only copy: when it ends, reading here ends too
+        os.close(descriptor)  # only the other process has it open then, so reading ends when that process ends
     return _Worker(process, os.fdopen(jobs_in, "wb"), os.fdopen(answers_out, "rb"))
 
 
@@ -170,7 +170,7 @@ def serve(rank: str, store: str, jobs: str, answers: str) -> None:
 
 
 def _answer(path: list[str], address: str, kind: str, options: Mapping[str, Any]) -> dict[str, Tensor] | str:
-    """All parameters after two steps, or the words of the error."""
+    """All parameters after two steps, or the text of the error."""
     sys.path[:] = path
     try:
         small_game = make_game(ExaminedPart(kind, _load(address), options), own=False)

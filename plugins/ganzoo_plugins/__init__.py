@@ -1,7 +1,7 @@
-"""The parts of torch-ganzoo itself, offered as any plugin offers its own.
+"""The parts of torch-ganzoo itself, registered in the same way as those of any plugin.
 
-Nothing here imports torch: a target names the class, and its module is imported when the part is first used. To write
-a plugin of your own, copy this file, and name it in pyproject.toml:
+Nothing here imports torch: a target is the name of a class, whose module is imported when the part is first used. To
+write a plugin of your own, copy this file, and name it in pyproject.toml:
 
     [project.entry-points.ganzoo]
     my-plugin = "my_package"

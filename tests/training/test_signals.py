@@ -38,7 +38,7 @@ PLACES = {
     "training": (0.05, 16),
     "scoring": (0.3, 1),
     "saving": (0.05, 6),
-    "batch_order": (0.05, 3),
+    "sampling": (0.05, 3),
     "evaluating": (0.3, 1),
     "downloading": (0.0, 1),
 }
@@ -50,7 +50,7 @@ seconds: list[float] = []
 def arguments(place: str, folder: Path, reference: Path) -> list[str]:
     out = folder / "run"
     return {
-        "batch_order": ["sample", str(reference), "-n", "100000", "-o", str(folder / "fakes.npy")],
+        "sampling": ["sample", str(reference), "-n", "100000", "-o", str(folder / "fakes.npy")],
         "evaluating": ["evaluate", str(reference), "--samples", "4000"],
         "downloading": ["train", DAWDLING, "mnist", "--steps", "4", "--out", str(out)],
     }.get(place, ["train", DAWDLING, "digits:size=8", "--out", str(out)])

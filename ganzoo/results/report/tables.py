@@ -9,7 +9,7 @@ from typing import Any
 from ganzoo.contract.choice import Choice
 from ganzoo.evaluation.corruptions import corruption_label
 
-#: means within this factor are not ranked: extractors trained from ten seeds did not agree on a finer ranking
+#: means within this factor are not ranked: ten extractors, trained from ten seeds, disagreed on a finer ranking
 FACTOR = 1.25
 COLUMNS = ("architecture", "last", "95 % interval", "best", "seeds", "failures", "length", "images seen", "training")
 
@@ -87,7 +87,7 @@ def _measure(card: Mapping[str, Any]) -> str:
 
 
 def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Groups of two or more architectures, neighbours in the ranking, whose means are too close to be ranked."""
+    """Groups of two or more consecutive architectures of the ranking whose means are too close to be ranked."""
     chains: list[list[Mapping[str, Any]]] = []
     for row in ranked:
         if row["mean"] is None:

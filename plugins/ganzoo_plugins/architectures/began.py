@@ -51,7 +51,8 @@ class BEGAN(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # ours, for scikit-learn's 1,498 of 16x16: at gamma 0.5 all digits become one bar
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16; with gamma 0.5 all fakes
+        # become the same bar
         "digits": {
             "architecture": "began:width=16,embedding=32",
             "dataset": "digits",

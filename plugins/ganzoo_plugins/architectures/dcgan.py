@@ -187,7 +187,7 @@ def _initialised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Module
 
 
 def _batch_norm(channels: int) -> BatchNorm:
-    """As PyTorch's BatchNorm, but a batch of one image is allowed."""
+    """Batch norm with PyTorch's settings, which also accepts a batch of one image; scales from N(1, 0.02^2)."""
     norm = BatchNorm(channels, momentum=0.9, moving_variance="corrected", eps=1e-5)
     nn.init.normal_(norm.weight, mean=1.0, std=0.02)
     return norm

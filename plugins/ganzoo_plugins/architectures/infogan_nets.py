@@ -156,5 +156,5 @@ def _initialised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Module
 
 
 def _batch_norm(channels: int) -> BatchNorm:
-    # contrib.layers.batch_norm, not fused
+    """tf.contrib.layers.batch_norm of TensorFlow 1, in its implementation that is not fused."""
     return BatchNorm(channels, momentum=0.999, moving_variance="population", eps=1e-3)

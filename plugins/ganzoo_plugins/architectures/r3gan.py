@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import ganzoo
 from ganzoo_plugins.layers.pyramid import base_size
 
-_SLOPE = 0.2
+_SLOPE = 0.2  # of LeakyReLU
 _EXPANSION = 2  # ratio of the channels inside a block to those outside
 _GROUP = 16  # channels in each group of the 3x3 convolution
 _Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)

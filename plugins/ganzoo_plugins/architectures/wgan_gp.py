@@ -54,7 +54,7 @@ class WGANGP(ganzoo.Architecture):
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=32000000",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=32000000",
         },
-        # ours, for scikit-learn's 1,498 of 16x16
+        # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "wgan-gp:width=16",
             "dataset": "digits",

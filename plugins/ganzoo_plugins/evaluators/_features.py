@@ -1,4 +1,4 @@
-"""What evaluators share: checks of features, an even subset of bounded size, and reproducible random draws."""
+"""Helpers of evaluators: checks of features, an even subset of bounded size, and reproducible random draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = {"reals": ("real", "data"), "held-out": ("held-out", "data"), "fakes": 
 
 
 def require_finite(features: Tensor, origin: ganzoo.Origin, evaluator: ganzoo.Evaluator) -> None:
-    """Raises GanzooError if features (N, ...) are not finite; the message names the images they are of."""
+    """Raises GanzooError if features (N, ...) are not finite; the message names the origin of their images."""
     bad = int((~features.isfinite()).flatten(1).any(dim=1).sum())
     if bad:
         whose, suspect = _WORDS[origin]
@@ -35,7 +35,7 @@ def require_enough(what: str, least: int, **counts: int) -> None:
 
 
 class Precomputed(nn.Module):
-    """Takes the place of a network of torchmetrics: the features are computed already and are passed through."""
+    """Replaces the network of a torchmetrics metric: the features are computed already, and are returned unchanged."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Sample:
 
 @contextmanager
 def fixed_draws() -> Iterator[None]:
-    """Inside, random draws of torchmetrics are the same every time; the global random state is restored afterwards."""
+    """Context manager: random draws of torchmetrics are the same every time. The global random state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the other devices as well
         yield

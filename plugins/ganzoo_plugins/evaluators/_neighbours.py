@@ -1,7 +1,7 @@
 """Distances between many points, and nearest neighbours, in bounded memory.
 
-Squared distances are computed in float64 from matrix products of centred points. For equal points only rounding errors
-remain; so distances below a share of the squared norm (TIE), or below the precision of float32 features (SAME), are 0.
+Squared distances are computed in float64 from matrix products of centred points. The distance of equal points
+is then a rounding error, so distances below a share of the squared norm (TIE or SAME) are set to 0.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, T
     step = max(1, BLOCK // len(others))
     for start in range(0, len(points), step):
         rows = points[start : start + step].double()
-        blur = SAME * rows.square().sum(dim=1, keepdim=True)
+        precision = SAME * rows.square().sum(dim=1, keepdim=True)
         rows = rows - centre
         own = rows.square().sum(dim=1, keepdim=True)
         distances = torch.addmm(norms, rows, others.T, alpha=-2).add_(own)
-        yield slice(start, start + step), distances.masked_fill_(distances <= torch.maximum(TIE * own, blur), 0.0)
+        yield slice(start, start + step), distances.masked_fill_(distances <= torch.maximum(TIE * own, precision), 0.0)
 
 
 def squared_radii(points: Tensor, neighbours: int) -> Tensor:

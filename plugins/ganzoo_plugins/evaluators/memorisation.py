@@ -13,11 +13,11 @@ from ganzoo_plugins.evaluators._features import Sample, require_enough, require_
 from ganzoo_plugins.evaluators._gaussians import frechet_distance, root
 from ganzoo_plugins.evaluators._neighbours import BLOCK, nearest, squared_radii
 
-#: this share of the held-out images is as near to a training image as a fake that counts as a copy
+#: a fake is a copy if it is as near to a training image as the nearest held-out images, which are this share of them
 QUANTILE = 0.01
 #: lower bound of the mean cosine distance: smaller values of float32 features are rounding errors
 SMALLEST = 1e-6
-#: Kaggle's threshold: a mean cosine distance of at least this means no memorisation, and counts as 1
+#: Kaggle's threshold: from this mean cosine distance on, there is no memorisation, and the divisor is 1
 THRESHOLD = 0.1
 
 

@@ -60,9 +60,9 @@ class ModeCoverage(ganzoo.Evaluator):
         fakes = self.fakes.double() / self.fakes.sum()
         reals = (self.reals + 0.5) / (self.reals + 0.5).sum()
         divergence = torch.special.xlogy(fakes, fakes / reals).sum()
-        hit = int((self.fakes > 0).sum())
+        covered = int((self.fakes > 0).sum())
         return {
-            "modes": float(hit),
-            "modes-missing": 1 - hit / len(self.fakes),
+            "modes": float(covered),
+            "modes-missing": 1 - covered / len(self.fakes),
             "modes-kl": max(0.0, float(divergence)),
         }

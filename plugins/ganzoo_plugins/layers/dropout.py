@@ -35,7 +35,8 @@ class Dropout(nn.Dropout):
 class LeakyReLUDropout(Dropout):
     """LeakyReLU, then dropout, in place: the input is overwritten, so no other code may need it.
 
-    On a CPU both together are one multiplication by a tensor, and so is the gradient: most of the time is for memory.
+    On a CPU both together are one multiplication by a tensor, and so is the gradient: most of the time is memory
+    access.
     """
 
     def __init__(self, negative_slope: float, p: float) -> None:
@@ -56,11 +57,10 @@ class LeakyReLUDropout(Dropout):
 
 
 def keep_mask(like: Tensor, share: float) -> Tensor:
-    """A CPU tensor like `like`: about this share of its elements are 1 / share, the others 0."""
+    """A CPU tensor with the shape and layout of `like`: a random `share` of the elements is 1 / share, the others 0."""
     mask = torch.empty_like(like)  # dense, in the order of `like`
-    threshold = min(
-        max(1, round(share * _VALUES)), _VALUES - 1
-    )  # of 16 bits; at least one value is kept and one is dropped
+    # of 16 bits; at least one of their values is kept, and at least one is dropped
+    threshold = min(max(1, round(share * _VALUES)), _VALUES - 1)
     bits = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     bits = bits[: mask.numel()].as_strided(mask.shape, mask.stride())
     return torch.lt(bits, threshold - _VALUES // 2, out=mask).mul_(_VALUES / threshold)

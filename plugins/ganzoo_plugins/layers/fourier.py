@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: how many times fewer operations it must need than a direct convolution to be used
+#: it is used if a direct convolution needs more than this many times its operations
 _WORTH = 1.3
-#: multiplications in the time of writing one number to memory and reading it again
+#: writing one number to memory and reading it again takes as long as this many multiplications
 _MOVE = 30
 
 
@@ -40,7 +40,7 @@ def conv2d(images: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, pad
         for n, out, q in zip(size, outputs, places, strict=True)
     )
     direct = math.prod(outputs) * kernel.numel()
-    if not _serves(images, kernel) or _WORTH * _cost(rows, columns, count, stride**2 * channels, len(kernel)) > direct:
+    if not _accepts(images, kernel) or _WORTH * _cost(rows, columns, count, stride**2 * channels, len(kernel)) > direct:
         return F.conv2d(images, kernel, bias, stride, padding)
     if any(n % stride for n in size):
         images = F.pad(images, (0, -size[1] % stride, 0, -size[0] % stride))
@@ -67,7 +67,7 @@ def conv_transpose2d(
     ]
     rows, columns = (_Axis(n, -(-out // stride), q) for n, out, q in zip(size, outputs, places, strict=True))
     direct, phases = math.prod(size) * kernel.numel(), stride**2 * kernel.shape[1]
-    if not _serves(images, kernel) or _WORTH * _cost(rows, columns, count, channels, phases) > direct:
+    if not _accepts(images, kernel) or _WORTH * _cost(rows, columns, count, channels, phases) > direct:
         return F.conv_transpose2d(images, kernel, bias, stride, padding, output_padding)
     taps = _phases(kernel, places, stride, padding).permute(2, 4, 0, 3, 5, 1).flatten(3).flatten(0, 1)
     features = _convolve(images.permute(0, 2, 3, 1).flatten(1, 2), taps, rows, columns)
@@ -90,11 +90,10 @@ class _Axis(NamedTuple):
         return max(self.outputs - min(low, 0), self.inputs + max(high, 0), len(self.offsets))
 
 
-def _serves(images: Tensor, kernel: Tensor) -> bool:
+def _accepts(images: Tensor, kernel: Tensor) -> bool:
     """Whether these tensors are supported: float32 on a CPU with MKL, for which the speed was measured."""
-    if (
-        torch.compiler.is_compiling() or images.device.type != "cpu"
-    ):  # first, because the lines below cannot be compiled
+    # checked first, because the lines below cannot be compiled
+    if torch.compiler.is_compiling() or images.device.type != "cpu":
         return False
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return mkl and images.dtype == kernel.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
@@ -102,15 +101,15 @@ def _serves(images: Tensor, kernel: Tensor) -> bool:
 
 def _cost(rows: _Axis, columns: _Axis, count: int, channels: int, outputs: int) -> float:
     """Multiplications for one of `count` images, plus the memory traffic in units of multiplications."""
-    own = math.prod(2 - axis.period % 2 for axis in (rows, columns))  # frequencies f with f = -f
-    products = own + 3 * (rows.period * columns.period - own) // 2
+    self_conjugate = math.prod(2 - axis.period % 2 for axis in (rows, columns))  # frequencies f with f = -f
+    products = self_conjugate + 3 * (rows.period * columns.period - self_conjugate) // 2
     transforms = rows.inputs * columns.inputs * channels + rows.outputs * columns.outputs * outputs
     kernel = channels * outputs * (len(rows.offsets) * len(columns.offsets) + _MOVE) / max(count, 1)
     return products * (transforms + channels * outputs + _MOVE * (channels + outputs) + kernel)
 
 
 def _places(kernel: Tensor, stride: int, padding: tuple[int, int]) -> tuple[range, range]:
-    """All q, for rows and for columns, where tap t has place q and phase r: t - padding = stride * q + r."""
+    """Places q of the taps, for rows and for columns. Tap t has place q and phase r: t - padding = stride * q + r."""
     rows, columns = (
         range(-p // stride, (k - 1 - p) // stride + 1) for k, p in zip(kernel.shape[2:], padding, strict=True)
     )
@@ -143,10 +142,12 @@ def _matrices(rows: _Axis, columns: _Axis) -> tuple[Tensor, Tensor, Tensor]:
     Re(ab) = P1 - P3 and Im(ab) = P1 + P2. For a frequency f with f = -f all values are real, so P1 is enough. Of two
     opposite frequencies one is enough, since their values are conjugates.
     """
-    with torch.inference_mode(False), torch.device("cpu"):  # they are cached, and later calls may need gradients
+    # these settings, because the matrices are cached, and later calls may need gradients
+    with torch.inference_mode(False), torch.device("cpu"):
         periods = torch.tensor([rows.period, columns.period])
         every = _pairs(range(rows.period), range(columns.period))
         ahead = (every - -every % periods) @ torch.tensor([columns.period, 1])
+        # the first `own` frequencies f are those with f = -f
         frequencies, own = torch.cat([every[ahead == 0], every[ahead > 0]]), int((ahead == 0).sum())
 
         def waves(first: range, second: range) -> tuple[Tensor, Tensor]:
@@ -163,7 +164,7 @@ def _matrices(rows: _Axis, columns: _Axis) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pairs(first: range, second: range) -> Tensor:
-    """(first * second, 2)."""
+    """All pairs of a value of `first` and a value of `second`, (len(first) * len(second), 2)."""
     return torch.cartesian_prod(torch.tensor(first), torch.tensor(second))
 
 

@@ -1,4 +1,4 @@
-"""Layers of Keras 2 that differ from PyTorch's: in padding, batch norm, memory order or initial weights.
+"""Layers of Keras 2 that differ from those of PyTorch in padding, batch norm, memory order or initial weights.
 
 Images are (N, C, H, W) here and (N, H, W, C) in Keras. Kernels are those of Keras with the axes permuted, and not
 flipped.
@@ -51,7 +51,7 @@ class SameConv2d(nn.Conv2d):
         """(N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
         top, _ = _same_pads(images.shape[2], self.kernel_size[0], self.stride[0])
         left, _ = _same_pads(images.shape[3], self.kernel_size[1], self.stride[1])
-        # the same padding at the other end is at most one pixel too many, too few for another window
+        # the same padding at the bottom and right is at most one pixel more than SAME, which adds no output
         return fourier.conv2d(images, mirror(self.weight), self.bias, self.stride[0], (top, left))
 
 
@@ -122,7 +122,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """The same shape: normalised by the batch statistics in training mode, else by the moving statistics."""
-        count = _ranks() * values.numel() // values.shape[1]
+        count = _world_size() * values.numel() // values.shape[1]
         if self.training and (self.moving_variance == "population" or count == 1):
             return self._population(values, count)
         return self._normalise(values, self.running_mean, self.running_var, 1 - self.momentum)
@@ -147,7 +147,7 @@ class BatchNorm(nn.Module):
         return f"{len(self.weight)}, momentum={self.momentum}, moving_variance={self.moving_variance!r}, eps={self.eps}"
 
 
-def _ranks() -> int:
+def _world_size() -> int:
     """Number of processes that train together; batch norm uses the images of all. Each has the same number."""
     return dist.get_world_size() if dist.is_initialized() else 1
 

@@ -14,7 +14,8 @@ from torch.nn.utils import parametrizations
 
 import ganzoo
 
-_GAIN = 2**0.5  # of initial weights of 3x3 convolutions between ReLUs; shortcuts, the first and the last layer have 1
+#: gain of the initial weights of 3x3 convolutions in blocks; shortcuts, the first and the last layer have 1
+_GAIN = 2**0.5
 
 
 class ConditionalBatchNorm2d(nn.Module):

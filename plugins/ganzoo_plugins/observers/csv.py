@@ -14,7 +14,7 @@ class CSV(ganzoo.Observer):
 
     The table depends on stats.jsonl alone. When a run starts or resumes, the table is written again from stats.jsonl,
     from which the steps after the checkpoint were removed before; then each tick is appended. So a resumed run ends
-    with the same table as one that was never interrupted. Scalars that the first tick did not have get no column.
+    with the same table as one that was never interrupted. Scalars that the first tick does not have are left out.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class CSV(ganzoo.Observer):
 
     @ganzoo.hookimpl
     def on_run_start(self, run: Any) -> None:
-        """Write the rows of all earlier ticks, in the one process of a run that writes files."""
+        """Write the rows of all earlier ticks. Only rank 0 writes files."""
         if run.writes:
             self._rewrite(run)
 

@@ -1,4 +1,4 @@
-"""Weight clipping: the way of the first WGAN to keep a discriminator from growing."""
+"""Weight clipping, with which the first WGAN keeps its discriminator Lipschitz."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class _KerasOptimizer(ganzoo.Optimizer):
         return _Update(list(parameters), self)
 
     def learning_rate(self, images_seen: int) -> float:
-        """Constant: decay and bias correction depend on the number of updates, in `rate`."""
+        """Constant. Decay and bias correction are in `rate`, because they depend on the number of updates."""
         return self.lr
 
 
@@ -109,7 +109,7 @@ class _Update(torch.optim.Optimizer):
         device = parameters[0].device
         super().__init__(parameters, {"lr": torch.tensor(component.lr, dtype=torch.float64, device=device)})
         self.component = component
-        # float32, in which 1e9 + 1 is 1e9
+        # float32: there 1e9 + 1 is 1e9, so the step number stays the same
         self._torch_steps = torch.tensor(1e9, dtype=torch.float32, device=device)
         moments = ("exp_avg", "exp_avg_sq") if component.beta1 else ("square_avg",)
         for parameter in parameters:
@@ -121,27 +121,26 @@ class _Update(torch.optim.Optimizer):
         (group,) = self.param_groups
         rate = self.component.rate(group["lr"])
         self.component.iterations.add_(1)
-        self._apply(
-            group["params"], rate.to(torch.float32) if rate.is_cuda else rate
-        )  # the dtype that each kernel expects
+        # the kernel on CUDA expects float32, the one on a CPU float64
+        self._apply(group["params"], rate.to(torch.float32) if rate.is_cuda else rate)
 
     def _apply(self, parameters: list[nn.Parameter], rate: Tensor) -> None:
         component = self.component
-        moved: list[Any] = [parameter for parameter in parameters if parameter.grad is not None]
-        gradients: Any = [parameter.grad for parameter in moved]
+        updated: list[Any] = [parameter for parameter in parameters if parameter.grad is not None]
+        gradients: Any = [parameter.grad for parameter in updated]
         if component.clip_value is not None:
             gradients = torch._foreach_clamp_min(gradients, -component.clip_value)
             torch._foreach_clamp_max_(gradients, component.clip_value)
-        states = [self.state[parameter] for parameter in moved]
+        states = [self.state[parameter] for parameter in updated]
         with_momentum = bool(component.beta1)
         adam_update(
-            moved,
+            updated,
             gradients,
-            # with beta1 = 0 the kernel writes m = g: it may overwrite the gradient, which equals m
+            # with beta1 = 0, m is the gradient, so the kernel may write m over the gradient
             exp_avgs=[state["exp_avg"] for state in states] if with_momentum else gradients,
             exp_avg_sqs=[state["exp_avg_sq" if with_momentum else "square_avg"] for state in states],
             max_exp_avg_sqs=[],
-            state_steps=[self._torch_steps] * len(moved),
+            state_steps=[self._torch_steps] * len(updated),
             fused=True,
             amsgrad=False,
             beta1=component.beta1,

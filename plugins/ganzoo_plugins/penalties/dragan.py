@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
+from ganzoo_plugins.penalties._gradients import norm_penalty
 
 
 class DRAGAN(ganzoo.Loss):
@@ -38,11 +39,8 @@ class DRAGAN(ganzoo.Loss):
         reals = round.reals.detach()
         perturbations = self.noise * reals.std(correction=0) * torch.rand_like(reals)
         shares = torch.rand(len(reals), 1, 1, 1, dtype=reals.dtype, device=reals.device)
-        points = (reals + shares * perturbations).requires_grad_()
-        (gradients,) = torch.autograd.grad(round.discriminate(points).sum(), points, create_graph=True)
-        # the gradient of vector_norm at 0 is 0; that of the root of a sum of squares would be NaN
-        norms: Tensor = torch.linalg.vector_norm(gradients, dim=(1, 2, 3))
-        return self.weight * (norms - self.target).square().mean()
+        points = reals + shares * perturbations
+        return self.weight * norm_penalty(round, points, self.target)
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """Zero: the penalty does not train the generator."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import click
-import torch
 from torch import Tensor
 
 import ganzoo
+from ganzoo_plugins.penalties._gradients import image_gradients
 
 
 class R1(ganzoo.Loss):
@@ -60,6 +60,4 @@ class R2(ganzoo.Loss):
 
 def _squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
     """(N,) squared norm of the gradient of each image's logits; it can be differentiated again."""
-    # gradients have the dtype of the images: float32, also where the network computes in bfloat16
-    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradients.square().sum(dim=(1, 2, 3))
+    return image_gradients(logits, images).square().sum(dim=(1, 2, 3))
