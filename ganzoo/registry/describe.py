@@ -11,7 +11,7 @@ from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you
 from ganzoo.contract.hooks import KINDS, Component
 from ganzoo.contract.options import options_of
 from ganzoo.contract.paths import absolute_path
-from ganzoo.registry.plugins import Plugin
+from ganzoo.registry.plugins import Plugin, normal_id
 from ganzoo.registry.source import refuse_other_api, source
 from ganzoo.registry.zoo import Zoo, zoo
 
@@ -111,7 +111,8 @@ def find_kind(choice: Choice) -> str:
     """The kind of the part that a choice names. Raises UsageError where there is none, or more than one."""
     if choice.is_location:
         return zoo().kind_of(choice)
-    kinds = [kind for kind in KINDS if any(choice.name in (c.name, c.id) for c in zoo().components(kind))]
+    name = normal_id(choice.name)
+    kinds = [kind for kind in KINDS if any(name in (c.name, c.id) for c in zoo().components(kind))]
     if not kinds:
         names = [component.name for kind in KINDS for component in zoo().components(kind)]
         raise UsageError(

@@ -82,11 +82,11 @@ class PluginRegistry:
         self._found: tuple[object, dict[str, Plugin]] = (None, {})
         for name in os.environ.get("GANZOO_DISABLE", "").split(","):
             if name.strip():
-                self.manager.set_blocked(_normal(name))
+                self.manager.set_blocked(normal_name(name))
         for distribution in sources if sources is not None else distributions():
             try:
                 points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
-                name, version = (_normal(distribution.name), str(distribution.version)) if points else ("", "")
+                name, version = (normal_name(distribution.name), str(distribution.version)) if points else ("", "")
             except Exception:  # noqa: S112  (the remains of a package that was removed, not always one of ours)
                 continue
             if points and name not in self._installed:
@@ -194,5 +194,12 @@ def _add(plugin: Plugin, known: list[_Offered], offered: _Offered) -> None:
         known.append(dataclasses.replace(offered, distribution=plugin.distribution, version=plugin.version))
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """The name of a distribution as package indexes compare it: `Gz_One` is `gz-one` (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def normal_id(name: str) -> str:
+    """`Gz_One/soft` -> `gz-one/soft`; a name without a distribution, and a file, as they are."""
+    owner, slash, short = name.partition("/")
+    return f"{normal_name(owner)}/{short}" if slash and _NAME.fullmatch(short) else name

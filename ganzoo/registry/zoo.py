@@ -21,7 +21,7 @@ from ganzoo.contract.paths import absolute_path
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
 from ganzoo.registry.loading import checked_class, load_command, load_location, load_target
 from ganzoo.registry.local_imports import local_imports
-from ganzoo.registry.plugins import Plugin, PluginRegistry
+from ganzoo.registry.plugins import Plugin, PluginRegistry, normal_id
 from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, file_of, refuse_other_api, source, source_location
 
 FIRST_PARTY = "torch-ganzoo"
@@ -68,6 +68,7 @@ class Zoo:
 
         A part of torch-ganzoo itself always keeps its short name.
         """
+        name = normal_id(name)
         matches = [component for component in self.components(kind) if name in (component.name, component.id)]
         matches = [component for component in matches if component.distribution == FIRST_PARTY] or matches
         if len(matches) > 1:

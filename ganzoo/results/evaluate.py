@@ -14,6 +14,7 @@ from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import TrainedGenerator, load_generator
 
@@ -42,7 +43,7 @@ def evaluate(
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
     trained = load_generator(path, zoo, device, at, changed_code)
-    recipe = trained.run.recipe
+    zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     # built before anything is computed: an observer whose file is gone must not fail after the scoring
     observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})

@@ -13,6 +13,7 @@ from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
 from ganzoo.registry.provenance import refuse_changed_code
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes
@@ -53,6 +54,7 @@ def load_generator(
         saved = ", ".join(str(int(f.stem)) for f in sorted((path / "generators").glob("*.safetensors")))
         what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
         raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+    zoo = recorded_zoo(run, zoo)
     if not changed_code:
         refuse_changed_code(run, zoo, ("architecture",))
     assert run.recipe.architecture is not None  # noqa: S101  (a run's recipe is complete)
