@@ -151,6 +151,7 @@ class TrainedRun:
         data_dir: str | Path | None = None,
         inception_weights: str | Path | None = None,
         accept_changed_code: bool = False,
+        accept_changed_images: bool = False,
     ) -> Scores:
         """Score the generator against the real images of its dataset, append the scores to the run and return them.
 
@@ -166,7 +167,8 @@ class TrainedRun:
         chosen = [choice for one in evaluators for choice in parts(one)]
         device = find_device(self.device)
         with folders(data_dir or self._data_dir, inception_weights):
-            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, accept_changed_code))
+            changed = (accept_changed_code, accept_changed_images)
+            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, *changed))
 
     @keywords_of(ResumeOptions)
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
