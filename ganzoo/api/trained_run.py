@@ -117,7 +117,7 @@ class TrainedRun:
         self,
         count: int | None = None,
         *,
-        classes: int | Sequence[int] | None = None,
+        classes: int | str | Sequence[int | str] | None = None,
         seed: int = 0,
         at: int | str | None = None,
         grid: str | tuple[int, int] | None = None,
@@ -126,8 +126,9 @@ class TrainedRun:
         """New images of the generator, as a function of the seed: those of `ganzoo sample`.
 
         `count` images, or as many as `grid` (rows, columns) has places; by default the grid of the recipe. `classes` is
-        one class or several, a row each in turn, of a conditional architecture. `at` is a number of images seen or
-        "best". Raises UsageError for a class or a grid that is not there, GanzooError without such a generator.
+        one class or several, by number or name, a row each in turn, of a conditional architecture. `at` is a number of
+        images seen or "best". Raises UsageError for a class or a grid that is not there, GanzooError without such a
+        generator.
         """
         from ganzoo.results.sample import draw_images, grid_shape, row_names
 
@@ -136,7 +137,7 @@ class TrainedRun:
         trained = self._trained(at, accept_changed_code)
         shape = Recipe(grid="x".join(map(str, grid)) if isinstance(grid, tuple) else grid).grid_shape if grid else None
         rows, columns = grid_shape(count, shape, trained.run.recipe.grid_shape)
-        wanted = (classes,) if isinstance(classes, int) else classes
+        wanted = (classes,) if isinstance(classes, int | str) else classes
         images, labels = draw_images(trained, count or rows * columns, columns, seed, wanted)
         whole = classes is not None or len(images) == rows * columns
         return ImageGrid(images, columns, row_names(trained, labels[::columns]) if whole else [])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,27 @@ class Run:
 
 def free_directory(recipe: Recipe, parent: Path) -> Path:
     """`parent/ARCHITECTURE-DATASET`, with the first number behind it that is free."""
+    return next(path for path in _directories(recipe, parent) if not os.path.lexists(path))
+
+
+def claim_directory(recipe: Recipe, parent: Path) -> Path:
+    """Make the directory that `free_directory` names: another process that asks at the same time gets another one.
+
+    Raises GanzooError where none can be made.
+    """
+    path = parent
+    try:
+        make_directory(parent)
+        for path in _directories(recipe, parent):
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
+        raise GanzooError(f"Cannot write a run to {path}: {getattr(error, 'strerror', None) or error}.") from None
+    raise GanzooError(f"{parent} has no free name left for this run: name a directory by --out.")
+
+
+def _directories(recipe: Recipe, parent: Path) -> Iterator[Path]:
     base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
-    names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
-    return next(parent / name for name in names if not (parent / name).exists())
+    yield parent / base
+    yield from (parent / f"{base}-{number}" for number in range(2, 10_000))
