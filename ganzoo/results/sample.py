@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ganzoo.contract.choice import short_name
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.paths import is_directory
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.zoo import Zoo
@@ -267,7 +268,7 @@ def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
     """Raises UsageError for a file name of another kind, or one where no file can be written."""
     if out.suffix not in suffixes:
         raise UsageError(f"-o {out}: the file must end in {' or '.join(suffixes)} here.")
-    if not out.parent.is_dir():
+    if not is_directory(out.parent):
         raise UsageError(f"-o {out}: there is no directory {out.parent}.")
-    if out.is_dir():
+    if is_directory(out):
         raise UsageError(f"-o {out}: this is a directory; name a file.")

@@ -23,6 +23,7 @@ from typing import Any
 from ganzoo.contract.choice import Amount, short_name
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
+from ganzoo.contract.paths import is_directory, is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
@@ -66,15 +67,18 @@ class Run:
     @staticmethod
     def refuse_taken(path: Path) -> None:
         """Raise UsageError if no new run can be made in `path`."""
-        if path.exists() and not path.is_dir():
+        if not is_directory(path) and path.exists():
             raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
-        if (path / "recipe.json").exists():
+        if is_file(path / "recipe.json"):
             raise UsageError(
                 f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
             )
         # leftovers of a process that was killed before its run was complete may be overwritten
         leftovers = (".environment.json.", ".recipe.json.", GUARD)
-        names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        try:
+            names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        except OSError as error:
+            raise UsageError(f"{path} cannot be listed ({error.strerror}): choose another --out.") from None
         if strange := [name for name in names if name != "lock" and not name.startswith(leftovers)]:
             if strange == ["environment.json"] and is_environment(path / "environment.json"):
                 return
@@ -92,12 +96,12 @@ class Run:
     @classmethod
     def open(cls, path: Path, writes: bool = False) -> Run:
         """The run in `path`. Raises UsageError if there is none, GanzooError if another process writes it."""
-        if not (path / "recipe.json").is_file():
+        if not is_file(path / "recipe.json"):
             raise UsageError(
                 f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
             )
         try:
-            recipe = Recipe.from_dict(with_current_names(parse_json((path / "recipe.json").read_bytes())))
+            recipe = Recipe.from_dict(with_current_names(parse_json(_read(path / "recipe.json"))))
             if recipe.architecture is None or recipe.dataset is None:
                 raise ValueError("it names no architecture or no dataset")
         except (ValueError, TypeError, AttributeError, UsageError) as error:
@@ -237,6 +241,14 @@ class Run:
 
     def _write_json(self, name: str, value: Any) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file. Raises GanzooError where it may not be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None
 
 
 def free_directory(recipe: Recipe, parent: Path) -> Path:
