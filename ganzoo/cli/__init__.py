@@ -75,6 +75,8 @@ class _Commands(click.Group):
         if cmd_name in BUILT_IN:
             module, _, attribute = BUILT_IN[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
+            options = importlib.import_module("ganzoo.cli.options")
+            options.name_variables(command, f"GANZOO_{cmd_name.replace('-', '_').upper()}")
             return command
         from ganzoo.cli.plugin_commands import find_command, load_command
 

@@ -12,6 +12,7 @@ from ganzoo.cli.options import (
     PartParam,
     at_option,
     changed_code_option,
+    changed_images_option,
     data_dir_option,
     device_named,
     device_option,
@@ -59,6 +60,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 )
 @inception_weights_option
 @changed_code_option
+@changed_images_option
 @device_option()
 @data_dir_option
 @json_option
@@ -73,6 +75,7 @@ def evaluate(
     other: Choice | None,
     out: Path | None,
     changed_code: bool,
+    changed_images: bool,
     device: str,
     as_json: bool,
 ) -> None:
@@ -98,7 +101,9 @@ def evaluate(
         raise UsageError("--other and -o belong to --calibrate DATASET.")
     if run is None:
         raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed; or --calibrate a DATASET.")
-    lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code)
+    lines = score(
+        run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code, changed_images
+    )
     if as_json:
         return print_json(lines)
     rows = [

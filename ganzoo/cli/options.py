@@ -202,3 +202,19 @@ def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
             raise UsageError(f"{option} {text!r} is not written key=value.")
         found[key] = value
     return found
+
+
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Let the environment set each option under its long name: GANZOO_TRAIN_LOSS is --loss of `train`.
+
+    Click takes the name of the parameter in the code, which is another one for some options; that one works as well.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            long = next((text for text in option.opts if text.startswith("--")), "")
+            option.envvar = f"{prefix}_{long[2:].replace('-', '_').upper()}" if long else None
+    if isinstance(command, click.Group):
+        with click.Context(command) as ctx:
+            for name in command.list_commands(ctx):
+                if inner := command.get_command(ctx, name):
+                    name_variables(inner, f"{prefix}_{name.replace('-', '_').upper()}")

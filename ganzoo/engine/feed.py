@@ -15,7 +15,7 @@ from ganzoo.contract.errors import UsageError
 from ganzoo.contract.images import ValueRange, to_range
 from ganzoo.contract.recipe import Recipe, parse_subset
 from ganzoo.engine.distributed import rank, world_size
-from ganzoo.engine.fingerprint import images_sha256
+from ganzoo.engine.fingerprint import training_images_sha256
 from ganzoo.engine.memory import fits_in_memory
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.seeds import generator
@@ -24,10 +24,6 @@ from ganzoo.engine.seeds import generator
 _CHUNK = 4096
 #: where images are read from the dataset in each step, a thread reads them this many steps before they are needed
 _STEPS_AHEAD = 2
-#: up to so many bytes, all images count for the fingerprint; of a larger set so many images do, at equal distances
-_FINGERPRINT_BYTES = 1 << 28
-_FINGERPRINT_IMAGES = 1000
-_FINGERPRINT_BATCH_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -76,16 +72,8 @@ class Feed:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 of the training images and labels, in the order of the dataset.
-
-        Of more than 256 MiB of images, 1,000 count, among them the first and the last one, and their total number.
-        """
-        all_count = self.length * self._spec.pixels <= _FINGERPRINT_BYTES or self.length <= _FINGERPRINT_IMAGES
-        positions = torch.arange(self.length if all_count else _FINGERPRINT_IMAGES)
-        if not all_count:
-            positions = positions * (self.length - 1) // (_FINGERPRINT_IMAGES - 1)
-        batch_size = min(_CHUNK, max(1, _FINGERPRINT_BATCH_BYTES // self._spec.pixels))
-        return images_sha256(self.read, positions, batch_size, header=f"{self._spec}, {self.length}")
+        """sha256 of the training images and labels, in the order of the dataset, see `training_images_sha256`."""
+        return training_images_sha256(self.read, self.length, self._spec)
 
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 (n, C, H, W) and labels (n,) int64 at these positions (n,) in the subset, on the CPU."""

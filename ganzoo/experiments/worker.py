@@ -24,6 +24,7 @@ from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 from ganzoo.engine.device import find_device
 from ganzoo.engine.progress import Progress
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo, zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import write_atomically
@@ -66,7 +67,7 @@ def _finished(path: Path, scores: Sequence[str], zoo: Zoo) -> TrainingProgress |
     run, saved = Run.open(path), checkpoints.load_latest(path / "checkpoints")
     if saved is None:
         return None
-    feed = build_setup(run.recipe, zoo, torch.device("cpu")).feed
+    feed = build_setup(run.recipe, recorded_zoo(run, zoo), torch.device("cpu")).feed
     progress = Progress(run.recipe.length, feed.images_at, feed.epoch_images)
     progress.step = saved.meta["step"]
     lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] == progress.step]

@@ -82,11 +82,11 @@ class PluginRegistry:
         self._found: tuple[object, dict[str, Plugin]] = (None, {})
         for name in os.environ.get("GANZOO_DISABLE", "").split(","):
             if name.strip():
-                self.manager.set_blocked(_normal(name))
+                self.manager.set_blocked(normal_name(name))
         for distribution in sources if sources is not None else distributions():
             try:
                 points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
-                name, version = (_normal(distribution.name), str(distribution.version)) if points else ("", "")
+                name, version = (normal_name(distribution.name), str(distribution.version)) if points else ("", "")
             except Exception:  # noqa: S112  (the remains of a package that was removed, not always one of ours)
                 continue
             if points and name not in self._installed:
@@ -94,22 +94,22 @@ class PluginRegistry:
 
     def _register(self, name: str, version: str, points: list[EntryPoint]) -> None:
         modules = [point for point in points if point.group == "ganzoo"]
-        declared = [Component(p.group.removeprefix("ganzoo."), p.name, p.value) for p in points if p not in modules]
+        declared = [Component(p.group.removeprefix("ganzoo."), p.name, _target(p)) for p in points if p not in modules]
         installed = self._installed[name] = _Installed(version, declared)
         if self.manager.is_blocked(name):
             return
         if declared or len(modules) > 1:
             self.manager.register(EntryPointPlugin(declared), name)
         for point in modules:
-            registered_as = f"{name}:{point.value}" if declared or len(modules) > 1 else name
+            registered_as = f"{name}:{_target(point)}" if declared or len(modules) > 1 else name
             try:
-                self._register_module(point, registered_as, f"{name} {version}, module {point.value}")
+                self._register_module(point, registered_as, f"{name} {version}, module {_target(point)}")
             except PLUGIN_ERRORS as error:
-                installed.errors.append(f"module {point.value}: {error_text(error, source(point.value))}")
+                installed.errors.append(f"module {_target(point)}: {error_text(error, source(_target(point)))}")
 
     def _register_module(self, point: EntryPoint, name: str, owner: str) -> None:
         """Import a module with hooks, inside the guard, and register it."""
-        refuse_other_api(source(point.value), "it")
+        refuse_other_api(source(_target(point)), "it")
         with guarded_import(owner, self._note, SLOW_LISTING):
             module = point.load()
         register(self.manager, module, name)
@@ -194,5 +194,17 @@ def _add(plugin: Plugin, known: list[_Offered], offered: _Offered) -> None:
         known.append(dataclasses.replace(offered, distribution=plugin.distribution, version=plugin.version))
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """The name of a distribution as package indexes compare it: `Gz_One` is `gz-one` (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def normal_id(name: str) -> str:
+    """`Gz_One/soft` -> `gz-one/soft`; a name without a distribution, and a file, as they are."""
+    owner, slash, short = name.partition("/")
+    return f"{normal_name(owner)}/{short}" if slash and _NAME.fullmatch(short) else name
+
+
+def _target(point: EntryPoint) -> str:
+    """`package.module:Class` of an entry point, without the extras that it may name behind it, `[extra]`."""
+    return point.value.partition("[")[0].strip()

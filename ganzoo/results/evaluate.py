@@ -14,8 +14,10 @@ from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import TrainedGenerator, load_generator
+from ganzoo.results.training_images import check_training_images
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
 
@@ -30,24 +32,28 @@ def evaluate(
     seed: int = 0,
     at: int | str | None = None,
     changed_code: bool = False,
+    changed_images: bool = False,
 ) -> list[dict[str, Any]]:
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
     scores.jsonl, passed to the observers of the run, and returned. Evaluators, protocol and number of fakes are those
     of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
-    Raises GanzooError if a score would be meaningless, or if a part (also an observer) of the recipe cannot be built.
+    The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
+    Raises GanzooError if shape or classes of the images have changed, unless `changed_images`; if a score would be
+    meaningless; or if a part (also an observer) of the recipe cannot be built.
     Nothing but scores.jsonl is written.
     """
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
     trained = load_generator(path, zoo, device, at, changed_code)
-    recipe = trained.run.recipe
+    zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     # built before anything is computed: an observer whose file is gone must not fail after the scoring
     observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
     if protocol is None:
         protocol, samples = recipe.protocol, samples or recipe.score_samples or None
+    images: dict[str, str] = {}
     scorer = Scorer(
         zoo,
         recipe.dataset,
@@ -57,11 +63,12 @@ def evaluate(
         samples,
         seed,
         conditional=trained.architecture.conditional,
+        check_train=lambda train: images.update(check_training_images(trained.run, train, changed_images, zoo.note)),
     )
     progress = _progress_when_saved(trained)
     when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": False}
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
-    scores = scorer.score(fakes, subject_of(recipe, trained.images_seen))
+    scores = scorer.score(fakes, {**subject_of(recipe, trained.images_seen), **images})
     lines = [{**score, **when} for score in scores]
     trained.run.append("scores.jsonl", *lines)
     try:

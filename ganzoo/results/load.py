@@ -12,7 +12,9 @@ from torch import nn
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.paths import is_file
 from ganzoo.registry.provenance import refuse_changed_code
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes
@@ -49,10 +51,11 @@ def load_generator(
             raise UsageError(f"{path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
         at = int(best["images"])
     file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
-    if file is None or not file.is_file():
+    if file is None or not is_file(file):
         saved = ", ".join(str(int(f.stem)) for f in sorted((path / "generators").glob("*.safetensors")))
         what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
         raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+    zoo = recorded_zoo(run, zoo)
     if not changed_code:
         refuse_changed_code(run, zoo, ("architecture",))
     assert run.recipe.architecture is not None  # noqa: S101  (a run's recipe is complete)
@@ -61,7 +64,11 @@ def load_generator(
     images = ImageSpec(**facts["images"])
     network, _ = architecture.networks(images)
     try:
-        tensors, _ = tensors_from_bytes(file.read_bytes())
+        data = file.read_bytes()
+    except OSError as error:
+        raise GanzooError(f"{file} cannot be read ({error.strerror}): change its permissions.") from None
+    try:
+        tensors, _ = tensors_from_bytes(data)
         network.load_state_dict(tensors)
     except (RuntimeError, ValueError) as error:
         raise GanzooError(f"{file} does not fit {run.recipe.architecture}: {str(error).splitlines()[0]}") from None

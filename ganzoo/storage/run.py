@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from ganzoo.contract.choice import Amount, short_name
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
+from ganzoo.contract.paths import is_directory, is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
@@ -66,15 +67,18 @@ class Run:
     @staticmethod
     def refuse_taken(path: Path) -> None:
         """Raise UsageError if no new run can be made in `path`."""
-        if path.exists() and not path.is_dir():
+        if not is_directory(path) and path.exists():
             raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
-        if (path / "recipe.json").exists():
+        if is_file(path / "recipe.json"):
             raise UsageError(
                 f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
             )
         # leftovers of a process that was killed before its run was complete may be overwritten
         leftovers = (".environment.json.", ".recipe.json.", GUARD)
-        names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        try:
+            names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        except OSError as error:
+            raise UsageError(f"{path} cannot be listed ({error.strerror}): choose another --out.") from None
         if strange := [name for name in names if name != "lock" and not name.startswith(leftovers)]:
             if strange == ["environment.json"] and is_environment(path / "environment.json"):
                 return
@@ -92,12 +96,12 @@ class Run:
     @classmethod
     def open(cls, path: Path, writes: bool = False) -> Run:
         """The run in `path`. Raises UsageError if there is none, GanzooError if another process writes it."""
-        if not (path / "recipe.json").is_file():
+        if not is_file(path / "recipe.json"):
             raise UsageError(
                 f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
             )
         try:
-            recipe = Recipe.from_dict(with_current_names(parse_json((path / "recipe.json").read_bytes())))
+            recipe = Recipe.from_dict(with_current_names(parse_json(_read(path / "recipe.json"))))
             if recipe.architecture is None or recipe.dataset is None:
                 raise ValueError("it names no architecture or no dataset")
         except (ValueError, TypeError, AttributeError, UsageError) as error:
@@ -239,8 +243,37 @@ class Run:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def _read(path: Path) -> bytes:
+    """The content of a file. Raises GanzooError where it may not be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None
+
+
 def free_directory(recipe: Recipe, parent: Path) -> Path:
     """The first free one of `parent/ARCHITECTURE-DATASET`, `parent/ARCHITECTURE-DATASET-2`, and so on."""
+    return next(path for path in _directories(recipe, parent) if not os.path.lexists(path))
+
+
+def claim_directory(recipe: Recipe, parent: Path) -> Path:
+    """Make the directory that `free_directory` names: another process that asks at the same time gets another one.
+
+    Raises GanzooError where none can be made.
+    """
+    path = parent
+    try:
+        make_directory(parent)
+        for path in _directories(recipe, parent):
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
+        raise GanzooError(f"Cannot write a run to {path}: {getattr(error, 'strerror', None) or error}.") from None
+    raise GanzooError(f"{parent} has no free name left for this run: name a directory by --out.")
+
+
+def _directories(recipe: Recipe, parent: Path) -> Iterator[Path]:
     base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
-    names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
-    return next(parent / name for name in names if not (parent / name).exists())
+    yield parent / base
+    yield from (parent / f"{base}-{number}" for number in range(2, 10_000))

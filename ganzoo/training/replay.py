@@ -16,6 +16,7 @@ from ganzoo.engine.feed import Batch
 from ganzoo.engine.game import Game
 from ganzoo.engine.step import run_step
 from ganzoo.registry.provenance import refuse_changed_code
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
@@ -43,6 +44,7 @@ def replay(
     `changed_code` or `changed_images` is not set.
     """
     run = Run.open(path)
+    zoo = recorded_zoo(run, zoo)
     if not changed_code:
         refuse_changed_code(run, zoo)
     device = find_device(device_name or run.environment["device"].partition(":")[0])

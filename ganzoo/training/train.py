@@ -21,6 +21,7 @@ from ganzoo.engine.progress import Progress
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.provenance import refuse_changed_code
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
@@ -69,6 +70,7 @@ def resume(
     have changed, unless `changed_code` or `changed_images` is set.
     """
     reader = Run.open(path)
+    zoo = recorded_zoo(reader, zoo)
     if not changed_code:
         refuse_changed_code(reader, zoo)
     before = reader.environment

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import Result
 from helpers import ganzoo
+from PIL import Image
 
 from ganzoo.cli import BUILT_IN
 from ganzoo.contract.recipe import Recipe
@@ -232,6 +235,36 @@ def test_data_verify_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     refused(ganzoo("data", "verify", "mnist"), "absent", "nothing is fetched here", status=1)
     assert not list(tmp_path.iterdir())
     assert json.loads(ganzoo("data", "verify", "digits", "--json").stdout)[0]["images"] == 1498
+
+
+def test_the_numbers_of_named_classes_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    for name in ("10", "2", "dogs"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (8, 8), number).save(tmp_path / "pictures" / name / f"{number}.png")
+    dataset = f"image-folder:path={tmp_path}/pictures,size=8"
+    assert "Classes: 0 = 2, 1 = 10, 2 = dogs\n" in ganzoo("data", "prepare", dataset, "--no-extractor").stderr
+    rows = json.loads(ganzoo("data", "verify", dataset, "--json").stdout)
+    assert [row["class_names"] for row in rows] == [["2", "10", "dogs"]] * 2
+    assert "Classes" not in ganzoo("data", "verify", "digits").stderr
+
+
+def test_trainings_started_at_the_same_time_have_directories_of_their_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ganzoo", "train", "mlp-vanilla", "digits:size=8", "--steps", "1", "-q"]
+    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([*command, "--seed", str(seed)], **options) for seed in range(3)]
+    printed = {process.communicate(timeout=300)[0].strip() for process in started}
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert printed == {f"runs/mlp-vanilla-digits{number}" for number in ("", "-2", "-3")}
+
+
+def test_a_training_that_does_not_begin_leaves_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(
+        ganzoo("train", "mlp-vanilla", "digits:size=8", "--steps", "1", "--best-by", "x", "-e", "sliced-wasserstein")
+    )
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_data_prepare() -> None:

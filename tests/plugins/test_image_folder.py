@@ -280,3 +280,13 @@ def test_the_cache_is_mapped_and_not_read(folder, monkeypatch, tmp_path):
     (cache,) = caches()
     assert json.loads((cache / "broken.json").read_text()) == {}
     assert (cache / "images.npy").stat().st_size == 128 + 300 * 16
+
+
+def test_classes_with_numbers_are_in_natural_order(folder):
+    for name in ("10", "2", "1", "class 12", "class 3", "٣", "a"):
+        paint(folder / name / "x.png")
+    dataset = ImageFolder(path=str(folder), test_share=0.0, size=4)
+    assert dataset.class_names == ("1", "2", "10", "a", "class 3", "class 12", "٣")
+    labels = dict(zip(dataset._names, everything(dataset)[1].tolist(), strict=True))
+    assert labels["2/x.png"] == 1
+    assert labels["10/x.png"] == 2

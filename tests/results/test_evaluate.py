@@ -6,6 +6,7 @@ import json
 import random
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,20 @@ import pytest
 import tiny
 import torch
 from helpers import ZOO, tiny_recipe
+from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
+from ganzoo.contract.choice import Amount
 from ganzoo.contract.protocol import Protocol
+from ganzoo.engine.fingerprint import training_images_sha256
 from ganzoo.evaluation import features, scorer
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.results.evaluate import evaluate
 from ganzoo.results.sample import sample
+from ganzoo.results.training_images import check_training_images
 from ganzoo.storage.run import Run
-from ganzoo.training.train import start
+from ganzoo.training.train import resume, start
 
 CPU = torch.device("cpu")
 BRIGHTNESS = f"{tiny.__file__}:Brightness"
@@ -70,7 +77,13 @@ def test_a_card_describes_how_a_score_was_measured(run):
     assert len(measure["reals"]["sha256"]) == 64
     assert (measure["fakes"], measure["shape"], measure["precision"]) == (600, "1x8x8", "fp32")
     assert (card["protocol"], len(card["digest"])) == ("default", 16)
-    assert card["subject"] == {"weights": "averaged", "images_seen": 128, "training_seed": 0, "seed": 3}
+    assert card["subject"] == {
+        "weights": "averaged",
+        "images_seen": 128,
+        "training_seed": 0,
+        "seed": 3,
+        "training_images": "same",
+    }
     assert card["versions"].keys() >= {"torch-ganzoo", "torch"}
     assert datetime.fromisoformat(card["time"]).tzinfo is not None
     assert (brightness["step"], brightness["images"], brightness["training"]) == (8, 128, False)
@@ -351,3 +364,84 @@ def test_evaluators_are_checked_before_the_dataset_is_read():
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         score(tmp_path)
+
+
+class Folder:
+    """A folder of pictures, one shade a class, and a run that was trained on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.run = root / "pictures", root / "run"
+        for label, name in enumerate(("cats", "dogs")):
+            self.add(name, range(40), 60 + 100 * label)
+        choice = Choice("image-folder", {"path": str(self.root), "size": 8, "channels": 1})
+        fields = {"length": "2 steps", "batch_size": 8}
+        recipe = plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), choice, None, fields)
+        start(recipe, self.run, ZOO, CPU, note=lambda text: None)
+
+    def add(self, name: str, numbers: range, shade: int) -> None:
+        (self.root / name).mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            Image.new("L", (8, 8), shade + number % 50).save(self.root / name / f"{number}.png")
+
+    def change_recorded(self, **facts: Any) -> None:
+        file = self.run / "environment.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    return Folder(tmp_path)
+
+
+def test_classes_that_differ_from_those_of_the_training_are_refused(folder, capsys):
+    subject = score(folder.run, samples=20)[0]["card"]["subject"]
+    assert subject["training_images"] == "same"
+    folder.add("birds", range(40), 10)
+    with pytest.raises(GanzooError, match=r"2 classes then, 3 now; new: birds.*--accept-changed-images"):
+        score(folder.run, samples=20)
+    subject = score(folder.run, samples=20, changed_images=True)[0]["card"]["subject"]
+    assert subject["training_images"] == "other"
+    assert subject["changed"] == "2 classes then, 3 now; new: birds"
+    assert "The dataset has changed since the training" in capsys.readouterr().err
+    (folder.root / "birds").rename(folder.root.parent / "birds")
+    (folder.root / "cats").rename(folder.root / "wolves")
+    with pytest.raises(GanzooError, match=r"gone: cats; new: wolves"):
+        score(folder.run, samples=20)
+
+
+def test_images_of_another_shape_are_refused(folder):
+    folder.change_recorded(images={"channels": 1, "height": 4, "width": 4, "classes": 2})
+    run = Run.open(folder.run)
+    trained = SimpleNamespace(path=run.path, recipe=run.recipe, environment=run.environment)
+    train = ZOO.build("datasets", trained.recipe.dataset, split="train")
+    with pytest.raises(GanzooError, match=r"1x4x4 then, 1x8x8 now.*a score would mean nothing"):
+        check_training_images(trained, train, False, print)
+
+
+def test_other_images_of_the_same_kind_are_noted(folder, capsys):
+    folder.add("cats", range(40, 60), 60)
+    subject = score(folder.run, samples=20)[0]["card"]["subject"]
+    assert subject["training_images"] == "other"
+    assert "are not those that" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_has_not_recorded_its_images(folder, capsys):
+    facts = json.loads((folder.run / "environment.json").read_text())
+    del facts["training_images"]
+    (folder.run / "environment.json").write_text(json.dumps(facts))
+    assert score(folder.run, samples=20)[0]["card"]["subject"]["training_images"] == "not recorded"
+    assert not capsys.readouterr().err
+
+
+def test_a_recorded_order_of_classes_is_kept(folder, capsys):
+    """An earlier version sorted the names of the classes in another way: the run's own order is used."""
+    run = Run.open(folder.run)
+    before = recorded_zoo(run, ZOO).build("datasets", run.recipe.dataset, split="train")
+    images, labels = before.read(torch.arange(len(before)))
+    facts = json.loads((folder.run / "environment.json").read_text())
+    fingerprint = training_images_sha256(lambda at: (images[at], 1 - labels[at]), len(images), before.spec)
+    folder.change_recorded(class_names=facts["class_names"][::-1], training_images=fingerprint)
+    assert score(folder.run, samples=20)[0]["card"]["subject"]["training_images"] == "same"
+    resume(folder.run, ZOO, "cpu", Amount(4, "steps"), note=print)
+    assert "another" not in capsys.readouterr().out

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.storage.lock import _process_start
-from ganzoo.storage.run import Run
+from ganzoo.storage.run import Run, claim_directory
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
 IMAGES = {"channels": 1, "height": 8, "width": 8, "classes": 2}
@@ -314,3 +315,19 @@ def test_what_a_killed_process_leaves_is_not_in_the_way_and_what_is_somebodys_is
                 Run.refuse_taken(folder)
         else:
             Run.refuse_taken(folder)
+
+
+def test_processes_that_ask_at_the_same_time_get_directories_of_their_own(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: claim_directory(RECIPE, tmp_path / "runs"), range(48)))
+    assert len(set(found)) == 48
+    assert all(path.is_dir() for path in found)
+    assert claim_directory(RECIPE, tmp_path / "runs").name.endswith("-49")
+
+
+def test_a_directory_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(GanzooError, match=r"Cannot write a run to .*runs: "):
+        claim_directory(RECIPE, tmp_path / "runs")
+    with pytest.raises(GanzooError, match="Cannot write a run to"):
+        claim_directory(Recipe(architecture="a" * 300, dataset="digits"), tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ class ImageFolder(ganzoo.Dataset):
     """A folder of your own pictures, with or without a sub-folder for each class.
 
     All files with the suffix of a picture are read, at any depth, except hidden ones and those in hidden folders. If
-    all are in sub-folders, the direct sub-folders are the classes, in the order of their names; if none is, there is
+    all are in sub-folders, the direct sub-folders are the classes, in natural order (2 before 10); if none is, there is
     one class. Pictures are turned as their EXIF data says, transparency shows a white ground, 16-bit grey is scaled to
     8 bits, of an animation the first frame counts. Which are test pictures depends on their paths below the folder
     alone, so that pictures added later move no others.
@@ -107,7 +108,7 @@ def _listing(root: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
         ) from None
     if not names:
         raise ganzoo.GanzooError(f"{root} has no pictures: image-folder reads files in {' '.join(sorted(SUFFIXES))}.")
-    classes = sorted({name.partition("/")[0] for name in names if "/" in name})
+    classes = sorted({name.partition("/")[0] for name in names if "/" in name}, key=_natural)
     loose = [name for name in names if "/" not in name]
     if loose and classes:
         raise ganzoo.GanzooError(
@@ -116,6 +117,11 @@ def _listing(root: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
         )
     labels = {name: label for label, name in enumerate(classes)}
     return names, [labels.get(name.partition("/")[0], 0) for name in names], tuple(classes)
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts names with numbers by the numbers: 2 before 10."""
+    return [int(word) if index % 2 else word for index, word in enumerate(re.split("([0-9]+)", name))], name
 
 
 def _pictures(folder: Path, seen: set[str]) -> Iterator[Path]:
