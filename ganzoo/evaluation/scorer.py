@@ -53,8 +53,8 @@ class Scorer:
     ) -> None:
         """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
 
-        `conditional`: whether the generator uses labels, so that a fake is of the class of its label. `check_train` is called
-        with the training split before an extractor sees it; it may raise.
+        `conditional`: whether the generator uses labels, so that a fake is of the class of its label.
+        `check_train` is called with the training split before an extractor sees it; it may raise.
         Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
         split of reals, too few images, or an evaluator of class labels with an unconditional generator.
         """
