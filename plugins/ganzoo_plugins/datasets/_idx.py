@@ -85,7 +85,7 @@ def read_split(folder: str, split: Split) -> tuple[Tensor, Tensor]:
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     """The uint8 array (shape) of a gzipped IDX file. Raises GanzooError where the file does not hold exactly that.
 
-    What to expect is known beforehand, so nothing is ever allocated on the word of a header.
+    The expected shape is known beforehand, so no memory is allocated because a header asks for it.
     """
     header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
     size = math.prod(shape)

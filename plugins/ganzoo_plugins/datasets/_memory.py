@@ -1,4 +1,4 @@
-"""What the datasets share that hold all their images in memory."""
+"""Base of the datasets that keep all images in memory."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ from torch import Tensor
 import ganzoo
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-#: what a file may be, whatever its suffix says; others (EPS, for one) start programs to be read
+#: accepted formats, whatever the suffix; to read some others, such as EPS, Pillow starts a program
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
-    """The picture as uint8 (channels, H, W), or the reason why it cannot be had.
+    """The picture as uint8 (channels, H, W), or the reason why it cannot be read.
 
     size: height and width, reached by cutting out the central square first (`crop`) or by distortion; 0: as it is.
     """
@@ -59,7 +59,7 @@ def _plain(picture: Image.Image, channels: int) -> Image.Image:
 
 @contextlib.contextmanager
 def careful() -> Iterator[None]:
-    """Decode within this: pictures beyond Pillow's limit (89 million pixels) are refused, its other doubts unheard.
+    """Decode within this: pictures above Pillow's limit (89 million pixels) are refused, its other warnings ignored.
 
     Apart from `decode`, because warning filters belong to the process and not to the thread that decodes.
     """

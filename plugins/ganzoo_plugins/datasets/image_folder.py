@@ -1,4 +1,4 @@
-"""Pictures of your own."""
+"""A dataset from a folder of image files."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ import ganzoo
 from ganzoo_plugins.datasets._memory import Split
 from ganzoo_plugins.datasets._pictures import SUFFIXES, careful, decode
 
-#: part of the cache's key: raise it when `decode` comes to mean something else
+#: part of the cache key: increase it when `decode` changes
 _DECODING_VERSION = 1
 
 
 class ImageFolder(ganzoo.Dataset):
-    """A folder of pictures of your own, with or without a sub-folder for each class.
+    """A folder of your own pictures, with or without a sub-folder for each class.
 
-    Every file with a picture's suffix, at any depth, unless it or a folder above it is hidden. If they all lie in
-    sub-folders, the direct ones are the classes, in the order of their names; if they all lie loose, there is one
-    class. Pictures are turned as their EXIF data says, transparency shows a white ground, 16-bit grey is scaled to
+    All files with the suffix of a picture are read, at any depth, except hidden ones and those in hidden folders. If
+    all are in sub-folders, the direct sub-folders are the classes, in the order of their names; if none is, there is
+    one class. Pictures are turned as their EXIF data says, transparency shows a white ground, 16-bit grey is scaled to
     8 bits, of an animation the first frame counts. Which are test pictures depends on their paths below the folder
     alone, so that pictures added later move no others.
 
@@ -86,7 +86,7 @@ class ImageFolder(ganzoo.Dataset):
         return torch.from_numpy(self._images[self._rows[indices.numpy()]]), self._labels[indices]
 
     def verify(self) -> str:
-        """Decodes every picture once more and compares."""
+        """Decode every picture again and compare."""
         with careful():
             for row, (name, image) in zip(self._rows, _decoded(self._root, self._names, self._decoding), strict=True):
                 if isinstance(image, str) or not np.array_equal(image.numpy(), self._images[row]):
@@ -141,14 +141,14 @@ def _is_test(name: str, test_share: float) -> bool:
 
 
 def _key(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> str:
-    """A name for what decoding these files will give: it changes when a file does."""
+    """The cache key of these files: it changes when one of them changes."""
     digest = hashlib.sha256(
         json.dumps([_DECODING_VERSION, PIL.__version__, os.path.realpath(root), decoding], sort_keys=True).encode()
     )
     for name in names:
         try:
             status = (root / name).stat()
-            # the change time as well: it tells of new content under an old date, and of new permissions
+            # the change time too: it changes with new content under an old date, and with new permissions
             facts = [name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         except OSError:
             facts = [name]
@@ -159,7 +159,7 @@ def _key(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> str:
 def _fill(cache: Path, root: Path, names: Sequence[str], decoding: Mapping[str, Any], skip_broken: bool) -> None:
     """Make the cache folder: images.npy (N, C, H, W), zeros where broken, and broken.json, the reason by name.
 
-    It appears complete or not at all, and only if broken pictures may be skipped: what broke them may be passing.
+    It is complete or absent. If pictures are broken and may not be skipped it is not made: the cause may pass.
     """
     partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}.part")
     try:
@@ -183,7 +183,7 @@ def _fill(cache: Path, root: Path, names: Sequence[str], decoding: Mapping[str, 
 
 
 def _write(path: Path, root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> dict[str, str]:
-    """Write the decoded pictures as one .npy file, and give the reasons of those that are broken, by name."""
+    """Write the decoded pictures as one .npy file; returns why pictures are broken, by name."""
     broken: dict[str, str] = {}
     shape, first = _shape(root, names, decoding)
     with path.open("wb") as file:
@@ -208,7 +208,7 @@ def _write(path: Path, root: Path, names: Sequence[str], decoding: Mapping[str, 
 
 
 def _shape(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
-    """(C, H, W) that every decoded picture is to have, and the name of the one that says so where none is asked for."""
+    """(C, H, W) of every decoded picture; with size=0 also the name of the picture that it is taken from."""
     if decoding["size"]:
         return (decoding["channels"], decoding["size"], decoding["size"]), ""
     for name in names:
@@ -219,7 +219,7 @@ def _shape(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> tup
 
 
 def _decoded(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> Iterator[tuple[str, Tensor | str]]:
-    """Each name with its picture, or with the reason why there is none, in order."""
+    """Each name with its decoded picture, or with the reason why it cannot be read, in order."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # in parts: a pool runs ahead of its reader, and the decoded pictures would pile up
         for start in range(0, len(names), 256):

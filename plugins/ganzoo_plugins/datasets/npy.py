@@ -1,4 +1,4 @@
-"""Images of your own in a NumPy file."""
+"""A dataset from a NumPy file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_CLASSES = 1 << 16
 
 
 class Npy(ganzoo.Dataset):
-    """A NumPy file (.npy) of your own: any number of images, more than memory holds as well.
+    """Your own NumPy file (.npy) of images, which may be larger than memory.
 
     uint8 numbers (N, H, W), grey, or (N, H, W, C) with 1 or 3 channels; with `layout=NCHW` the channels stand before
     the sides. Labels are whole numbers from 0, one an image, in a file of their own; without them there is one class.
@@ -86,7 +86,7 @@ class Npy(ganzoo.Dataset):
         return ganzoo.resize(self._file.read(rows), (self.spec.height, self.spec.width)), labels
 
     def _rows(self, indices: Tensor) -> Tensor:
-        """Where in the file the images of the split lie: the last of every so many is a test image."""
+        """The rows of the file for indices of the split: the last of every `test_every` images is a test image."""
         if not self._every:
             return indices
         if self._split == "test":
@@ -124,7 +124,7 @@ class _Images:
         self.shape = (channels, sides[0], sides[1])
 
     def read(self, rows: Tensor) -> Tensor:
-        """Images (n, C, H, W) uint8 of these rows of the file. Raises GanzooError where it is not the file it was."""
+        """Images (n, C, H, W) uint8 of these rows of the file. Raises GanzooError if the file has changed."""
         images = np.empty((len(rows), *self._stored), np.uint8)
         try:
             with open(self.path, "rb") as file:
@@ -146,13 +146,13 @@ class _Images:
 
 
 def _mapped(path: Path) -> np.memmap:
-    """A NumPy file as it lies on disk. Raises GanzooError where it is none, or not all of one."""
+    """A NumPy file, mapped into memory. Raises GanzooError if it is not one, or not a complete one."""
     if not path.is_file():
         raise ganzoo.UsageError(f"There is no file {path}.")
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         size = path.stat().st_size
-    except Exception as error:  # whatever a file may hold that is none
+    except Exception as error:  # of a file that is not one, NumPy may raise anything
         words = getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0].rstrip(".")
         if "allow_pickle" in words:  # numpy goes on to advise that the safety be switched off
             words = "it is no array"
@@ -168,13 +168,13 @@ def _mapped(path: Path) -> np.memmap:
 
 
 def _status(file: BinaryIO) -> tuple[int, ...]:
-    """What tells that a file is another one now."""
+    """Facts that change when the file changes."""
     status = os.fstat(file.fileno())
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _labels(path: str, images: _Images) -> Tensor:
-    """The labels (N,) int64 of a file. Raises GanzooError where they are not those of so many images."""
+    """The labels (N,) int64 of a file. Raises GanzooError if there is not one for each image."""
     mapped = _mapped(Path(path).expanduser())
     if mapped.dtype.kind not in "iu" or mapped.shape != (images.count,):
         raise ganzoo.GanzooError(

@@ -20,8 +20,8 @@ class StackedMNIST(ganzoo.Dataset):
     """Three random MNIST digits as red, green and blue: 1,000 classes, to count the modes a generator covers.
 
     Metz et al. 2017 (arXiv:1611.02163), section 3.3; Srivastava et al. 2017 (arXiv:1705.07761). The class is the number
-    the three digits write, red first. Which digits meet is drawn once and for all, from the images of the same split of
-    MNIST; a shorter `length` is the beginning of a longer one.
+    the three digits write, red first. Which digits are combined is drawn with a fixed seed, from the images of the same
+    split of MNIST; a shorter `length` is the beginning of a longer one.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StackedMNIST(ganzoo.Dataset):
         return len(self._triples)
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Stacked when asked for: (n, 3, H, W), and labels 100 red + 10 green + blue."""
+        """(n, 3, H, W), stacked when read, and labels 100 red + 10 green + blue."""
         triples = self._triples[indices]
         return self._planes[triples], (self._digits[triples].long() * torch.tensor([100, 10, 1])).sum(dim=1)
 

@@ -1,4 +1,4 @@
-"""The small public datasets torchvision knows, from the same files but with checksums that hold."""
+"""Small public datasets that torchvision has too, from the same files but checked with sha256."""
 
 from __future__ import annotations
 
