@@ -60,7 +60,7 @@ class _Index:
         return int(np.prod(self.shape))
 
     def to_bytes(self) -> bytes:
-        content = json.dumps(dataclasses.asdict(self)).encode()
+        content = json.dumps(vars(self)).encode()
         return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
     @staticmethod
