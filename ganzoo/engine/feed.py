@@ -87,6 +87,13 @@ class Feed:
         batch_size = min(_CHUNK, max(1, _FINGERPRINT_BATCH_BYTES // self._spec.pixels))
         return images_sha256(self.read, positions, batch_size, header=f"{self._spec}, {self.length}")
 
+    @functools.cached_property
+    def classes(self) -> int | None:
+        """Number of classes that images of the subset have; None where the images are not all in memory."""
+        if not isinstance(self._source, _Resident):
+            return None
+        return int(self._source.labels.bincount().count_nonzero())
+
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 (n, C, H, W) and labels (n,) int64 at these positions (n,) in the subset, on the CPU."""
         images, labels = self._source.read(positions)

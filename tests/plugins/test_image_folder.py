@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ganzoo as ganzoo_cli
 from PIL import Image
 
 import ganzoo
@@ -576,6 +577,28 @@ def test_splits_one_folder_further_down_are_named(folder, capsys):
         paint(folder / name / "a.png")
     assert ImageFolder(path=str(folder), size=4, test_share=0.0).class_names == ("set",)
     assert f"if these are the splits, give path={folder}/set." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("subset", "classes"), [("first 20", 1), ("first 40", 2), ("all", 2)])
+def test_a_subset_that_leaves_classes_out_is_named(subset, classes, folder, tmp_path):
+    for number in range(60):
+        paint(folder / "ab"[number // 30] / f"{number}.png", size=(8, 8), color=(number, 0, 0))
+    options = [
+        "--steps",
+        "1",
+        "--batch-size",
+        "4",
+        "--subset",
+        subset,
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    result = ganzoo_cli("train", "mlp-vanilla", f"image-folder:path={folder},size=8", *options)
+    assert result.exit_code == 0, result.output
+    words = "--subset 'first 20' holds images of 1 of 2 classes only"
+    assert (words in " ".join(result.stderr.split())) == (classes == 1)
 
 
 # --- formats and metadata ---
