@@ -75,6 +75,13 @@ class Feed:
         """sha256 of the training images and labels, in the order of the dataset, see `training_images_sha256`."""
         return training_images_sha256(self.read, self.length, self._spec)
 
+    @functools.cached_property
+    def classes(self) -> int | None:
+        """Number of classes that images of the subset have; None where the images are not all in memory."""
+        if not isinstance(self._source, _Resident):
+            return None
+        return int(self._source.labels.bincount().count_nonzero())
+
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 (n, C, H, W) and labels (n,) int64 at these positions (n,) in the subset, on the CPU."""
         images, labels = self._source.read(positions)

@@ -99,6 +99,16 @@ def resume(
     return run, train(run, setup, zoo, saved, **more)
 
 
+def _note_missing_classes(setup: TrainingSetup, note: Callable[[str], None]) -> None:
+    """Say so where a subset leaves classes out, as the first images of class folders do."""
+    found, classes = setup.feed.classes, setup.dataset.spec.classes
+    if setup.recipe.subset != "all" and found is not None and found < classes:
+        note(
+            f"--subset {setup.recipe.subset!r} holds images of {found} of {classes} classes only, because it takes "
+            "them in the order of the dataset: take more images, or make a dataset with fewer images of each class."
+        )
+
+
 def train(
     run: Run,
     setup: TrainingSetup,
@@ -126,6 +136,8 @@ def train(
                 note = note if run.writes else _discard
                 loop = TrainingLoop(run, setup, observers, note, capture, _scorer(run, setup, zoo), stop_when)
                 loop.restore(saved)
+            if saved is None:
+                _note_missing_classes(setup, note)
             observers.tell("on_run_start", run=run)
             loop.run(signals)
             _raise_interrupted(signals, loop)
