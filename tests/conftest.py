@@ -1,4 +1,4 @@
-"""What the tests share: a cache of their own, and the real archives where there are some."""
+"""Fixtures of all tests: temporary folders for cache and data, and the real archives if they are on this machine."""
 
 from __future__ import annotations
 
