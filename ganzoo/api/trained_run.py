@@ -166,7 +166,8 @@ class TrainedRun:
         chosen = [choice for one in evaluators for choice in parts(one)]
         device = find_device(self.device)
         with folders(data_dir or self._data_dir, inception_weights):
-            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, accept_changed_code))
+            lines = score(self.path, zoo(), device, chosen, samples, protocol, seed, at, accept_changed_code, log)
+        return Scores(lines)
 
     @keywords_of(ResumeOptions)
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:

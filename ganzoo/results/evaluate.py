@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,15 @@ def evaluate(
     seed: int = 0,
     at: int | str | None = None,
     changed_code: bool = False,
+    note: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
-    scores.jsonl, passed to the observers of the run, and returned. Evaluators, protocol and number of fakes are those
+    scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
+    returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of fakes are those
     of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
-    Raises GanzooError if a score would be meaningless, or if a part (also an observer) of the recipe cannot be built.
+    `note` receives messages for the user. Raises GanzooError if a score would be meaningless, or if a part (also an observer) of the recipe cannot be built.
     Nothing but scores.jsonl is written.
     """
     if samples is not None and samples < 2:
@@ -63,7 +65,12 @@ def evaluate(
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
     scores = scorer.score(fakes, subject_of(recipe, trained.images_seen))
     lines = [{**score, **when} for score in scores]
-    trained.run.append("scores.jsonl", *lines)
+    try:
+        trained.run.append("scores.jsonl", *lines)
+    except OSError as error:
+        kept = trained.run.path / "scores.jsonl"
+        note(f"The scores are not kept: {kept} cannot be written ({error.strerror or error}).")
+        return lines
     try:
         observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
     except GanzooError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,9 +54,10 @@ def sample(
     suffix = ".gif" if animate else ".png"
     if out is not None:
         _check_out(out, (suffix,) if interpolate else (".png", ".npy"))
+    out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
+    _refuse_read_only(out)
     rows, columns = grid_shape(count, shape, Run.open(path).recipe.grid_shape)
     trained = load_generator(path, zoo, device, at, changed_code)
-    out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
     classes = None if label is None else (label,)
     if animate:
         _write_interpolation_gif(trained, rows, columns, seed, classes, out)
@@ -188,6 +190,7 @@ def _write_interpolation_gif(
 def training_gif(run: Run, out: Path) -> Path:
     """Write the sample grids of the training as an animated GIF. Raises GanzooError if there are none."""
     _check_out(out, (".gif",))
+    _refuse_read_only(out)
     found = [file for file in (run.path / "samples").glob("*.png") if file.stem.isdigit()]
     files = sorted(found, key=lambda file: int(file.stem))
     if not files:
@@ -211,3 +214,9 @@ def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
         raise UsageError(f"-o {out}: there is no directory {out.parent}.")
     if out.is_dir():
         raise UsageError(f"-o {out}: this is a directory; name a file.")
+
+
+def _refuse_read_only(out: Path) -> None:
+    """Raises UsageError where no file can be made beside `out`. A folder that does not exist has its own message."""
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{out.parent} cannot be written: name a file in another folder with -o.")

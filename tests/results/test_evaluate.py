@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import ZOO, tiny_recipe
+from helpers import ZOO, ganzoo, tiny_recipe
 
 from ganzoo import Choice, GanzooError, UsageError
 from ganzoo.contract.protocol import Protocol
@@ -351,3 +352,33 @@ def test_evaluators_are_checked_before_the_dataset_is_read():
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         score(tmp_path)
+
+
+# --- a run that cannot be written ---
+
+
+def test_scores_of_a_run_that_cannot_be_written_are_printed(run):
+    kept = run / "scores.jsonl"
+    kept.mkdir()  # a file of that name cannot be opened, also not by root
+    told = (run / "told.txt").read_text()
+    try:
+        done = ganzoo("evaluate", run, "-e", BRIGHTNESS, "--samples", 600, "--json")
+        assert done.exit_code == 0, done.output
+        assert [line["score"] for line in json.loads(done.stdout)] == ["brightness", "reals", "fakes"]
+        assert f"The scores are not kept: {kept} cannot be written (Is a directory)." in done.stderr
+        assert (run / "told.txt").read_text() == told, "observers are called with what was appended"
+    finally:
+        kept.rmdir()
+    assert json.loads(done.stdout)[0]["value"] == score(run)[0]["value"]
+
+
+def test_a_grid_for_a_run_that_cannot_be_written_is_refused_before_it_is_drawn(run, tmp_path, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (mode & os.W_OK and Path(path) == run) and real(path, mode)
+    )
+    for arguments in ((), ("--interpolate",), ("--gif",)):
+        refused = ganzoo("sample", run, *arguments)
+        assert refused.exit_code == 2
+        assert f"{run} cannot be written: name a file in another folder with -o." in refused.stderr
+    assert ganzoo("sample", run, "-o", tmp_path / "a.png").exit_code == 0
