@@ -195,7 +195,7 @@ class TrainedRun:
         from ganzoo.registry.zoo import zoo
         from ganzoo.results.load import load_generator
 
-        return load_generator(self.path, zoo(), find_device(self.device), at, changed_code)
+        return load_generator(self.path, zoo(), find_device(self.device), at, changed_code, log)
 
     def __repr__(self) -> str:
         return f"<TrainedRun {self.path}, {self._summary()}>"

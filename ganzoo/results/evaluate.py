@@ -36,14 +36,14 @@ def evaluate(
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
     scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
-    returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of fakes are those
-    of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
-    `note` receives messages for the user. Raises GanzooError if a score would be meaningless, or if a part (also an observer) of the recipe cannot be built.
-    Nothing but scores.jsonl is written.
+    returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
+    fakes are those of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
+    `note` receives messages for the user. Raises GanzooError if a score would be meaningless, or if a part (also an
+    observer) of the recipe cannot be built. Nothing but scores.jsonl is written.
     """
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
-    trained = load_generator(path, zoo, device, at, changed_code)
+    trained = load_generator(path, zoo, device, at, changed_code, note)
     recipe = trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     # built before anything is computed: an observer whose file is gone must not fail after the scoring
@@ -79,7 +79,9 @@ def evaluate(
 
 
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:
-    """The progress of the training when the generator was saved."""
+    """The progress of the training when the generator was saved; files of version 0.1 do not hold it."""
+    if trained.step is not None and trained.epochs is not None:
+        return TrainingProgress(trained.step, trained.images_seen, trained.epochs)
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
     return TrainingProgress(last["step"], trained.images_seen, last["epoch"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +39,13 @@ def sample(
     animate: bool = False,
     at: int | str | None = None,
     changed_code: bool = False,
+    note: Callable[[str], None] = print,
 ) -> Path:
     """Draw images of the run in `path`, write them to `out` (None: a file in the run) and return the path of the file.
 
     The file is a grid (.png) of `shape` (rows, columns), or the uint8 array (N, C, H, W) itself if `out` ends in .npy.
     `interpolate` draws walks between latents instead: one a row of the grid, or with `animate` as a GIF.
-    `animate` alone makes a GIF of the grids that were saved during training.
+    `note` receives messages for the user. `animate` alone makes a GIF of the grids that were saved during training.
     Raises UsageError if the arguments contradict each other or the file cannot be written, before anything is drawn.
     """
     if animate and not interpolate:
@@ -57,7 +58,7 @@ def sample(
     out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
     _refuse_read_only(out)
     rows, columns = grid_shape(count, shape, Run.open(path).recipe.grid_shape)
-    trained = load_generator(path, zoo, device, at, changed_code)
+    trained = load_generator(path, zoo, device, at, changed_code, note)
     classes = None if label is None else (label,)
     if animate:
         _write_interpolation_gif(trained, rows, columns, seed, classes, out)

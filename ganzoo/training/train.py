@@ -23,6 +23,7 @@ from ganzoo.registry.observers import Observers
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
@@ -219,6 +220,11 @@ def _last_checkpoint(run: Run, setup: TrainingSetup, length: Amount | None) -> c
     """
     path = run.path
     saved = checkpoints.load_latest(path / "checkpoints")
+    if saved is None:
+        check_recipe(path, run.recipe, run.first_recipe, "the run")
+    else:
+        saved.notes.extend(check_recipe(path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
+        saved.notes.extend(run.lost_lines(saved.meta))
     progress = Progress(length or run.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
     progress.step = saved.meta["step"] if saved else 0
     if saved and run.writes:  # a process that was killed while saving has not done this

@@ -360,6 +360,7 @@ def test_a_directory_without_a_run_is_refused(tmp_path):
 def test_scores_of_a_run_that_cannot_be_written_are_printed(run):
     kept = run / "scores.jsonl"
     kept.mkdir()  # a file of that name cannot be opened, also not by root
+    (run / "told.txt").touch()  # where no test before has made it
     told = (run / "told.txt").read_text()
     try:
         done = ganzoo("evaluate", run, "-e", BRIGHTNESS, "--samples", 600, "--json")

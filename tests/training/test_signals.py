@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C at every stage, to the process or to its group: the right exit status, and everything is saved.
+"""SIGTERM, SIGHUP and Ctrl-C at every stage, to the process or to its group: the exit status, and all is saved.
 
 Each case is a process of its own that runs the command line; it is forked from one that has imported everything.
 """
