@@ -84,4 +84,4 @@ def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:
         return TrainingProgress(trained.step, trained.images_seen, trained.epochs)
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
-    return TrainingProgress(last["step"], trained.images_seen, last["epoch"])
+    return TrainingProgress(last["step"], trained.images_seen, last.get("epoch", 0.0))

@@ -90,7 +90,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _check_stats(line: Mapping[str, Any]) -> None:
-    _check_kinds(line, {"step": int, "images": int, "epoch": int | float})
+    _check_kinds(line, {"step": int, "images": int})
     for name, value in line.items():
         if not isinstance(value, int | float):
             raise ValueError(f"{name} is no number")

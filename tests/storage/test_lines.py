@@ -95,7 +95,7 @@ def test_a_torn_last_line_is_left_out_and_removed_by_the_next(path):
         ("stats.jsonl", {"step": -1}, "step is -1"),
         ("stats.jsonl", {"step": 0}, "it is of step 0, after a line of step 1"),
         ("stats.jsonl", {"images": None}, "it has no images"),
-        ("stats.jsonl", {"epoch": [1]}, "epoch is"),
+        ("stats.jsonl", {"epoch": [1]}, "epoch is no number"),
         ("stats.jsonl", {"generator_loss": "low"}, "generator_loss is no number"),
         ("scores.jsonl", {"score": None}, "it has no score"),
         ("scores.jsonl", {"value": "0.1"}, "value is '0.1'"),
