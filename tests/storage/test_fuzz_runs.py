@@ -173,6 +173,10 @@ def damage(run: Path, rng: random.Random) -> str:
     plain = [path for path in files if path.suffix in (".json", ".jsonl") and "checkpoints" not in path.parts]
     file = rng.choice(plain if rng.random() < 0.6 else files)
     name = str(file.relative_to(run))
+    if file.suffix == ".png":  # an animation is of the grids that are there: one that was removed is not missed
+        before = file.read_bytes()
+        file.write_bytes((how := rng.choice((flip, flip, cut)))(before, rng))
+        return f"{name} {how.__name__}"
     if rng.random() < 0.04:
         file.unlink()
         return f"{name} removed"
