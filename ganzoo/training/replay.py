@@ -45,6 +45,7 @@ def replay(
     part's file or the images have changed and `changed_code` or `changed_images` is not set.
     """
     run = Run.open(path)
+    check_recipe(path, run.recipe, run.first_recipe, "the run")
     if not changed_code:
         refuse_changed_code(run, zoo)
     device = find_device(device_name or run.environment["device"].partition(":")[0])
@@ -59,8 +60,6 @@ def replay(
         raise UsageError(f"--step {step}: {path} has trained steps 1 to {last}.")
     before = checkpoints.load_latest(path / "checkpoints", images=feed.images_at(step - 1))
     first = 0
-    if before is None:
-        check_recipe(path, run.recipe, run.first_recipe, "the run")
     if before is not None:
         game.restore(before.tensors)
         first = before.meta["step"]

@@ -70,6 +70,7 @@ def resume(
     have changed, unless `changed_code` or `changed_images` is set.
     """
     reader = Run.open(path)
+    check_recipe(path, reader.recipe, reader.first_recipe, "the run")  # before parts of another recipe are built
     if not changed_code:
         refuse_changed_code(reader, zoo)
     before = reader.environment
@@ -220,9 +221,7 @@ def _last_checkpoint(run: Run, setup: TrainingSetup, length: Amount | None) -> c
     """
     path = run.path
     saved = checkpoints.load_latest(path / "checkpoints")
-    if saved is None:
-        check_recipe(path, run.recipe, run.first_recipe, "the run")
-    else:
+    if saved is not None:
         saved.notes.extend(check_recipe(path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
         saved.notes.extend(run.lost_lines(saved.meta))
     progress = Progress(length or run.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
