@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """A training was stopped by Ctrl-C, by a notebook's stop button or by SIGTERM, and everything is saved.
+    """A training was stopped by Ctrl-C, by a notebook's stop button, by SIGTERM or by SIGHUP, and everything is saved.
 
     It is a KeyboardInterrupt, so that `except Exception` around a loop of trainings does not catch it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import sys
 import time
@@ -31,7 +32,11 @@ def in_notebook() -> bool:
 
 def log(text: str) -> None:
     """Print a message: below the cell in a notebook, one line on stderr elsewhere."""
-    click.echo(text, err=not in_notebook())
+    try:
+        click.echo(text, err=not in_notebook())
+    except OSError as error:
+        if error.errno != errno.EIO:  # of a terminal that was closed: no message is worth a training
+            raise
 
 
 def progress_observers(quiet: bool = False, verbose: bool = False) -> dict[str, object]:

@@ -169,7 +169,7 @@ class TrainedRun:
         device = find_device(self.device)
         with folders(data_dir or self._data_dir, inception_weights):
             changed = (accept_changed_code, accept_changed_images)
-            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, *changed))
+            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, *changed, log))
 
     @keywords_of(ResumeOptions)
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
@@ -197,7 +197,7 @@ class TrainedRun:
         from ganzoo.registry.zoo import zoo
         from ganzoo.results.load import load_generator
 
-        return load_generator(self.path, zoo(), find_device(self.device), at, changed_code)
+        return load_generator(self.path, zoo(), find_device(self.device), at, changed_code, log)
 
     def __repr__(self) -> str:
         return f"<TrainedRun {self.path}, {self._summary()}>"

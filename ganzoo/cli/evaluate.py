@@ -88,7 +88,7 @@ def evaluate(
       ganzoo evaluate --calibrate mnist          the scores of real images under known corruptions; cached and plotted
 
     Each score is appended to RUN/scores.jsonl with a card that describes how it was measured. Compare two scores only
-    if their cards have the same digest.
+    if their cards have the same digest. Where scores.jsonl cannot be written, the scores are printed all the same.
     """
     from ganzoo.registry.zoo import zoo
     from ganzoo.results.evaluate import evaluate as score
@@ -101,9 +101,8 @@ def evaluate(
         raise UsageError("--other and -o belong to --calibrate DATASET.")
     if run is None:
         raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed; or --calibrate a DATASET.")
-    lines = score(
-        run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code, changed_images
-    )
+    changed = (changed_code, changed_images)
+    lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, *changed, log)
     if as_json:
         return print_json(lines)
     rows = [

@@ -47,7 +47,7 @@ def replay(
     from ganzoo.training.environment import describe_changes
     from ganzoo.training.replay import replay as replay_step
 
-    found = replay_step(run, zoo(), step, device, anomaly, changed_code, changed_images)
+    found = replay_step(run, zoo(), step, device, anomaly, changed_code, changed_images, log)
     if as_json:
         print_json(found)
         return

@@ -15,7 +15,7 @@ from ganzoo.cli.options import (
     json_option,
     run_argument,
 )
-from ganzoo.cli.output import print_json
+from ganzoo.cli.output import log, print_json
 
 
 @click.command()
@@ -65,7 +65,7 @@ def sample(
     from ganzoo.results.sample import sample as draw
 
     path = draw(
-        run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at, changed_code
+        run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at, changed_code, log
     )
     if not as_json:
         return click.echo(path)

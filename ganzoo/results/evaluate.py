@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,22 @@ def evaluate(
     at: int | str | None = None,
     changed_code: bool = False,
     changed_images: bool = False,
+    note: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
-    scores.jsonl, passed to the observers of the run, and returned. Evaluators, protocol and number of fakes are those
-    of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
+    scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
+    returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
+    fakes are those of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
     The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
-    Raises GanzooError if shape or classes of the images have changed, unless `changed_images`; if a score would be
-    meaningless; or if a part (also an observer) of the recipe cannot be built.
+    `note` receives messages for the user. Raises GanzooError if shape or classes of the images have changed, unless
+    `changed_images`; if a score would be meaningless; or if a part (also an observer) of the recipe cannot be built.
     Nothing but scores.jsonl is written.
     """
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
-    trained = load_generator(path, zoo, device, at, changed_code)
+    trained = load_generator(path, zoo, device, at, changed_code, note)
     zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     # built before anything is computed: an observer whose file is gone must not fail after the scoring
@@ -70,7 +72,12 @@ def evaluate(
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
     scores = scorer.score(fakes, {**subject_of(recipe, trained.images_seen), **images})
     lines = [{**score, **when} for score in scores]
-    trained.run.append("scores.jsonl", *lines)
+    try:
+        trained.run.append("scores.jsonl", *lines)
+    except OSError as error:
+        kept = trained.run.path / "scores.jsonl"
+        note(f"The scores are not kept: {kept} cannot be written ({error.strerror or error}).")
+        return lines
     try:
         observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
     except GanzooError as error:
@@ -79,7 +86,9 @@ def evaluate(
 
 
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:
-    """The progress of the training when the generator was saved."""
+    """The progress of the training when the generator was saved; files of version 0.1 do not hold it."""
+    if trained.step is not None and trained.epochs is not None:
+        return TrainingProgress(trained.step, trained.images_seen, trained.epochs)
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
-    return TrainingProgress(last["step"], trained.images_seen, last["epoch"])
+    return TrainingProgress(last["step"], trained.images_seen, last.get("epoch", 0.0))

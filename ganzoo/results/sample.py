@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ def sample(
     animate: bool = False,
     at: int | str | None = None,
     changed_code: bool = False,
+    note: Callable[[str], None] = print,
 ) -> Path:
     """Draw images of the run in `path`, write them to `out` (None: a file in the run) and return the path of the file.
 
@@ -49,7 +51,7 @@ def sample(
     or the name of a class. The name of a file in the run says what was asked for, so that no other request overwrites
     it.
     `interpolate` draws walks between latents instead: one a row of the grid, or with `animate` as a GIF.
-    `animate` alone makes a GIF of the grids that were saved during training.
+    `note` receives messages for the user. `animate` alone makes a GIF of the grids that were saved during training.
     Raises UsageError if the arguments contradict each other or the file cannot be written, before anything is drawn.
     """
     if animate and not interpolate:
@@ -60,12 +62,13 @@ def sample(
     if out is not None:
         _check_out(out, (suffix,) if interpolate else (".png", ".npy"))
     rows, columns = grid_shape(count, shape, Run.open(path).recipe.grid_shape)
-    trained = load_generator(path, zoo, device, at, changed_code)
+    trained = load_generator(path, zoo, device, at, changed_code, note)
     classes = None if label is None else (class_number(trained, label),)
     if out is None:
         named = f"-{count}" if count is not None and shape is None else f"-{rows}x{columns}" if shape else ""
         what = f"{'interpolation' if interpolate else 'sample'}-{seed}{_file_words(trained, classes, at)}{named}"
         out = path / f"{what}{suffix}"
+    _refuse_read_only(out)
     if animate:
         _write_interpolation_gif(trained, rows, columns, seed, classes, out)
     elif interpolate:
@@ -249,6 +252,7 @@ def _write_interpolation_gif(
 def training_gif(run: Run, out: Path) -> Path:
     """Write the sample grids of the training as an animated GIF. Raises GanzooError if there are none."""
     _check_out(out, (".gif",))
+    _refuse_read_only(out)
     found = [file for file in (run.path / "samples").glob("*.png") if file.stem.isdigit()]
     files = sorted(found, key=lambda file: int(file.stem))
     if not files:
@@ -272,3 +276,9 @@ def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
         raise UsageError(f"-o {out}: there is no directory {out.parent}.")
     if is_directory(out):
         raise UsageError(f"-o {out}: this is a directory; name a file.")
+
+
+def _refuse_read_only(out: Path) -> None:
+    """Raises UsageError where no file can be made beside `out`. A folder that does not exist has its own message."""
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{out.parent} cannot be written: name a file in another folder with -o.")

@@ -3,7 +3,7 @@
 recipe.json       what is computed; only its length changes, when a run is made longer
 environment.json  versions, device, and the distribution of each component; written before the first step
 lock              the process that writes here now; .guard, for moments, where a file is appended to
-stats.jsonl       one line a tick          scores.jsonl   one line a score
+stats.jsonl       one line a tick          scores.jsonl   one line a score; each with a checksum
 diagnosis.json    only if the training diverged: the first bad step and its bad values
 samples/          grids of fixed latents, named by images seen
 generators/       the generator (its moving average, if the recipe has one), safetensors
@@ -27,9 +27,11 @@ from ganzoo.contract.paths import is_directory, is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
-from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_atomically
+from ganzoo.storage.files import digest_of, make_directory, parse_json, sync_directory, write_atomically
+from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
-from ganzoo.storage.run_checks import check_environment, is_environment, is_score, json_lines, refuse_own_code
+from ganzoo.storage.recipe_binding import recipe_text
+from ganzoo.storage.run_checks import check_environment, is_environment, refuse_own_code
 
 
 class Run:
@@ -57,7 +59,7 @@ class Run:
         try:
             make_directory(path)
             run._lock = Lock(path)
-            run._write_json("environment.json", environment)
+            run._write_json("environment.json", _sealed({**environment, "recipe": recipe_text(recipe, length=False)}))
             run._write_json("recipe.json", recipe.to_dict())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
             run.close()
@@ -124,10 +126,19 @@ class Run:
         path = self.path / "environment.json"
         try:
             facts: dict[str, Any] = dict(parse_json(path.read_bytes()).items())
+            if "sha256" in facts and facts != _sealed(facts):
+                raise ValueError("it does not match its own sha256; whoever edits it removes that entry")
             check_environment(facts)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise GanzooError(f"{path} is damaged or missing: {error}.") from None
-        return facts
+        return {name: value for name, value in facts.items() if name not in ("sha256", "recipe")}
+
+    @property
+    def first_recipe(self) -> str | None:
+        """The text of the recipe that the run was started with, without its length; None in runs of 0.1."""
+        _ = self.environment  # checked
+        text: str | None = parse_json((self.path / "environment.json").read_bytes()).get("recipe")
+        return text
 
     def close(self) -> None:
         """Release the lock, if it is still that of this process."""
@@ -139,11 +150,8 @@ class Run:
     def append(self, name: str, *lines: Mapping[str, Any]) -> None:
         """Append JSON lines to `name` (stats.jsonl, scores.jsonl) in one write, so that a crash seldom tears them."""
         with exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":  # a crash left a torn line
-                    file.write(b"\n")
-            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            prepare_append(file)
+            file.write("".join(map(format_line, lines)).encode())
 
     def sync(self, name: str) -> None:
         """Wait until what was appended to `name` is on the disk, so that it survives a power cut."""
@@ -153,8 +161,34 @@ class Run:
             sync_directory(self.path)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON lines of `name`; a torn one, left by a crash, is left out."""
-        return list(json_lines(self.path / name))
+        """The JSON lines of `name`, without checksums. Raises GanzooError for a damaged one; see `read_lines`."""
+        return read_lines(self.path / name)
+
+    def count_lines(self, step: int) -> dict[str, list[int]]:
+        """File of lines -> how many the training has appended up to `step`, and how many of them a longer run removes.
+
+        A checkpoint keeps these numbers, so that lines that are lost afterwards are noticed.
+        """
+        counts = {}
+        for name in ("stats.jsonl", "scores.jsonl"):
+            lines = [line for line in self.lines(name) if line.get("training", True) and line["step"] <= step]
+            counts[name] = [len(lines), sum(line.get("partial", False) for line in lines)]
+        return counts
+
+    def lost_lines(self, meta: Mapping[str, Any]) -> list[str]:
+        """A note for each file of lines with fewer lines than when a checkpoint with this meta.json was saved."""
+        expected, notes = meta.get("lines"), []
+        if not isinstance(expected, dict):
+            return []  # of an earlier version
+        found = self.count_lines(meta["step"])
+        for name, (count, partial) in expected.items():
+            due = count if f'"length": "{self.recipe.length}"' in meta.get("recipe", "") else count - partial
+            if (missing := due - found[name][0]) > 0:
+                notes.append(
+                    f"{self.path / name} lacks {missing} of the {due} lines that the newest checkpoint knows of; what "
+                    f"depends on them is computed from those that are left."
+                )
+        return notes
 
     def cut_back(self, progress: TrainingProgress, undue: Collection[str] = ()) -> None:
         """Remove what was written after `progress`, so that a resumed run leaves the files of an uninterrupted one.
@@ -176,7 +210,7 @@ class Run:
 
     def _cut_back_lines(self, name: str, progress: TrainingProgress) -> None:
         path = self.path / name
-        lines = list(json_lines(path))
+        lines = read_lines(path)
         kept = [
             line
             for line in lines
@@ -184,12 +218,12 @@ class Run:
             or (line["step"] <= progress.step and not line.get("partial"))
         ]
         if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
-            write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            write_atomically(path, "".join(map(format_line, kept)).encode())
 
     def scored_at(self, step: int) -> set[str]:
         """The names of the scores of this step that were computed during training."""
         lines = [line for line in self.lines("scores.jsonl") if line.get("training") and line["step"] == step]
-        return {line["score"] for line in lines if "score" in line}
+        return {line["score"] for line in lines}
 
     def best(self, partial: bool = True) -> dict[str, Any] | None:
         """The best line of scores.jsonl among those of the training, by the recipe's `best_by`; None without one.
@@ -197,7 +231,7 @@ class Run:
         Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`, the
         score at the end of the run is left out, because a longer run would not have it.
         """
-        lines = [line for line in self.lines("scores.jsonl") if line.get("training") and is_score(line)]
+        lines = [line for line in self.lines("scores.jsonl") if line.get("training")]
         lines = [line for line in lines if partial or not line.get("partial")]
         name = self.recipe.best_by or (lines[0]["score"] if lines else "")
         lines = [line for line in lines if line["score"] == name]
@@ -209,8 +243,15 @@ class Run:
 
     @property
     def spared(self) -> set[str]:
-        """Checkpoints that are kept for their scores: the best one, and the best one without the score at the end."""
-        return {f"{best['images']:09d}" for best in (self.best(), self.best(partial=False)) if best}
+        """Checkpoints that are kept for their scores: the best one, and the best one that a longer run would have.
+
+        All of them, where the scores cannot be read.
+        """
+        try:
+            found = [self.best(), self.best(partial=False)]
+        except GanzooError:
+            return {path.name for path in (self.path / "checkpoints").glob("*")}
+        return {f"{best['images']:09d}" for best in found if best}
 
     def file(self, folder: str, progress: TrainingProgress, suffix: str) -> Path:
         """The path `folder/000500000.suffix`, named by the number of images seen; the folder is made."""
@@ -249,6 +290,12 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None
+
+
+def _sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of environment.json with the sha256 of all others as their last entry."""
+    body = {name: value for name, value in facts.items() if name != "sha256"}
+    return {**body, "sha256": digest_of(json.loads(json.dumps(body)))}
 
 
 def free_directory(recipe: Recipe, parent: Path) -> Path:

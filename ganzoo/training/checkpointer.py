@@ -16,6 +16,7 @@ from ganzoo.registry.observers import Observers
 from ganzoo.storage import checkpoints
 from ganzoo.storage.background import BackgroundWriter
 from ganzoo.storage.files import write_atomically
+from ganzoo.storage.recipe_binding import recipe_text
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite, refuse_infinite, tensors_to_bytes
 from ganzoo.training.build import TrainingSetup
@@ -70,9 +71,11 @@ class Checkpointer:
             # The checkpoint comes last. After a crash before it, the resumed run cuts the other files back.
             run.sync("stats.jsonl")
             run.sync("scores.jsonl")
-            generator = tensors_to_bytes(network, {"images": str(progress.images)})
+            facts = {"images": str(progress.images), "step": str(progress.step), "epoch": repr(progress.epochs)}
+            generator = tensors_to_bytes(network, {**facts, "recipe": recipe_text(run.recipe, length=False)})
             write_atomically(run.file("generators", progress, ".safetensors"), generator)
-            return checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, meta, spared=spared)
+            bound = {**meta, "recipe": recipe_text(run.recipe), "lines": run.count_lines(progress.step)}
+            return checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, bound, spared=spared)
 
         def tell(path: Path) -> None:
             self.observers.tell("on_checkpoint", run=run, progress=progress, path=path)

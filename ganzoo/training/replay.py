@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_to_bytes
 from ganzoo.training.build import build_setup
@@ -34,17 +35,19 @@ def replay(
     anomaly: bool = False,
     changed_code: bool = False,
     changed_images: bool = False,
+    note: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """What step `step` (from 1) of the run in `path` computes: see `ganzoo.training.diagnosis.examine`.
 
     Training starts again at the newest checkpoint before the step, or at the beginning. With `anomaly`, torch names
     the operation whose backward pass returned NaN. `state` is a sha256 of all tensors after the step; `same` tells
-    whether a checkpoint of that step holds the same tensors (None where there is no such checkpoint). Raises UsageError
-    for a step that the run has not reached, GanzooError where a part's file or the images have changed and
-    `changed_code` or `changed_images` is not set.
+    whether a checkpoint of that step holds the same tensors (None where there is no such checkpoint). `note` receives
+    messages for the user. Raises UsageError for a step that the run has not reached, GanzooError where the recipe, a
+    part's file or the images have changed and `changed_code` or `changed_images` is not set.
     """
     run = Run.open(path)
     zoo = recorded_zoo(run, zoo)
+    check_recipe(path, run.recipe, run.first_recipe, "the run")
     if not changed_code:
         refuse_changed_code(run, zoo)
     device = find_device(device_name or run.environment["device"].partition(":")[0])
@@ -54,7 +57,7 @@ def replay(
         refuse_other_images(run, feed.fingerprint)
     if run.environment.get("compile"):
         compile_networks(game, feed)
-    last = _last_step(run)
+    last = _last_step(run, note)
     if not 1 <= step <= last:
         raise UsageError(f"--step {step}: {path} has trained steps 1 to {last}.")
     before = checkpoints.load_latest(path / "checkpoints", images=feed.images_at(step - 1))
@@ -76,16 +79,21 @@ def replay(
         "played_from": first,
         **found,
         "state": state,
-        "same": _same(path / "checkpoints" / f"{images:09d}", state),
+        "same": _same(path / "checkpoints" / f"{images:09d}", state, note),
         "not_as_it_was": {name: list(pair) for name, pair in changed.items()},
     }
 
 
-def _last_step(run: Run) -> int:
-    """The last step that the run is known to have trained."""
+def _last_step(run: Run, note: Callable[[str], None]) -> int:
+    """The last step that the run is known to have trained. Raises GanzooError where its recipe was changed."""
     saved = checkpoints.load_latest(run.path / "checkpoints")
+    if saved is not None:
+        notes = check_recipe(run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint")
+        for text in [*saved.notes, *notes]:
+            note(text)
     ticks = [line["step"] for line in run.lines("stats.jsonl")]
-    reached: list[int] = [saved.meta["step"] if saved else 0, (run.diagnosis or {}).get("step", 0), *ticks]
+    bad_step = (run.diagnosis or {}).get("step")
+    reached: list[int] = [saved.meta["step"] if saved else 0, bad_step if isinstance(bad_step, int) else 0, *ticks]
     return max(reached)
 
 
@@ -105,10 +113,11 @@ def _fingerprint(state: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(tensors_to_bytes(tensors)).hexdigest()
 
 
-def _same(checkpoint: Path, state: str) -> bool | None:
+def _same(checkpoint: Path, state: str, note: Callable[[str], None]) -> bool | None:
     if not checkpoint.is_dir():
         return None
     try:
         return _fingerprint(checkpoints.load(checkpoint)[0]) == state
-    except GanzooError:
+    except GanzooError as error:
+        note(f"The step is not compared with its checkpoint: {error}")
         return None

@@ -24,6 +24,7 @@ from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
@@ -71,6 +72,7 @@ def resume(
     """
     reader = Run.open(path)
     zoo = recorded_zoo(reader, zoo)
+    check_recipe(path, reader.recipe, reader.first_recipe, "the run")  # before parts of another recipe are built
     if not changed_code:
         refuse_changed_code(reader, zoo)
     before = reader.environment
@@ -233,6 +235,9 @@ def _last_checkpoint(run: Run, setup: TrainingSetup, length: Amount | None) -> c
     """
     path = run.path
     saved = checkpoints.load_latest(path / "checkpoints")
+    if saved is not None:
+        saved.notes.extend(check_recipe(path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
+        saved.notes.extend(run.lost_lines(saved.meta))
     progress = Progress(length or run.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
     progress.step = saved.meta["step"] if saved else 0
     if saved and run.writes:  # a process that was killed while saving has not done this

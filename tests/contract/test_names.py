@@ -220,9 +220,10 @@ def runs(root: Path, name: str) -> None:
         return  # who types another place means it
     with writes_within(place), as_the_command_line():
         run = Run.create(out, RECIPE, {"note": name})
-        run.append("stats.jsonl", {"step": 1, name: name})
+        line = {name: 0.5, "step": 1, "images": 2, "epoch": 3.0}
+        run.append("stats.jsonl", line)
         run.file("samples", TrainingProgress(1, 2, 3.0), ".png").write_bytes(b"")
-        assert run.lines("stats.jsonl") == [{"step": 1, name: name} if name != "step" else {"step": "step"}]
+        assert run.lines("stats.jsonl") == [line]
         run.close()
         assert Run.open(out).recipe == RECIPE
         run.discard()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import ZOO, tiny_recipe
+from helpers import ZOO, ganzoo, tiny_recipe
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
@@ -445,3 +446,34 @@ def test_a_recorded_order_of_classes_is_kept(folder, capsys):
     assert score(folder.run, samples=20)[0]["card"]["subject"]["training_images"] == "same"
     resume(folder.run, ZOO, "cpu", Amount(4, "steps"), note=print)
     assert "another" not in capsys.readouterr().out
+
+
+# --- a run that cannot be written ---
+
+
+def test_scores_of_a_run_that_cannot_be_written_are_printed(run):
+    kept = run / "scores.jsonl"
+    kept.mkdir()  # a file of that name cannot be opened, also not by root
+    (run / "told.txt").touch()  # where no test before has made it
+    told = (run / "told.txt").read_text()
+    try:
+        done = ganzoo("evaluate", run, "-e", BRIGHTNESS, "--samples", 600, "--json")
+        assert done.exit_code == 0, done.output
+        assert [line["score"] for line in json.loads(done.stdout)] == ["brightness", "reals", "fakes"]
+        assert f"The scores are not kept: {kept} cannot be written (Is a directory)." in done.stderr
+        assert (run / "told.txt").read_text() == told, "observers are called with what was appended"
+    finally:
+        kept.rmdir()
+    assert json.loads(done.stdout)[0]["value"] == score(run)[0]["value"]
+
+
+def test_a_grid_for_a_run_that_cannot_be_written_is_refused_before_it_is_drawn(run, tmp_path, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (mode & os.W_OK and Path(path) == run) and real(path, mode)
+    )
+    for arguments in ((), ("--interpolate",), ("--gif",)):
+        refused = ganzoo("sample", run, *arguments)
+        assert refused.exit_code == 2
+        assert f"{run} cannot be written: name a file in another folder with -o." in refused.stderr
+    assert ganzoo("sample", run, "-o", tmp_path / "a.png").exit_code == 0

@@ -241,9 +241,9 @@ def test_where_no_lock_is_possible_the_block_runs(tmp_path, monkeypatch):
     with exclusive(tmp_path / ".lock") as locked:
         assert not locked
     run = Run.create(tmp_path / "run", RECIPE, {})
-    run.append("stats.jsonl", {"step": 1})
+    run.append("stats.jsonl", {"step": 1, "images": 16, "epoch": 0.5})
     run.close()
-    assert run.lines("stats.jsonl") == [{"step": 1}]
+    assert run.lines("stats.jsonl") == [{"step": 1, "images": 16, "epoch": 0.5}]
 
 
 def test_an_error_in_the_block_is_not_hidden(tmp_path):
@@ -256,7 +256,7 @@ def test_a_guard_left_by_a_killed_process_disturbs_nothing(path, tmp_path):
     (path / GUARD).touch()
     run = Run.open(path, writes=True)
     assert not (path / GUARD).exists()
-    run.append("stats.jsonl", {"step": 1})
+    run.append("stats.jsonl", {"step": 1, "images": 16, "epoch": 0.5})
     run.close()
     assert sorted(file.name for file in path.iterdir()) == ["environment.json", "recipe.json", "stats.jsonl"]
     (tmp_path / "new").mkdir()

@@ -61,6 +61,7 @@ def notes_of(run: Path, steps: int) -> list[str]:
 def test_each_entry_that_differs_is_noted(stopped):
     file = stopped / "environment.json"
     facts = json.loads(file.read_text())
+    del facts["sha256"]  # what is edited does not match it any more
     assert notes_of(stopped, 3) == []
     for steps, (item, other) in enumerate(CHANGES.items(), start=4):
         assert facts[item] != other
@@ -89,6 +90,7 @@ def test_the_saved_environment_is_the_present_one(stopped):
 def test_packages_and_parts_are_named(stopped):
     file = stopped / "environment.json"
     facts = json.loads(file.read_text())
+    del facts["sha256"]  # what is edited does not match it any more
     here = facts["parts"]
     then = {
         **facts,
@@ -175,7 +177,7 @@ def test_the_command_line_reports_other_images(painted):
 
 def test_a_run_of_an_earlier_version_accepts_any_images(painted):
     facts = json.loads((painted / "environment.json").read_text())
-    del facts["training_images"]
+    del facts["training_images"], facts["sha256"]
     (painted / "environment.json").write_text(json.dumps(facts))
     put(painted.parent / "pictures" / "7.png", 8)
     assert notes_of(painted, 6) == []
