@@ -6,7 +6,8 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable
-from importlib.metadata import Distribution, EntryPoint, distributions
+from contextlib import suppress
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions, version
 from typing import Any, TypeVar
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
@@ -15,6 +16,8 @@ from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, restoring_
 from ganzoo.registry.plugin_manager import make_manager, register
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text, refuse_other_api, source
 
+#: the distribution of this package
+FIRST_PARTY = "torch-ganzoo"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[^\s:]+:[^\s:]+")
 _Offered = TypeVar("_Offered", Component, Command)
@@ -86,11 +89,12 @@ class PluginRegistry:
         for distribution in sources if sources is not None else distributions():
             try:
                 points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
-                name, version = (normal_name(distribution.name), str(distribution.version)) if points else ("", "")
+                name, release = (normal_name(distribution.name), str(distribution.version)) if points else ("", "")
             except Exception:  # noqa: S112  (the remains of a package that was removed, not always one of ours)
                 continue
             if points and name not in self._installed:
-                self._register(name, version, points)
+                self._register(name, release, points)
+                self._installed[name].errors += _unmet(distribution)
 
     def _register(self, name: str, version: str, points: list[EntryPoint]) -> None:
         modules = [point for point in points if point.group == "ganzoo"]
@@ -208,3 +212,23 @@ def normal_id(name: str) -> str:
 def _target(point: EntryPoint) -> str:
     """`package.module:Class` of an entry point, without the extras that it may name behind it, `[extra]`."""
     return point.value.partition("[")[0].strip()
+
+
+def _unmet(distribution: Distribution) -> list[str]:
+    """A sentence for each release of this package that a plugin requires and that is not the installed one."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    unmet = []
+    for text in distribution.requires or ():
+        with suppress(InvalidRequirement, PackageNotFoundError):
+            requirement = Requirement(text)
+            if normal_name(requirement.name) != FIRST_PARTY or (
+                requirement.marker and not requirement.marker.evaluate()
+            ):
+                continue
+            if not requirement.specifier.contains(installed := version(FIRST_PARTY), prereleases=True):
+                unmet.append(
+                    f"it requires {FIRST_PARTY}{requirement.specifier}, and this is {installed}: install the release "
+                    "that it requires, or another one of the plugin"
+                )
+    return unmet

@@ -21,10 +21,8 @@ from ganzoo.contract.paths import absolute_path, is_file
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
 from ganzoo.registry.loading import checked_class, load_command, load_location, load_target
 from ganzoo.registry.local_imports import local_imports
-from ganzoo.registry.plugins import Plugin, PluginRegistry, normal_id
+from ganzoo.registry.plugins import FIRST_PARTY, Plugin, PluginRegistry, normal_id
 from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, file_of, refuse_other_api, source, source_location
-
-FIRST_PARTY = "torch-ganzoo"
 
 
 class Zoo:

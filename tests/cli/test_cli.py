@@ -9,13 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import Result
 from helpers import ganzoo
 from PIL import Image
 
-from ganzoo.cli import BUILT_IN
+from ganzoo.cli import BUILT_IN, cli
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.recipe import Recipe
 
 TINY = ["-o", "width=4", "--batch-size", "8", "--steps", "4", "--tick-every", "2", "--samples-every", "2", "-q"]
@@ -409,3 +411,43 @@ def test_disabling_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
         refused(ganzoo("train", "dcgan-tutorial", "digits"), "GANZOO_DISABLE")
     finally:
         zoo.zoo.cache_clear()
+
+
+def test_every_option_is_set_by_the_variable_of_its_long_name() -> None:
+    seen = set()
+
+    def check(command: click.Command, prefix: str) -> None:
+        for option in command.params:
+            long = [text for text in option.opts if text.startswith("--")]
+            if isinstance(option, click.Option) and long:
+                own = option.envvar in ("GANZOO_DATA", "GANZOO_INCEPTION_WEIGHTS")
+                assert own or option.envvar == f"{prefix}_{long[0][2:].replace('-', '_').upper()}"
+                seen.add(option.envvar)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                check(inner, f"{prefix}_{name.replace('-', '_').upper()}")
+
+    with click.Context(cli) as context:
+        for name in BUILT_IN:
+            command = cli.get_command(context, name)
+            assert command is not None
+            check(command, f"GANZOO_{name.replace('-', '_').upper()}")
+    assert seen >= {"GANZOO_TRAIN_LOSS", "GANZOO_SAMPLE_CLASS", "GANZOO_DATA_PREPARE_JSON", "GANZOO_TRAIN_SAMPLES"}
+
+
+def test_a_variable_sets_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_TRAIN_LOSS", "hinge r1:gamma=3")
+    monkeypatch.setenv("GANZOO_TRAIN_JSON", "1")
+    losses = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--dry-run").stdout)["losses"]
+    assert [Choice.parse(loss).name for loss in losses] == ["hinge", "r1"]
+
+
+def test_doctor_does_not_count_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty" / "raw").mkdir(parents=True)
+    (tmp_path / "full" / "raw").mkdir(parents=True)
+    (tmp_path / "full" / "raw" / "x").write_text("")
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path))
+    rows = json.loads(ganzoo("doctor", "--json").stdout)
+    assert [row["found"] for row in rows if row["topic"] == "datasets"] == ["full"]

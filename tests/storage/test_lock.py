@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -263,3 +264,18 @@ def test_a_guard_left_by_a_killed_process_disturbs_nothing(path, tmp_path):
     (tmp_path / "new" / GUARD).touch()
     Run.create(tmp_path / "new", RECIPE, {}).close()
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["environment.json", "recipe.json"]
+
+
+def test_a_copy_of_a_run_that_is_being_written_is_free(path):
+    pid = living(path)
+    try:
+        copied = path.parent / "copied"
+        shutil.copytree(path, copied)
+        run = Run.open(copied, writes=True)
+        assert not run.taken_over  # no process has died
+        run.close()
+        path.rename(path.parent / "renamed")
+        with pytest.raises(GanzooError, match=f"is being written by process {pid}"):
+            Run.open(path.parent / "renamed", writes=True)
+    finally:
+        kill(pid)
