@@ -64,7 +64,7 @@ class Game:
             self.optimizers["discriminator"] = discriminator_optimizer.to(device)
         self.players: dict[str, Player] = {}
         self.turns = self._build_turns(parse_turns(recipe.turns))
-        self.ema = EMA(self.generator, recipe.ema_half_life, recipe.batch_size * self.minibatches)
+        self.ema = EMA(self.generator, recipe.ema_half_life)
         self.running_means = RunningMeans(self._scalar_names(), device)
 
     def _build_turns(self, turns: list[list[str]]) -> list[Turn]:
