@@ -180,6 +180,12 @@ class Game:
         seeds.reseed(seed, "step", step, rank())
         self.random.manual_seed(seeds.derive(seed, "latents", step))
 
+    def set_length(self, images: int) -> None:
+        """Pass the number of real images that the run will have seen at its end to parts with a method `set_length`."""
+        for module in self.modules().values():
+            if callable(set_length := getattr(module, "set_length", None)):
+                set_length(images)
+
     def advance(self, images_seen: int) -> None:
         """Set what is scheduled, in place, before a step: learning rates, and parts with a method `advance`."""
         for player in self.players.values():

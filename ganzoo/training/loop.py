@@ -18,6 +18,7 @@ from ganzoo.training.build import TrainingSetup
 from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.chores import Chores
 from ganzoo.training.history import restore_history
+from ganzoo.training.schedules import learning_rate_notes
 from ganzoo.training.signals import Signals
 from ganzoo.training.stopwatch import Stopwatch
 
@@ -58,6 +59,10 @@ class TrainingLoop:
         if self.setup.history is None:
             restore_history(self.setup, self.directory, saved)
         assert self.setup.history is not None  # noqa: S101  (restored above)
+        progress, game = self.progress, self.setup.game
+        game.set_length(self.setup.feed.images_at(progress.last_step))
+        for text in learning_rate_notes(game.optimizers, self.setup.feed.images_at, progress.step, progress.last_step):
+            self.note(text)
         if self.directory.writes:
             self.directory.cut_back(self.progress.snapshot)
             self.checkpointer.checkpoint_saved = saved is not None

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from ganzoo.contract.choice import Amount
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.game import Game
 from ganzoo.engine.history import History
+from ganzoo.engine.progress import Progress
 from ganzoo.engine.step import run_step
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.zoo import Zoo
@@ -75,7 +77,9 @@ def replay(
         )
     with torch.autograd.set_detect_anomaly(anomaly):
         for earlier in range(first, step - 1):
+            game.set_length(_images_of_run(setup, history.length_at(earlier)))
             run_step(game, feed, seed, earlier)
+        game.set_length(_images_of_run(setup, history.length_at(step - 1)))
         found = run_step(game, feed, seed, step - 1, _examine_anomaly if anomaly else examine)
     state = _fingerprint(game.state())
     # steps recorded as CUDA graphs and eager ones are the same bit for bit, so `capture` is not compared
@@ -104,6 +108,11 @@ def _history(setup: TrainingSetup, run: Run, newest: checkpoints.Saved | None) -
                 [*history.up_to(step).segments, replace(counts, training_images=last.training_images)]
             )
     return history.with_length(step, run.recipe.length)
+
+
+def _images_of_run(setup: TrainingSetup, length: Amount) -> int:
+    """The number of images that a run of this length has seen at its end."""
+    return setup.feed.images_at(Progress(length, setup.feed).last_step)
 
 
 def _last_step(run: Run, saved: checkpoints.Saved | None) -> int:

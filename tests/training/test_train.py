@@ -26,6 +26,7 @@ from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
+from ganzoo.training.replay import replay
 from ganzoo.training.train import Interrupted, resume, start
 
 TINY, SOURING, REMEMBERING = (f"{tiny.__file__}:{name}" for name in ("Tiny", "Souring", "Remembering"))
@@ -447,7 +448,7 @@ def test_a_run_without_its_checkpoints_does_not_start_again(tmp_path):
 
 @pytest.mark.parametrize("damage", ["", "unlinked", "damaged"])
 def test_a_run_with_one_generator_and_no_checkpoint_does_not_start_again(tmp_path, damage):
-    out = train(tmp_path / "a", 8)
+    out = train(tmp_path / "a", 8, checkpoint_every="99 steps")
     shutil.rmtree(out / "checkpoints")
     if damage == "unlinked":
         (out / "history.json").unlink()  # as in a run of version 0.1.0
@@ -476,11 +477,11 @@ def test_a_run_killed_between_its_first_generator_and_its_first_checkpoint_start
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "save", save)
         with pytest.raises((Killed, GanzooError)):
-            train(tmp_path / "killed", 8)
+            train(tmp_path / "killed", 8, checkpoint_every="99 steps")
     out = tmp_path / "killed"
     assert len(list((out / "generators").iterdir())) == 1
     resume(out, ZOO, note=ignore)
-    assert files(out) == files(train(tmp_path / "whole", 8))
+    assert files(out) == files(train(tmp_path / "whole", 8, checkpoint_every="99 steps"))
 
 
 def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
@@ -541,3 +542,28 @@ def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, st
     whole, resumed = files(train(tmp_path / "whole", step + 7, **changes)), files(out)
     # the generator that a signal has saved can be sampled from, and stays
     assert (resumed if number == signal.SIGKILL else without_ends(resumed, whole, images)) == whole
+
+
+# --- learning rates ---
+
+
+def test_a_linear_decay_ends_with_the_run_and_a_rate_of_zero_is_noted(tmp_path):
+    notes: list[str] = []
+    changes = {"subset": "all", "batch_size": 16, "tick_every": "1 steps"}
+    linear = dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), "adam:lr=1e-3,decay=linear")
+    start(recipe(8, **changes, **linear), tmp_path / "a", ZOO, CPU, note=notes.append)
+    resume(tmp_path / "a", ZOO, length=Amount(12, "steps"), note=notes.append)
+    assert notes == []
+    assert replay(tmp_path / "a", ZOO, 12)["same"]
+    fixed = {"generator_optimizer": "adam:decay_images=64", "discriminator_optimizer": "adam:lr=0"}
+    start(recipe(8, **changes, **fixed), tmp_path / "b", ZOO, CPU, note=notes.append)
+    assert [note.partition(":")[0] for note in notes] == [
+        "The learning rate of the generator is 0 in all steps after step 4, of 8",
+        "The learning rate of the discriminator is 0 in all steps after step 0, of 8",
+    ]
+    notes.clear()
+    resume(tmp_path / "b", ZOO, length=Amount(12, "steps"), note=notes.append)
+    assert [note.partition(":")[0] for note in notes] == [
+        "The learning rate of the generator is 0 in all steps after step 8, of 12",
+        "The learning rate of the discriminator is 0 in all steps after step 8, of 12",
+    ]
