@@ -3,6 +3,7 @@
 recipe.json       what is computed; only its length changes, when a run is made longer
 environment.json  versions, device, and the distribution of each component; written before the first step
 lock              the process that writes here now; .guard, for moments, where a file is appended to
+history.json      the sets of images and the lengths of the training, and whether a checkpoint was saved
 stats.jsonl       one line a tick          scores.jsonl   one line a score; each with a checksum
 diagnosis.json    only if the training diverged: the first bad step and its bad values
 samples/          grids of fixed latents, named by images seen
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Run:
 
     def discard(self) -> None:
         """Remove the files of a run that failed before its first step, and the directory if that leaves it empty."""
-        for name in ("recipe.json", "environment.json", "stats.jsonl", "scores.jsonl"):
+        for name in ("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("samples", "generators", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -190,32 +191,33 @@ class Run:
                 )
         return notes
 
-    def cut_back(self, progress: TrainingProgress, undue: Collection[str] = ()) -> None:
-        """Remove what was written after `progress`, so that a resumed run leaves the files of an uninterrupted one.
+    def cut_back(self, progress: TrainingProgress) -> None:
+        """Remove what was written after `progress`: the resumed run trains these steps, and writes it, again.
 
-        `undue` are the folders in which the file of this same step is removed too: it was written only because the run
-        ended there.
+        What was saved up to `progress` stays, also the generator and the grid that were saved only because the run
+        ended there, and its scores at that end: they were shown to the user, and can be named. A line of statistics of
+        such an end is removed, because the next line covers its steps again.
         """
         for name in ("stats.jsonl", "scores.jsonl"):
             with exclusive(self.path / GUARD):  # `ganzoo score` may be appending in another process
                 self._cut_back_lines(name, progress)
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
-                if file.stem.isdecimal() and int(file.stem) > progress.images - (folder in undue):
+                if file.stem.isdecimal() and int(file.stem) > progress.images:
                     file.unlink()
-        files = ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl")
+        files = ("environment.json", "recipe.json", "history.json", "stats.jsonl", "scores.jsonl")
         for leftovers in (*(f".{name}.*" for name in files), "samples/.*", "generators/.*"):
             for file in self.path.glob(leftovers):  # of writes that a crash broke off
                 file.unlink()
 
     def _cut_back_lines(self, name: str, progress: TrainingProgress) -> None:
-        path = self.path / name
+        path, scores = self.path / name, name == "scores.jsonl"
         lines = read_lines(path)
         kept = [
             line
             for line in lines
-            if (name == "scores.jsonl" and not line.get("training"))  # written by `ganzoo score`: kept
-            or (line["step"] <= progress.step and not line.get("partial"))
+            if (scores and not line.get("training"))  # scored by hand: kept
+            or (line["step"] <= progress.step and (scores or not line.get("partial")))
         ]
         if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
             write_atomically(path, "".join(map(format_line, kept)).encode())
@@ -228,8 +230,8 @@ class Run:
     def best(self, partial: bool = True) -> dict[str, Any] | None:
         """The best line of scores.jsonl among those of the training, by the recipe's `best_by`; None without one.
 
-        Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`, the
-        score at the end of the run is left out, because a longer run would not have it.
+        Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`,
+        scores of ends are left out: a run that was not ended there would not have them.
         """
         lines = [line for line in self.lines("scores.jsonl") if line.get("training")]
         lines = [line for line in lines if partial or not line.get("partial")]
@@ -243,15 +245,15 @@ class Run:
 
     @property
     def spared(self) -> set[str]:
-        """Checkpoints that are kept for their scores: the best one, and the best one that a longer run would have.
+        """Checkpoints that are kept for their scores: the best one that a run without the ends so far would have.
 
-        All of them, where the scores cannot be read.
+        The checkpoint of an end is the newest one then, and kept as such. All of them, where the scores cannot be read.
         """
         try:
-            found = [self.best(), self.best(partial=False)]
+            best = self.best(partial=False)
         except GanzooError:
             return {path.name for path in (self.path / "checkpoints").glob("*")}
-        return {f"{best['images']:09d}" for best in found if best}
+        return {f"{best['images']:09d}"} if best else set()
 
     def file(self, folder: str, progress: TrainingProgress, suffix: str) -> Path:
         """The path `folder/000500000.suffix`, named by the number of images seen; the folder is made."""
@@ -261,6 +263,28 @@ class Run:
     def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint, damaged or not; None if there is none."""
         return checkpoints.newest(self.path / "checkpoints")
+
+    def write_history(self, history: Mapping[str, Any], saved: bool) -> None:
+        """Write history.json; `saved` says that a checkpoint of the run has been saved."""
+        self._write_json("history.json", {**history, "checkpoint_saved": saved})
+
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """The content of history.json; None where it is damaged, and where there is none (runs of version 0.1.0)."""
+        try:
+            found: dict[str, Any] = dict(parse_json((self.path / "history.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found
+
+    @property
+    def had_checkpoint(self) -> bool:
+        """Whether a checkpoint was saved at any time, as far as the other files tell."""
+        generators = len(list((self.path / "generators").glob("*.safetensors")))
+        history = self.history
+        if history is not None and history.get("checkpoint_saved") is False:
+            return generators > 1  # the first generator is written just before the first checkpoint
+        return generators > 0 or (self.path / "history.json").exists()
 
     @property
     def diagnosis(self) -> dict[str, Any] | None:

@@ -38,6 +38,8 @@ class Checkpointer:
         self.stopwatch, self.observers = stopwatch, observers
         self.writer = BackgroundWriter()
         self._saved_step = -1
+        #: whether history.json says that the run has had a checkpoint
+        self.checkpoint_saved = False
         self.mark_finite()
 
     def save(self) -> None:
@@ -45,9 +47,11 @@ class Checkpointer:
         self.write(self.snapshot())
 
     def snapshot(self, device: torch.device = _CPU) -> Snapshot:
-        """Copies of all tensors of the game on `device`, with the step, the images seen and the times in seconds."""
-        progress = self.progress.snapshot
+        """Copies of all tensors of the game on `device`, with the step, the images seen, the history and the times."""
+        progress, history = self.progress.snapshot, self.setup.history
         meta = {"step": progress.step, "images": progress.images, **self.stopwatch.state()}
+        if history is not None:
+            meta["history"] = history.to_dict()
         return _copies(self.setup.game.state(), device), meta
 
     def write(self, snapshot: Snapshot) -> None:
@@ -75,7 +79,11 @@ class Checkpointer:
             generator = tensors_to_bytes(network, {**facts, "recipe": recipe_text(run.recipe, length=False)})
             write_atomically(run.file("generators", progress, ".safetensors"), generator)
             bound = {**meta, "recipe": recipe_text(run.recipe), "lines": run.count_lines(progress.step)}
-            return checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, bound, spared=spared)
+            path = checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, bound, spared=spared)
+            if not self.checkpoint_saved:  # after it: from now on a run without checkpoints must not start again
+                self.checkpoint_saved = True
+                run.write_history(meta.get("history", {}), saved=True)
+            return path
 
         def tell(path: Path) -> None:
             self.observers.tell("on_checkpoint", run=run, progress=progress, path=path)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ganzoo.contract.choice import Amount
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.game import Game
+from ganzoo.engine.history import History
+from ganzoo.engine.progress import Progress
 from ganzoo.engine.step import run_step
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
@@ -22,9 +27,10 @@ from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_to_bytes
-from ganzoo.training.build import build_setup
+from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.diagnosis import examine
 from ganzoo.training.environment import changed_environment, refuse_other_images
+from ganzoo.training.history import history_of
 
 
 def replay(
@@ -53,40 +59,69 @@ def replay(
     device = find_device(device_name or run.environment["device"].partition(":")[0])
     setup = build_setup(run.recipe, zoo, device)
     game, feed, seed = setup.game, setup.feed, run.recipe.seed
+    newest = checkpoints.load_latest(path / "checkpoints")
+    history = _history(setup, run, newest)
+    images = history.segment_at(step - 1).training_images if step >= 1 else ""
     if not changed_images:
-        refuse_other_images(run, feed.fingerprint)
+        refuse_other_images(run, images, feed.fingerprint)
     if run.environment.get("compile"):
         compile_networks(game, feed)
-    last = _last_step(run, note)
+    last = _last_step(run, newest, note)
     if not 1 <= step <= last:
         raise UsageError(f"--step {step}: {path} has trained steps 1 to {last}.")
-    before = checkpoints.load_latest(path / "checkpoints", images=feed.images_at(step - 1))
+    feed.use_segments([segment for segment in history.segments if segment.step < step])
+    before = checkpoints.load_latest(path / "checkpoints", step=step - 1)
     first = 0
     if before is not None:
         game.restore(before.tensors)
         first = before.meta["step"]
+    if first < (begin := history.segment_at(step - 1).step):
+        raise GanzooError(
+            f"Step {step} cannot be replayed: the training images were changed after step {begin}, and {path} has no "
+            f"checkpoint between the two; replay a later step."
+        )
     with torch.autograd.set_detect_anomaly(anomaly):
         for earlier in range(first, step - 1):
+            game.set_length(_images_of_run(setup, history.length_at(earlier)))
             run_step(game, feed, seed, earlier)
+        game.set_length(_images_of_run(setup, history.length_at(step - 1)))
         found = run_step(game, feed, seed, step - 1, _examine_anomaly if anomaly else examine)
-    state, images = _fingerprint(game.state()), feed.images_at(step)
+    state = _fingerprint(game.state())
     # steps recorded as CUDA graphs and eager ones are the same bit for bit, so `capture` is not compared
-    changed = changed_environment(run, setup, zoo, run.environment.get("capture", True))
+    changed = changed_environment(run, setup, zoo, run.environment.get("capture", True), images)
     return {
         "run": str(path),
         "step": step,
-        "images": images,
+        "images": feed.images_at(step),
         "played_from": first,
         **found,
         "state": state,
-        "same": _same(path / "checkpoints" / f"{images:09d}", state, note),
+        "same": _same(path / "checkpoints" / f"{feed.images_at(step):09d}", state, note),
         "not_as_it_was": {name: list(pair) for name, pair in changed.items()},
     }
 
 
-def _last_step(run: Run, note: Callable[[str], None]) -> int:
+def _history(setup: TrainingSetup, run: Run, newest: checkpoints.Saved | None) -> History:
+    """The history of the run, with what began at its newest checkpoint and is in no checkpoint yet."""
+    history, step = history_of(setup, run, newest), newest.meta["step"] if newest else 0
+    with suppress(ValueError, KeyError, TypeError, AttributeError, UsageError):
+        # history.json has no digest: only the fingerprint, which is compared with the images, is taken from it
+        last = History.from_dict(run.history or {}).segments[-1]
+        if last.step == step and last.training_images != history.segments[-1].training_images:
+            counts = setup.feed.next_segment(history.segments, step)
+            history = history.with_segments(
+                [*history.up_to(step).segments, replace(counts, training_images=last.training_images)]
+            )
+    return history.with_length(step, run.recipe.length)
+
+
+def _images_of_run(setup: TrainingSetup, length: Amount) -> int:
+    """The number of images that a run of this length has seen at its end."""
+    return setup.feed.images_at(Progress(length, setup.feed).last_step)
+
+
+def _last_step(run: Run, saved: checkpoints.Saved | None, note: Callable[[str], None]) -> int:
     """The last step that the run is known to have trained. Raises GanzooError where its recipe was changed."""
-    saved = checkpoints.load_latest(run.path / "checkpoints")
     if saved is not None:
         notes = check_recipe(run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint")
         for text in [*saved.notes, *notes]:

@@ -28,6 +28,7 @@ from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
+from ganzoo.training.history import history_of, restore_history
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
 from ganzoo.training.signals import Interrupted, Signals
@@ -85,11 +86,14 @@ def resume(
     _compile(setup, more)
     try:
         with distributed.all_or_none():
-            if not changed_images:
-                refuse_other_images(reader, setup.feed.fingerprint)
             run = Run.open(path, writes=True) if distributed.rank() == 0 else reader
-            saved = _last_checkpoint(run, setup, length)
-            changes = _changes(run, setup, zoo, more)
+            saved = _last_checkpoint(run)
+            images = history_of(setup, run, saved).segments[-1].training_images
+            if not changed_images:
+                refuse_other_images(run, images, setup.feed.fingerprint)
+            changes = _changes(run, setup, zoo, more, images)
+            restore_history(setup, run, saved)
+            _set_length(run, setup, saved, length)
     except BaseException:
         run.close()
         raise
@@ -216,11 +220,14 @@ def _compile(setup: TrainingSetup, more: dict[str, Any]) -> None:
         more.get("note", print)(left_out)
 
 
-def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any]) -> list[str]:
-    """What has changed since the run was started, in words; only for the process that writes."""
+def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any], images: str) -> list[str]:
+    """What has changed since the run was started, in words; only for the process that writes.
+
+    `images` is the fingerprint of the images that it was last trained on.
+    """
     if not run.writes:
         return []
-    changes = describe_changes(changed_environment(run, setup, zoo, more.get("capture", True)))
+    changes = describe_changes(changed_environment(run, setup, zoo, more.get("capture", True), images))
     if changes and more.get("stop_when"):  # its time to a score would be measured on two different setups
         raise GanzooError(
             f"{run.path} was started differently ({'; '.join(changes)}): continue it as it was started, or remove it."
@@ -228,31 +235,37 @@ def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any]) 
     return changes
 
 
-def _last_checkpoint(run: Run, setup: TrainingSetup, length: Amount | None) -> checkpoints.Saved | None:
-    """The newest good checkpoint of a run, or None where it has none yet. Sets the run's `length` if one is given.
+def _last_checkpoint(run: Run) -> checkpoints.Saved | None:
+    """The newest good checkpoint of a run, or None where it was stopped before its first one.
 
-    Raises UsageError where nothing is left to train, GanzooError where checkpoints have been removed.
+    Raises GanzooError where the run had checkpoints and they are gone: to start again would remove its results.
     """
-    path = run.path
-    saved = checkpoints.load_latest(path / "checkpoints")
-    if saved is not None:
-        saved.notes.extend(check_recipe(path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
-        saved.notes.extend(run.lost_lines(saved.meta))
-    progress = Progress(length or run.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
-    progress.step = saved.meta["step"] if saved else 0
-    if saved and run.writes:  # a process that was killed while saving has not done this
-        checkpoints.prune(path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
-    if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
-        raise GanzooError(  # starting from the beginning would remove the generators
-            f"{path} has generators and no checkpoint to continue from: put its folder checkpoints back."
+    saved = checkpoints.load_latest(run.path / "checkpoints")
+    if saved is None and run.had_checkpoint:
+        raise GanzooError(
+            f"{run.path} has been trained and has no checkpoint to continue from: put its folder checkpoints back, or "
+            f"train again in another directory (its generators can still be sampled)."
         )
+    if saved is not None:
+        saved.notes.extend(check_recipe(run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
+        saved.notes.extend(run.lost_lines(saved.meta))
+    return saved
+
+
+def _set_length(run: Run, setup: TrainingSetup, saved: checkpoints.Saved | None, length: Amount | None) -> None:
+    """Set the run's `length` if one is given. Raises UsageError where nothing is left to train."""
+    progress = Progress(length or run.recipe.length, setup.feed)
+    progress.step = saved.meta["step"] if saved else 0
     same_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
     scores_missing = same_end and not run.scored_at(progress.step)  # a signal cancelled the last scores
     if progress.done and not scores_missing:
-        raise UsageError(_nothing_left(path, progress))
+        raise UsageError(_nothing_left(run.path, progress))
+    if saved and run.writes:  # a process that was killed while saving has not done this
+        checkpoints.prune(run.path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
     if length is not None:
         run.lengthen(length)
-    return saved
+        assert setup.history is not None  # noqa: S101  (restored before)
+        setup.history = setup.history.with_length(progress.step, length)
 
 
 def _nothing_left(path: Path, progress: Progress) -> str:
