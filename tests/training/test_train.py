@@ -502,7 +502,7 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
     (out / "recipe.json").write_text(json.dumps(changed))
     with pytest.raises(
         GanzooError,
-        match=r"recipe.json is not the recipe that its newest checkpoint was trained with \(architecture is .*new run",
+        match=r"recipe.json is not the recipe that the run was trained with \(architecture is .*new run",
     ):
         train_to(out, 8)
     assert not (out / "lock").exists()
