@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import SMALL_DIGITS, ZOO, ganzoo
+from helpers import SMALL_DIGITS, ZOO, change_environment, ganzoo
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
@@ -365,8 +365,7 @@ def named(conditional, tmp_path):
     def rename(names: list[str]) -> Path:
         path = tmp_path / "named"
         shutil.copytree(conditional, path, dirs_exist_ok=True)
-        facts = json.loads((path / "environment.json").read_text())
-        (path / "environment.json").write_text(json.dumps({**facts, "class_names": names}))
+        change_environment(path, class_names=names)
         return path
 
     return rename

@@ -299,7 +299,7 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
         left = sorted(path.name for path in (run.path / folder).iterdir())
         assert left == ["000000000.x", "000000010.x", "000000030.x", "notes.txt"]
     # the score of an end stays, a line of statistics does not: the next line covers its steps again
-    assert run.lines("scores.jsonl") == [by_hand, trained[0], {"step": 3, "training": True, "partial": True}]
+    assert run.lines("scores.jsonl") == [by_hand, trained[0], score_line(3, training=True, partial=True)]
     run.cut_back(TrainingProgress(3, 30, 1.0))
     shutil.rmtree(run.path / "samples")
     run.cut_back(TrainingProgress(0, 0, 0.0))
