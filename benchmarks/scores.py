@@ -31,7 +31,7 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.engine.device import find_device
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.zoo import zoo
-from ganzoo.storage.cache import load, save
+from ganzoo.storage.cache import Cache
 from ganzoo_plugins.evaluators._features import Precomputed
 from ganzoo_plugins.evaluators._gaussians import root
 from ganzoo_plugins.evaluators.frechet import FID
@@ -90,7 +90,7 @@ def solve(dimensions: int, count: int, rounds: int, device: torch.device) -> dic
     evaluator.update(reals, labels, "reals")
     kept = evaluator.statistics()
     facts = {"benchmark": "scores", "dimensions": dimensions}
-    save(facts, kept)
+    Cache("statistics").save_tensors(facts, kept)
     known.reset(dimensions, device)
     known.restore(kept)
     known.update(fakes, labels, "fakes")
@@ -99,7 +99,7 @@ def solve(dimensions: int, count: int, rounds: int, device: torch.device) -> dic
         PLAIN: metric.compute,
         "ours": known.compute,
         "square root of the reals, once": lambda: root(kept["covariance"]),
-        "the reals from the cache": lambda: load(facts, device),
+        "the reals from the cache": lambda: Cache("statistics").load_tensors(facts, device),
     }
     seconds = interleaved(calls, rounds, device)
     difference = abs(ours / theirs - 1)

@@ -28,6 +28,16 @@ def _ctrl_c() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """What a command sets for its process, such as GANZOO_OFFLINE, does not reach the next test."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("GANZOO_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("GANZOO_") and name not in before]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _as_many_threads() -> Iterator[None]:
     """Fail a test that changes torch's number of threads: the results of later tests depend on it by rounding."""
     threads = _threads()

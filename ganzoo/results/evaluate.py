@@ -18,6 +18,7 @@ from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.results.training_images import check_training_images
+from ganzoo.storage.run import Run
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
 
@@ -72,17 +73,23 @@ def evaluate(
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
     scores = scorer.score(fakes, {**subject_of(recipe, trained.images_seen), **images})
     lines = [{**score, **when} for score in scores]
-    try:
-        trained.run.append("scores.jsonl", *lines)
-    except OSError as error:
-        kept = trained.run.path / "scores.jsonl"
-        note(f"The scores are not kept: {kept} cannot be written ({error.strerror or error}).")
-        return lines
-    try:
-        observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
-    except GanzooError as error:
-        raise GanzooError(f"{error} The scores are in {trained.run.path / 'scores.jsonl'}.") from error
+    _keep(trained.run, lines, progress, observers, note)
     return lines
+
+
+def _keep(
+    run: Run, lines: list[dict[str, Any]], progress: TrainingProgress, observers: Observers, note: Callable[[str], None]
+) -> None:
+    """Append the lines of scores to the run and call its observers; where it cannot be written, only note that."""
+    file = run.path / "scores.jsonl"
+    try:
+        run.append("scores.jsonl", *lines)
+    except OSError as error:
+        return note(f"The scores are not kept: {file} cannot be written ({error.strerror or error}).")
+    try:
+        observers.tell("on_score", run=run, progress=progress, scores=lines)
+    except GanzooError as error:
+        raise GanzooError(f"{error} The scores are in {file}.") from error
 
 
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:

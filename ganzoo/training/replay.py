@@ -69,17 +69,7 @@ def replay(
     last = _last_step(run, newest, note)
     if not 1 <= step <= last:
         raise UsageError(f"--step {step}: {path} has trained steps 1 to {last}.")
-    feed.use_segments([segment for segment in history.segments if segment.step < step])
-    before = checkpoints.load_latest(path / "checkpoints", step=step - 1)
-    first = 0
-    if before is not None:
-        game.restore(before.tensors)
-        first = before.meta["step"]
-    if first < (begin := history.segment_at(step - 1).step):
-        raise GanzooError(
-            f"Step {step} cannot be replayed: the training images were changed after step {begin}, and {path} has no "
-            f"checkpoint between the two; replay a later step."
-        )
+    first = _restore_before(setup, history, path, step)
     with torch.autograd.set_detect_anomaly(anomaly):
         for earlier in range(first, step - 1):
             game.set_length(_images_of_run(setup, history.length_at(earlier)))
@@ -99,6 +89,24 @@ def replay(
         "same": _same(path / "checkpoints" / f"{feed.images_at(step):09d}", state, note),
         "not_as_it_was": {name: list(pair) for name, pair in changed.items()},
     }
+
+
+def _restore_before(setup: TrainingSetup, history: History, path: Path, step: int) -> int:
+    """Restore the newest checkpoint before `step`, and return its step; 0 for the beginning of the training.
+
+    Raises GanzooError where the images of the steps between were other ones.
+    """
+    setup.feed.use_segments([segment for segment in history.segments if segment.step < step])
+    before, first = checkpoints.load_latest(path / "checkpoints", step=step - 1), 0
+    if before is not None:
+        setup.game.restore(before.tensors)
+        first = before.meta["step"]
+    if first < (begin := history.segment_at(step - 1).step):
+        raise GanzooError(
+            f"Step {step} cannot be replayed: the training images were changed after step {begin}, and {path} has no "
+            f"checkpoint between the two; replay a later step."
+        )
+    return first
 
 
 def _history(setup: TrainingSetup, run: Run, newest: checkpoints.Saved | None) -> History:

@@ -13,7 +13,7 @@ import click
 import pytest
 import torch
 from click.testing import Result
-from helpers import ganzoo
+from helpers import forget_recipe, ganzoo
 from PIL import Image
 
 from ganzoo.cli import BUILT_IN, cli
@@ -366,6 +366,7 @@ def test_a_run_whose_plugin_is_gone(run: Path, tmp_path: Path) -> None:
 
     orphan = tmp_path / "orphan"
     shutil.copytree(run, orphan)
+    forget_recipe(orphan)
     recipe = json.loads((orphan / "recipe.json").read_text())
     recipe["architecture"]["name"] = "gone-gan"
     (orphan / "recipe.json").write_text(json.dumps(recipe))
