@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ganzoo.api.terminal import console, plain, table
 from ganzoo.cli.output import log
 
 if TYPE_CHECKING:
@@ -35,11 +35,10 @@ class GridConsole:
     def __enter__(self) -> Self:
         """Start the live table."""
         if sys.stderr.isatty():
-            from rich.console import Console
+            screen = console(stderr=True)
             from rich.live import Live
 
-            console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
-            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._live = Live(console=screen, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -53,7 +52,7 @@ class GridConsole:
         if self._live is None:
             log(text)
         else:
-            self._live.console.print(text, markup=False)
+            self._live.console.print(plain(text), soft_wrap=True)
 
     def on_progress(self, states: Mapping[str, str]) -> None:
         """Update the live table, at most once a second; `states` by the names of the trials."""
@@ -63,19 +62,14 @@ class GridConsole:
         self._live.update(self._table(states), refresh=True)
 
     def _table(self, states: Mapping[str, str]) -> Any:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD)
-        for column in ("architecture", "dataset", "done", "failed", "score so far", "now"):
-            table.add_column(column, overflow="fold")
+        rows = []
         for (architecture, dataset), trials in self.pairs.items():
             of_pair = [states[trial.name] for trial in trials]
             done = f"{of_pair.count('done')} of {len(trials)}"
             now = "  ".join(self._progress(trial) for trial in trials if states[trial.name] == "running")
             failed = str(of_pair.count("failed"))
-            table.add_row(architecture, dataset, done, failed, self._score(trials, states), now)
-        return table
+            rows.append([architecture, dataset, done, failed, self._score(trials, states), now])
+        return table(["architecture", "dataset", "done", "failed", "score so far", "now"], rows)
 
     def _score(self, trials: Sequence[Trial], states: Mapping[str, str]) -> str:
         """The mean of the first score over the finished trials that were measured like the first of them."""

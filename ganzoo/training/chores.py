@@ -17,7 +17,7 @@ from ganzoo.evaluation.features import ScoringCancelled
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.storage import pictures
 from ganzoo.training.checkpointer import Checkpointer
-from ganzoo.training.health import HealthMonitor
+from ganzoo.training.health import SPREAD_FAKES, HealthMonitor
 from ganzoo.training.signals import Signals
 
 
@@ -40,7 +40,9 @@ class Chores:
         self.stop_condition_met = False
         self._eager_steps_noted = False
         setup = self.setup
-        self._health = HealthMonitor(setup.feed.read(torch.arange(min(256, setup.feed.length)))[0])
+        self._health = HealthMonitor(
+            setup.feed.read(torch.arange(min(256, setup.feed.length)))[0], list(setup.game.losses)
+        )
         rows, self._columns = setup.recipe.grid_shape
         self._latents = draw_latents(setup.architecture, rows * self._columns, setup.device, setup.recipe.seed)
         conditional = setup.architecture.conditional
@@ -87,7 +89,14 @@ class Chores:
         pictures.save_png(pictures.grid(images, self._columns, title, self._row_names), path)
         self.observers.tell("on_samples", run=self.run, progress=progress, path=path)
         if progress.step:  # before the first step all fakes are alike
-            self._warn(self._health.grid(images))
+            self._warn(self._health.fakes(progress.step, self._trained_fakes()))
+
+    def _trained_fakes(self) -> torch.Tensor:
+        """Fakes of the weights that are trained, without an EMA, of latents of their own: uint8 (N, C, H, W)."""
+        setup = self.setup
+        latents = draw_latents(setup.architecture, SPREAD_FAKES, setup.device, setup.recipe.seed)
+        labels = balanced_labels(len(latents), setup.dataset.spec.classes, setup.device)
+        return draw_all(setup.game.generator, setup.architecture, latents, labels)
 
     @property
     def score_intervals(self) -> tuple[Amount, ...]:

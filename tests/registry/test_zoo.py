@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import ganzoo
 from ganzoo import Choice, Component, GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS
+from ganzoo.registry import guard
 from ganzoo.registry.describe import summary
 from ganzoo.registry.zoo import Zoo
 
@@ -471,3 +473,18 @@ def test_a_file_without_a_class_is_told_apart_from_a_misspelt_name():
         UsageError, match=r"'\./mine\.py' is a file: a part in it is named by its class, \./mine\.py:Class"
     ):
         Zoo().find("architectures", "./mine.py")
+
+
+def test_only_another_plugins_import_is_ever_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time counts, since a busy machine is no fault of a plugin; for parts of this project nothing does."""
+    notes: list[str] = []
+    with guard.guarded_import("Loss other/slow 1.0", notes.append, guard.patience_with("other.slow:Slow", 0.05)):
+        time.sleep(0.2)
+    assert not notes
+    for target in ("ganzoo_plugins.evaluators.frechet:FrechetDomain", "ganzoo_plugins", "ganzoo.testing.kit:X"):
+        with guard.guarded_import("Evaluator torch-ganzoo/fid-domain", notes.append, guard.patience_with(target, 0.0)):
+            sum(range(200_000))
+    assert not notes
+    with guard.guarded_import("Loss other/slow 1.0", notes.append, guard.patience_with("ganzoo_other.slow:Slow", 0.0)):
+        sum(range(200_000))
+    assert "CPU time to import" in notes[0]
