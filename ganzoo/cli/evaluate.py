@@ -10,6 +10,7 @@ import click
 
 from ganzoo.cli.options import (
     PartParam,
+    WholeNumber,
     at_option,
     changed_code_option,
     data_dir_option,
@@ -34,15 +35,13 @@ from ganzoo.contract.protocol import PROTOCOLS
     metavar="NAME[:k=v]",
     help="An evaluator; may be repeated.  [default: those of the run, or fid-domain]",
 )
-@click.option(
-    "--samples", type=click.IntRange(2), metavar="N", help="Number of fakes.  [default: as the protocol says]"
-)
+@click.option("--samples", type=WholeNumber(2), metavar="N", help="Number of fakes.  [default: as the protocol says]")
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS)),
     help="Number of fakes, split of the reals, and how images are resized.  [default: that of the run]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
 @click.option(
     "--calibrate",

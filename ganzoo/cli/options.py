@@ -25,6 +25,7 @@ __all__ = [
     "At",
     "PartParam",
     "Shape",
+    "WholeNumber",
     "at_option",
     "changed_code_option",
     "changed_images_option",
@@ -63,6 +64,24 @@ class PartParam(click.ParamType):
         from ganzoo.registry.zoo import zoo
 
         return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Raises click's usage error, with the bounds, for another text."""
+        low, high = self.min, self.max
+        try:
+            number: int | None = int(value)
+        except (ValueError, TypeError):
+            number = None
+        if number is not None and (low is None or number >= low) and (high is None or number <= high):
+            return number
+        bounds = [f"{word} {end}" for word, end in (("at least", low), ("at most", high)) if end is not None]
+        self.fail(f"{value!r} is not a whole number{' of ' if bounds else ''}{' and '.join(bounds)}.", param, ctx)
 
 
 class Shape(click.ParamType):
@@ -158,7 +177,7 @@ class At(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number of images, or "best". Raises click's usage error for another text."""
-        return "best" if value == "best" else click.IntRange(0).convert(value, param, ctx)
+        return "best" if value == "best" else WholeNumber(0).convert(value, param, ctx)
 
 
 def at_option(command: _Command) -> _Command:

@@ -29,6 +29,7 @@ def patience_with(target: str, seconds: float) -> float:
     """The CPU seconds that the import of `package.module:Class` may take without a warning."""
     return math.inf if target.partition(":")[0].partition(".")[0] in FIRST_PARTY_PACKAGES else seconds
 
+
 Note = Callable[[str], None]
 
 
@@ -213,4 +214,7 @@ def guarded_import(owner: str, note: Note, patience: float | None = None) -> Ite
         if text := printed.getvalue().strip():
             note(f"Warning: {owner} prints when it is imported: {text.splitlines()[0][:80]!r}.")
         if seconds > (SLOW_IMPORT if patience is None else patience):
-            note(f"Warning: {owner} took {seconds:.1f} s of CPU time to import; let it import libraries where they are used.")
+            note(
+                f"Warning: {owner} took {seconds:.1f} s of CPU time to import; let it import libraries where they are "
+                f"used."
+            )

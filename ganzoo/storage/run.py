@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -26,7 +27,7 @@ from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
-from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_atomically
+from ganzoo.storage.files import make_directory, naming, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lock import GUARD, Lock, exclusive
 from ganzoo.storage.run_checks import check_environment, is_environment, is_score, json_lines, refuse_own_code
 
@@ -70,7 +71,8 @@ class Run:
             raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
         if (path / "recipe.json").exists():
             raise UsageError(
-                f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
+                f"{path} holds a run already: continue it with `ganzoo resume {shlex.quote(str(path))}`, or choose "
+                f"another --out."
             )
         # leftovers of a process that was killed before its run was complete may be overwritten
         leftovers = (".environment.json.", ".recipe.json.", GUARD)
@@ -134,7 +136,7 @@ class Run:
 
     def append(self, name: str, *lines: Mapping[str, Any]) -> None:
         """Append JSON lines to `name` (stats.jsonl, scores.jsonl) in one write, so that a crash seldom tears them."""
-        with exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
+        with naming(self.path / name), exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read() != b"\n":  # a crash left a torn line

@@ -87,8 +87,8 @@ class HealthMonitor:
             return None
         self._collapse_reported = True
         return (
-            f"the fakes collapse: for {lasted} steps, those of {len(fakes)} latents have differed {share:.1%} as much as "
-            f"real images do. Try another seed, a penalty such as r1, or the augmentation diffaugment."
+            f"the fakes collapse: for {lasted} steps, those of {len(fakes)} latents have differed {share:.1%} as much "
+            f"as real images do. Try another seed, a penalty such as r1, or the augmentation diffaugment."
         )
 
     def _lasts(self, sign: str, seen: bool) -> bool:

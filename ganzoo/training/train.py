@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -180,7 +181,8 @@ def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
         return
     name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
-    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: ganzoo resume {run.path}"
+    command = f"ganzoo resume {shlex.quote(str(run.path))}"
+    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: {command}"
     raise Interrupted(signals.number, message if run.writes else "")
 
 
@@ -244,5 +246,5 @@ def _nothing_left(path: Path, progress: Progress) -> str:
     done = f"{trained} {unit}, more than {length}" if trained > length.count else f"its {length}"
     return (
         f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
-        f"{path} --{unit} {trained + -(-trained // 2)}`."
+        f"{shlex.quote(str(path))} --{unit} {trained + -(-trained // 2)}`."
     )

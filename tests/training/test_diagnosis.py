@@ -187,9 +187,9 @@ def test_fakes_that_stay_alike_get_a_warning():
 
 def test_fakes_that_are_alike_for_a_while_get_none():
     monitor = HealthMonitor(REALS)
-    for start in range(0, 5000, 500):
-        assert not any(monitor.fakes(start + step, all_alike(monitor)) for step in (0, 1, 2, 100, 400))
-        assert monitor.fakes(start + 450, REALS) is None
+    for first in range(0, 5000, 500):
+        assert not any(monitor.fakes(first + step, all_alike(monitor)) for step in (0, 1, 2, 100, 400))
+        assert monitor.fakes(first + 450, REALS) is None
     # a few checks that lie far apart
     assert not any(monitor.fakes(step, all_alike(monitor)) for step in (10_000, 20_000))
 
