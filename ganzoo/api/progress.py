@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -18,6 +20,8 @@ from ganzoo.contract.run_view import RunView
 
 #: seconds between plain lines
 _PLAIN_INTERVAL = 10.0
+#: seconds of a wait before its first line
+_FIRST_LINE = 2.0
 #: seconds between two updates of a notebook's display
 _NOTEBOOK_INTERVAL = 0.25
 
@@ -40,6 +44,50 @@ def progress_observers(quiet: bool = False, verbose: bool = False) -> dict[str, 
     if quiet:
         return {}
     return {"progress": NotebookProgress(verbose) if in_notebook() else ConsoleProgress(verbose)}
+
+
+class Waiting:
+    """A context in which something long is done: after two seconds, and then every ten, a line says how far it is.
+
+    It is called with the number of images that are done, and with the number that there are.
+    """
+
+    def __init__(self, what: str, show: Callable[[str], None] = log) -> None:
+        self.what = what
+        self._show = show
+        self._state = (0, 0)
+        self._started = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="ganzoo-waiting")
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of `total` images are done. From 0 on, the time that is left is estimated anew."""
+        if done == 0:
+            self._started = time.monotonic()
+        self._state = done, total
+
+    def __enter__(self) -> Self:
+        """Start to watch the clock."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        pause = _FIRST_LINE
+        while not self._ended.wait(pause):
+            pause = _PLAIN_INTERVAL
+            now = time.monotonic()
+            done, total = self._state
+            words = [f"{self.what}: {_clock(now - began)}"]
+            if done and total:
+                left = (now - self._started) / done * (total - done)
+                words += [f"{done:,} of {total:,} images", f"about {_clock(left)} left"]
+            self._show(", ".join(words))
 
 
 def share_done(length: Amount, progress: TrainingProgress) -> float:

@@ -47,5 +47,14 @@ def train(
         steps = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
         with interruptible(out):
-            start(recipe, out, zoo(), find_device(device), extra_observers=observers, note=log, **steps)
+            start(
+                recipe,
+                out,
+                zoo(),
+                find_device(device),
+                extra_observers=observers,
+                note=log,
+                introduce=bool(observers),
+                **steps,
+            )
     return TrainedRun(out, device, how.get("data_dir"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ganzoo.api.progress import Waiting
 from ganzoo.cli.options import (
     PartParam,
     WholeNumber,
@@ -97,7 +98,8 @@ def evaluate(
         raise UsageError("--other and -o belong to --calibrate DATASET.")
     if run is None:
         raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed; or --calibrate a DATASET.")
-    lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code)
+    with Waiting(f"Scoring {run}") as waiting:
+        lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code, waiting)
     if as_json:
         return print_json(lines)
     rows = [
@@ -137,7 +139,8 @@ def _calibrate(
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
     chosen = tuple(evaluators) or DEFAULT_EVALUATORS
-    rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
+    with Waiting(f"Calibrating on {dataset}"):
+        rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
     print_json(rows) if as_json else _print_calibration(rows)  # first, so that a full disk does not cost the scores
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
     title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ganzoo.api.progress import Waiting
 from ganzoo.api.terminal import console, plain, table
 from ganzoo.cli.output import log
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: seconds between two updates of the live table
 _INTERVAL = 1.0
+#: seconds between two lines where there is no terminal
+_PLAIN_INTERVAL = 30.0
 
 
 class GridConsole:
@@ -25,12 +28,16 @@ class GridConsole:
         from ganzoo.experiments.folder import Folder
 
         self.folder = Folder(out)
+        self.trials = trials
         self.pairs: dict[tuple[str, str], list[Trial]] = {}
         for trial in trials:
             self.pairs.setdefault(trial.pair, []).append(trial)
         self._live: Any = None
         self._drawn = 0.0
         self._results: dict[str, Any] = {}
+        self._preparing: Waiting | None = Waiting(
+            "Preparing the grid: checks, and the scores of real images", self.message
+        )
 
     def __enter__(self) -> Self:
         """Start the live table."""
@@ -40,10 +47,13 @@ class GridConsole:
 
             self._live = Live(console=screen, auto_refresh=False, transient=True)
             self._live.start()
+        if self._preparing is not None:
+            self._preparing.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop the live table."""
+        self._prepared()
         if self._live is not None:
             self._live.stop()
 
@@ -55,11 +65,23 @@ class GridConsole:
             self._live.console.print(plain(text), soft_wrap=True)
 
     def on_progress(self, states: Mapping[str, str]) -> None:
-        """Update the live table, at most once a second; `states` by the names of the trials."""
-        if self._live is None or time.monotonic() - self._drawn < _INTERVAL:
+        """Update the live table, or print a line now and then; `states` by the names of the trials."""
+        self._prepared()
+        if time.monotonic() - self._drawn < (_PLAIN_INTERVAL if self._live is None else _INTERVAL):
             return
         self._drawn = time.monotonic()
-        self._live.update(self._table(states), refresh=True)
+        if self._live is not None:
+            self._live.update(self._table(states), refresh=True)
+        elif running := [trial for trial in self.trials if states[trial.name] == "running"]:
+            done = sum(state in ("done", "failed") for state in states.values())
+            now = ", ".join(f"{trial.name} {self._progress(trial)}" for trial in running)
+            self.message(f"{done} of {len(states)} trials have ended; running: {now}")
+
+    def _prepared(self) -> None:
+        """The preparation has ended."""
+        if self._preparing is not None:
+            self._preparing.__exit__()
+            self._preparing = None
 
     def _table(self, states: Mapping[str, str]) -> Any:
         rows = []

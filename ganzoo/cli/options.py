@@ -56,7 +56,13 @@ class PartParam(click.ParamType):
         self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
-        """The Choice for this text. Raises UsageError where it is not written like a part."""
+        """The Choice for this text. Raises UsageError where it is not written like a part.
+
+        A folder is a dataset of its pictures: `./photos` means `image-folder:path=./photos`. A path is told from a name
+        by its first letters or its slash, and has to be there.
+        """
+        if self.kind == "datasets" and isinstance(value, str) and _is_folder(value):
+            return Choice("image-folder", {"path": value})
         return Choice.parse(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -64,6 +70,12 @@ class PartParam(click.ParamType):
         from ganzoo.registry.zoo import zoo
 
         return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a text is the path of a folder, `./photos`, `/data/photos` or `photos/`, and no name of a part."""
+    path = absolute_path(text)
+    return (text.startswith((".", "/", "~")) or "/" in text) and path.is_dir()
 
 
 class WholeNumber(click.IntRange):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.storage import pictures
 from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.health import SPREAD_FAKES, HealthMonitor
+from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.signals import Signals
 
 
@@ -31,7 +33,9 @@ class Chores:
         note: Callable[[str], None],
         scorer: Scorer | None = None,
         stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
+        self.heartbeat = heartbeat or Heartbeat([])
         self.checkpointer, self.graph, self.note = checkpointer, graph, note
         self.scorer, self.stop_when = scorer, stop_when
         self.run, self.setup, self.progress = checkpointer.run, checkpointer.setup, checkpointer.progress
@@ -122,9 +126,16 @@ class Chores:
         fakes = fakes_of(
             setup.game.ema.network, setup.architecture, setup.game.images, scorer.samples, setup.device, scorer.seed
         )
+        started = time.monotonic()
+
+        def stopped() -> bool:
+            """Called before each batch of images."""
+            self.heartbeat(self.progress, f"scoring, {time.monotonic() - started:.0f} s")
+            return bool(signals.number)
+
         try:
             with self.stopwatch.scoring():
-                lines = scorer.score(fakes, subject_of(setup.recipe, progress.images), lambda: bool(signals.number))
+                lines = scorer.score(fakes, subject_of(setup.recipe, progress.images), stopped)
         except ScoringCancelled:
             return
         when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": True}

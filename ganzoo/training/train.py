@@ -27,6 +27,8 @@ from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
+from ganzoo.training.heartbeat import Heartbeat
+from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
 from ganzoo.training.signals import Interrupted, Signals
@@ -107,12 +109,14 @@ def train(
     note: Callable[[str], None] = print,
     capture: bool = True,
     stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+    introduce: bool = False,
 ) -> TrainingProgress:
     """Train an open run from the checkpoint `saved`, or from the beginning, to its end; how far it was trained.
 
     `extra_observers` are observers by name, added to those of the recipe. `note` receives messages for the user.
     `capture` allows CUDA steps to be recorded as graphs. `stop_when` is called with the lines of scores.jsonl after
-    each scoring; where it returns True, the run ends there and can be resumed. Closes the run and the data feed.
+    each scoring; where it returns True, the run ends there and can be resumed. With `introduce`, notes before the first
+    step say what is trained on what. Closes the run and the data feed.
     Raises Interrupted, with everything saved, after a signal.
     """
     observers, loop = Observers({}), None
@@ -123,8 +127,12 @@ def train(
                 if run.writes:
                     observers = _observers(run.recipe, zoo, extra_observers)
                 note = note if run.writes else _discard
-                loop = TrainingLoop(run, setup, observers, note, capture, _scorer(run, setup, zoo), stop_when)
+                heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
+                scorer = _scorer(run, setup, zoo)
+                loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop_when, heartbeat)
                 loop.restore(saved)
+            for text in introduction(setup) if introduce else ():
+                note(text)
             observers.tell("on_run_start", run=run)
             loop.run(signals)
             _raise_interrupted(signals, loop)

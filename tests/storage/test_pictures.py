@@ -13,12 +13,14 @@ from ganzoo.storage import pictures
 IMAGES = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", ["Größe", "žluť", "κάππα", "кошка", "T-shirt/top", "naïve – “x”", "x² ≥ ½", "Ł"])
+@pytest.mark.parametrize("name", ["Größe", "žluť", "κάππα", "кошка", "T-shirt/top", "naïve “x”", "x² ≥ ½", "Ł"])
 def test_names_that_the_font_has_are_drawn_as_they_are(name: str) -> None:
     assert pictures.labels_of([name]) == [name]
 
 
-@pytest.mark.parametrize(("name", "label"), [("猫", "\\u732b"), ("한글 7", "\\ud55c\\uae00 7"), ("a😀", "a\\U0001f600")])
+@pytest.mark.parametrize(
+    ("name", "label"), [("猫", "\\u732b"), ("한글 7", "\\ud55c\\uae00 7"), ("a😀", "a\\U0001f600")]
+)
 def test_a_name_with_letters_that_the_font_lacks_is_told_apart(name: str, label: str) -> None:
     if pictures.drawable(name):
         pytest.skip("this font has the letters")
