@@ -35,9 +35,9 @@ def test_a_folder_is_a_dataset(photos: Path, tmp_path: Path, monkeypatch: pytest
     out = tmp_path / "run"
     monkeypatch.chdir(photos.parent)
     trained = ganzoo("train", "dcgan", "./photos", *SMALL, "--steps", 2, "--batch-size", 32, "--out", out)
-    assert trained.exit_code == 0, trained.output
+    assert trained.exit_code == 0, trained.output[-3000:]
     text = trained.stderr
-    assert re.search(r"Training dcgan on image-folder: \d+ training images, 3x16x16\.", text)
+    assert re.search(r"Training dcgan on image-folder: \d+ training images, 3x\d+x\d+\.", text)
     assert re.search(
         r"Generator [\d,]+ parameters, discriminator [\d,]+; device .*; 2 steps: 2 steps of 32 images", text
     )
