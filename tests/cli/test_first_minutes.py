@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers import ganzoo
 from PIL import Image
-from terminal import ganzoo_in_terminal
 
 from ganzoo.api.progress import ConsoleProgress, Waiting
 from ganzoo.contract.choice import Choice
@@ -96,14 +95,3 @@ def test_a_training_is_not_silent_before_its_first_tick(tmp_path: Path, monkeypa
     assert trained.exit_code == 0, trained.output
     assert [progress.step for progress in seen] == [1, 2, 3, 4]
     assert re.search(rf"{re.escape(str(out))}: step 1  25%", trained.stderr)
-
-
-@pytest.mark.parametrize("columns", [60, 80])
-def test_the_live_line_fits(tmp_path: Path, columns: int) -> None:
-    out = tmp_path / "run"
-    given = ("dcgan-tutorial", "digits:size=32", "-o", "width=4", "--steps", "8", "--tick-every", "2 steps")
-    status, text = ganzoo_in_terminal("train", *given, "--batch-size", 8, "--out", out, columns=columns)
-    assert status == 0, text
-    bars = [line for part in text.split("\n") for line in part.split("\r") if "%" in line and "step" in line]
-    assert bars
-    assert max(map(len, bars)) <= columns
