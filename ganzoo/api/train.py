@@ -52,9 +52,10 @@ def train(
         device = how.get("device", "auto")
         steps = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
+        more = {"extra_observers": observers, "note": log, "introduce": bool(observers), **steps}
         try:
             with interruptible(out):
-                start(recipe, out, zoo(), found, extra_observers=observers, note=log, **steps)
+                start(recipe, out, zoo(), found, **more)
         finally:
             if claimed:
                 with suppress(OSError):

@@ -189,7 +189,17 @@ class TrainedRun:
         steps = {name: given[name] for name in ("capture", "compile") if name in given}
         data_dir = given.get("data_dir", self._data_dir)
         with folders(data_dir, given.get("inception_weights")), interruptible(self.path):
-            go_on(self.path, zoo(), given.get("device"), length, *changed, extra_observers=observers, note=log, **steps)
+            go_on(
+                self.path,
+                zoo(),
+                given.get("device"),
+                length,
+                *changed,
+                extra_observers=observers,
+                note=log,
+                introduce=bool(observers),
+                **steps,
+            )
         return self
 
     def _trained(self, at: int | str | None = None, changed_code: bool = False) -> TrainedGenerator:

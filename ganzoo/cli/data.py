@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ganzoo.api.progress import Waiting
 from ganzoo.cli.options import PartParam, data_dir_option, device_named, json_option, matches
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
@@ -26,8 +27,9 @@ def _each_split(name: Choice) -> list[dict[str, Any]]:
 
     facts = []
     for split in _SPLITS:
-        dataset = zoo().build("datasets", name, split=split)
-        checked = dataset.verify()
+        with Waiting(f"Reading and checking the {split} images of {name}"):
+            dataset = zoo().build("datasets", name, split=split)
+            checked = dataset.verify()
         spec = dataset.spec
         facts.append(
             {
@@ -82,7 +84,8 @@ def _extractor(name: Choice, classes: int) -> str:
     if classes < 2:
         return "none: domain scores need labels"
     extractor = zoo().build("extractors", Choice("domain")).to(device_named("auto"))
-    extractor.bind(short_name(name), zoo().build("datasets", name, split="train"))
+    with Waiting(f"Preparing the classifier of {name}, whose features the domain scores use"):
+        extractor.bind(short_name(name), zoo().build("datasets", name, split="train"))
     return f"ready, digest {extractor.digest[:12]}"
 
 

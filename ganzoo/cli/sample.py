@@ -8,6 +8,7 @@ import click
 
 from ganzoo.cli.options import (
     Shape,
+    WholeNumber,
     at_option,
     changed_code_option,
     device_named,
@@ -20,9 +21,9 @@ from ganzoo.cli.output import log, print_json
 
 @click.command()
 @run_argument
-@click.option("-n", "count", type=click.IntRange(1, 1_000_000), metavar="N", help="Number of images.")
+@click.option("-n", "count", type=WholeNumber(1, 1_000_000), metavar="N", help="Number of images.")
 @click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
 @click.option("--class", "label", metavar="NAME|K", help="Only this class, by its name or number (conditional runs).")
 @click.option(
     "--interpolate", is_flag=True, help="Interpolate between latents: a row for each pair, or an animation with --gif."

@@ -17,7 +17,8 @@ import click
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.paths import absolute_path, is_file
-from ganzoo.registry.guard import Note, guarded_import
+from ganzoo.registry import guard
+from ganzoo.registry.guard import Note, guarded_import, patience_with
 from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, refuse_other_api, source, source_location
 
 
@@ -40,7 +41,7 @@ def load_command(target: str, owner: str, note: Note) -> click.Command:
 def _import_target(target: str, owner: str, note: Note) -> Any:
     module, _, attribute = target.partition(":")
     try:
-        with guarded_import(owner, note):
+        with guarded_import(owner, note, patience_with(target, guard.SLOW_IMPORT)):
             return functools.reduce(getattr, attribute.split("."), import_module(module))
     except PLUGIN_ERRORS as error:
         raise GanzooError(f"{owner} cannot be loaded: {error_with_line(error, source(target))}") from error

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Command, Component, PluginHooks, hookimpl
-from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, restoring_process_state
+from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, patience_with, restoring_process_state
 from ganzoo.registry.plugin_manager import make_manager, register
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text, refuse_other_api, source
 
@@ -114,7 +114,7 @@ class PluginRegistry:
     def _register_module(self, point: EntryPoint, name: str, owner: str) -> None:
         """Import a module with hooks, inside the guard, and register it."""
         refuse_other_api(source(_target(point)), "it")
-        with guarded_import(owner, self._note, SLOW_LISTING):
+        with guarded_import(owner, self._note, patience_with(_target(point), SLOW_LISTING)):
             module = point.load()
         register(self.manager, module, name)
         if not self.manager.get_hookcallers(module):

@@ -50,6 +50,12 @@ def _refuse_untrained_discriminator(recipe: Recipe) -> None:
 def _with_options(recipe: Recipe, field: str, options: Mapping[str, Any]) -> Choice:
     """The part in a field of the recipe, with some options changed."""
     choice: Choice | None = getattr(recipe, field)
+    if choice is None and field == "discriminator_optimizer":
+        raise UsageError(
+            f"The optimizer is shared: the generator's trains the discriminator as well. Set "
+            f"{' and '.join(f'generator_optimizer.{name}' for name in options)}, or choose an optimizer of its own "
+            f"with --discriminator-optimizer."
+        )
     if choice is None:
         raise UsageError(f"The recipe has no {field}, so it has no options {', '.join(options)}: choose one first.")
     return Choice(choice.name, {**choice.options, **options})

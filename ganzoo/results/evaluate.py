@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
@@ -35,6 +36,7 @@ def evaluate(
     changed_code: bool = False,
     changed_images: bool = False,
     note: Callable[[str], None] = print,
+    on_fakes: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
@@ -43,7 +45,9 @@ def evaluate(
     returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
     fakes are those of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
     The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
-    `note` receives messages for the user. Raises GanzooError if shape or classes of the images have changed, unless
+    `note` receives messages for the user. `on_fakes` is called with the number of fakes that were scored, and of all
+    that will be.
+    Raises GanzooError if shape or classes of the images have changed, unless
     `changed_images`; if a score would be meaningless; or if a part (also an observer) of the recipe cannot be built.
     Nothing but scores.jsonl is written.
     """
@@ -71,25 +75,23 @@ def evaluate(
     progress = _progress_when_saved(trained)
     when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": False}
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
-    scores = scorer.score(fakes, {**subject_of(recipe, trained.images_seen), **images})
+    counted = _counted(fakes, scorer.samples, on_fakes)
+    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **images})
     lines = [{**score, **when} for score in scores]
     _keep(trained.run, lines, progress, observers, note)
     return lines
 
 
-def _keep(
-    run: Run, lines: list[dict[str, Any]], progress: TrainingProgress, observers: Observers, note: Callable[[str], None]
-) -> None:
-    """Append the lines of scores to the run and call its observers; where it cannot be written, only note that."""
-    file = run.path / "scores.jsonl"
-    try:
-        run.append("scores.jsonl", *lines)
-    except OSError as error:
-        return note(f"The scores are not kept: {file} cannot be written ({error.strerror or error}).")
-    try:
-        observers.tell("on_score", run=run, progress=progress, scores=lines)
-    except GanzooError as error:
-        raise GanzooError(f"{error} The scores are in {file}.") from error
+def _counted(
+    fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_fakes: Callable[[int, int], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of fakes; `on_fakes` is called before the first and after each."""
+    done = 0
+    on_fakes(done, total)
+    for images, labels in fakes:
+        yield images, labels
+        done += len(images)
+        on_fakes(done, total)
 
 
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -28,7 +29,7 @@ from ganzoo.contract.paths import is_directory, is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
-from ganzoo.storage.files import digest_of, make_directory, parse_json, sync_directory, write_atomically
+from ganzoo.storage.files import digest_of, make_directory, naming, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
 from ganzoo.storage.recipe_binding import recipe_text
@@ -74,7 +75,8 @@ class Run:
             raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
         if is_file(path / "recipe.json"):
             raise UsageError(
-                f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
+                f"{path} holds a run already: continue it with `ganzoo resume {shlex.quote(str(path))}`, or choose "
+                f"another --out."
             )
         # leftovers of a process that was killed before its run was complete may be overwritten
         leftovers = (".environment.json.", ".recipe.json.", GUARD)
@@ -150,7 +152,7 @@ class Run:
 
     def append(self, name: str, *lines: Mapping[str, Any]) -> None:
         """Append JSON lines to `name` (stats.jsonl, scores.jsonl) in one write, so that a crash seldom tears them."""
-        with exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
+        with naming(self.path / name), exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
             prepare_append(file)
             file.write("".join(map(format_line, lines)).encode())
 

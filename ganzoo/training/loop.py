@@ -17,6 +17,7 @@ from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup
 from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.chores import Chores
+from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.history import restore_history
 from ganzoo.training.schedules import learning_rate_notes
 from ganzoo.training.signals import Signals
@@ -38,13 +39,15 @@ class TrainingLoop:
         capture: bool = True,
         scorer: Scorer | None = None,
         stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.directory, self.setup, self.note = directory, setup, note
+        self.heartbeat = heartbeat or Heartbeat([])
         self.progress = Progress(directory.recipe.length, setup.feed)
         self.stopwatch = Stopwatch()
         self.checkpointer = Checkpointer(directory, setup, self.progress, self.stopwatch, observers)
         self.graph = StepGraph(setup.device, setup.game.random, capture, setup.game.uncapturable)
-        self.chores = Chores(self.checkpointer, self.graph, note, scorer, stop_when)
+        self.chores = Chores(self.checkpointer, self.graph, note, scorer, stop_when, self.heartbeat)
         #: whether `stop_when` ended the run
         self.stopped_early = False
 
@@ -92,6 +95,7 @@ class TrainingLoop:
             run_step(game, feed, recipe.seed, progress.step, update, batches)
             progress.step += 1
             self.directory.begun = True
+            self.heartbeat(progress)
 
             if progress.step % _CHECK_EVERY == 0:
                 checkpointer.check_finite()

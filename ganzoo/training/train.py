@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,9 @@ from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
+from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.history import history_of, restore_history
+from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
 from ganzoo.training.signals import Interrupted, Signals
@@ -124,12 +127,14 @@ def train(
     note: Callable[[str], None] = print,
     capture: bool = True,
     stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+    introduce: bool = False,
 ) -> TrainingProgress:
     """Train an open run from the checkpoint `saved`, or from the beginning, to its end; how far it was trained.
 
     `extra_observers` are observers by name, added to those of the recipe. `note` receives messages for the user.
     `capture` allows CUDA steps to be recorded as graphs. `stop_when` is called with the lines of scores.jsonl after
-    each scoring; where it returns True, the run ends there and can be resumed. Closes the run and the data feed.
+    each scoring; where it returns True, the run ends there and can be resumed. With `introduce`, notes before the first
+    step say what is trained on what. Closes the run and the data feed.
     Raises Interrupted, with everything saved, after a signal.
     """
     observers, loop = Observers({}), None
@@ -140,8 +145,12 @@ def train(
                 if run.writes:
                     observers = _observers(run.recipe, zoo, extra_observers)
                 note = note if run.writes else _discard
-                loop = TrainingLoop(run, setup, observers, note, capture, _scorer(run, setup, zoo), stop_when)
+                heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
+                scorer = _scorer(run, setup, zoo)
+                loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop_when, heartbeat)
                 loop.restore(saved)
+            for text in introduction(setup) if introduce else ():
+                note(text)
             if saved is None:
                 _note_missing_classes(setup, note)
             observers.tell("on_run_start", run=run)
@@ -200,7 +209,8 @@ def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
         return
     name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
-    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: ganzoo resume {run.path}"
+    command = f"ganzoo resume {shlex.quote(str(run.path))}"
+    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: {command}"
     raise Interrupted(signals.number, message if run.writes else "")
 
 
@@ -276,5 +286,5 @@ def _nothing_left(path: Path, progress: Progress) -> str:
     done = f"{trained} {unit}, more than {length}" if trained > length.count else f"its {length}"
     return (
         f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
-        f"{path} --{unit} {trained + -(-trained // 2)}`."
+        f"{shlex.quote(str(path))} --{unit} {trained + -(-trained // 2)}`."
     )

@@ -6,6 +6,7 @@ import errno
 import inspect
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -16,6 +17,7 @@ import ganzoo
 from ganzoo import Choice, Component, GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.paths import is_directory, is_file
+from ganzoo.registry import guard
 from ganzoo.registry.describe import faults, parts_of_file, summary
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
@@ -585,3 +587,18 @@ def test_turns_that_never_train_the_discriminator_are_refused():
             plan(Zoo(), Choice("mlp-vanilla"), Choice("digits"), None, {"turns": turns})
     for turns in ("D,G", "GD", "D.reals,D.fakes,G"):
         plan(Zoo(), Choice("mlp-vanilla"), Choice("digits"), None, {"turns": turns})
+
+
+def test_only_another_plugins_import_is_ever_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time counts, since a busy machine is no fault of a plugin; for parts of this project nothing does."""
+    notes: list[str] = []
+    with guard.guarded_import("Loss other/slow 1.0", notes.append, guard.patience_with("other.slow:Slow", 0.05)):
+        time.sleep(0.2)
+    assert not notes
+    for target in ("ganzoo_plugins.evaluators.frechet:FrechetDomain", "ganzoo_plugins", "ganzoo.testing.kit:X"):
+        with guard.guarded_import("Evaluator torch-ganzoo/fid-domain", notes.append, guard.patience_with(target, 0.0)):
+            sum(range(200_000))
+    assert not notes
+    with guard.guarded_import("Loss other/slow 1.0", notes.append, guard.patience_with("ganzoo_other.slow:Slow", 0.0)):
+        sum(range(200_000))
+    assert "CPU time to import" in notes[0]
