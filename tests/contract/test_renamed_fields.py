@@ -109,7 +109,7 @@ def test_old_options_are_read_and_hidden():
     assert old.exit_code == new.exit_code == 0, old.output
     assert old.stdout == new.stdout
     assert json.loads(new.stdout)["ema_half_life"] == 7
-    assert "average_half_life is now called ema_half_life" in old.stderr
+    assert "--average-half-life is now --ema-half-life" in old.stderr
     assert not new.stderr
     both = ganzoo(*train, "--average-half-life", 7, "--ema-half-life", 7)
     assert both.exit_code == 2
