@@ -205,6 +205,8 @@ def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
     """Take the values of options under their old names, and log what the new ones are."""
     for name, (old, value) in renamed.items():
         if value is not None:
+            if keywords.get(name) is not None:
+                raise click.UsageError(f"{old} is the old name of {name}: set only one of the two.")
             words = [f"--{word.replace('_', '-')}" for word in (old, name)]
             log(f"Warning: {words[0]} is now {words[1]}; the old name works until version 0.3.")
             keywords[name] = value
