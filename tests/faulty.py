@@ -244,7 +244,8 @@ IMPORTS = [
 ]  # fmt: skip
 
 CHANGES = [
-    loss("slow", ["s to import"], top="import time; time.sleep(0.3)", status=0),
+    loss("slow", ["CPU time to import"],
+         top="import time; end = time.thread_time() + 0.4\nwhile time.thread_time() < end: pass", status=0),
     loss("prints", ["prints when it is imported: '{\"not\": \"facts\"}'"],
          top="print('{\"not\": \"facts\"}')", status=0),
     loss("default-dtype", ["torch's default dtype from torch.float32 to torch.float64", PUT_BACK],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import tiny
@@ -14,6 +16,7 @@ from ganzoo import Choice, Recipe
 from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.tensors import tensors_from_bytes, tensors_to_bytes
 
 ZOO = Zoo()
 #: 8x8 images, so that a step takes milliseconds
@@ -35,3 +38,22 @@ def ganzoo_process(*arguments: object, **environment: str) -> subprocess.Complet
 def tiny_recipe(architecture: str = "Tiny", options: dict[str, Any] | None = None, **fields: Any) -> Recipe:
     """The complete recipe of an architecture of tests/tiny.py on small digits, with these fields changed."""
     return plan(ZOO, Choice(f"{tiny.__file__}:{architecture}", options or {}), SMALL_DIGITS, None, fields)
+
+
+def change_environment(run: Path, **facts: Any) -> None:
+    """Set entries of a run's environment.json, which is left without its digest, as by hand or by version 0.1."""
+    file = run / "environment.json"
+    known = json.loads(file.read_text())
+    known.pop("sha256", None)
+    file.write_text(json.dumps({**known, **facts}))
+
+
+def forget_recipe(run: Path) -> None:
+    """Leave a run's generators and environment.json without the recipe, as version 0.1 wrote them."""
+    for file in (run / "generators").glob("*.safetensors"):
+        tensors, metadata = tensors_from_bytes(file.read_bytes())
+        file.write_bytes(tensors_to_bytes(tensors, {"images": metadata["images"]}))
+    known = json.loads((run / "environment.json").read_text())
+    known.pop("recipe", None)
+    known.pop("sha256", None)
+    (run / "environment.json").write_text(json.dumps(known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """A training was stopped by Ctrl-C, by a notebook's stop button or by SIGTERM, and everything is saved.
+    """A training was stopped by Ctrl-C, by a notebook's stop button, by SIGTERM or by SIGHUP, and everything is saved.
 
     It is a KeyboardInterrupt, so that `except Exception` around a loop of trainings does not catch it.
     """
@@ -43,5 +44,5 @@ def interruptible(path: Path | None = None) -> Iterator[None]:
     except Interrupted as stopped:
         message = str(stopped)
         if path is not None:  # the command line's advice, as a call
-            message = message.replace(f"ganzoo resume {path}", f"ganzoo.resume({str(path)!r})")
+            message = message.replace(f"ganzoo resume {shlex.quote(str(path))}", f"ganzoo.resume({str(path)!r})")
         raise TrainingInterrupted(message, path) from None  # the command line finds `stopped` as its context

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
+from ganzoo.api.terminal import console, plain
 from ganzoo.contract.choice import Amount, short_name
 from ganzoo.contract.hooks import TrainingProgress, hookimpl
 from ganzoo.contract.run_view import RunView
 
 #: seconds between plain lines
 _PLAIN_INTERVAL = 10.0
+#: seconds of a wait before its first line
+_FIRST_LINE = 2.0
 #: seconds between two updates of a notebook's display
 _NOTEBOOK_INTERVAL = 0.25
 
@@ -31,7 +37,11 @@ def in_notebook() -> bool:
 
 def log(text: str) -> None:
     """Print a message: below the cell in a notebook, one line on stderr elsewhere."""
-    click.echo(text, err=not in_notebook())
+    try:
+        click.echo(text, err=not in_notebook())
+    except OSError as error:
+        if error.errno != errno.EIO:  # of a terminal that was closed: no message is worth a training
+            raise
 
 
 def progress_observers(quiet: bool = False, verbose: bool = False) -> dict[str, object]:
@@ -39,6 +49,50 @@ def progress_observers(quiet: bool = False, verbose: bool = False) -> dict[str, 
     if quiet:
         return {}
     return {"progress": NotebookProgress(verbose) if in_notebook() else ConsoleProgress(verbose)}
+
+
+class Waiting:
+    """A context in which something long is done: after two seconds, and then every ten, a line says how far it is.
+
+    It is called with the number of images that are done, and with the number that there are.
+    """
+
+    def __init__(self, what: str, show: Callable[[str], None] = log) -> None:
+        self.what = what
+        self._show = show
+        self._state = (0, 0)
+        self._started = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="ganzoo-waiting")
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of `total` images are done. From 0 on, the time that is left is estimated anew."""
+        if done == 0:
+            self._started = time.monotonic()
+        self._state = done, total
+
+    def __enter__(self) -> Self:
+        """Start to watch the clock."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        pause = _FIRST_LINE
+        while not self._ended.wait(pause):
+            pause = _PLAIN_INTERVAL
+            now = time.monotonic()
+            done, total = self._state
+            words = [f"{self.what}: {_clock(now - began)}"]
+            if done and total:
+                left = (now - self._started) / done * (total - done)
+                words += [f"{done:,} of {total:,} images", f"about {_clock(left)} left"]
+            self._show(", ".join(words))
 
 
 def share_done(length: Amount, progress: TrainingProgress) -> float:
@@ -79,81 +133,108 @@ class _TimeLeft:
 
 
 class ConsoleProgress:
-    """An observer that prints on stderr: epoch, losses, images per second, time left."""
+    """An observer that prints on stderr: what is done and how long it takes.
+
+    On a terminal it is one live line, elsewhere a plain line every ten seconds. `on_heartbeat` is called about once a
+    second between the hooks, so that a wait of more than two seconds is never silent.
+    """
 
     def __init__(self, verbose: bool = False) -> None:
         self.verbose = verbose
         self._live: Any = None
         self._task: Any = None
+        self._path = ""
+        self._length: Amount | None = None
         self._printed = 0.0
         self._left = _TimeLeft()
-        self._last = ""
+        self._where, self._facts, self._share = "starting", "", 0.0
 
-    @hookimpl
-    def on_run_start(self, run: RunView) -> None:
+    def open(self) -> None:
         """Open the live line, on a terminal."""
         if not sys.stderr.isatty():
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        screen = console(stderr=True)
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = ("{task.fields[where]}", BarColumn(bar_width=24), "{task.percentage:>3.0f}%", "{task.fields[losses]}")
+        columns = ("{task.fields[where]}", BarColumn(bar_width=8), "{task.percentage:>3.0f}%", "{task.fields[facts]}")
         self._live = Progress(
-            *(TextColumn(column) if isinstance(column, str) else column for column in columns),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
+            *(TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns),
+            console=screen,
+            auto_refresh=False,
             transient=True,
         )
-        self._task = self._live.add_task("", total=1.0, where="starting", losses="")
+        self._task = self._live.add_task("", total=1.0, where="starting", facts="")
         self._live.start()
+
+    def close(self) -> None:
+        """Close the live line."""
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, text: str) -> None:
+        """Print one line, above the live line if there is one."""
+        if self._live is not None:
+            self._live.console.print(plain(text), soft_wrap=True)
+        else:
+            log(text)
+
+    @hookimpl
+    def on_run_start(self, run: RunView) -> None:
+        """Open the live line."""
+        self._path, self._length = str(run.path), run.recipe.length
+        self.open()
+
+    def on_heartbeat(self, progress: TrainingProgress, doing: str = "") -> None:
+        """Show how far the training is, and what it is `doing` where that is not a step."""
+        if self._length is None:
+            return
+        self._share = share_done(self._length, progress)
+        self._where = _position(self._length, progress)
+        self._draw(doing or self._facts, self._left(self._share))
 
     @hookimpl
     def on_tick(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
         """Update the live line, or print a plain line now and then."""
-        share = share_done(run.recipe.length, progress)
-        left = self._left(share)
-        facts = f"{_losses(scalars)}  {scalars['images_per_second']:.0f} images/s"
-        where = _position(run.recipe.length, progress)
-        self._last = f"{where}  {facts}"
+        self._share = share_done(run.recipe.length, progress)
+        self._facts = f"{_losses(scalars)}  {scalars['images_per_second']:.0f} images/s"
+        self._where = _position(run.recipe.length, progress)
+        self._draw(self._facts, self._left(self._share), at_once=self._share == 1.0)
+
+    def _draw(self, facts: str, left: str, at_once: bool = False) -> None:
         if self._live is not None:
-            self._live.update(self._task, completed=share, where=where, losses=facts)
+            # the time left first: a narrow terminal cuts the end of the line
+            self._live.update(self._task, completed=self._share, where=self._where, facts=f"{left}  {facts}".strip())
+            self._live.refresh()
             return
         now = time.perf_counter()
-        if now - self._printed >= _PLAIN_INTERVAL or share == 1.0:
+        if now - self._printed >= _PLAIN_INTERVAL or at_once:
             self._printed = now
-            log(f"{run.path}: {self._last}  {share:.0%}" + (f"  {left}" if left else ""))
+            words = [f"{self._path}: {self._where}", facts, f"{self._share:.0%}", left]
+            log("  ".join(filter(None, words)))
 
     @hookimpl
     def on_samples(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
         """Name the sample grid, if verbose."""
         if self.verbose:
-            self._print(f"samples {path}")
+            self.show(f"samples {path}")
 
     @hookimpl
     def on_score(self, run: RunView, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
         """Print the scores."""
-        self._print(f"{run.path}: " + "  ".join(f"{line['score']} {line['value']:.4f}" for line in scores))
+        self.show(f"{run.path}: " + "  ".join(f"{line['score']} {line['value']:.4f}" for line in scores))
 
     @hookimpl
     def on_checkpoint(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
         """Name the checkpoint, if verbose."""
         if self.verbose:
-            self._print(f"checkpoint {path}")
+            self.show(f"checkpoint {path}")
 
     @hookimpl
     def on_run_end(self, run: RunView, error: BaseException | None) -> None:
         """Close the live line and print its last state."""
         if self._live is not None:
-            self._live.stop()
-            log(f"{run.path}: {self._last}")
-
-    def _print(self, text: str) -> None:
-        if self._live is not None:
-            self._live.console.print(text)
-        else:
-            log(text)
+            self.close()
+            log(f"{run.path}: {self._where}  {self._facts}")
 
 
 class NotebookProgress:

@@ -59,12 +59,23 @@ def plan(architecture: Part | None = None, dataset: Part | None = None, **keywor
     shared = given.get("discriminator_optimizer") == "shared"
     for name in _FIELDS[2:]:
         part = given.pop(name, None)
-        if part is not None and part != "shared":
-            chosen[name] = Choice.parse(part)
+        if part is not None and not (shared and name == "discriminator_optimizer"):
+            chosen[name] = _optimizer(name, part)
     length = length_of(*(given.pop(unit, None) for unit in ("epochs", "images", "steps")))
     options = given.pop("options", None) or {}
     changes = {_FIELD_OF.get(name, name): _field(name, value) for name, value in given.items() if value is not None}
     return recipe_from_options(chosen, options, named, length, shared, changes)
+
+
+def _optimizer(name: str, part: Part) -> Choice:
+    """The choice of an optimizer. Raises UsageError for the word "shared" where it has no meaning."""
+    choice = Choice.parse(part)
+    if choice.name.lower() == "shared":
+        raise UsageError(
+            f"{name}={str(choice)!r}: only the discriminator's optimizer can be shared, and it then has no options; "
+            f"write discriminator_optimizer=shared, and set the options of the generator's optimizer."
+        )
+    return choice
 
 
 def _field(name: str, value: Any) -> Any:
@@ -110,7 +121,6 @@ def recipe_from_options(
     by_field = _by_field(options)
     if shared:
         fields["discriminator_optimizer"] = None
-        by_field.pop("discriminator_optimizer", None)
     return complete(zoo(), given["architecture"], given["dataset"], named, fields, by_field)
 
 

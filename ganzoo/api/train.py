@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,25 @@ def train(
     with folders(how.get("data_dir"), how.get("inception_weights")):
         recipe = plan(architecture, dataset, **given)
         from ganzoo.engine.device import find_device
+        from ganzoo.engine.distributed import init_process_group, rank
         from ganzoo.registry.zoo import zoo
-        from ganzoo.storage.run import free_directory
+        from ganzoo.storage.run import claim_directory, free_directory
         from ganzoo.training.train import start
 
-        out = Path(how["out"]) if "out" in how else free_directory(recipe, Path("runs"))
+        found = find_device(how.get("device", "auto"))
+        init_process_group(found)
+        claimed = "out" not in how and rank() == 0  # of the processes of one training, the first makes the directory
+        name_directory = claim_directory if claimed else free_directory
+        out = Path(how["out"]) if "out" in how else name_directory(recipe, Path("runs"))
         device = how.get("device", "auto")
         steps = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
-        with interruptible(out):
-            start(recipe, out, zoo(), find_device(device), extra_observers=observers, note=log, **steps)
+        more = {"extra_observers": observers, "note": log, "introduce": bool(observers), **steps}
+        try:
+            with interruptible(out):
+                start(recipe, out, zoo(), found, **more)
+        finally:
+            if claimed:
+                with suppress(OSError):
+                    out.rmdir()  # it is empty only where the training did not begin
     return TrainedRun(out, device, how.get("data_dir"))

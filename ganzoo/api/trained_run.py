@@ -117,7 +117,7 @@ class TrainedRun:
         self,
         count: int | None = None,
         *,
-        classes: int | Sequence[int] | None = None,
+        classes: int | str | Sequence[int | str] | None = None,
         seed: int = 0,
         at: int | str | None = None,
         grid: str | tuple[int, int] | None = None,
@@ -126,8 +126,9 @@ class TrainedRun:
         """New images of the generator, as a function of the seed: those of `ganzoo sample`.
 
         `count` images, or as many as `grid` (rows, columns) has places; by default the grid of the recipe. `classes` is
-        one class or several, a row each in turn, of a conditional architecture. `at` is a number of images seen or
-        "best". Raises UsageError for a class or a grid that is not there, GanzooError without such a generator.
+        one class or several, by number or name, a row each in turn, of a conditional architecture. `at` is a number of
+        images seen or "best". Raises UsageError for a class or a grid that is not there, GanzooError without such a
+        generator.
         """
         from ganzoo.results.sample import draw_images, grid_shape, row_names
 
@@ -136,7 +137,7 @@ class TrainedRun:
         trained = self._trained(at, accept_changed_code)
         shape = Recipe(grid="x".join(map(str, grid)) if isinstance(grid, tuple) else grid).grid_shape if grid else None
         rows, columns = grid_shape(count, shape, trained.run.recipe.grid_shape)
-        wanted = (classes,) if isinstance(classes, int) else classes
+        wanted = (classes,) if isinstance(classes, int | str) else classes
         images, labels = draw_images(trained, count or rows * columns, columns, seed, wanted)
         whole = classes is not None or len(images) == rows * columns
         return ImageGrid(images, columns, row_names(trained, labels[::columns]) if whole else [])
@@ -151,6 +152,7 @@ class TrainedRun:
         data_dir: str | Path | None = None,
         inception_weights: str | Path | None = None,
         accept_changed_code: bool = False,
+        accept_changed_images: bool = False,
     ) -> Scores:
         """Score the generator against the real images of its dataset, append the scores to the run and return them.
 
@@ -166,7 +168,8 @@ class TrainedRun:
         chosen = [choice for one in evaluators for choice in parts(one)]
         device = find_device(self.device)
         with folders(data_dir or self._data_dir, inception_weights):
-            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, accept_changed_code))
+            changed = (accept_changed_code, accept_changed_images)
+            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, *changed, log))
 
     @keywords_of(ResumeOptions)
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
@@ -186,7 +189,17 @@ class TrainedRun:
         steps = {name: given[name] for name in ("capture", "compile") if name in given}
         data_dir = given.get("data_dir", self._data_dir)
         with folders(data_dir, given.get("inception_weights")), interruptible(self.path):
-            go_on(self.path, zoo(), given.get("device"), length, *changed, extra_observers=observers, note=log, **steps)
+            go_on(
+                self.path,
+                zoo(),
+                given.get("device"),
+                length,
+                *changed,
+                extra_observers=observers,
+                note=log,
+                introduce=bool(observers),
+                **steps,
+            )
         return self
 
     def _trained(self, at: int | str | None = None, changed_code: bool = False) -> TrainedGenerator:
@@ -194,7 +207,7 @@ class TrainedRun:
         from ganzoo.registry.zoo import zoo
         from ganzoo.results.load import load_generator
 
-        return load_generator(self.path, zoo(), find_device(self.device), at, changed_code)
+        return load_generator(self.path, zoo(), find_device(self.device), at, changed_code, log)
 
     def __repr__(self) -> str:
         return f"<TrainedRun {self.path}, {self._summary()}>"

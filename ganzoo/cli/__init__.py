@@ -1,6 +1,6 @@
 """The command line: read arguments, call one function, print. Results go to stdout, messages to stderr.
 
-Exit status: 0 done, 1 failed, 2 wrong arguments, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+Exit status: 0 done, 1 failed, 2 wrong arguments, 129, 130 and 143 stopped by SIGHUP, Ctrl-C, SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
+from ganzoo.training.signals import ending_signals, leave_closed_terminal
 
 #: command -> module:attribute below this package. A module is imported when its command is run or listed by --help, so
 #: none of them imports torch at its top
@@ -42,11 +43,24 @@ _NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 class _Terminated(BaseException):
-    """SIGTERM outside of training. A training run handles the signal itself: it saves and ends."""
+    """SIGTERM or SIGHUP outside of training. A training run handles the signal itself: it saves and ends."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def _terminate(number: int, frame: object) -> None:
-    raise _Terminated
+    if number != signal.SIGTERM:
+        leave_closed_terminal()
+    raise _Terminated(number)
+
+
+def _handle_signals() -> None:
+    """Let SIGTERM, and SIGHUP of a closed terminal, end the command. Under `nohup`, SIGHUP stays ignored."""
+    for number in ending_signals():
+        if number != signal.SIGINT:
+            signal.signal(number, _terminate)
 
 
 class _Failure(click.ClickException):
@@ -75,6 +89,8 @@ class _Commands(click.Group):
         if cmd_name in BUILT_IN:
             module, _, attribute = BUILT_IN[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
+            options = importlib.import_module("ganzoo.cli.options")
+            options.name_variables(command, f"GANZOO_{cmd_name.replace('-', '_').upper()}")
             return command
         from ganzoo.cli.plugin_commands import find_command, load_command
 
@@ -107,7 +123,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         main = threading.current_thread() is threading.main_thread()
         if main:
-            signal.signal(signal.SIGTERM, _terminate)
+            _handle_signals()
         debug = bool(os.environ.get("GANZOO_DEBUG"))
         try:
             return super().invoke(ctx)
@@ -118,8 +134,9 @@ class _Commands(click.Group):
                 # torchrun sends SIGTERM to all processes when one has failed: this one still prints its error
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise _Failure(str(error), error.exit_code) from error
-        except _Terminated:
-            raise _Failure("Stopped by SIGTERM.", 143) from None
+        except _Terminated as stopped:
+            name = signal.Signals(stopped.number).name
+            raise _Failure(f"Stopped by {name}.", 128 + stopped.number) from None
         except KeyboardInterrupt:
             raise _Failure("Stopped by Ctrl-C.", 130) from None
         except MemoryError as error:
@@ -162,7 +179,7 @@ def _out_of_memory(error: BaseException) -> str:
         "color": False if os.environ.get("NO_COLOR") else None,
         "max_content_width": 100,
     },
-    epilog="Exit status: 0 done, 1 failed, 2 wrong arguments, 130 Ctrl-C, 143 SIGTERM. "
+    epilog="Exit status: 0 done, 1 failed, 2 wrong arguments, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. "
     "GANZOO_DEBUG=1 shows tracebacks and calls of plugin hooks, GANZOO_DATA and GANZOO_CACHE move the folders, "
     "GANZOO_DISABLE=dist,... leaves plugins out, NO_COLOR turns colour off.",
 )

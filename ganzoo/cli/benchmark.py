@@ -10,6 +10,7 @@ import click
 
 from ganzoo.cli.options import (
     PartParam,
+    WholeNumber,
     data_dir_option,
     device_named,
     device_option,
@@ -47,12 +48,12 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 @click.option("--steps", metavar="N", help="Length of every run in steps.")
 @click.option("--recipe", metavar="FILE.toml|NAME", help="For every architecture: a file, or the name of a variant.")
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
-@click.option("--samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
+@click.option("--samples", type=WholeNumber(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
 @click.option("--score-every", metavar="N", help="Interval of scores.  [default: a quarter of the length]")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @device_option()
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time; they share the CPU cores."
+    "--jobs", type=WholeNumber(1), default=1, show_default=True, help="Trials at a time; they share the CPU cores."
 )
 @click.option(
     "--out",

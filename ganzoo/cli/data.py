@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ganzoo.api.progress import Waiting
 from ganzoo.cli.options import PartParam, data_dir_option, device_named, json_option, matches
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
@@ -21,12 +22,14 @@ def data() -> None:
 
 def _each_split(name: Choice) -> list[dict[str, Any]]:
     """Number, shape and checks of the images of both splits."""
+    from ganzoo.contract.components import class_names
     from ganzoo.registry.zoo import zoo
 
     facts = []
     for split in _SPLITS:
-        dataset = zoo().build("datasets", name, split=split)
-        checked = dataset.verify()
+        with Waiting(f"Reading and checking the {split} images of {name}"):
+            dataset = zoo().build("datasets", name, split=split)
+            checked = dataset.verify()
         spec = dataset.spec
         facts.append(
             {
@@ -36,13 +39,22 @@ def _each_split(name: Choice) -> list[dict[str, Any]]:
                 "shape": str(spec),
                 "classes": spec.classes,
                 "checked": checked,
+                "class_names": list(class_names(dataset)),
             }
         )
     return facts
 
 
 def _print(facts: list[dict[str, Any]], as_json: bool) -> None:
-    print_json(facts) if as_json else print_table(list(facts[0]), [list(map(str, row.values())) for row in facts])
+    """A line for each split, and the number of each class where the classes have names."""
+    if as_json:
+        return print_json(facts)
+    rows = [{name: value for name, value in row.items() if name != "class_names"} for row in facts]
+    print_table(list(rows[0]), [list(map(str, row.values())) for row in rows])
+    names = facts[0]["class_names"]
+    if names != [str(label) for label in range(len(names))]:
+        more = f", and {len(names) - 20} more (--json lists all)" if len(names) > 20 else ""
+        log("Classes: " + ", ".join(f"{label} = {name}" for label, name in enumerate(names[:20])) + more)
 
 
 @data.command()
@@ -72,7 +84,8 @@ def _extractor(name: Choice, classes: int) -> str:
     if classes < 2:
         return "none: domain scores need labels"
     extractor = zoo().build("extractors", Choice("domain")).to(device_named("auto"))
-    extractor.bind(short_name(name), zoo().build("datasets", name, split="train"))
+    with Waiting(f"Preparing the classifier of {name}, whose features the domain scores use"):
+        extractor.bind(short_name(name), zoo().build("datasets", name, split="train"))
     return f"ready, digest {extractor.digest[:12]}"
 
 

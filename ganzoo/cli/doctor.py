@@ -112,5 +112,10 @@ def _datasets() -> Iterator[_Finding]:
     from ganzoo.contract.paths import data_dir
 
     root: Path = data_dir()
-    found: list[Any] = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found: list[Any] = sorted(path.name for path in root.iterdir() if _holds_files(path)) if root.is_dir() else []
     yield "datasets", ", ".join(found) or "none downloaded yet; `digits` needs no download", ""
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether there is a file at any depth of a folder: a download that failed may have left an empty one."""
+    return folder.is_dir() and any(files for _, _, files in os.walk(folder))

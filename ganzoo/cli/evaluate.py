@@ -8,10 +8,13 @@ from typing import Any
 
 import click
 
+from ganzoo.api.progress import Waiting
 from ganzoo.cli.options import (
     PartParam,
+    WholeNumber,
     at_option,
     changed_code_option,
+    changed_images_option,
     data_dir_option,
     device_named,
     device_option,
@@ -34,15 +37,13 @@ from ganzoo.contract.protocol import PROTOCOLS
     metavar="NAME[:k=v]",
     help="An evaluator; may be repeated.  [default: those of the run, or fid-domain]",
 )
-@click.option(
-    "--samples", type=click.IntRange(2), metavar="N", help="Number of fakes.  [default: as the protocol says]"
-)
+@click.option("--samples", type=WholeNumber(2), metavar="N", help="Number of fakes.  [default: as the protocol says]")
 @click.option(
     "--protocol",
     type=click.Choice(list(PROTOCOLS)),
     help="Number of fakes, split of the reals, and how images are resized.  [default: that of the run]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
 @click.option(
     "--calibrate",
@@ -59,6 +60,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 )
 @inception_weights_option
 @changed_code_option
+@changed_images_option
 @device_option()
 @data_dir_option
 @json_option
@@ -73,6 +75,7 @@ def evaluate(
     other: Choice | None,
     out: Path | None,
     changed_code: bool,
+    changed_images: bool,
     device: str,
     as_json: bool,
 ) -> None:
@@ -85,7 +88,7 @@ def evaluate(
       ganzoo evaluate --calibrate mnist          the scores of real images under known corruptions; cached and plotted
 
     Each score is appended to RUN/scores.jsonl with a card that describes how it was measured. Compare two scores only
-    if their cards have the same digest.
+    if their cards have the same digest. Where scores.jsonl cannot be written, the scores are printed all the same.
     """
     from ganzoo.registry.zoo import zoo
     from ganzoo.results.evaluate import evaluate as score
@@ -98,7 +101,9 @@ def evaluate(
         raise UsageError("--other and -o belong to --calibrate DATASET.")
     if run is None:
         raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed; or --calibrate a DATASET.")
-    lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, changed_code)
+    changed = (changed_code, changed_images)
+    with Waiting(f"Scoring {run}") as waiting:
+        lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, *changed, log, waiting)
     if as_json:
         return print_json(lines)
     rows = [
@@ -138,7 +143,8 @@ def _calibrate(
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
     chosen = tuple(evaluators) or DEFAULT_EVALUATORS
-    rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
+    with Waiting(f"Calibrating on {dataset}"):
+        rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
     print_json(rows) if as_json else _print_calibration(rows)  # first, so that a full disk does not cost the scores
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
     title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ganzoo.api.progress import Waiting
+from ganzoo.api.terminal import console, plain, table
 from ganzoo.cli.output import log
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: seconds between two updates of the live table
 _INTERVAL = 1.0
+#: seconds between two lines where there is no terminal
+_PLAIN_INTERVAL = 30.0
 
 
 class GridConsole:
@@ -25,26 +28,32 @@ class GridConsole:
         from ganzoo.experiments.folder import Folder
 
         self.folder = Folder(out)
+        self.trials = trials
         self.pairs: dict[tuple[str, str], list[Trial]] = {}
         for trial in trials:
             self.pairs.setdefault(trial.pair, []).append(trial)
         self._live: Any = None
         self._drawn = 0.0
         self._results: dict[str, Any] = {}
+        self._preparing: Waiting | None = Waiting(
+            "Preparing the grid: checks, and the scores of real images", self.message
+        )
 
     def __enter__(self) -> Self:
         """Start the live table."""
         if sys.stderr.isatty():
-            from rich.console import Console
+            screen = console(stderr=True)
             from rich.live import Live
 
-            console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
-            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._live = Live(console=screen, auto_refresh=False, transient=True)
             self._live.start()
+        if self._preparing is not None:
+            self._preparing.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop the live table."""
+        self._prepared()
         if self._live is not None:
             self._live.stop()
 
@@ -53,29 +62,36 @@ class GridConsole:
         if self._live is None:
             log(text)
         else:
-            self._live.console.print(text, markup=False)
+            self._live.console.print(plain(text), soft_wrap=True)
 
     def on_progress(self, states: Mapping[str, str]) -> None:
-        """Update the live table, at most once a second; `states` by the names of the trials."""
-        if self._live is None or time.monotonic() - self._drawn < _INTERVAL:
+        """Update the live table, or print a line now and then; `states` by the names of the trials."""
+        self._prepared()
+        if time.monotonic() - self._drawn < (_PLAIN_INTERVAL if self._live is None else _INTERVAL):
             return
         self._drawn = time.monotonic()
-        self._live.update(self._table(states), refresh=True)
+        if self._live is not None:
+            self._live.update(self._table(states), refresh=True)
+        elif running := [trial for trial in self.trials if states[trial.name] == "running"]:
+            done = sum(state in ("done", "failed") for state in states.values())
+            now = ", ".join(f"{trial.name} {self._progress(trial)}" for trial in running)
+            self.message(f"{done} of {len(states)} trials have ended; running: {now}")
+
+    def _prepared(self) -> None:
+        """The preparation has ended."""
+        if self._preparing is not None:
+            self._preparing.__exit__()
+            self._preparing = None
 
     def _table(self, states: Mapping[str, str]) -> Any:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD)
-        for column in ("architecture", "dataset", "done", "failed", "score so far", "now"):
-            table.add_column(column, overflow="fold")
+        rows = []
         for (architecture, dataset), trials in self.pairs.items():
             of_pair = [states[trial.name] for trial in trials]
             done = f"{of_pair.count('done')} of {len(trials)}"
             now = "  ".join(self._progress(trial) for trial in trials if states[trial.name] == "running")
             failed = str(of_pair.count("failed"))
-            table.add_row(architecture, dataset, done, failed, self._score(trials, states), now)
-        return table
+            rows.append([architecture, dataset, done, failed, self._score(trials, states), now])
+        return table(["architecture", "dataset", "done", "failed", "score so far", "now"], rows)
 
     def _score(self, trials: Sequence[Trial], states: Mapping[str, str]) -> str:
         """The mean of the first score over the finished trials that were measured like the first of them."""

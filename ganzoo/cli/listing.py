@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.options import json_option, matches
+from ganzoo.cli.options import WholeNumber, json_option, matches
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS
@@ -52,11 +52,9 @@ def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
-@click.option(
-    "--size", type=click.IntRange(1), default=28, show_default=True, help="Image size to count parameters at."
-)
-@click.option("--channels", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--classes", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--size", type=WholeNumber(1), default=28, show_default=True, help="Image size to count parameters at.")
+@click.option("--channels", type=WholeNumber(1), default=1, show_default=True)
+@click.option("--classes", type=WholeNumber(1), default=10, show_default=True)
 @json_option
 def show(name: str, kind: str | None, size: int, channels: int, classes: int, as_json: bool) -> None:
     """Show one part: its options with types, defaults and bounds, its recipe, its networks, its source.

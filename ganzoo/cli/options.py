@@ -25,6 +25,7 @@ __all__ = [
     "At",
     "PartParam",
     "Shape",
+    "WholeNumber",
     "at_option",
     "changed_code_option",
     "changed_images_option",
@@ -55,7 +56,13 @@ class PartParam(click.ParamType):
         self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
-        """The Choice for this text. Raises UsageError where it is not written like a part."""
+        """The Choice for this text. Raises UsageError where it is not written like a part.
+
+        A folder is a dataset of its pictures: `./photos` means `image-folder:path=./photos`. A path is told from a name
+        by its first letters or its slash, and has to be there.
+        """
+        if self.kind == "datasets" and isinstance(value, str) and _is_folder(value):
+            return Choice("image-folder", {"path": value})
         return Choice.parse(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -63,6 +70,30 @@ class PartParam(click.ParamType):
         from ganzoo.registry.zoo import zoo
 
         return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a text is the path of a folder, `./photos`, `/data/photos` or `photos/`, and no name of a part."""
+    path = absolute_path(text)
+    return (text.startswith((".", "/", "~")) or "/" in text) and path.is_dir()
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Raises click's usage error, with the bounds, for another text."""
+        low, high = self.min, self.max
+        try:
+            number: int | None = int(value)
+        except (ValueError, TypeError):
+            number = None
+        if number is not None and (low is None or number >= low) and (high is None or number <= high):
+            return number
+        bounds = [f"{word} {end}" for word, end in (("at least", low), ("at most", high)) if end is not None]
+        self.fail(f"{value!r} is not a whole number{' of ' if bounds else ''}{' and '.join(bounds)}.", param, ctx)
 
 
 class Shape(click.ParamType):
@@ -158,7 +189,7 @@ class At(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number of images, or "best". Raises click's usage error for another text."""
-        return "best" if value == "best" else click.IntRange(0).convert(value, param, ctx)
+        return "best" if value == "best" else WholeNumber(0).convert(value, param, ctx)
 
 
 def at_option(command: _Command) -> _Command:
@@ -202,3 +233,19 @@ def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
             raise UsageError(f"{option} {text!r} is not written key=value.")
         found[key] = value
     return found
+
+
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Let the environment set each option under its long name: GANZOO_TRAIN_LOSS is --loss of `train`.
+
+    Click takes the name of the parameter in the code, which is another one for some options; that one works as well.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            long = next((text for text in option.opts if text.startswith("--")), "")
+            option.envvar = f"{prefix}_{long[2:].replace('-', '_').upper()}" if long else None
+    if isinstance(command, click.Group):
+        with click.Context(command) as ctx:
+            for name in command.list_commands(ctx):
+                if inner := command.get_command(ctx, name):
+                    name_variables(inner, f"{prefix}_{name.replace('-', '_').upper()}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from ganzoo.api.progress import log
+from ganzoo.api.terminal import console, table
 
 __all__ = ["log", "print_json", "print_table"]
 
@@ -22,17 +22,8 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a table on stdout; in a pipe it is Markdown."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 4000, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
-    table = Table(title=title or None, box=box.SIMPLE_HEAD if terminal else box.MARKDOWN, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    with console.capture() as capture:
-        console.print(table)
+    screen = console(width=None if terminal else 4000)
+    with screen.capture() as capture:
+        screen.print(table(columns, rows, title, markdown=not terminal))
     click.echo("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()))

@@ -16,7 +16,8 @@ def typed_names(built_in: Container[str]) -> dict[str, Command]:
 
     A name is taken by a built-in command, by a command of torch-ganzoo itself, or by two plugins that both offer it.
     """
-    from ganzoo.registry.zoo import FIRST_PARTY, zoo
+    from ganzoo.registry.plugins import FIRST_PARTY
+    from ganzoo.registry.zoo import zoo
 
     commands = zoo().commands()
     counts = Counter(command.name for command in commands)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ganzoo.cli.options import (
+    WholeNumber,
     changed_code_option,
     changed_images_option,
     data_dir_option,
@@ -19,7 +20,7 @@ from ganzoo.cli.output import log, print_json, print_table
 
 @click.command()
 @run_argument
-@click.option("--step", type=click.IntRange(1), required=True, metavar="N", help="Number of the step, from 1.")
+@click.option("--step", type=WholeNumber(1), required=True, metavar="N", help="Number of the step, from 1.")
 @click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward pass returns NaN.")
 @changed_code_option
 @changed_images_option
@@ -47,7 +48,7 @@ def replay(
     from ganzoo.training.environment import describe_changes
     from ganzoo.training.replay import replay as replay_step
 
-    found = replay_step(run, zoo(), step, device, anomaly, changed_code, changed_images)
+    found = replay_step(run, zoo(), step, device, anomaly, changed_code, changed_images, log)
     if as_json:
         print_json(found)
         return

@@ -8,6 +8,7 @@ import click
 
 from ganzoo.cli.options import (
     Shape,
+    WholeNumber,
     at_option,
     changed_code_option,
     device_named,
@@ -15,15 +16,15 @@ from ganzoo.cli.options import (
     json_option,
     run_argument,
 )
-from ganzoo.cli.output import print_json
+from ganzoo.cli.output import log, print_json
 
 
 @click.command()
 @run_argument
-@click.option("-n", "count", type=click.IntRange(1, 1_000_000), metavar="N", help="Number of images.")
+@click.option("-n", "count", type=WholeNumber(1, 1_000_000), metavar="N", help="Number of images.")
 @click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the latents.")
-@click.option("--class", "label", type=click.IntRange(0), metavar="K", help="Only this class (conditional runs).")
+@click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--class", "label", metavar="NAME|K", help="Only this class, by its name or number (conditional runs).")
 @click.option(
     "--interpolate", is_flag=True, help="Interpolate between latents: a row for each pair, or an animation with --gif."
 )
@@ -40,7 +41,7 @@ def sample(
     count: int | None,
     shape: tuple[int, int] | None,
     seed: int,
-    label: int | None,
+    label: str | None,
     interpolate: bool,
     animate: bool,
     at: int | str | None,
@@ -55,12 +56,20 @@ def sample(
       ganzoo sample runs/a                       a grid of fresh samples
       ganzoo sample runs/a --gif                 the training as an animation
       ganzoo sample runs/a --interpolate --gif   an interpolation as an animation
+      ganzoo sample runs/a --class dogs          one class of a conditional run
       ganzoo sample runs/a -n 10000 -o fakes.npy
+
+    The classes of a conditional run's array are written beside it: fakes.labels.csv, a line for each image.
     """
     from ganzoo.registry.zoo import zoo
+    from ganzoo.results.sample import labels_file
     from ganzoo.results.sample import sample as draw
 
     path = draw(
-        run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at, changed_code
+        run, zoo(), device_named(device), out, count, shape, seed, label, interpolate, animate, at, changed_code, log
     )
-    print_json({"run": str(run), "file": str(path)}) if as_json else click.echo(path)
+    if not as_json:
+        return click.echo(path)
+    labels = labels_file(path)
+    beside = {"labels": str(labels)} if path.suffix == ".npy" and labels.is_file() else {}
+    print_json({"run": str(run), "file": str(path), **beside})

@@ -9,6 +9,7 @@ import click
 
 from ganzoo.cli.options import (
     PartParam,
+    WholeNumber,
     data_dir_option,
     device_option,
     inception_weights_option,
@@ -57,7 +58,7 @@ from ganzoo.contract.recipe import PRECISIONS
 )
 @seeds_option
 @click.option("--score-every", metavar="N", help="Interval of scores.  [default: a hundredth of the length]")
-@click.option("--samples", type=click.IntRange(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
+@click.option("--samples", type=WholeNumber(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @length_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from ganzoo.api.interrupt import TrainingInterrupted
 from ganzoo.cli.options import (
     PartParam,
+    WholeNumber,
     changed_code_option,
     changed_images_option,
     data_dir_option,
@@ -54,9 +56,8 @@ def _report(run: TrainedRun, verb: str, as_json: bool, quiet: bool) -> None:
     click.echo(run.path)
     if not quiet:
         _log_scores(run)
-        log(
-            f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {run.path}   score: ganzoo evaluate {run.path}"
-        )
+        name = shlex.quote(str(run.path))
+        log(f"{verb}. Look: {run.path / 'samples'}   draw: ganzoo sample {name}   score: ganzoo evaluate {name}")
 
 
 def _log_scores(run: TrainedRun) -> None:
@@ -116,7 +117,7 @@ def _log_scores(run: TrainedRun) -> None:
 @click.option(
     "--samples",
     "score_samples",
-    type=click.IntRange(2),
+    type=WholeNumber(2),
     metavar="N",
     help="Fake images of a score.  [default: the protocol's]",
 )
@@ -134,12 +135,12 @@ def _log_scores(run: TrainedRun) -> None:
 @click.option("--sampling", type=click.Choice(BATCH_ORDERS), hidden=True)
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
 @click.option(
-    "--ema-half-life", type=click.IntRange(0), metavar="IMAGES", help="Half-life of the generator's EMA, 0 for none."
+    "--ema-half-life", type=WholeNumber(0), metavar="IMAGES", help="Half-life of the generator's EMA, 0 for none."
 )
-@click.option("--average-half-life", type=click.IntRange(0), hidden=True)
+@click.option("--average-half-life", type=WholeNumber(0), hidden=True)
 @length_options
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Real images in a batch.")
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of weights, batches and latents.")
+@click.option("--batch-size", type=WholeNumber(1), metavar="N", help="Real images in a batch.")
+@click.option("--seed", type=WholeNumber(0), metavar="N", help="Seed of weights, batches and latents.")
 @device_option()
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @click.option(

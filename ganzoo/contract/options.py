@@ -53,7 +53,11 @@ class Option:
         try:
             converted = self.type.convert(value, None, None)
         except click.BadParameter as error:
-            raise UsageError(f"{owner}: invalid value for {self.name!r}: {error.message.rstrip('.')}.") from None
+            message = error.message.rstrip(".")
+            for words, plain in (("a valid integer range", "a whole number"), ("a valid float range", "a number")):
+                if words in message:
+                    message = f"{message.replace(words, plain)} ({self.describe()})"
+            raise UsageError(f"{owner}: invalid value for {self.name!r}: {message}.") from None
         if isinstance(converted, float) and not math.isfinite(converted):
             raise UsageError(f"{owner}: {self.name!r} must be a finite number, not {value!r}.")
         return converted

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ganzoo.contract.errors import UsageError
@@ -29,3 +31,32 @@ def cache_dir() -> Path:
     """The folder of files that can be made again: `GANZOO_CACHE` if set, else `ganzoo` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file. Raises UsageError where a folder on the way may not be entered.
+
+    `Path.is_file` raises PermissionError there, in Python 3.14 it returns False: neither tells a user what is wrong.
+    """
+    return _is(path, Path.is_file)
+
+
+def is_directory(path: Path) -> bool:
+    """Whether `path` is a directory. Raises UsageError where a folder on the way may not be entered."""
+    return _is(path, Path.is_dir)
+
+
+def _is(path: Path, check: Callable[[Path], bool]) -> bool:
+    try:
+        found = check(path)
+        if not found:
+            path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EBADF):
+            return False
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror}): give a path that you may read, or change its permissions."
+        ) from None
+    return found

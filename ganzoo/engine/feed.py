@@ -1,11 +1,16 @@
-"""The data feed: the minibatches of real images of each step, on the device. They depend on seed and step only."""
+"""The data feed: the minibatches of real images of each step, on the device.
+
+They depend on the seed, the step and the segments of the training only.
+"""
 
 from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -15,7 +20,8 @@ from ganzoo.contract.errors import UsageError
 from ganzoo.contract.images import ValueRange, to_range
 from ganzoo.contract.recipe import Recipe, parse_subset
 from ganzoo.engine.distributed import rank, world_size
-from ganzoo.engine.fingerprint import images_sha256
+from ganzoo.engine.fingerprint import training_images_sha256
+from ganzoo.engine.history import BatchPlan, Segment
 from ganzoo.engine.memory import fits_in_memory
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.seeds import generator
@@ -24,10 +30,6 @@ from ganzoo.engine.seeds import generator
 _CHUNK = 4096
 #: where images are read from the dataset in each step, a thread reads them this many steps before they are needed
 _STEPS_AHEAD = 2
-#: up to so many bytes, all images count for the fingerprint; of a larger set so many images do, at equal distances
-_FINGERPRINT_BYTES = 1 << 28
-_FINGERPRINT_IMAGES = 1000
-_FINGERPRINT_BATCH_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Feed:
         self.value_range = value_range
         self.device = device
         self.seed = recipe.seed
+        self._plan = BatchPlan(self.length, self.batch_size, minibatches, self.batch_order)
+        #: the segments before that of these images, and that of these images
+        self._earlier: list[Segment] = []
+        self._start = Segment(0, 0, Fraction(0), self.length)
         if self.batch_order == "epochs-drop-last" and self.batch_size > self.length:
             raise UsageError(
                 f"A batch of {self.batch_size} is larger than the {self.length} training images, so dropping the last "
@@ -76,16 +82,15 @@ class Feed:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 of the training images and labels, in the order of the dataset.
+        """sha256 of the training images and labels, in the order of the dataset, see `training_images_sha256`."""
+        return training_images_sha256(self.read, self.length, self._spec)
 
-        Of more than 256 MiB of images, 1,000 count, among them the first and the last one, and their total number.
-        """
-        all_count = self.length * self._spec.pixels <= _FINGERPRINT_BYTES or self.length <= _FINGERPRINT_IMAGES
-        positions = torch.arange(self.length if all_count else _FINGERPRINT_IMAGES)
-        if not all_count:
-            positions = positions * (self.length - 1) // (_FINGERPRINT_IMAGES - 1)
-        batch_size = min(_CHUNK, max(1, _FINGERPRINT_BATCH_BYTES // self._spec.pixels))
-        return images_sha256(self.read, positions, batch_size, header=f"{self._spec}, {self.length}")
+    @functools.cached_property
+    def classes(self) -> int | None:
+        """Number of classes that images of the subset have; None where the images are not all in memory."""
+        if not isinstance(self._source, _Resident):
+            return None
+        return int(self._source.labels.bincount().count_nonzero())
 
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 (n, C, H, W) and labels (n,) int64 at these positions (n,) in the subset, on the CPU."""
@@ -102,38 +107,71 @@ class Feed:
         return len(self.subset)
 
     def images_at(self, step: int) -> int:
-        """Number of real images seen after `step` steps."""
-        minibatch = step * self.minibatches
-        if self.batch_order in ("stream", "replacement"):
-            return minibatch * self.batch_size
-        epoch, position = divmod(minibatch, self._batches_per_epoch)
-        whole = self.length if self.batch_order == "epochs" else self._batches_per_epoch * self.batch_size
-        return epoch * whole + min(position * self.batch_size, whole)
+        """Number of real images seen after `step` steps, over all segments."""
+        segment, plan = self._segment_at(step)
+        return segment.images + plan.images_at(step - segment.step)
+
+    def epochs_at(self, step: int) -> Fraction:
+        """Number of epochs after `step` steps, over all segments: each counts epochs of its own set."""
+        segment, plan = self._segment_at(step)
+        return segment.epochs + Fraction(plan.images_at(step - segment.step), plan.epoch_images)
+
+    def _segment_at(self, step: int) -> tuple[Segment, BatchPlan]:
+        if step >= self._start.step:
+            return self._start, self._plan
+        segment = [before for before in self._earlier if before.step <= step][-1]
+        return segment, replace(self._plan, length=segment.length)
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments of the training; the last one is of these images."""
+        return [*self._earlier, replace(self._start, length=self.length, training_images=self.fingerprint)]
+
+    def use_segments(self, segments: Sequence[Segment]) -> None:
+        """Count images and epochs from the earlier `segments` on; the last one is taken to be of these images.
+
+        Where it begins, a new epoch of these images begins. Minibatches of earlier segments cannot be read.
+        """
+        *self._earlier, self._start = segments
+        self._orders = {}
+
+    def continue_from(self, segments: Sequence[Segment], step: int) -> None:
+        """Continue a training with these `segments` after `step` steps; another set of images begins a new segment."""
+        self.use_segments(segments)
+        last = segments[-1]
+        known = last.training_images
+        if (known and known != self.fingerprint) or (not known and last.length != self.length):
+            # a segment in which no step was trained is no part of the history
+            earlier = [segment for segment in segments if segment.step < step]
+            self.use_segments([*earlier, self.next_segment(segments, step)])
+
+    def next_segment(self, segments: Sequence[Segment], step: int) -> Segment:
+        """The segment of these images that begins after `step` steps of a training with these `segments`."""
+        last = segments[-1]
+        plan = replace(self._plan, length=last.length)
+        seen = plan.images_at(step - last.step)
+        return Segment(step, last.images + seen, last.epochs + Fraction(seen, plan.epoch_images), self.length)
 
     @property
     def epoch_images(self) -> int:
         """Number of images seen in an epoch: all, or those of the full batches where the last batch is dropped."""
-        if self.batch_order == "epochs-drop-last":
-            return self._batches_per_epoch * self.batch_size
-        return self.length
-
-    @property
-    def _batches_per_epoch(self) -> int:
-        whole, rest = divmod(self.length, self.batch_size)
-        return whole + (rest > 0 and self.batch_order == "epochs")
+        return self._plan.epoch_images
 
     def indices(self, minibatch: int) -> Tensor:
         """Positions (n,) in the subset of the images of one minibatch, for all ranks; counted over the whole run."""
         size = self.batch_size
+        if minibatch < self._start.step * self.minibatches:
+            raise ValueError(f"Minibatch {minibatch} is of an earlier set of images.")
         if self.batch_order == "replacement":
             return torch.randint(self.length, (size,), generator=generator("cpu", self.seed, "replacement", minibatch))
+        minibatch -= self._start.step * self.minibatches
         if self.batch_order == "stream":
             first = minibatch * size
             positions = torch.arange(first, first + size)
             epoch_of = positions // self.length
             epochs = range(int(epoch_of[0]), int(epoch_of[-1]) + 1)
             return torch.cat([self._order(e)[positions[epoch_of == e] - e * self.length] for e in epochs])
-        epoch, position = divmod(minibatch, self._batches_per_epoch)
+        epoch, position = divmod(minibatch, self._plan.batches_per_epoch)
         return self._order(epoch)[position * size : (position + 1) * size]
 
     def local_indices(self, minibatch: int) -> Tensor:
@@ -145,7 +183,9 @@ class Feed:
     def _order(self, epoch: int) -> Tensor:
         order = self._orders.get(epoch)
         if order is None:
-            order = torch.randperm(self.length, generator=generator("cpu", self.seed, "order", epoch))
+            # two segments may be of the same images: each has orders of its own
+            key = ("order", epoch, self._start.step) if self._start.step else ("order", epoch)
+            order = torch.randperm(self.length, generator=generator("cpu", self.seed, *key))
             # replaced in one assignment: another thread may be reading the dictionary
             self._orders = {**{key: kept for key, kept in self._orders.items() if key >= epoch - 1}, epoch: order}
         return order

@@ -5,7 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
+
+from ganzoo.contract.images import ImageSpec
+
+#: up to so many bytes, all images count for the fingerprint; of a larger set so many images do, at equal distances
+_ALL_BYTES = 1 << 28
+_SOME_IMAGES = 1000
+_BATCH_BYTES = 1 << 24
+_BATCH_IMAGES = 4096
 
 
 def images_sha256(
@@ -16,11 +25,24 @@ def images_sha256(
     `read(positions)` returns images uint8 (n, C, H, W) and labels (n,) int64 on the CPU.
 
     The header and the batch size are part of the result: in each batch, the labels come after the images. A run
-    (`Feed.fingerprint`) and the card of a score (`evaluation.features.Reals`) use different ones, as in version 0.1.
-    With the same ones, old runs could not be resumed, or old scores could not be compared with new scores.
+    (`training_images_sha256`) and the card of a score (`evaluation.features.Reals`) each keep the values they began
+    with. If they shared them now, old runs could not be resumed, or old scores not be compared with new ones.
     """
     sha = hashlib.sha256(header.encode())
     for start in range(0, len(positions), batch_size):
         for tensor in read(positions[start : start + batch_size]):
             sha.update(tensor.contiguous().numpy().tobytes())
     return sha.hexdigest()
+
+
+def training_images_sha256(read: Callable[[Tensor], tuple[Tensor, Tensor]], length: int, spec: ImageSpec) -> str:
+    """sha256 of the `length` training images and labels of a run, at the positions 0 to `length` - 1 of `read`.
+
+    Of more than 256 MiB of images, 1,000 count, among them the first and the last one, and their total number.
+    """
+    all_count = length * spec.pixels <= _ALL_BYTES or length <= _SOME_IMAGES
+    positions = torch.arange(length if all_count else _SOME_IMAGES)
+    if not all_count:
+        positions = positions * (length - 1) // (_SOME_IMAGES - 1)
+    batch_size = min(_BATCH_IMAGES, max(1, _BATCH_BYTES // spec.pixels))
+    return images_sha256(read, positions, batch_size, header=f"{spec}, {length}")

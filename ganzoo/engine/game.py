@@ -64,7 +64,7 @@ class Game:
             self.optimizers["discriminator"] = discriminator_optimizer.to(device)
         self.players: dict[str, Player] = {}
         self.turns = self._build_turns(parse_turns(recipe.turns))
-        self.ema = EMA(self.generator, recipe.ema_half_life, recipe.batch_size * self.minibatches)
+        self.ema = EMA(self.generator, recipe.ema_half_life)
         self.running_means = RunningMeans(self._scalar_names(), device)
 
     def _build_turns(self, turns: list[list[str]]) -> list[Turn]:
@@ -181,6 +181,12 @@ class Game:
         """Seed all random generators for a step: that of the latents equally on all ranks, the others differently."""
         seeds.reseed(seed, "step", step, rank())
         self.random.manual_seed(seeds.derive(seed, "latents", step))
+
+    def set_length(self, images: int) -> None:
+        """Pass the number of real images that the run will have seen at its end to parts with a method `set_length`."""
+        for module in self.modules().values():
+            if callable(set_length := getattr(module, "set_length", None)):
+                set_length(images)
 
     def advance(self, images_seen: int) -> None:
         """Before a step: update learning rates, and call `advance(images_seen)` of the parts that have this method."""

@@ -2,46 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from fractions import Fraction
+from typing import Protocol
 
 from ganzoo.contract.choice import Amount
 from ganzoo.contract.hooks import TrainingProgress
 
 
+class Counts(Protocol):
+    """What a training has seen after a number of steps; a `Feed` knows it."""
+
+    def images_at(self, step: int) -> int:
+        """Number of real images seen after `step` steps."""
+
+    def epochs_at(self, step: int) -> Fraction:
+        """Number of epochs after `step` steps, exactly."""
+
+
 class Progress:
-    """How far a training of `length` is. `step` is the number of steps done.
+    """How far a training of `length` is. `step` is the number of steps done; `counts` is its feed."""
 
-    `images_at(step)` is the number of real images seen after `step` steps; an epoch has `epoch_images` of them.
-    """
-
-    def __init__(self, length: Amount, images_at: Callable[[int], int], epoch_images: int) -> None:
+    def __init__(self, length: Amount, counts: Counts) -> None:
         self.step = 0
         self.length = length
-        self.images_at = images_at
-        self.epoch_images = epoch_images
+        self.counts = counts
 
     @property
     def images(self) -> int:
         """Number of real images seen so far."""
-        return self.images_at(self.step)
+        return self.counts.images_at(self.step)
 
     @property
     def snapshot(self) -> TrainingProgress:
         """The progress as plain numbers, for observers and file names."""
-        return TrainingProgress(self.step, self.images, round(self.images / self.epoch_images, 4))
+        return TrainingProgress(self.step, self.images, round(float(self.counts.epochs_at(self.step)), 4))
 
     @property
     def done(self) -> bool:
         """Whether the training has reached its length."""
         return self._passed(self.length, self.step) >= 1
 
+    @property
+    def last_step(self) -> int:
+        """The number of steps of the whole training: the first one at which it is done."""
+        low, high = 0, 1
+        while not self._passed(self.length, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._passed(self.length, middle) else (middle, high)
+        return high
+
     def crossed(self, interval: Amount) -> bool:
         """Whether the last step reached or passed a multiple of `interval`."""
         return self.step > 0 and self._passed(interval, self.step) > self._passed(interval, self.step - 1)
 
     def _passed(self, interval: Amount, step: int) -> int:
-        """Number of whole intervals in the first `step` steps, in exact integers."""
+        """Number of whole intervals in the first `step` steps, in exact numbers."""
         if interval.unit == "steps":
             return step // interval.count
-        images = interval.count * (self.epoch_images if interval.unit == "epochs" else 1)
-        return self.images_at(step) // images
+        if interval.unit == "epochs":
+            return self.counts.epochs_at(step) // interval.count
+        return self.counts.images_at(step) // interval.count

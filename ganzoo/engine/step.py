@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.contract.round import Round
 from ganzoo.engine.cuda_graph import StepGraph
-from ganzoo.engine.distributed import mean_over_ranks
+from ganzoo.engine.distributed import mean_over_ranks, world_size
 from ganzoo.engine.feed import Batch, Feed
 from ganzoo.engine.game import Game
 from ganzoo.engine.player import Turn
@@ -38,7 +38,8 @@ def train_step(game: Game, batches: Sequence[Batch]) -> None:
             scalars[f"{player.role}_loss"].append(shared[len(gradient)])
             if accuracies:
                 scalars["discriminator_accuracy"] += shared[len(gradient) + 1 :]
-    game.ema.update()
+    # the images that are really in the step: an epoch's last batch, and one larger than the set, have fewer
+    game.ema.update(sum(len(batch.labels) for batch in batches) * world_size())
     game.running_means.add({name: torch.stack(values).mean() for name, values in scalars.items()})
 
 

@@ -49,10 +49,12 @@ class Scorer:
         samples: int | None = None,
         seed: int = 0,
         conditional: bool = True,
+        check_train: Callable[[Dataset], None] = lambda train: None,
     ) -> None:
         """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
 
         `conditional`: whether the generator uses labels, so that a fake is of the class of its label.
+        `check_train` is called with the training split before an extractor sees it; it may raise.
         Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
         split of reals, too few images, or an evaluator of class labels with an unconditional generator.
         """
@@ -78,6 +80,7 @@ class Scorer:
             if any(each.evaluator.held_out for each in running):
                 self.held_out = Reals(zoo, dataset, protocol.other_split)
             self.train = self._train_split(zoo, dataset)
+            check_train(self.train)
             for each in running:
                 _require_enough(each, self._real_counts(each))
             self.groups = [

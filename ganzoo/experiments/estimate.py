@@ -84,16 +84,4 @@ def _synchronize(device: torch.device) -> None:
 
 def steps_of(setup: TrainingSetup) -> int:
     """Number of steps of the whole run: the first step at which its progress is done."""
-    progress = Progress(setup.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
-    low, high = 0, 1
-    while not _done_at(progress, high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _done_at(progress, middle) else (middle, high)
-    return high
-
-
-def _done_at(progress: Progress, step: int) -> bool:
-    progress.step = step
-    return progress.done
+    return Progress(setup.recipe.length, setup.feed).last_step

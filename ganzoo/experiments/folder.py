@@ -132,15 +132,16 @@ class Folder:
             return None
         try:
             run = Run.open(self.run(trial))
+            all_scores, all_stats, best_line = run.lines("scores.jsonl"), run.lines("stats.jsonl"), run.best()
         except GanzooError:
-            return None  # the run is damaged; the worker process reports that
-        lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] <= done["step"]]
+            return None  # damaged: the worker process reports it
+        lines = [line for line in all_scores if line.get("training") and line["step"] <= done["step"]]
         last = {line["score"]: line for line in lines if line["step"] == done["step"]}
-        stats = [line for line in run.lines("stats.jsonl") if line["step"] <= done["step"]]
+        stats = [line for line in all_stats if line["step"] <= done["step"]]
         complete = last.keys() >= {expected.score for expected in trial.expected_scores}
         if not stats or not complete or not all(math.isfinite(line["value"]) for line in last.values()):
             return None
-        best_step = (run.best() or done)["step"]
+        best_step = (best_line or done)["step"]
         best = {line["score"]: line for line in lines if line["step"] == best_step}
         # only best scores with the card of the last ones: a resumed run may have been scored in two ways
         comparable = {

@@ -20,7 +20,8 @@ from ganzoo.experiments.grid import Trial
 #: longest time in seconds between two checks of what a process has written
 _HANG_CHECK_SECONDS = 60.0
 #: exit codes of a process that was stopped from outside; other signals, such as a segmentation fault, are failures
-_STOPPED = (130, 143, -signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
+_SIGNALS = [getattr(signal, name, None) for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGKILL")]  # not all on Windows
+_STOPPED = (129, 130, 143, *(-number for number in _SIGNALS if number is not None))
 
 
 @dataclass

@@ -24,12 +24,14 @@ from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 from ganzoo.engine.device import find_device
 from ganzoo.engine.progress import Progress
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo, zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.lock import exclusive
 from ganzoo.storage.run import Run
 from ganzoo.training.build import build_setup
+from ganzoo.training.history import restore_history
 from ganzoo.training.train import resume, start
 
 
@@ -66,8 +68,9 @@ def _finished(path: Path, scores: Sequence[str], zoo: Zoo) -> TrainingProgress |
     run, saved = Run.open(path), checkpoints.load_latest(path / "checkpoints")
     if saved is None:
         return None
-    feed = build_setup(run.recipe, zoo, torch.device("cpu")).feed
-    progress = Progress(run.recipe.length, feed.images_at, feed.epoch_images)
+    setup = build_setup(run.recipe, recorded_zoo(run, zoo), torch.device("cpu"))
+    restore_history(setup, run, saved)
+    progress = Progress(run.recipe.length, setup.feed)
     progress.step = saved.meta["step"]
     lines = [line for line in run.lines("scores.jsonl") if line.get("training") and line["step"] == progress.step]
     return progress.snapshot if progress.done and {line["score"] for line in lines} >= set(scores) else None

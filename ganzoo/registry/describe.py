@@ -10,8 +10,8 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, RefusedSpec, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Component
 from ganzoo.contract.options import options_of
-from ganzoo.contract.paths import absolute_path
-from ganzoo.registry.plugins import Plugin
+from ganzoo.contract.paths import absolute_path, is_file
+from ganzoo.registry.plugins import Plugin, normal_id
 from ganzoo.registry.source import refuse_other_api, source
 from ganzoo.registry.zoo import Zoo, zoo
 
@@ -75,14 +75,29 @@ def _network(role: str, network: nn.Module) -> dict[str, Any]:
 
 def summary(component: Component) -> str:
     """The first line of a part's docstring, read from its source without importing anything; empty if there is none."""
+    return _summary(component.target, 5)
+
+
+def _summary(target: str, steps: int) -> str:
+    """`summary` of `package.module:Class`, through at most `steps` modules that import the class from another one."""
+    module, _, name = target.partition(":")
     try:
-        file = source(component.target)
+        file = source(target)
         body = ast.parse(file.read_text(encoding="utf-8")).body if file else []
     except (OSError, SyntaxError, ValueError, ImportError):
         return ""
-    name = component.target.partition(":")[2]
-    found = (ast.get_docstring(node) for node in body if isinstance(node, ast.ClassDef) and node.name == name)
-    return (next(found, None) or "").partition("\n")[0].strip()
+    for node in body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0].strip()
+        if isinstance(node, ast.ImportFrom) and steps:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    package = module if file and file.name == "__init__.py" else module.rpartition(".")[0]
+                    base = (
+                        ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+                    )
+                    return _summary(f"{'.'.join(filter(None, (base, node.module)))}:{alias.name}", steps - 1)
+    return ""
 
 
 def faults(plugin: Plugin) -> list[str]:
@@ -111,7 +126,8 @@ def find_kind(choice: Choice) -> str:
     """The kind of the part that a choice names. Raises UsageError where there is none, or more than one."""
     if choice.is_location:
         return zoo().kind_of(choice)
-    kinds = [kind for kind in KINDS if any(choice.name in (c.name, c.id) for c in zoo().components(kind))]
+    name = normal_id(choice.name)
+    kinds = [kind for kind in KINDS if any(name in (c.name, c.id) for c in zoo().components(kind))]
     if not kinds:
         names = [component.name for kind in KINDS for component in zoo().components(kind)]
         raise UsageError(
@@ -126,12 +142,14 @@ def find_kind(choice: Choice) -> str:
 def parts_of_file(file: str) -> list[tuple[Choice, str]]:
     """Every part that a file defines, in order of its lines, each with its kind. Raises UsageError without any."""
     path = absolute_path(file)
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"There is no file {file}.")
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{file} is not Python: {error}.") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}): change its permissions.") from None
     found = []
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):

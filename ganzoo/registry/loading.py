@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import os
 import shlex
 import sys
 from importlib import import_module
@@ -15,8 +16,9 @@ import click
 
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS
-from ganzoo.contract.paths import absolute_path
-from ganzoo.registry.guard import Note, guarded_import
+from ganzoo.contract.paths import absolute_path, is_file
+from ganzoo.registry import guard
+from ganzoo.registry.guard import Note, guarded_import, patience_with
 from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, refuse_other_api, source, source_location
 
 
@@ -39,7 +41,7 @@ def load_command(target: str, owner: str, note: Note) -> click.Command:
 def _import_target(target: str, owner: str, note: Note) -> Any:
     module, _, attribute = target.partition(":")
     try:
-        with guarded_import(owner, note):
+        with guarded_import(owner, note, patience_with(target, guard.SLOW_IMPORT)):
             return functools.reduce(getattr, attribute.split("."), import_module(module))
     except PLUGIN_ERRORS as error:
         raise GanzooError(f"{owner} cannot be loaded: {error_with_line(error, source(target))}") from error
@@ -49,9 +51,9 @@ def load_location(location: str, note: Note) -> Any:
     """The class that `FILE.py:Class` names; the file is executed once. Raises UsageError or GanzooError."""
     text, _, attribute = location.rpartition(":")
     path = absolute_path(text)
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"There is no file {text}; a location is written FILE.py:Class.")
-    name = f"ganzoo_location_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"ganzoo_location_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     if name not in sys.modules:
         refuse_other_api(path, text)
         import_module("torch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _files(place: Path, name: str) -> Iterator[Path]:
     """The files of the module `a.b`: those of the packages around it, and its own."""
     for part in filter(None, name.split(".")):
         for path in (place / part / "__init__.py", place / f"{part}.py"):
-            if path.is_file():
+            if os.path.isfile(path):  # False, not an error, in a folder that may not be entered
                 yield path
                 break
         place = place / part

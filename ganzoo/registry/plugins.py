@@ -6,15 +6,18 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable
-from importlib.metadata import Distribution, EntryPoint, distributions
+from contextlib import suppress
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions, version
 from typing import Any, TypeVar
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Command, Component, PluginHooks, hookimpl
-from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, restoring_process_state
+from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, patience_with, restoring_process_state
 from ganzoo.registry.plugin_manager import make_manager, register
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text, refuse_other_api, source
 
+#: the distribution of this package
+FIRST_PARTY = "torch-ganzoo"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[^\s:]+:[^\s:]+")
 _Offered = TypeVar("_Offered", Component, Command)
@@ -82,35 +85,36 @@ class PluginRegistry:
         self._found: tuple[object, dict[str, Plugin]] = (None, {})
         for name in os.environ.get("GANZOO_DISABLE", "").split(","):
             if name.strip():
-                self.manager.set_blocked(_normal(name))
+                self.manager.set_blocked(normal_name(name))
         for distribution in sources if sources is not None else distributions():
             try:
                 points = [point for point in distribution.entry_points if point.group.partition(".")[0] == "ganzoo"]
-                name, version = (_normal(distribution.name), str(distribution.version)) if points else ("", "")
+                name, release = (normal_name(distribution.name), str(distribution.version)) if points else ("", "")
             except Exception:  # noqa: S112  (the remains of a package that was removed, not always one of ours)
                 continue
             if points and name not in self._installed:
-                self._register(name, version, points)
+                self._register(name, release, points)
+                self._installed[name].errors += _unmet(distribution)
 
     def _register(self, name: str, version: str, points: list[EntryPoint]) -> None:
         modules = [point for point in points if point.group == "ganzoo"]
-        declared = [Component(p.group.removeprefix("ganzoo."), p.name, p.value) for p in points if p not in modules]
+        declared = [Component(p.group.removeprefix("ganzoo."), p.name, _target(p)) for p in points if p not in modules]
         installed = self._installed[name] = _Installed(version, declared)
         if self.manager.is_blocked(name):
             return
         if declared or len(modules) > 1:
             self.manager.register(EntryPointPlugin(declared), name)
         for point in modules:
-            registered_as = f"{name}:{point.value}" if declared or len(modules) > 1 else name
+            registered_as = f"{name}:{_target(point)}" if declared or len(modules) > 1 else name
             try:
-                self._register_module(point, registered_as, f"{name} {version}, module {point.value}")
+                self._register_module(point, registered_as, f"{name} {version}, module {_target(point)}")
             except PLUGIN_ERRORS as error:
-                installed.errors.append(f"module {point.value}: {error_text(error, source(point.value))}")
+                installed.errors.append(f"module {_target(point)}: {error_text(error, source(_target(point)))}")
 
     def _register_module(self, point: EntryPoint, name: str, owner: str) -> None:
         """Import a module with hooks, inside the guard, and register it."""
-        refuse_other_api(source(point.value), "it")
-        with guarded_import(owner, self._note, SLOW_LISTING):
+        refuse_other_api(source(_target(point)), "it")
+        with guarded_import(owner, self._note, patience_with(_target(point), SLOW_LISTING)):
             module = point.load()
         register(self.manager, module, name)
         if not self.manager.get_hookcallers(module):
@@ -194,5 +198,37 @@ def _add(plugin: Plugin, known: list[_Offered], offered: _Offered) -> None:
         known.append(dataclasses.replace(offered, distribution=plugin.distribution, version=plugin.version))
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """The name of a distribution as package indexes compare it: `Gz_One` is `gz-one` (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def normal_id(name: str) -> str:
+    """`Gz_One/soft` -> `gz-one/soft`; a name without a distribution, and a file, as they are."""
+    owner, slash, short = name.partition("/")
+    return f"{normal_name(owner)}/{short}" if slash and _NAME.fullmatch(short) else name
+
+
+def _target(point: EntryPoint) -> str:
+    """`package.module:Class` of an entry point, without the extras that it may name behind it, `[extra]`."""
+    return point.value.partition("[")[0].strip()
+
+
+def _unmet(distribution: Distribution) -> list[str]:
+    """A sentence for each release of this package that a plugin requires and that is not the installed one."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    unmet = []
+    for text in distribution.requires or ():
+        with suppress(InvalidRequirement, PackageNotFoundError):
+            requirement = Requirement(text)
+            if normal_name(requirement.name) != FIRST_PARTY or (
+                requirement.marker and not requirement.marker.evaluate()
+            ):
+                continue
+            if not requirement.specifier.contains(installed := version(FIRST_PARTY), prereleases=True):
+                unmet.append(
+                    f"it requires {FIRST_PARTY}{requirement.specifier}, and this is {installed}: install the release "
+                    "that it requires, or another one of the plugin"
+                )
+    return unmet

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.paths import is_file
 from ganzoo.contract.recipe import KIND_OF_FIELD
 from ganzoo.contract.run_view import RunView
 from ganzoo.registry.zoo import Zoo
@@ -17,7 +18,7 @@ def refuse_changed_code(run: RunView, zoo: Zoo, fields: Sequence[str] = tuple(KI
     parts = run.environment.get("parts", {})
     for field, then in [(name, part) for name in fields for part in parts.get(name, ())]:
         path = Path(then.get("location", "").rpartition(":")[0])
-        if "location" not in then or not path.is_file():
+        if "location" not in then or not is_file(path):
             continue  # the error for a missing file is raised when it is loaded
         now = zoo.provenance(KIND_OF_FIELD[field], Choice(then["location"]))
         beside = now.get("imports", {})

@@ -9,7 +9,8 @@ from typing import Any
 from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import UsageError, did_you_mean
-from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
+from ganzoo.contract.paths import is_file
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe, parse_turns
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.registry.zoo import Zoo
 
@@ -35,12 +36,26 @@ def plan(
         dataset = _with_options_of(recipe.dataset, dataset)
     recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
     recipe = recipe.merged({name: _with_options(recipe, name, some) for name, some in (options or {}).items()})
+    _refuse_untrained_discriminator(recipe)
     return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in KIND_OF_FIELD.items()})
+
+
+def _refuse_untrained_discriminator(recipe: Recipe) -> None:
+    """Raise UsageError for turns that never train the discriminator: the generator would learn to please noise."""
+    players = {player for turn in parse_turns(recipe.turns) for player in turn}
+    if not any(player.startswith("D") or player == "GD" for player in players):
+        raise UsageError(f"turns={recipe.turns!r} never trains the discriminator; write for example 'D,G'.")
 
 
 def _with_options(recipe: Recipe, field: str, options: Mapping[str, Any]) -> Choice:
     """The part in a field of the recipe, with some options changed."""
     choice: Choice | None = getattr(recipe, field)
+    if choice is None and field == "discriminator_optimizer":
+        raise UsageError(
+            f"The optimizer is shared: the generator's trains the discriminator as well. Set "
+            f"{' and '.join(f'generator_optimizer.{name}' for name in options)}, or choose an optimizer of its own "
+            f"with --discriminator-optimizer."
+        )
     if choice is None:
         raise UsageError(f"The recipe has no {field}, so it has no options {', '.join(options)}: choose one first.")
     return Choice(choice.name, {**choice.options, **options})
@@ -58,7 +73,7 @@ def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: 
         return named.to_dict()
     path = Path(named)
     if path.suffix == ".toml":
-        if not path.is_file():
+        if not is_file(path):
             raise UsageError(f"There is no recipe file {named}.")
         return with_current_names(Recipe.read_toml(path))
     if named in architecture.recipes:

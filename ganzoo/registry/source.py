@@ -33,7 +33,10 @@ def source(target: str) -> Path | None:
     candidates += [Path(root, *inner, "__init__.py") for root in roots]
     if spec and spec.origin and not inner:
         candidates.append(Path(spec.origin))
-    return next((path for path in candidates if path.is_file()), None)
+    try:
+        return next((path for path in candidates if path.is_file()), None)
+    except OSError:  # a folder of sys.path that may not be entered: Python imports nothing from there either
+        return None
 
 
 def declared_api(path: Path) -> int | None:

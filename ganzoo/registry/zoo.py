@@ -17,14 +17,12 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Command, Component
 from ganzoo.contract.options import options_of, resolve
-from ganzoo.contract.paths import absolute_path
+from ganzoo.contract.paths import absolute_path, is_file
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
 from ganzoo.registry.loading import checked_class, load_command, load_location, load_target
 from ganzoo.registry.local_imports import local_imports
-from ganzoo.registry.plugins import Plugin, PluginRegistry
+from ganzoo.registry.plugins import FIRST_PARTY, Plugin, PluginRegistry, normal_id
 from ganzoo.registry.source import PLUGIN_ERRORS, error_with_line, file_of, refuse_other_api, source, source_location
-
-FIRST_PARTY = "torch-ganzoo"
 
 
 class Zoo:
@@ -68,6 +66,7 @@ class Zoo:
 
         A part of torch-ganzoo itself always keeps its short name.
         """
+        name = normal_id(name)
         matches = [component for component in self.components(kind) if name in (component.name, component.id)]
         matches = [component for component in matches if component.distribution == FIRST_PARTY] or matches
         if len(matches) > 1:
@@ -110,7 +109,12 @@ class Zoo:
         """Where a part comes from: its id and version, or its file with the sha256 of it and of what it imports."""
         if choice.is_location:
             path = absolute_path(choice.name.rpartition(":")[0])
-            found = {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            try:
+                found = {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            except OSError as error:
+                raise GanzooError(
+                    f"{path} cannot be read ({error.strerror}): put it back, or let it be read."
+                ) from None
             imports = local_imports(path)
             return {**found, "imports": imports} if imports else found
         component = self.find(kind, choice.name)
@@ -229,7 +233,7 @@ def _absolute_location(value: str) -> str:
     """The location of a part in a file that exists, `./cells.py:Cells`, with an absolute path; empty for other text."""
     file, _, rest = value.partition(".py:")
     path = Path(file + ".py")
-    return f"{absolute_path(path)}:{rest}" if rest and path.is_file() else ""
+    return f"{absolute_path(path)}:{rest}" if rest and is_file(path) else ""
 
 
 @functools.cache

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
@@ -14,8 +15,11 @@ from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import TrainedGenerator, load_generator
+from ganzoo.results.training_images import check_training_images
+from ganzoo.storage.run import Run
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
 
@@ -30,24 +34,33 @@ def evaluate(
     seed: int = 0,
     at: int | str | None = None,
     changed_code: bool = False,
+    changed_images: bool = False,
+    note: Callable[[str], None] = print,
+    on_fakes: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
-    scores.jsonl, passed to the observers of the run, and returned. Evaluators, protocol and number of fakes are those
-    of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
-    Raises GanzooError if a score would be meaningless, or if a part (also an observer) of the recipe cannot be built.
+    scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
+    returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
+    fakes are those of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
+    The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
+    `note` receives messages for the user. `on_fakes` is called with the number of fakes that were scored, and of all
+    that will be.
+    Raises GanzooError if shape or classes of the images have changed, unless
+    `changed_images`; if a score would be meaningless; or if a part (also an observer) of the recipe cannot be built.
     Nothing but scores.jsonl is written.
     """
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
-    trained = load_generator(path, zoo, device, at, changed_code)
-    recipe = trained.run.recipe
+    trained = load_generator(path, zoo, device, at, changed_code, note)
+    zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     # built before anything is computed: an observer whose file is gone must not fail after the scoring
     observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
     if protocol is None:
         protocol, samples = recipe.protocol, samples or recipe.score_samples or None
+    images: dict[str, str] = {}
     scorer = Scorer(
         zoo,
         recipe.dataset,
@@ -57,22 +70,34 @@ def evaluate(
         samples,
         seed,
         conditional=trained.architecture.conditional,
+        check_train=lambda train: images.update(check_training_images(trained.run, train, changed_images, zoo.note)),
     )
     progress = _progress_when_saved(trained)
     when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": False}
     fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
-    scores = scorer.score(fakes, subject_of(recipe, trained.images_seen))
+    counted = _counted(fakes, scorer.samples, on_fakes)
+    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **images})
     lines = [{**score, **when} for score in scores]
-    trained.run.append("scores.jsonl", *lines)
-    try:
-        observers.tell("on_score", run=trained.run, progress=progress, scores=lines)
-    except GanzooError as error:
-        raise GanzooError(f"{error} The scores are in {trained.run.path / 'scores.jsonl'}.") from error
+    _keep(trained.run, lines, progress, observers, note)
     return lines
 
 
+def _counted(
+    fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_fakes: Callable[[int, int], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of fakes; `on_fakes` is called before the first and after each."""
+    done = 0
+    on_fakes(done, total)
+    for images, labels in fakes:
+        yield images, labels
+        done += len(images)
+        on_fakes(done, total)
+
+
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:
-    """The progress of the training when the generator was saved."""
+    """The progress of the training when the generator was saved; files of version 0.1 do not hold it."""
+    if trained.step is not None and trained.epochs is not None:
+        return TrainingProgress(trained.step, trained.images_seen, trained.epochs)
     lines = [line for line in trained.run.lines("stats.jsonl") if line["images"] <= trained.images_seen]
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "epoch": 0.0}
-    return TrainingProgress(last["step"], trained.images_seen, last["epoch"])
+    return TrainingProgress(last["step"], trained.images_seen, last.get("epoch", 0.0))

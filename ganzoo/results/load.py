@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.paths import is_file
 from ganzoo.registry.provenance import refuse_changed_code
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
+from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes
 
@@ -30,29 +35,45 @@ class TrainedGenerator:
     images: ImageSpec
     class_names: Sequence[str]
     images_seen: int
+    #: steps and epochs of training when it was saved; None in files of version 0.1
+    step: int | None
+    epochs: float | None
     device: torch.device
 
 
 def load_generator(
-    path: Path, zoo: Zoo, device: torch.device, at: int | str | None = None, changed_code: bool = False
+    path: Path,
+    zoo: Zoo,
+    device: torch.device,
+    at: int | str | None = None,
+    changed_code: bool = False,
+    note: Callable[[str], None] = print,
 ) -> TrainedGenerator:
     """The newest generator of the run in `path`, the one saved at `at` images, or the "best" one scored in training.
 
     Raises UsageError if `path` is no run or has no best generator, and GanzooError if it has no such generator, if the
     file is damaged, if the plugin of the architecture is missing, or if the architecture's code has changed since the
-    training (unless `changed_code` accepts that).
+    training (unless `changed_code` accepts that), or if recipe.json is not the recipe of the training. `note` receives
+    messages for the user.
     """
     run = Run.open(path)
     if at == "best":
         best = run.best()
+        newest = _newest_meta(run)
+        for text in run.lost_lines(newest) if newest else []:
+            note(text)
         if best is None or "images" not in best:
             raise UsageError(f"{path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
         at = int(best["images"])
     file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
-    if file is None or not file.is_file():
+    if file is None or not is_file(file):
         saved = ", ".join(str(int(f.stem)) for f in sorted((path / "generators").glob("*.safetensors")))
         what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
         raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+    zoo = recorded_zoo(run, zoo)
+    tensors, metadata = _read(file, run)
+    for text in check_recipe(path, run.recipe, metadata.get("recipe"), f"generators/{file.name}"):
+        note(text)
     if not changed_code:
         refuse_changed_code(run, zoo, ("architecture",))
     assert run.recipe.architecture is not None  # noqa: S101  (a run's recipe is complete)
@@ -61,9 +82,34 @@ def load_generator(
     images = ImageSpec(**facts["images"])
     network, _ = architecture.networks(images)
     try:
-        tensors, _ = tensors_from_bytes(file.read_bytes())
         network.load_state_dict(tensors)
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise GanzooError(f"{file} does not fit {run.recipe.architecture}: {str(error).splitlines()[0]}") from None
     network = network.to(device).eval().requires_grad_(False)
-    return TrainedGenerator(run, architecture, network, images, facts["class_names"], int(file.stem), device)
+    step, epochs = metadata.get("step"), metadata.get("epoch")
+    when = None if step is None else int(step), None if epochs is None else float(epochs)
+    return TrainedGenerator(run, architecture, network, images, facts["class_names"], int(file.stem), *when, device)
+
+
+def _read(file: Path, run: Run) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a generator, and what is written in its file. Raises GanzooError where it is damaged."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise GanzooError(f"{file} cannot be read ({error.strerror}): change its permissions.") from None
+    try:
+        tensors, metadata = tensors_from_bytes(data)
+        if int(metadata.get("images", file.stem)) != int(file.stem):
+            raise ValueError(f"it is the generator at {metadata['images']} images under another name")
+    except ValueError as error:
+        raise GanzooError(f"{file} does not fit {run.recipe.architecture}: {error}") from None
+    return tensors, metadata
+
+
+def _newest_meta(run: Run) -> dict[str, Any] | None:
+    """meta.json of the newest good checkpoint; None where there is none."""
+    try:
+        saved = checkpoints.load_latest(run.path / "checkpoints")
+    except GanzooError:
+        return None
+    return saved.meta if saved else None

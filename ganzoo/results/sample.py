@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ganzoo.contract.choice import short_name
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.paths import is_directory
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.zoo import Zoo
@@ -33,17 +37,21 @@ def sample(
     count: int | None = None,
     shape: tuple[int, int] | None = None,
     seed: int = 0,
-    label: int | None = None,
+    label: int | str | None = None,
     interpolate: bool = False,
     animate: bool = False,
     at: int | str | None = None,
     changed_code: bool = False,
+    note: Callable[[str], None] = print,
 ) -> Path:
     """Draw images of the run in `path`, write them to `out` (None: a file in the run) and return the path of the file.
 
-    The file is a grid (.png) of `shape` (rows, columns), or the uint8 array (N, C, H, W) itself if `out` ends in .npy.
+    The file is a grid (.png) of `shape` (rows, columns), or the uint8 array (N, C, H, W) itself if `out` ends in .npy;
+    the classes of a conditional generator's array are then written beside it, see `labels_file`. `label` is the number
+    or the name of a class. The name of a file in the run says what was asked for, so that no other request overwrites
+    it.
     `interpolate` draws walks between latents instead: one a row of the grid, or with `animate` as a GIF.
-    `animate` alone makes a GIF of the grids that were saved during training.
+    `note` receives messages for the user. `animate` alone makes a GIF of the grids that were saved during training.
     Raises UsageError if the arguments contradict each other or the file cannot be written, before anything is drawn.
     """
     if animate and not interpolate:
@@ -54,9 +62,13 @@ def sample(
     if out is not None:
         _check_out(out, (suffix,) if interpolate else (".png", ".npy"))
     rows, columns = grid_shape(count, shape, Run.open(path).recipe.grid_shape)
-    trained = load_generator(path, zoo, device, at, changed_code)
-    out = out or path / f"{'interpolation' if interpolate else 'sample'}-{seed}{suffix}"
-    classes = None if label is None else (label,)
+    trained = load_generator(path, zoo, device, at, changed_code, note)
+    classes = None if label is None else (class_number(trained, label),)
+    if out is None:
+        named = f"-{count}" if count is not None and shape is None else f"-{rows}x{columns}" if shape else ""
+        what = f"{'interpolation' if interpolate else 'sample'}-{seed}{_file_words(trained, classes, at)}{named}"
+        out = path / f"{what}{suffix}"
+    _refuse_read_only(out)
     if animate:
         _write_interpolation_gif(trained, rows, columns, seed, classes, out)
     elif interpolate:
@@ -64,8 +76,10 @@ def sample(
         pictures.save_png(pictures.grid(images, columns, row_labels=row_names(trained, labels[::columns])), out)
     elif out.suffix == ".npy":
         # an array has no rows with a class each: the class of an image is a function of its index alone
-        images, _ = draw_images(trained, count or rows * columns, 1, seed, classes)
+        images, labels = draw_images(trained, count or rows * columns, 1, seed, classes)
         _write_array(images, out)
+        if trained.architecture.conditional:
+            _write_labels(trained, labels, labels_file(out))
     else:
         count = count or rows * columns
         images, labels = draw_images(trained, count, columns, seed, classes)
@@ -78,12 +92,12 @@ def sample(
 
 
 def draw_images(
-    trained: TrainedGenerator, count: int, columns: int = 1, seed: int = 0, classes: Sequence[int] | None = None
+    trained: TrainedGenerator, count: int, columns: int = 1, seed: int = 0, classes: Sequence[int | str] | None = None
 ) -> tuple[Tensor, Tensor]:
     """`count` images, uint8 (count, C, H, W) on the CPU, and their labels, int64 (count,) on the generator's device.
 
     They are a function of the seed, and the first ones do not depend on `count`. The images have one class for each
-    `columns` in a row: the `classes` in turn (None: all classes of the dataset).
+    `columns` in a row: the `classes` in turn, numbers or names (None: all classes of the dataset).
     Raises UsageError for a class that the generator cannot draw.
     """
     labels = _labels(trained, count, columns, classes)
@@ -96,7 +110,7 @@ def sample_latents(trained: TrainedGenerator, count: int, seed: int = 0) -> Tens
 
 
 def draw_interpolations(
-    trained: TrainedGenerator, rows: int, columns: int, seed: int = 0, classes: Sequence[int] | None = None
+    trained: TrainedGenerator, rows: int, columns: int, seed: int = 0, classes: Sequence[int | str] | None = None
 ) -> tuple[Tensor, Tensor]:
     """`rows` walks of `columns` images each, between two latents drawn from the seed; the class of a walk is fixed.
 
@@ -142,19 +156,47 @@ def grid_shape(count: int | None, shape: tuple[int, int] | None, default: tuple[
     return -(-count // columns), columns
 
 
-def _labels(trained: TrainedGenerator, count: int, columns: int, classes: Sequence[int] | None) -> Tensor:
+def _labels(trained: TrainedGenerator, count: int, columns: int, classes: Sequence[int | str] | None) -> Tensor:
     known = trained.images.classes
-    for label in classes or ():
-        if not trained.architecture.conditional:
-            name = short_name(trained.run.recipe.architecture)
-            raise UsageError(f"--class {label}: {name} is not conditional, it draws no class on demand.")
-        if not 0 <= label < known:
-            raise UsageError(f"--class {label}: the run's dataset has the classes 0 to {known - 1}.")
-    if classes is not None and not classes:
+    numbers = range(known) if classes is None else [class_number(trained, label) for label in classes]
+    if not numbers:
         raise UsageError("No class is named; leave the classes out to draw all of them.")
-    chosen = torch.as_tensor(range(known) if classes is None else classes, device=trained.device)
+    chosen = torch.as_tensor(numbers, device=trained.device)
     of_rows = chosen[balanced_labels(-(-count // columns), len(chosen), trained.device)]
     return of_rows.repeat_interleave(columns)[:count]
+
+
+def class_number(trained: TrainedGenerator, label: int | str) -> int:
+    """The number of a class of the run's dataset, from its number (int) or its name.
+
+    A text that is no name is read as a number, unless some class has a number as its name: `2` is then always a name.
+    Raises UsageError for a class that the generator cannot draw.
+    """
+    if not trained.architecture.conditional:
+        name = short_name(trained.run.recipe.architecture)
+        raise UsageError(f"--class {label}: {name} is not conditional, it draws no class on demand.")
+    names = [str(name) for name in trained.class_names]
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    numbered = not any(name.isdecimal() for name in names)
+    if isinstance(label, str) and numbered and label.isdecimal() and len(label) < 10:
+        label = int(label)
+    if isinstance(label, int) and 0 <= label < trained.images.classes:
+        return int(label)
+    raise UsageError(f"--class {label}: the run's dataset has the classes {_class_list(names)}.{_near(label, names)}")
+
+
+def _near(label: int | str, names: Sequence[str]) -> str:
+    return did_you_mean(label, names) if isinstance(label, str) else ""
+
+
+def _class_list(names: Sequence[str]) -> str:
+    """`0 to 9` where the numbers are the names, else `cats, dogs` (0 to 1)."""
+    last = len(names) - 1
+    if list(names) == [str(number) for number in range(len(names))]:
+        return f"0 to {last}"
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return f"{shown} (numbers 0 to {last})"
 
 
 def row_names(trained: TrainedGenerator, labels: Tensor) -> list[str]:
@@ -171,8 +213,30 @@ def _write_array(images: Tensor, out: Path) -> None:
     write_atomically(out, data.getvalue())
 
 
+def labels_file(array: Path) -> Path:
+    """The file beside an array of samples, `x.labels.csv` for `x.npy`: columns image (its index), label and class."""
+    return array.with_suffix(".labels.csv")
+
+
+def _write_labels(trained: TrainedGenerator, labels: Tensor, out: Path) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "class"])
+    writer.writerows((index, label, trained.class_names[label]) for index, label in enumerate(labels.tolist()))
+    write_atomically(out, text.getvalue().encode(errors="surrogateescape"))
+
+
+def _file_words(trained: TrainedGenerator, classes: Sequence[int] | None, at: int | str | None) -> str:
+    """What a file name says of the request: `-class-7`, `-class-2-dogs`, `-at-best`."""
+    words = ""
+    for number in classes or ():
+        name = re.sub(r"\W+", "-", str(trained.class_names[number])).strip("-")[:40]
+        words += f"-class-{number}" + (f"-{name}" if name and name != str(number) else "")
+    return words if at is None else f"{words}-at-{at}"
+
+
 def _write_interpolation_gif(
-    trained: TrainedGenerator, rows: int, columns: int, seed: int, classes: Sequence[int] | None, out: Path
+    trained: TrainedGenerator, rows: int, columns: int, seed: int, classes: Sequence[int | str] | None, out: Path
 ) -> None:
     """A grid in which each tile walks from its first to its last latent and back, as an endless animation."""
     count = rows * columns
@@ -188,6 +252,7 @@ def _write_interpolation_gif(
 def training_gif(run: Run, out: Path) -> Path:
     """Write the sample grids of the training as an animated GIF. Raises GanzooError if there are none."""
     _check_out(out, (".gif",))
+    _refuse_read_only(out)
     found = [file for file in (run.path / "samples").glob("*.png") if file.stem.isdigit()]
     files = sorted(found, key=lambda file: int(file.stem))
     if not files:
@@ -207,7 +272,13 @@ def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
     """Raises UsageError for a file name of another kind, or one where no file can be written."""
     if out.suffix not in suffixes:
         raise UsageError(f"-o {out}: the file must end in {' or '.join(suffixes)} here.")
-    if not out.parent.is_dir():
+    if not is_directory(out.parent):
         raise UsageError(f"-o {out}: there is no directory {out.parent}.")
-    if out.is_dir():
+    if is_directory(out):
         raise UsageError(f"-o {out}: this is a directory; name a file.")
+
+
+def _refuse_read_only(out: Path) -> None:
+    """Raises UsageError where no file can be made beside `out`. A folder that does not exist has its own message."""
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{out.parent} cannot be written: name a file in another folder with -o.")

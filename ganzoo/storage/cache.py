@@ -38,7 +38,7 @@ class Cache:
         """The tensors saved for these facts, on `device`; None where there is no undamaged file."""
         try:
             tensors, metadata = tensors_from_bytes(self.path_of(facts).read_bytes())
-        except (OSError, ValueError):
+        except Exception:  # of a damaged file, its readers may raise anything
             return None
         if metadata != {"facts": json.dumps(facts, sort_keys=True)}:
             return None
@@ -55,7 +55,7 @@ class Cache:
             entry = parse_json(self.path_of(facts, ".json").read_bytes())
             scores: dict[str, dict[str, Any]] = entry["scores"]
             undamaged = entry == _entry(facts, scores)
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:  # of a damaged file, its readers may raise anything
             return None
         return scores if undamaged else None
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ FORMAT = 1
 #: a manifest of more bytes is not read
 _MANIFEST_MOST = 1 << 16
 _FILES = ("state.safetensors", "meta.json")
+#: what reading damaged files may raise
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
 
 
 class BadCheckpoint(GanzooError):
@@ -45,8 +47,9 @@ def save(
 ) -> Path:
     """Save one checkpoint as `folder`/`name`, then remove older ones except the newest `keep` and those `spared`.
 
-    A valid checkpoint of that name stays as it is: a resumed run saves the same state again. Raises GanzooError, with
-    nothing changed, if the disk has no room for it or a tensor is not finite.
+    The newest one is that of the highest step in its meta.json, whatever its name. A valid checkpoint of that name
+    stays as it is: a resumed run saves the same state again. Raises GanzooError, with nothing changed, if the disk has
+    no room for it or a tensor is not finite.
     """
     refuse_infinite(tensors)
     make_directory(folder)
@@ -98,8 +101,9 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
 
 def prune(folder: Path, newest: str, keep: int = 2, spared: Collection[str] = ()) -> None:
     """Remove what `save` would have removed after the checkpoint `newest`, and unfinished files left by crashes."""
+    names = _names(folder)
     # newer ones were skipped as damaged: they must not count as kept
-    old_ones = [name for name in _names(folder) if int(name) <= int(newest)][:-keep]
+    old_ones = names[: names.index(newest) + 1][:-keep] if newest in names else []
     for old in [name for name in old_ones if name not in spared]:
         doomed = folder / f".del-{old}-{uuid.uuid4().hex}"
         os.rename(folder / old, doomed)
@@ -119,32 +123,57 @@ def newest(folder: Path) -> Path | None:
 
 
 def _names(folder: Path) -> list[str]:
+    """The names of the checkpoints below `folder`, oldest first, by the steps in their meta.json.
+
+    Names are numbers of images, which version 0.1.0 computed anew from a changed set of images: a later step could
+    have a lower name. A checkpoint whose step cannot be read has the place that its name says.
+    """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted((name for name in names if name.isascii() and name.isdecimal()), key=int)
+    placed, last_step = [], -1
+    for name in sorted((name for name in names if name.isascii() and name.isdecimal()), key=int):
+        step = _step(folder / name)
+        last_step = last_step if step is None else step
+        placed.append((last_step, int(name), name))
+    return [name for _, _, name in sorted(placed)]
+
+
+def _step(path: Path) -> int | None:
+    """The step of a checkpoint; None where its meta.json is not as it was written."""
+    try:
+        contents = _checked_files(path, ("meta.json",))
+        step = parse_json(contents["meta.json"]).get("step")
+    except (BadCheckpoint, *_DAMAGE):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, meta) of one checkpoint. Raises BadCheckpoint if any bit differs from what was written."""
     try:
-        if not (path / "MANIFEST.json").is_file() or (path / "MANIFEST.json").stat().st_size > _MANIFEST_MOST:
-            raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one of no end.")
-        written = (path / "MANIFEST.json").read_bytes()
-        manifest = parse_json(written)
-        body = {key: value for key, value in manifest.items() if key != "self"}
-        if written != _sealed(body):
-            raise BadCheckpoint(f"{path}/MANIFEST.json does not match its own digest.")
-        if manifest["format"] != FORMAT:
-            raise BadCheckpoint(f"{path} has format {manifest['format']}; this version of ganzoo reads {FORMAT}.")
-        if manifest["name"] != path.name or sorted(manifest["files"]) != sorted(_FILES):
-            raise BadCheckpoint(f"{path}/MANIFEST.json belongs to another checkpoint.")
+        contents = _checked_files(path, _FILES)
         if strange := {file.name for file in path.iterdir()} - {*_FILES, "MANIFEST.json"}:
             raise BadCheckpoint(f"{path} holds what was not saved there: {', '.join(sorted(strange))}.")
-        contents = {file: _checked(path / file, manifest["files"][file]) for file in _FILES}
         tensors, _ = tensors_from_bytes(contents["state.safetensors"])
         meta = dict(parse_json(contents["meta.json"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except _DAMAGE as error:
         raise BadCheckpoint(f"{path} is not a whole checkpoint: {type(error).__name__} {error}.") from None
     return tensors, meta
+
+
+def _checked_files(path: Path, files: Sequence[str]) -> dict[str, bytes]:
+    """The contents of these files of a checkpoint, checked by its manifest. Raises BadCheckpoint or one of _DAMAGE."""
+    if not (path / "MANIFEST.json").is_file() or (path / "MANIFEST.json").stat().st_size > _MANIFEST_MOST:
+        raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one of no end.")
+    written = (path / "MANIFEST.json").read_bytes()
+    manifest = parse_json(written)
+    body = {key: value for key, value in manifest.items() if key != "self"}
+    if written != _sealed(body):
+        raise BadCheckpoint(f"{path}/MANIFEST.json does not match its own digest.")
+    if manifest["format"] != FORMAT:
+        raise BadCheckpoint(f"{path} has format {manifest['format']}; this version of ganzoo reads {FORMAT}.")
+    if manifest["name"] != path.name or sorted(manifest["files"]) != sorted(_FILES):
+        raise BadCheckpoint(f"{path}/MANIFEST.json belongs to another checkpoint.")
+    return {file: _checked(path / file, manifest["files"][file]) for file in files}
 
 
 def _is_good(path: Path) -> bool:
@@ -174,13 +203,15 @@ class Saved(NamedTuple):
     notes: list[str]
 
 
-def load_latest(folder: Path, images: int | None = None) -> Saved | None:
-    """The newest valid checkpoint below `folder`, of at most `images` images if given; None if there are none.
+def load_latest(folder: Path, step: int | None = None) -> Saved | None:
+    """The newest valid checkpoint below `folder`, of at most step `step` if given; None if there are none.
 
-    Raises GanzooError if there are checkpoints and all are damaged.
+    The newest one is that of the highest step. Raises GanzooError if there are checkpoints and all are damaged.
     """
     notes: list[str] = []
-    for name in reversed([name for name in _names(folder) if images is None or int(name) <= images]):
+    for name in reversed(_names(folder)):
+        if step is not None and (_step(folder / name) or 0) > step:
+            continue
         try:
             tensors, meta = load(folder / name)
             if not isinstance(meta.get("step"), int) or meta["step"] < 0:

@@ -31,39 +31,46 @@ class Lock:
         #: whether a process that no longer exists had left its lock here
         self.taken_over = False
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
-        mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+        mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z"), "directory": _identity(directory)}
         self._text = json.dumps({**mine, "token": uuid.uuid4().hex})
         with exclusive(directory / GUARD):
             if self._path.is_dir() and not self._path.is_symlink():
                 raise GanzooError(f"{self._path} is a directory, where the lock of a run is a file: remove it.")
             if os.path.lexists(self._path):
-                self._refuse_living_owner()
+                copied = self._refuse_living_owner()
                 self._path.unlink(missing_ok=True)
-                self.taken_over = True
+                self.taken_over = not copied
             try:
                 with open(self._path, "x", encoding="utf-8") as file:
                     file.write(self._text)
             except FileExistsError:
                 raise GanzooError(f"{directory} is being taken by another process; try again.") from None
 
-    def _refuse_living_owner(self) -> None:
+    def _refuse_living_owner(self) -> bool:
+        """Raise GanzooError where the owner of the lock lives. Whether the lock is a copy, made for another directory.
+
+        A directory that was copied while it was written has the lock of the original in it.
+        """
         try:
             owner = parse_json(self._path.read_bytes())
             pid, host, start = int(owner["pid"]), owner["host"], owner["start"]
         except (OSError, ValueError, KeyError, TypeError):
-            return  # half-written by a process that died
+            return False  # half-written by a process that died
         since = f", since {owner['since']}" if owner.get("since") else ""
         if host != socket.gethostname():
             raise GanzooError(
                 f"{self.directory} is written by process {pid} on {host}{since}; if that one is gone, remove "
                 f"{self._path} and try again."
             )
+        if owner.get("directory") not in (None, _identity(self.directory)):
+            return True
         # process numbers and starts are counted anew in every boot
         if owner.get("boot") in (None, _boot()) and start is not None and _process_start(pid) == start:
             here = f" ({host}{since})" if since else ""
             raise GanzooError(
                 f"{self.directory} is being written by process {pid} on this machine{here}; stop that one first."
             )
+        return False
 
     def release(self) -> None:
         """Remove the lock file, if it is still that of this process."""
@@ -95,6 +102,12 @@ def exclusive(lock_file: Path, on_wait: Callable[[], None] = lambda: None) -> It
             with suppress(OSError):
                 lock_file.unlink()
             lock.release()
+
+
+def _identity(directory: Path) -> list[int] | None:
+    """Numbers that a directory keeps where it is renamed, and that a copy of it does not have; None without any."""
+    status = directory.stat()
+    return [status.st_dev, status.st_ino] if status.st_ino else None
 
 
 def _boot() -> str | None:

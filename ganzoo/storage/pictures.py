@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +21,47 @@ _BACKGROUND = (24, 24, 28)
 _INK = (225, 225, 230)
 
 
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which comes with matplotlib and has Latin, Greek, Cyrillic, Arabic and more; else Pillow's font."""
+    found = importlib.util.find_spec("matplotlib")  # only its folder: nothing of it is imported
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(io.BytesIO(path.read_bytes()), size=14)
+    return ImageFont.load_default(size=15)
+
+
+@functools.cache
+def drawable(text: str) -> bool:
+    """Whether the font has every letter of a text; a letter that it lacks would be drawn as a box."""
+    box = _shape("\U0010ffff")  # a code point that stands for no letter
+    return all(letter.isspace() or letter.isascii() or _shape(letter) != box for letter in text)
+
+
+def _shape(letter: str) -> tuple[tuple[int, int], bytes]:
+    mask = _font().getmask(letter)
+    return mask.size, bytes(mask)
+
+
+def labels_of(names: Sequence[str]) -> list[str]:
+    """The names as they can be drawn: a name with letters that the font lacks is written `\u732b`, as escapes."""
+    return [name if drawable(name) else name.encode("ascii", "backslashreplace").decode() for name in names]
+
+
 def grid(images: Tensor, columns: int, title: str = "", row_labels: Sequence[str] = ()) -> Image.Image:
     """uint8 images (N, C, H, W) as one RGB picture, in rows of `columns`, each at the same fixed contrast.
 
-    C is 1 or 3. `row_labels` are written left of the rows.
+    C is 1 or 3. `row_labels` are written left of the rows. Letters that the font lacks are written as escapes.
     """
+    row_labels, title = labels_of(row_labels), labels_of([title])[0]
     scale = max(1, -(-_TILE // images.shape[-1]))
     tiles = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     if tiles.shape[1] == 1:
         tiles = tiles.expand(-1, 3, -1, -1)
     _, _, height, width = tiles.shape
     rows = -(-len(tiles) // columns)
-    font = ImageFont.load_default(size=15)
+    font = _font()
     left = _GAP + (max(int(font.getlength(label)) for label in row_labels) + 12 if row_labels else 0)
     top = 26 if title else _GAP
     canvas = Image.new("RGB", (left + columns * (width + _GAP), top + rows * (height + _GAP)), color=_BACKGROUND)

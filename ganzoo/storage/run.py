@@ -3,7 +3,8 @@
 recipe.json       what is computed; only its length changes, when a run is made longer
 environment.json  versions, device, and the distribution of each component; written before the first step
 lock              the process that writes here now; .guard, for moments, where a file is appended to
-stats.jsonl       one line a tick          scores.jsonl   one line a score
+history.json      the sets of images and the lengths of the training, and whether a checkpoint was saved
+stats.jsonl       one line a tick          scores.jsonl   one line a score; each with a checksum
 diagnosis.json    only if the training diverged: the first bad step and its bad values
 samples/          grids of fixed latents, named by images seen
 generators/       the generator (its moving average, if the recipe has one), safetensors
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,15 @@ from typing import Any
 from ganzoo.contract.choice import Amount, short_name
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
+from ganzoo.contract.paths import is_directory, is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
-from ganzoo.storage.files import make_directory, parse_json, sync_directory, write_atomically
+from ganzoo.storage.files import digest_of, make_directory, naming, parse_json, sync_directory, write_atomically
+from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
-from ganzoo.storage.run_checks import check_environment, is_environment, is_score, json_lines, refuse_own_code
+from ganzoo.storage.recipe_binding import recipe_text
+from ganzoo.storage.run_checks import check_environment, is_environment, refuse_own_code
 
 
 class Run:
@@ -56,7 +61,7 @@ class Run:
         try:
             make_directory(path)
             run._lock = Lock(path)
-            run._write_json("environment.json", environment)
+            run._write_json("environment.json", _sealed({**environment, "recipe": recipe_text(recipe, length=False)}))
             run._write_json("recipe.json", recipe.to_dict())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
             run.close()
@@ -66,15 +71,19 @@ class Run:
     @staticmethod
     def refuse_taken(path: Path) -> None:
         """Raise UsageError if no new run can be made in `path`."""
-        if path.exists() and not path.is_dir():
+        if not is_directory(path) and path.exists():
             raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
-        if (path / "recipe.json").exists():
+        if is_file(path / "recipe.json"):
             raise UsageError(
-                f"{path} holds a run already: continue it with `ganzoo resume {path}`, or choose another --out."
+                f"{path} holds a run already: continue it with `ganzoo resume {shlex.quote(str(path))}`, or choose "
+                f"another --out."
             )
         # leftovers of a process that was killed before its run was complete may be overwritten
         leftovers = (".environment.json.", ".recipe.json.", GUARD)
-        names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        try:
+            names = [child.name for child in path.iterdir()] if path.is_dir() else []
+        except OSError as error:
+            raise UsageError(f"{path} cannot be listed ({error.strerror}): choose another --out.") from None
         if strange := [name for name in names if name != "lock" and not name.startswith(leftovers)]:
             if strange == ["environment.json"] and is_environment(path / "environment.json"):
                 return
@@ -82,7 +91,7 @@ class Run:
 
     def discard(self) -> None:
         """Remove the files of a run that failed before its first step, and the directory if that leaves it empty."""
-        for name in ("recipe.json", "environment.json", "stats.jsonl", "scores.jsonl"):
+        for name in ("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("samples", "generators", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -92,12 +101,12 @@ class Run:
     @classmethod
     def open(cls, path: Path, writes: bool = False) -> Run:
         """The run in `path`. Raises UsageError if there is none, GanzooError if another process writes it."""
-        if not (path / "recipe.json").is_file():
+        if not is_file(path / "recipe.json"):
             raise UsageError(
                 f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
             )
         try:
-            recipe = Recipe.from_dict(with_current_names(parse_json((path / "recipe.json").read_bytes())))
+            recipe = Recipe.from_dict(with_current_names(parse_json(_read(path / "recipe.json"))))
             if recipe.architecture is None or recipe.dataset is None:
                 raise ValueError("it names no architecture or no dataset")
         except (ValueError, TypeError, AttributeError, UsageError) as error:
@@ -120,10 +129,19 @@ class Run:
         path = self.path / "environment.json"
         try:
             facts: dict[str, Any] = dict(parse_json(path.read_bytes()).items())
+            if "sha256" in facts and facts != _sealed(facts):
+                raise ValueError("it does not match its own sha256; whoever edits it removes that entry")
             check_environment(facts)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise GanzooError(f"{path} is damaged or missing: {error}.") from None
-        return facts
+        return {name: value for name, value in facts.items() if name not in ("sha256", "recipe")}
+
+    @property
+    def first_recipe(self) -> str | None:
+        """The text of the recipe that the run was started with, without its length; None in runs of 0.1."""
+        _ = self.environment  # checked
+        text: str | None = parse_json((self.path / "environment.json").read_bytes()).get("recipe")
+        return text
 
     def close(self) -> None:
         """Release the lock, if it is still that of this process."""
@@ -134,12 +152,9 @@ class Run:
 
     def append(self, name: str, *lines: Mapping[str, Any]) -> None:
         """Append JSON lines to `name` (stats.jsonl, scores.jsonl) in one write, so that a crash seldom tears them."""
-        with exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":  # a crash left a torn line
-                    file.write(b"\n")
-            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        with naming(self.path / name), exclusive(self.path / GUARD), open(self.path / name, "a+b") as file:
+            prepare_append(file)
+            file.write("".join(map(format_line, lines)).encode())
 
     def sync(self, name: str) -> None:
         """Wait until what was appended to `name` is on the disk, so that it survives a power cut."""
@@ -149,51 +164,78 @@ class Run:
             sync_directory(self.path)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON lines of `name`; a torn one, left by a crash, is left out."""
-        return list(json_lines(self.path / name))
+        """The JSON lines of `name`, without checksums. Raises GanzooError for a damaged one; see `read_lines`."""
+        return read_lines(self.path / name)
 
-    def cut_back(self, progress: TrainingProgress, undue: Collection[str] = ()) -> None:
-        """Remove what was written after `progress`, so that a resumed run leaves the files of an uninterrupted one.
+    def count_lines(self, step: int) -> dict[str, list[int]]:
+        """File of lines -> how many the training has appended up to `step`, and how many of them a longer run removes.
 
-        `undue` are the folders in which the file of this same step is removed too: it was written only because the run
-        ended there.
+        A checkpoint keeps these numbers, so that lines that are lost afterwards are noticed.
+        """
+        counts = {}
+        for name in ("stats.jsonl", "scores.jsonl"):
+            lines = [line for line in self.lines(name) if line.get("training", True) and line["step"] <= step]
+            counts[name] = [len(lines), sum(line.get("partial", False) for line in lines)]
+        return counts
+
+    def lost_lines(self, meta: Mapping[str, Any]) -> list[str]:
+        """A note for each file of lines with fewer lines than when a checkpoint with this meta.json was saved."""
+        expected, notes = meta.get("lines"), []
+        if not isinstance(expected, dict):
+            return []  # of an earlier version
+        found = self.count_lines(meta["step"])
+        for name, (count, partial) in expected.items():
+            due = count if f'"length": "{self.recipe.length}"' in meta.get("recipe", "") else count - partial
+            if (missing := due - found[name][0]) > 0:
+                notes.append(
+                    f"{self.path / name} lacks {missing} of the {due} lines that the newest checkpoint knows of; what "
+                    f"depends on them is computed from those that are left."
+                )
+        return notes
+
+    def cut_back(self, progress: TrainingProgress) -> None:
+        """Remove what was written after `progress`: the resumed run trains these steps, and writes it, again.
+
+        What was saved up to `progress` stays, also the generator and the grid that were saved only because the run
+        ended there, and its scores at that end: they were shown to the user, and can be named. A line of statistics of
+        such an end is removed, because the next line covers its steps again.
         """
         for name in ("stats.jsonl", "scores.jsonl"):
             with exclusive(self.path / GUARD):  # `ganzoo score` may be appending in another process
                 self._cut_back_lines(name, progress)
         for folder in ("samples", "generators"):
             for file in (self.path / folder).glob("*"):
-                if file.stem.isdecimal() and int(file.stem) > progress.images - (folder in undue):
+                if file.stem.isdecimal() and int(file.stem) > progress.images:
                     file.unlink()
-        files = ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl")
+        files = ("environment.json", "recipe.json", "history.json", "stats.jsonl", "scores.jsonl")
         for leftovers in (*(f".{name}.*" for name in files), "samples/.*", "generators/.*"):
             for file in self.path.glob(leftovers):  # of writes that a crash broke off
                 file.unlink()
 
     def _cut_back_lines(self, name: str, progress: TrainingProgress) -> None:
-        path = self.path / name
-        lines = list(json_lines(path))
+        path, scores = self.path / name, name == "scores.jsonl"
+        lines = read_lines(path)
         kept = [
             line
             for line in lines
-            if (name == "scores.jsonl" and not line.get("training"))  # written by `ganzoo score`: kept
-            or (line["step"] <= progress.step and not line.get("partial"))
+            if (scores and not line.get("training"))  # scored by hand: kept
+            or (line["step"] <= progress.step and (scores or not line.get("partial")))
         ]
         if path.exists() and (kept != lines or not path.read_bytes().endswith(b"\n")):
-            write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            write_atomically(path, "".join(map(format_line, kept)).encode())
 
     def scored_at(self, step: int) -> set[str]:
         """The names of the scores of this step that were computed during training."""
         lines = [line for line in self.lines("scores.jsonl") if line.get("training") and line["step"] == step]
-        return {line["score"] for line in lines if "score" in line}
+        return {line["score"] for line in lines}
 
     def best(self, partial: bool = True) -> dict[str, Any] | None:
         """The best line of scores.jsonl among those of the training, by the recipe's `best_by`; None without one.
 
-        Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`, the
-        score at the end of the run is left out, because a longer run would not have it.
+        Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`,
+        scores of ends are left out: a run that was not ended there would not have them.
         """
-        lines = [line for line in self.lines("scores.jsonl") if line.get("training") and is_score(line)]
+        lines = [line for line in self.lines("scores.jsonl") if line.get("training")]
         lines = [line for line in lines if partial or not line.get("partial")]
         name = self.recipe.best_by or (lines[0]["score"] if lines else "")
         lines = [line for line in lines if line["score"] == name]
@@ -205,8 +247,15 @@ class Run:
 
     @property
     def spared(self) -> set[str]:
-        """Checkpoints that are kept for their scores: the best one, and the best one without the score at the end."""
-        return {f"{best['images']:09d}" for best in (self.best(), self.best(partial=False)) if best}
+        """Checkpoints that are kept for their scores: the best one that a run without the ends so far would have.
+
+        The checkpoint of an end is the newest one then, and kept as such. All of them, where the scores cannot be read.
+        """
+        try:
+            best = self.best(partial=False)
+        except GanzooError:
+            return {path.name for path in (self.path / "checkpoints").glob("*")}
+        return {f"{best['images']:09d}"} if best else set()
 
     def file(self, folder: str, progress: TrainingProgress, suffix: str) -> Path:
         """The path `folder/000500000.suffix`, named by the number of images seen; the folder is made."""
@@ -216,6 +265,28 @@ class Run:
     def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint, damaged or not; None if there is none."""
         return checkpoints.newest(self.path / "checkpoints")
+
+    def write_history(self, history: Mapping[str, Any], saved: bool) -> None:
+        """Write history.json; `saved` says that a checkpoint of the run has been saved."""
+        self._write_json("history.json", {**history, "checkpoint_saved": saved})
+
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """The content of history.json; None where it is damaged, and where there is none (runs of version 0.1.0)."""
+        try:
+            found: dict[str, Any] = dict(parse_json((self.path / "history.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found
+
+    @property
+    def had_checkpoint(self) -> bool:
+        """Whether a checkpoint was saved at any time, as far as the other files tell."""
+        generators = len(list((self.path / "generators").glob("*.safetensors")))
+        history = self.history
+        if history is not None and history.get("checkpoint_saved") is False:
+            return generators > 1  # the first generator is written just before the first checkpoint
+        return generators > 0 or (self.path / "history.json").exists()
 
     @property
     def diagnosis(self) -> dict[str, Any] | None:
@@ -239,8 +310,43 @@ class Run:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def _read(path: Path) -> bytes:
+    """The content of a file. Raises GanzooError where it may not be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None
+
+
+def _sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of environment.json with the sha256 of all others as their last entry."""
+    body = {name: value for name, value in facts.items() if name != "sha256"}
+    return {**body, "sha256": digest_of(json.loads(json.dumps(body)))}
+
+
 def free_directory(recipe: Recipe, parent: Path) -> Path:
     """The first free one of `parent/ARCHITECTURE-DATASET`, `parent/ARCHITECTURE-DATASET-2`, and so on."""
+    return next(path for path in _directories(recipe, parent) if not os.path.lexists(path))
+
+
+def claim_directory(recipe: Recipe, parent: Path) -> Path:
+    """Make the directory that `free_directory` names: another process that asks at the same time gets another one.
+
+    Raises GanzooError where none can be made.
+    """
+    path = parent
+    try:
+        make_directory(parent)
+        for path in _directories(recipe, parent):
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
+        raise GanzooError(f"Cannot write a run to {path}: {getattr(error, 'strerror', None) or error}.") from None
+    raise GanzooError(f"{parent} has no free name left for this run: name a directory by --out.")
+
+
+def _directories(recipe: Recipe, parent: Path) -> Iterator[Path]:
     base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
-    names = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
-    return next(parent / name for name in names if not (parent / name).exists())
+    yield parent / base
+    yield from (parent / f"{base}-{number}" for number in range(2, 10_000))

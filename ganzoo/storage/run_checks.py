@@ -15,25 +15,6 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.storage.files import parse_json
 
 
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSON lines file of a run. Damaged lines, and statistics without a step, are left out."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError, AttributeError):
-            found = parse_json(line)
-            needed = found.get("step", 0 if path.name == "scores.jsonl" else None)
-            if isinstance(needed, int):
-                yield found
-
-
-def is_score(line: Mapping[str, Any]) -> bool:
-    """Whether a line of scores.jsonl has all that a score needs."""
-    kinds = {"score": str, "value": int | float, "better": str, "card": dict}
-    whole = all(isinstance(line.get(name), kind) for name, kind in kinds.items())
-    return whole and "digest" in line["card"] and isinstance(line.get("images", 0), int)
-
-
 def is_environment(path: Path) -> bool:
     """Whether this is the environment.json of a run, and not a file of the user's own."""
     try:

@@ -11,6 +11,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.engine import distributed, seeds
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
+from ganzoo.engine.history import History
 from ganzoo.registry.zoo import Zoo
 
 
@@ -24,6 +25,8 @@ class TrainingSetup:
     game: Game
     feed: Feed
     device: torch.device
+    #: the sets of images and the lengths so far; None until the training begins or continues
+    history: History | None = None
 
 
 def build_setup(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup:

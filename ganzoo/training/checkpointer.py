@@ -16,6 +16,7 @@ from ganzoo.registry.observers import Observers
 from ganzoo.storage import checkpoints
 from ganzoo.storage.background import BackgroundWriter
 from ganzoo.storage.files import write_atomically
+from ganzoo.storage.recipe_binding import recipe_text
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite, refuse_infinite, tensors_to_bytes
 from ganzoo.training.build import TrainingSetup
@@ -37,6 +38,8 @@ class Checkpointer:
         self.stopwatch, self.observers = stopwatch, observers
         self.writer = BackgroundWriter()
         self._saved_step = -1
+        #: whether history.json says that the run has had a checkpoint
+        self.checkpoint_saved = False
         self.mark_finite()
 
     def save(self) -> None:
@@ -44,9 +47,11 @@ class Checkpointer:
         self.write(self.snapshot())
 
     def snapshot(self, device: torch.device = _CPU) -> Snapshot:
-        """Copies of all tensors of the game on `device`, with the step, the images seen and the times in seconds."""
-        progress = self.progress.snapshot
+        """Copies of all tensors of the game on `device`, with the step, the images seen, the history and the times."""
+        progress, history = self.progress.snapshot, self.setup.history
         meta = {"step": progress.step, "images": progress.images, **self.stopwatch.state()}
+        if history is not None:
+            meta["history"] = history.to_dict()
         return _copies(self.setup.game.state(), device), meta
 
     def write(self, snapshot: Snapshot) -> None:
@@ -70,9 +75,15 @@ class Checkpointer:
             # The checkpoint comes last. After a crash before it, the resumed run cuts the other files back.
             run.sync("stats.jsonl")
             run.sync("scores.jsonl")
-            generator = tensors_to_bytes(network, {"images": str(progress.images)})
+            facts = {"images": str(progress.images), "step": str(progress.step), "epoch": repr(progress.epochs)}
+            generator = tensors_to_bytes(network, {**facts, "recipe": recipe_text(run.recipe, length=False)})
             write_atomically(run.file("generators", progress, ".safetensors"), generator)
-            return checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, meta, spared=spared)
+            bound = {**meta, "recipe": recipe_text(run.recipe), "lines": run.count_lines(progress.step)}
+            path = checkpoints.save(run.path / "checkpoints", f"{progress.images:09d}", state, bound, spared=spared)
+            if not self.checkpoint_saved:  # after it: from now on a run without checkpoints must not start again
+                self.checkpoint_saved = True
+                run.write_history(meta.get("history", {}), saved=True)
+            return path
 
         def tell(path: Path) -> None:
             self.observers.tell("on_checkpoint", run=run, progress=progress, path=path)

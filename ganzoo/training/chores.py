@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ from ganzoo.evaluation.features import ScoringCancelled
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.storage import pictures
 from ganzoo.training.checkpointer import Checkpointer
-from ganzoo.training.health import HealthMonitor
+from ganzoo.training.health import SPREAD_FAKES, HealthMonitor
+from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.signals import Signals
 
 
@@ -31,7 +33,9 @@ class Chores:
         note: Callable[[str], None],
         scorer: Scorer | None = None,
         stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
+        self.heartbeat = heartbeat or Heartbeat([])
         self.checkpointer, self.graph, self.note = checkpointer, graph, note
         self.scorer, self.stop_when = scorer, stop_when
         self.run, self.setup, self.progress = checkpointer.run, checkpointer.setup, checkpointer.progress
@@ -40,7 +44,9 @@ class Chores:
         self.stop_condition_met = False
         self._eager_steps_noted = False
         setup = self.setup
-        self._health = HealthMonitor(setup.feed.read(torch.arange(min(256, setup.feed.length)))[0])
+        self._health = HealthMonitor(
+            setup.feed.read(torch.arange(min(256, setup.feed.length)))[0], list(setup.game.losses)
+        )
         rows, self._columns = setup.recipe.grid_shape
         self._latents = draw_latents(setup.architecture, rows * self._columns, setup.device, setup.recipe.seed)
         conditional = setup.architecture.conditional
@@ -87,7 +93,14 @@ class Chores:
         pictures.save_png(pictures.grid(images, self._columns, title, self._row_names), path)
         self.observers.tell("on_samples", run=self.run, progress=progress, path=path)
         if progress.step:  # before the first step all fakes are alike
-            self._warn(self._health.grid(images))
+            self._warn(self._health.fakes(progress.step, self._trained_fakes()))
+
+    def _trained_fakes(self) -> torch.Tensor:
+        """Fakes of the weights that are trained, without an EMA, of latents of their own: uint8 (N, C, H, W)."""
+        setup = self.setup
+        latents = draw_latents(setup.architecture, SPREAD_FAKES, setup.device, setup.recipe.seed)
+        labels = balanced_labels(len(latents), setup.dataset.spec.classes, setup.device)
+        return draw_all(setup.game.generator, setup.architecture, latents, labels)
 
     @property
     def score_intervals(self) -> tuple[Amount, ...]:
@@ -113,9 +126,16 @@ class Chores:
         fakes = fakes_of(
             setup.game.ema.network, setup.architecture, setup.game.images, scorer.samples, setup.device, scorer.seed
         )
+        started = time.monotonic()
+
+        def stopped() -> bool:
+            """Called before each batch of images."""
+            self.heartbeat(self.progress, f"scoring, {time.monotonic() - started:.0f} s")
+            return bool(signals.number)
+
         try:
             with self.stopwatch.scoring():
-                lines = scorer.score(fakes, subject_of(setup.recipe, progress.images), lambda: bool(signals.number))
+                lines = scorer.score(fakes, subject_of(setup.recipe, progress.images), stopped)
         except ScoringCancelled:
             return
         when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": True}

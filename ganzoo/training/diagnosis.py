@@ -6,6 +6,7 @@ The step is `engine.step.train_step` itself; hooks on its modules, losses and pl
 from __future__ import annotations
 
 import math
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -74,7 +75,7 @@ def divergence(found: dict[str, Any], noticed: int, run: Path, newest: Path | No
     newest checkpoint.
     """
     step, bad = found["step"], found["first_bad"]
-    command = f"ganzoo replay {run} --step {step}"
+    command = f"ganzoo replay {shlex.quote(str(run))} --step {step}"
     what = f"{bad['kind']} of {bad['name']} ({bad['what']}) is {bad['value']}" if bad else "a number is not finite"
     facts = {**found, "noticed_at_step": noticed}
     facts |= {"last_good_checkpoint": str(newest) if newest else None, "replay": command}

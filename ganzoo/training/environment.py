@@ -72,20 +72,26 @@ def environment(setup: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[st
     }
 
 
-def changed_environment(run: Run, setup: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[str, tuple[Any, Any]]:
-    """The entries that differ from the run's environment.json and can change its bits: name -> (then, now)."""
+def changed_environment(
+    run: Run, setup: TrainingSetup, zoo: Zoo, capture: bool = True, images: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """The entries that differ from the run's environment.json and can change its bits: name -> (then, now).
+
+    `images` is the fingerprint of the training images to compare with, where they are others than at the start.
+    """
     # environment.json of an earlier version has fewer entries, and that version compiled nothing
     then, now = {"compile": [], **run.environment}, environment(setup, zoo, capture)
+    if images:
+        then["training_images"] = images
     return {name: (then[name], now[name]) for name in _COMPARED if name in then and then[name] != now[name]}
 
 
-def refuse_other_images(run: Run, fingerprint: str) -> None:
-    """Raise GanzooError where the run was trained on images with another fingerprint (sha256).
+def refuse_other_images(run: Run, then: str, fingerprint: str) -> None:
+    """Raise GanzooError where `then`, the fingerprint (sha256) of what the run was trained on, is another one.
 
     Runs of earlier versions have no fingerprint and are accepted.
     """
-    then = run.environment.get("training_images")
-    if then not in (None, fingerprint):
+    if then not in ("", fingerprint):
         raise GanzooError(
             f"The images of {run.recipe.dataset} have changed since {run.path} was trained on them (sha256 "
             f"{_short(then)} then, {_short(fingerprint)} now): restore them, or continue with "

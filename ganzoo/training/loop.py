@@ -17,6 +17,9 @@ from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup
 from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.chores import Chores
+from ganzoo.training.heartbeat import Heartbeat
+from ganzoo.training.history import restore_history
+from ganzoo.training.schedules import learning_rate_notes
 from ganzoo.training.signals import Signals
 from ganzoo.training.stopwatch import Stopwatch
 
@@ -36,13 +39,15 @@ class TrainingLoop:
         capture: bool = True,
         scorer: Scorer | None = None,
         stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.directory, self.setup, self.note = directory, setup, note
-        self.progress = Progress(directory.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
+        self.heartbeat = heartbeat or Heartbeat([])
+        self.progress = Progress(directory.recipe.length, setup.feed)
         self.stopwatch = Stopwatch()
         self.checkpointer = Checkpointer(directory, setup, self.progress, self.stopwatch, observers)
         self.graph = StepGraph(setup.device, setup.game.random, capture, setup.game.uncapturable)
-        self.chores = Chores(self.checkpointer, self.graph, note, scorer, stop_when)
+        self.chores = Chores(self.checkpointer, self.graph, note, scorer, stop_when, self.heartbeat)
         #: whether `stop_when` ended the run
         self.stopped_early = False
 
@@ -54,8 +59,17 @@ class TrainingLoop:
             self.setup.game.restore(saved.tensors)
             self.progress.step = saved.meta["step"]
             self.stopwatch.restore(saved.meta)
+        if self.setup.history is None:
+            restore_history(self.setup, self.directory, saved)
+        assert self.setup.history is not None  # noqa: S101  (restored above)
+        progress, game = self.progress, self.setup.game
+        game.set_length(self.setup.feed.images_at(progress.last_step))
+        for text in learning_rate_notes(game.optimizers, self.setup.feed.images_at, progress.step, progress.last_step):
+            self.note(text)
         if self.directory.writes:
-            self._cut_back()
+            self.directory.cut_back(self.progress.snapshot)
+            self.checkpointer.checkpoint_saved = saved is not None
+            self.directory.write_history(self.setup.history.to_dict(), saved=saved is not None)
         self.checkpointer.mark_finite()
 
     def run(self, signals: Signals) -> None:
@@ -81,6 +95,7 @@ class TrainingLoop:
             run_step(game, feed, recipe.seed, progress.step, update, batches)
             progress.step += 1
             self.directory.begun = True
+            self.heartbeat(progress)
 
             if progress.step % _CHECK_EVERY == 0:
                 checkpointer.check_finite()
@@ -119,14 +134,3 @@ class TrainingLoop:
                 chores.score(signals, partial=not any(map(progress.crossed, chores.score_intervals)))
         self.checkpointer.write(snapshot)
         self.checkpointer.writer.settle()
-
-    def _cut_back(self) -> None:
-        """Leave the files that an uninterrupted run would have at this step."""
-        recipe, progress = self.setup.recipe, self.progress
-        intervals = {
-            "samples": (recipe.samples_every,),
-            "generators": (recipe.checkpoint_every, *self.chores.score_intervals),
-        }
-        # files of this very step that no interval asked for were written because the run ended here
-        not_due = [folder for folder, amounts in intervals.items() if not any(map(progress.crossed, amounts))]
-        self.directory.cut_back(progress.snapshot, not_due)

@@ -1,13 +1,37 @@
-"""SIGINT and SIGTERM end a run between two steps, with everything saved."""
+"""SIGINT, SIGTERM and SIGHUP end a run between two steps, with everything saved."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ganzoo.contract.errors import GanzooError
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that ask this process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed.
+
+    Windows has no SIGHUP. Where SIGHUP is ignored, as under `nohup`, it stays ignored.
+    """
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        found.append(hangup)
+    return found
+
+
+def leave_closed_terminal() -> None:
+    """Send stdout and stderr to nowhere where they are a terminal that was closed: writing to it raises OSError."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 class Interrupted(GanzooError):
@@ -19,7 +43,7 @@ class Interrupted(GanzooError):
 
 
 class Signals:
-    """Remembers SIGINT and SIGTERM; a second SIGINT raises KeyboardInterrupt at once."""
+    """Remembers SIGINT, SIGTERM and SIGHUP; a second SIGINT raises KeyboardInterrupt at once."""
 
     def __init__(self) -> None:
         #: number of the signal that arrived; 0 where none did
@@ -29,6 +53,8 @@ class Signals:
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if signal.Signals(number).name == "SIGHUP":
+            leave_closed_terminal()
 
     def received_on_any_rank(self, max_over_ranks: Callable[[int], int]) -> bool:
         """Whether a signal arrived at any process of the training. All processes take over its number.
@@ -43,7 +69,7 @@ class Signals:
     def installed(self) -> Iterator[Signals]:
         """Handle the signals inside this block, and restore the handlers after it."""
         # Python allows handlers only in the main thread
-        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        handled = ending_signals() if threading.current_thread() is threading.main_thread() else []
         before = {number: signal.signal(number, self._handle) for number in handled}
         try:
             yield self

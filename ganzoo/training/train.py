@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,11 +22,16 @@ from ganzoo.engine.progress import Progress
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.provenance import refuse_changed_code
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
+from ganzoo.training.heartbeat import Heartbeat
+from ganzoo.training.history import history_of, restore_history
+from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
 from ganzoo.training.signals import Interrupted, Signals
@@ -69,6 +75,8 @@ def resume(
     have changed, unless `changed_code` or `changed_images` is set.
     """
     reader = Run.open(path)
+    zoo = recorded_zoo(reader, zoo)
+    check_recipe(path, reader.recipe, reader.first_recipe, "the run")  # before parts of another recipe are built
     if not changed_code:
         refuse_changed_code(reader, zoo)
     before = reader.environment
@@ -81,11 +89,14 @@ def resume(
     _compile(setup, more)
     try:
         with distributed.all_or_none():
-            if not changed_images:
-                refuse_other_images(reader, setup.feed.fingerprint)
             run = Run.open(path, writes=True) if distributed.rank() == 0 else reader
-            saved = _last_checkpoint(run, setup, length)
-            changes = _changes(run, setup, zoo, more)
+            saved = _last_checkpoint(run)
+            images = history_of(setup, run, saved).segments[-1].training_images
+            if not changed_images:
+                refuse_other_images(run, images, setup.feed.fingerprint)
+            changes = _changes(run, setup, zoo, more, images)
+            restore_history(setup, run, saved)
+            _set_length(run, setup, saved, length)
     except BaseException:
         run.close()
         raise
@@ -97,6 +108,16 @@ def resume(
     return run, train(run, setup, zoo, saved, **more)
 
 
+def _note_missing_classes(setup: TrainingSetup, note: Callable[[str], None]) -> None:
+    """Say so where a subset leaves classes out, as the first images of class folders do."""
+    found, classes = setup.feed.classes, setup.dataset.spec.classes
+    if setup.recipe.subset != "all" and found is not None and found < classes:
+        note(
+            f"--subset {setup.recipe.subset!r} holds images of {found} of {classes} classes only, because it takes "
+            "them in the order of the dataset: take more images, or make a dataset with fewer images of each class."
+        )
+
+
 def train(
     run: Run,
     setup: TrainingSetup,
@@ -106,12 +127,14 @@ def train(
     note: Callable[[str], None] = print,
     capture: bool = True,
     stop_when: Callable[[list[dict[str, Any]]], bool] | None = None,
+    introduce: bool = False,
 ) -> TrainingProgress:
     """Train an open run from the checkpoint `saved`, or from the beginning, to its end; how far it was trained.
 
     `extra_observers` are observers by name, added to those of the recipe. `note` receives messages for the user.
     `capture` allows CUDA steps to be recorded as graphs. `stop_when` is called with the lines of scores.jsonl after
-    each scoring; where it returns True, the run ends there and can be resumed. Closes the run and the data feed.
+    each scoring; where it returns True, the run ends there and can be resumed. With `introduce`, notes before the first
+    step say what is trained on what. Closes the run and the data feed.
     Raises Interrupted, with everything saved, after a signal.
     """
     observers, loop = Observers({}), None
@@ -122,8 +145,14 @@ def train(
                 if run.writes:
                     observers = _observers(run.recipe, zoo, extra_observers)
                 note = note if run.writes else _discard
-                loop = TrainingLoop(run, setup, observers, note, capture, _scorer(run, setup, zoo), stop_when)
+                heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
+                scorer = _scorer(run, setup, zoo)
+                loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop_when, heartbeat)
                 loop.restore(saved)
+            for text in introduction(setup) if introduce else ():
+                note(text)
+            if saved is None:
+                _note_missing_classes(setup, note)
             observers.tell("on_run_start", run=run)
             loop.run(signals)
             _raise_interrupted(signals, loop)
@@ -180,7 +209,8 @@ def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
         return
     name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
-    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: ganzoo resume {run.path}"
+    command = f"ganzoo resume {shlex.quote(str(run.path))}"
+    message = f"Stopped by {name} after step {step}; everything is saved. Continue with: {command}"
     raise Interrupted(signals.number, message if run.writes else "")
 
 
@@ -200,11 +230,14 @@ def _compile(setup: TrainingSetup, more: dict[str, Any]) -> None:
         more.get("note", print)(left_out)
 
 
-def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any]) -> list[str]:
-    """What has changed since the run was started, in words; only for the process that writes."""
+def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any], images: str) -> list[str]:
+    """What has changed since the run was started, in words; only for the process that writes.
+
+    `images` is the fingerprint of the images that it was last trained on.
+    """
     if not run.writes:
         return []
-    changes = describe_changes(changed_environment(run, setup, zoo, more.get("capture", True)))
+    changes = describe_changes(changed_environment(run, setup, zoo, more.get("capture", True), images))
     if changes and more.get("stop_when"):  # its time to a score would be measured on two different setups
         raise GanzooError(
             f"{run.path} was started differently ({'; '.join(changes)}): continue it as it was started, or remove it."
@@ -212,28 +245,37 @@ def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any]) 
     return changes
 
 
-def _last_checkpoint(run: Run, setup: TrainingSetup, length: Amount | None) -> checkpoints.Saved | None:
-    """The newest good checkpoint of a run, or None where it has none yet. Sets the run's `length` if one is given.
+def _last_checkpoint(run: Run) -> checkpoints.Saved | None:
+    """The newest good checkpoint of a run, or None where it was stopped before its first one.
 
-    Raises UsageError where nothing is left to train, GanzooError where checkpoints have been removed.
+    Raises GanzooError where the run had checkpoints and they are gone: to start again would remove its results.
     """
-    path = run.path
-    saved = checkpoints.load_latest(path / "checkpoints")
-    progress = Progress(length or run.recipe.length, setup.feed.images_at, setup.feed.epoch_images)
-    progress.step = saved.meta["step"] if saved else 0
-    if saved and run.writes:  # a process that was killed while saving has not done this
-        checkpoints.prune(path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
-    if saved is None and len(list((path / "generators").glob("*.safetensors"))) > 1:
-        raise GanzooError(  # starting from the beginning would remove the generators
-            f"{path} has generators and no checkpoint to continue from: put its folder checkpoints back."
+    saved = checkpoints.load_latest(run.path / "checkpoints")
+    if saved is None and run.had_checkpoint:
+        raise GanzooError(
+            f"{run.path} has been trained and has no checkpoint to continue from: put its folder checkpoints back, or "
+            f"train again in another directory (its generators can still be sampled)."
         )
+    if saved is not None:
+        saved.notes.extend(check_recipe(run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
+        saved.notes.extend(run.lost_lines(saved.meta))
+    return saved
+
+
+def _set_length(run: Run, setup: TrainingSetup, saved: checkpoints.Saved | None, length: Amount | None) -> None:
+    """Set the run's `length` if one is given. Raises UsageError where nothing is left to train."""
+    progress = Progress(length or run.recipe.length, setup.feed)
+    progress.step = saved.meta["step"] if saved else 0
     same_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
     scores_missing = same_end and not run.scored_at(progress.step)  # a signal cancelled the last scores
     if progress.done and not scores_missing:
-        raise UsageError(_nothing_left(path, progress))
+        raise UsageError(_nothing_left(run.path, progress))
+    if saved and run.writes:  # a process that was killed while saving has not done this
+        checkpoints.prune(run.path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
     if length is not None:
         run.lengthen(length)
-    return saved
+        assert setup.history is not None  # noqa: S101  (restored before)
+        setup.history = setup.history.with_length(progress.step, length)
 
 
 def _nothing_left(path: Path, progress: Progress) -> str:
@@ -244,5 +286,5 @@ def _nothing_left(path: Path, progress: Progress) -> str:
     done = f"{trained} {unit}, more than {length}" if trained > length.count else f"its {length}"
     return (
         f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
-        f"{path} --{unit} {trained + -(-trained // 2)}`."
+        f"{shlex.quote(str(path))} --{unit} {trained + -(-trained // 2)}`."
     )

@@ -16,6 +16,7 @@ from helpers import ganzoo as command
 from PIL import Image
 
 import ganzoo
+from ganzoo.storage.tensors import tensors_from_bytes
 
 SMALL: dict[str, Any] = {"options": {"width": 4}, "batch_size": 8, "tick_every": 2, "samples_every": 2, "quiet": True}
 FLAGS = ["-o", "width=4", "--batch-size", "8", "--tick-every", "2", "--samples-every", "2", "-q"]
@@ -114,7 +115,8 @@ def test_resume_is_that_of_the_command_line(folder: Path, same: Path) -> None:
     assert (mine.progress.step, mine.recipe.length) == (6, ganzoo.Amount(6, "steps"))
     assert command("resume", same, "--steps", "6", "-q").exit_code == 0
     name = "generators/000000048.safetensors"
-    assert (mine.path / name).read_bytes() == (same / name).read_bytes()
+    weights, others = (tensors_from_bytes((path / name).read_bytes())[0] for path in (mine.path, same))
+    assert all(torch.equal(weights[key], others[key]) for key in {*weights, *others})
     assert ganzoo.resume(mine.path, steps=7, quiet=True).progress.step == 7
     assert ganzoo.resume(mine, steps=8, quiet=True).progress.step == 8
     with pytest.raises(ganzoo.UsageError, match="already"):

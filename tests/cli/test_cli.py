@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import Result
-from helpers import ganzoo
+from helpers import forget_recipe, ganzoo
+from PIL import Image
 
-from ganzoo.cli import BUILT_IN
+from ganzoo.cli import BUILT_IN, cli
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.recipe import Recipe
 
 TINY = ["-o", "width=4", "--batch-size", "8", "--steps", "4", "--tick-every", "2", "--samples-every", "2", "-q"]
@@ -234,6 +239,36 @@ def test_data_verify_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(ganzoo("data", "verify", "digits", "--json").stdout)[0]["images"] == 1498
 
 
+def test_the_numbers_of_named_classes_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    for name in ("10", "2", "dogs"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (8, 8), number).save(tmp_path / "pictures" / name / f"{number}.png")
+    dataset = f"image-folder:path={tmp_path}/pictures,size=8"
+    assert "Classes: 0 = 2, 1 = 10, 2 = dogs\n" in ganzoo("data", "prepare", dataset, "--no-extractor").stderr
+    rows = json.loads(ganzoo("data", "verify", dataset, "--json").stdout)
+    assert [row["class_names"] for row in rows] == [["2", "10", "dogs"]] * 2
+    assert "Classes" not in ganzoo("data", "verify", "digits").stderr
+
+
+def test_trainings_started_at_the_same_time_have_directories_of_their_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ganzoo", "train", "mlp-vanilla", "digits:size=8", "--steps", "1", "-q"]
+    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([*command, "--seed", str(seed)], **options) for seed in range(3)]
+    printed = {process.communicate(timeout=300)[0].strip() for process in started}
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert printed == {f"runs/mlp-vanilla-digits{number}" for number in ("", "-2", "-3")}
+
+
+def test_a_training_that_does_not_begin_leaves_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(
+        ganzoo("train", "mlp-vanilla", "digits:size=8", "--steps", "1", "--best-by", "x", "-e", "sliced-wasserstein")
+    )
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_data_prepare() -> None:
     rows = json.loads(ganzoo("data", "prepare", "digits", "--json").stdout)
     assert [row["images"] for row in rows] == [1498, 299]
@@ -331,6 +366,7 @@ def test_a_run_whose_plugin_is_gone(run: Path, tmp_path: Path) -> None:
 
     orphan = tmp_path / "orphan"
     shutil.copytree(run, orphan)
+    forget_recipe(orphan)
     recipe = json.loads((orphan / "recipe.json").read_text())
     recipe["architecture"]["name"] = "gone-gan"
     (orphan / "recipe.json").write_text(json.dumps(recipe))
@@ -376,3 +412,43 @@ def test_disabling_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
         refused(ganzoo("train", "dcgan-tutorial", "digits"), "GANZOO_DISABLE")
     finally:
         zoo.zoo.cache_clear()
+
+
+def test_every_option_is_set_by_the_variable_of_its_long_name() -> None:
+    seen = set()
+
+    def check(command: click.Command, prefix: str) -> None:
+        for option in command.params:
+            long = [text for text in option.opts if text.startswith("--")]
+            if isinstance(option, click.Option) and long:
+                own = option.envvar in ("GANZOO_DATA", "GANZOO_INCEPTION_WEIGHTS")
+                assert own or option.envvar == f"{prefix}_{long[0][2:].replace('-', '_').upper()}"
+                seen.add(option.envvar)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                check(inner, f"{prefix}_{name.replace('-', '_').upper()}")
+
+    with click.Context(cli) as context:
+        for name in BUILT_IN:
+            command = cli.get_command(context, name)
+            assert command is not None
+            check(command, f"GANZOO_{name.replace('-', '_').upper()}")
+    assert seen >= {"GANZOO_TRAIN_LOSS", "GANZOO_SAMPLE_CLASS", "GANZOO_DATA_PREPARE_JSON", "GANZOO_TRAIN_SAMPLES"}
+
+
+def test_a_variable_sets_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_TRAIN_LOSS", "hinge r1:gamma=3")
+    monkeypatch.setenv("GANZOO_TRAIN_JSON", "1")
+    losses = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--dry-run").stdout)["losses"]
+    assert [Choice.parse(loss).name for loss in losses] == ["hinge", "r1"]
+
+
+def test_doctor_does_not_count_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty" / "raw").mkdir(parents=True)
+    (tmp_path / "full" / "raw").mkdir(parents=True)
+    (tmp_path / "full" / "raw" / "x").write_text("")
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path))
+    rows = json.loads(ganzoo("doctor", "--json").stdout)
+    assert [row["found"] for row in rows if row["topic"] == "datasets"] == ["full"]

@@ -32,6 +32,7 @@ from ganzoo.storage import checkpoints, foreign, pictures
 from ganzoo.storage.cache import Cache
 from ganzoo.storage.run import Run, free_directory
 from ganzoo.storage.tensors import tensors_from_bytes
+from ganzoo_plugins.datasets import image_folder
 from ganzoo_plugins.datasets.image_folder import ImageFolder
 from ganzoo_plugins.datasets.torchvision_sets import read_batches
 
@@ -191,7 +192,7 @@ def offered_parts(root: Path, name: str) -> None:
     """A distribution may call its parts what it likes: they are known by plain names, or not at all."""
     points = [EntryPoint(name, "os:system", "ganzoo.losses"), EntryPoint("loss", "os:system", f"ganzoo.{name}")]
     notes: list[str] = []
-    zoo = Zoo([SimpleNamespace(name="somebody", version="1", entry_points=points)], notes.append)  # type: ignore[list-item]
+    zoo = Zoo([SimpleNamespace(name="somebody", version="1", entry_points=points, requires=[])], notes.append)  # type: ignore[list-item]
     for component in zoo.components("losses"):
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", component.name)
     plugin = zoo.plugins["somebody"]
@@ -220,9 +221,10 @@ def runs(root: Path, name: str) -> None:
         return  # who types another place means it
     with writes_within(place), as_the_command_line():
         run = Run.create(out, RECIPE, {"note": name})
-        run.append("stats.jsonl", {"step": 1, name: name})
+        line = {name: 0.5, "step": 1, "images": 2, "epoch": 3.0}
+        run.append("stats.jsonl", line)
         run.file("samples", TrainingProgress(1, 2, 3.0), ".png").write_bytes(b"")
-        assert run.lines("stats.jsonl") == [{"step": 1, name: name} if name != "step" else {"step": "step"}]
+        assert run.lines("stats.jsonl") == [line]
         run.close()
         assert Run.open(out).recipe == RECIPE
         run.discard()
@@ -332,7 +334,7 @@ def test_folders_of_pictures_may_be_called_anything(root: Path, names: list[str]
             patch.setenv("GANZOO_CACHE", str(place / "cache"))
             with writes_within(place / "cache"):
                 dataset = ImageFolder(path=str(place / "pictures"), size=4, test_share=0.0)
-        assert dataset.class_names == tuple(sorted(names))
+        assert dataset.class_names == tuple(sorted(names, key=image_folder._natural))
         assert len(dataset) == 3 * len(names)
 
 
@@ -362,6 +364,6 @@ def test_a_run_may_lie_anywhere(name: str, tmp_path: Path, monkeypatch: pytest.M
 def test_a_name_that_is_too_long_is_a_sentence(name: str, tmp_path: Path) -> None:
     for command in (["train", "mlp-vanilla", "digits", "--out"], ["resume"], ["sample"]):
         result = CliRunner().invoke(cli, [*command, str(tmp_path / name)])
-        assert result.exit_code == 1
-        assert result.stderr.startswith("Error: File name too long: ")
+        assert result.exit_code in (1, 2)
+        assert "File name too long" in result.stderr
         assert not list(tmp_path.iterdir())

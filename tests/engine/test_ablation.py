@@ -144,6 +144,7 @@ def resumed(stopped: Path, out: Path, tensors: Mapping[str, Tensor], **meta: Any
     facts = {**found.meta, **meta}
     facts.pop("format")
     checkpoints.save(out / "checkpoints", f"{facts['images']:09d}", tensors, facts)
+    (out / "samples" / f"{facts['images']:09d}.png").unlink(missing_ok=True)  # of the end of the stopped run: it stays
     resume(out, kills.ZOO, length=Amount(STEPS, "steps"), note=lambda text: None)
     return _comparable(kills.left(out))
 

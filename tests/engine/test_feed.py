@@ -13,7 +13,6 @@ from torch import Tensor
 import ganzoo
 from ganzoo import GanzooError, Recipe, UsageError
 from ganzoo.contract.recipe import BATCH_ORDERS
-from ganzoo.engine import feed as feeding
 from ganzoo.engine import memory
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.fingerprint import images_sha256
@@ -231,8 +230,8 @@ def test_scores_have_their_own_digest_of_the_same_images():
 
 
 def test_of_a_large_set_some_images_are_looked_at(held, monkeypatch):
-    monkeypatch.setattr(feeding, "_FINGERPRINT_BYTES", 100)
-    monkeypatch.setattr(feeding, "_FINGERPRINT_IMAGES", 8)
+    monkeypatch.setattr("ganzoo.engine.fingerprint._ALL_BYTES", 100)
+    monkeypatch.setattr("ganzoo.engine.fingerprint._SOME_IMAGES", 8)
     read: list[int] = []
 
     class Counted(Numbered):

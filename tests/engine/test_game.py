@@ -439,11 +439,23 @@ def test_the_ema_has_its_half_life(turns, images):
 def test_after_a_half_life_half_of_the_difference_is_left():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    average = EMA(network, 10 * COUNT, COUNT)
+    average = EMA(network, 10 * COUNT)
     nn.init.ones_(network.weight)
     for _ in range(10):
-        average.update()
+        average.update(COUNT)
     assert average.network.weight.item() == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("turns", ["D,G", "D,D,G"])
+def test_the_ema_counts_the_images_that_are_in_a_step(turns):
+    """Six images where the recipe says 16: the last batch of an epoch, or a batch larger than the set."""
+    game = make_game(ema_half_life=40, turns=turns)
+    old = weights(game.ema.network)
+    smaller = [Batch(batch.reals[:6], batch.labels[:6]) for batch in batches(game.minibatches)]
+    train_step(game, smaller)
+    share = 1 - 0.5 ** (6 * game.minibatches / 40)
+    for mine, before, now in zip(weights(game.ema.network), old, weights(game.generator), strict=True):
+        torch.testing.assert_close(mine, before + share * (now - before))
 
 
 # --- precision, optimisers, numbers ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,14 +12,18 @@ from ganzoo import Amount, TrainingProgress
 from ganzoo.engine.progress import Progress
 
 
-def images_of(batches: list[int]):
-    """images_at for an epoch made of these batches."""
+class Counts:
+    """What a feed counts, for epochs made of these batches."""
 
-    def images_at(step: int) -> int:
-        epochs, position = divmod(step, len(batches))
-        return epochs * sum(batches) + sum(batches[:position])
+    def __init__(self, batches: list[int]) -> None:
+        self.batches = batches
 
-    return images_at
+    def images_at(self, step: int) -> int:
+        epochs, position = divmod(step, len(self.batches))
+        return epochs * sum(self.batches) + sum(self.batches[:position])
+
+    def epochs_at(self, step: int) -> Fraction:
+        return Fraction(self.images_at(step), sum(self.batches))
 
 
 #: 20 images in batches of 8, the last one smaller
@@ -25,7 +31,7 @@ BATCHES = [8, 8, 4]
 
 
 def progress(length: str = "50 epochs", step: int = 0, batches: list[int] = BATCHES) -> Progress:
-    made = Progress(Amount.parse(length), images_of(batches), sum(batches))
+    made = Progress(Amount.parse(length), Counts(batches))
     made.step = step
     return made
 
@@ -86,6 +92,6 @@ def test_a_run_is_done_at_the_first_step_that_reaches_its_length(length, steps):
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=5), st.integers(1, 200), st.integers(0, 60))
 def test_crossings_are_the_multiples_that_were_reached(batches, count, steps):
-    images_at = images_of(batches)
+    images_at = Counts(batches).images_at
     passed = {images_at(step) // count for step in range(steps + 1)} - {0}
     assert len(crossings(f"{count} images", steps, batches)) == len(passed)

@@ -27,7 +27,7 @@ from ganzoo_plugins.datasets.torchvision_sets import MNIST
 from ganzoo_plugins.evaluators.frechet import FID
 from ganzoo_plugins.extractors import inception
 from ganzoo_plugins.extractors._classifier import load_weights, save_weights, weights_digest
-from ganzoo_plugins.extractors.domain import PINNED, Domain, _content
+from ganzoo_plugins.extractors.domain import PINNED, Domain, _content, _load_kept
 from ganzoo_plugins.extractors.inception import LAYERS, Inception
 
 
@@ -189,6 +189,34 @@ def test_what_is_damaged_in_the_cache_is_made_again_the_same(
     assert "Training the domain extractor of colours, once: 6 images" in said
     assert again.digest == colours.digest
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_no_bit_of_what_is_in_the_cache_can_flip_unseen(colours: Domain) -> None:
+    """Places of the header, and some of the weights."""
+    (kept,) = (
+        path
+        for path in (ganzoo.cache_dir() / "domain").glob("*.safetensors")
+        if load_weights(path)[1]["digest"] == colours.digest
+    )
+    good = kept.read_bytes()
+    shape = {key: load_weights(kept)[1][key] for key in ("channels", "height", "width", "classes")}
+    header = 8 + int.from_bytes(good[:8], "little")
+    refused = 0
+    try:
+        for place in [*range(0, header, 31), *range(header, len(good), len(good) // 8)]:
+            content = bytearray(good)
+            content[place] ^= 1 << place % 8
+            kept.write_bytes(content)
+            found = _load_kept(kept, shape)
+            refused += found is None
+            if found:
+                again = Domain()
+                again.load(*found)
+                assert again.digest == colours.digest, place
+                assert again.layers == colours.layers
+        assert refused > 10
+    finally:
+        kept.write_bytes(good)
 
 
 def test_other_images_have_another_place_in_the_cache() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import io
 import random
+import struct
 import tarfile
 import threading
 from pathlib import Path
@@ -16,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 import ganzoo
 from ganzoo.contract.options import resolve
 from ganzoo_plugins.datasets._idx import read_idx
 from ganzoo_plugins.datasets.digits import Digits
 from ganzoo_plugins.datasets.image_folder import ImageFolder
+from ganzoo_plugins.datasets.npy import Npy
 from ganzoo_plugins.datasets.stacked_mnist import StackedMNIST
 from ganzoo_plugins.datasets.torchvision_sets import CIFAR10, KMNIST, MNIST, FashionMNIST, read_batches
 
@@ -165,6 +168,59 @@ def test_a_truncated_cifar_archive_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ganzoo.GanzooError, match="cannot be unpacked"):
         read_batches(path, ["test_batch.bin"], 1)
+
+
+#: what readers of damaged files have raised, in one version of Python or another
+ERRORS = [
+    AttributeError("'_Stream' object has no attribute 'exception'"),
+    KeyError("size"),
+    RecursionError(),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid\nstart byte"),
+    MemoryError(),
+    struct.error("unpack requires a buffer of 4 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_a_reader_raises_is_one_sentence(error, tmp_path, monkeypatch, numbers):
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    paths = cifar(tmp_path / "c.tar.gz", {"test_batch.bin": bytes(3073)}), tmp_path / "a.gz", tmp_path / "a.npy"
+    paths[1].write_bytes(gzip.compress(idx(numbers)))
+    np.save(paths[2], np.zeros((3, 4, 4), np.uint8))
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(tarfile.TarFile, "next", refuse)
+    monkeypatch.setattr(gzip.GzipFile, "read", refuse)
+    monkeypatch.setattr(np, "load", refuse)
+    monkeypatch.setattr(Image, "open", refuse)
+    readers = (
+        lambda: read_batches(paths[0], ["test_batch.bin"], 1),
+        lambda: read_idx(paths[1], numbers.shape),
+        lambda: Npy(path=str(paths[2])),
+        lambda: ImageFolder(path=str(tmp_path), size=0, channels=1, test_share=0.0),
+    )
+    for reader in readers:
+        with pytest.raises(ganzoo.GanzooError, match=r"cannot be (unpacked|read)") as caught:
+            reader()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_cifar_archive_with_any_byte_changed_is_read_or_refused_in_one_sentence(tmp_path):
+    """Its sha256 is checked before. Random pixels do not compress, so that most bytes are theirs: some are enough."""
+    path = cifar(tmp_path / "c.tar.gz", {"test_batch.bin": b"\1" + random.Random(0).randbytes(3072)})
+    good = path.read_bytes()
+    refusals = []
+    for place in [*range(200), *range(200, len(good), 50)]:
+        content = bytearray(good)
+        content[place] ^= 0xFF
+        path.write_bytes(content)
+        try:
+            read_batches(path, ["test_batch.bin"], 1)
+        except ganzoo.GanzooError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert not [words for words in refusals if "\n" in words]
 
 
 @pytest.mark.parametrize(

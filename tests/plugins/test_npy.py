@@ -72,18 +72,67 @@ def test_every_so_manieth_image_is_a_test_image(every, colours, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "uint64", ">i4"])
-def test_test_images_may_have_a_file_of_their_own(kind, colours, tmp_path):
+def test_test_images_may_have_a_file_of_their_own(kind, colours, tmp_path, capsys):
     files = {
         "test": saved(tmp_path / "test.npy", COLOURS[:5]),
         "labels": saved(tmp_path / "l.npy", CLASSES.astype(kind)),
     }
     files["test_labels"] = saved(tmp_path / "t.npy", np.array([9, 0, 1, 2, 3], kind))
     train, test = (Npy(path=colours, split=split, **files) for split in ("train", "test"))
-    assert (len(train), len(test)) == (50, 5)
+    assert (len(train), len(test)) == (50, 4)
     assert np.array_equal(everything(train)[1].numpy(), CLASSES)
-    assert everything(test)[1].tolist() == [9, 0, 1, 2, 3]
-    assert np.array_equal(everything(test)[0].permute(0, 2, 3, 1).numpy(), COLOURS[:5])
-    assert train.spec == test.spec == ganzoo.ImageSpec(3, 9, 8, classes=10)
+    assert everything(test)[1].tolist() == [0, 1, 2, 3]
+    assert np.array_equal(everything(test)[0].permute(0, 2, 3, 1).numpy(), COLOURS[1:5])
+    assert test.read(torch.tensor([2]))[0].equal(torch.from_numpy(COLOURS[3:4]).permute(0, 3, 1, 2))
+    assert train.spec == test.spec == ganzoo.ImageSpec(3, 9, 8, classes=7)
+    assert f"1 test images of {colours} are left out, because no training image has their label: 9." in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [(1, 2, 3, 4), (0, 5, 900), (70_000, 1 << 40), (0, 1, 2), (7,)], ids=lambda values: str(values[0])
+)
+@pytest.mark.parametrize("shape", [(40,), (40, 1)], ids=["flat", "column"])
+def test_classes_are_the_labels_that_there_are(values, shape, tmp_path):
+    """EMNIST letters count from 1; MedMNIST keeps its labels as a column."""
+    labels = np.array([values[index % len(values)] for index in range(40)])
+    images = saved(tmp_path / "images.npy", np.repeat(np.arange(40, dtype=np.uint8), 64).reshape(40, 8, 8))
+    path = saved(tmp_path / "labels.npy", labels.reshape(shape))
+    train, test = (Npy(path=images, labels=path, split=split, test_every=7) for split in ("train", "test"))
+    assert train.spec == test.spec
+    assert train.spec.classes == len(values)
+    plain = values == tuple(range(len(values)))
+    assert train.class_names == test.class_names == (() if plain else tuple(map(str, values)))
+    for dataset in (train, test):
+        pictures, found = everything(dataset)
+        for picture, label in zip(pictures, found.tolist(), strict=True):
+            assert values[label] == labels[picture[0, 0, 0]]
+    assert sorted(set(everything(train)[1].tolist())) == list(range(len(values)))
+
+
+def test_a_label_that_only_test_images_have_is_no_class(colours, tmp_path, capsys):
+    labels = np.zeros(50, np.int64)
+    labels[[9, 19]] = 3, 4
+    labels[20:29] = 2
+    path = saved(tmp_path / "labels.npy", labels)
+    train, test = (Npy(path=colours, labels=path, split=split) for split in ("train", "test"))
+    assert train.class_names == test.class_names == ("0", "2")
+    assert everything(test)[1].tolist() == [0, 0, 0]
+    assert np.array_equal(everything(test)[0].permute(0, 2, 3, 1).numpy(), COLOURS[[29, 39, 49]])
+    assert "2 test images of" in capsys.readouterr().err
+    labels[9::10] = 5
+    with pytest.raises(ganzoo.GanzooError, match=r"The test split of .* is empty: no training image has a label"):
+        Npy(path=colours, labels=saved(tmp_path / "labels.npy", labels), split="test")
+
+
+@pytest.mark.parametrize("highest", [1, 15, 16, 17])
+def test_images_that_use_little_of_their_range_are_named(highest, tmp_path, capsys):
+    array = np.linspace(0, highest, 50 * 64).round().astype(np.uint8).reshape(50, 8, 8)
+    path = saved(tmp_path / "a.npy", array)
+    Npy(path=path, test_every=0)
+    said = f"images of {path} use only the values 0..{highest} of 0..255" in capsys.readouterr().err
+    assert said == (highest <= 16)
 
 
 def test_images_come_at_another_size(colours):
@@ -177,12 +226,20 @@ def test_an_array_of_something_else_is_refused(array, words, tmp_path):
         (CLASSES[:49], r"holds int64 \(49,\), not a whole number for each of 50 images"),
         (CLASSES.astype(float), "holds float64"),
         (CLASSES - 1, "labels from -1 to 5"),
-        (CLASSES + 70_000, "labels from 70000 to"),
+        (np.full(50, -(1 << 63)), "labels from -9223372036854775808 to"),
+        (np.full(50, (1 << 64) - 1, np.uint64), "labels from 18446744073709551615 to"),
     ],
 )
 def test_labels_of_something_else_are_refused(labels, words, colours, tmp_path):
     with pytest.raises(ganzoo.GanzooError, match=words):
         Npy(path=colours, labels=saved(tmp_path / "labels.npy", labels))
+
+
+def test_more_classes_than_a_network_may_have_are_refused(tmp_path):
+    count = (1 << 16) + 1
+    images = saved(tmp_path / "images.npy", np.zeros((count, 1, 1), np.uint8))
+    with pytest.raises(ganzoo.GanzooError, match="are 65537 different numbers, more than 65536: give the number"):
+        Npy(path=images, labels=saved(tmp_path / "labels.npy", np.arange(count)), test_every=0)
 
 
 def test_options_that_do_not_go_together_are_refused(colours, tmp_path):

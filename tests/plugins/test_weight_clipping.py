@@ -89,6 +89,18 @@ def test_the_learning_rate_of_adam_can_fall_linearly_to_zero() -> None:
     assert [falling.learning_rate(images) for images in (0, 250, 1000, 2000)] == pytest.approx([2e-4, 1.5e-4, 0, 0])
 
 
+def test_the_linear_decay_of_adam_follows_the_length_of_the_run() -> None:
+    published, fixed = Adam(lr=2e-4, decay="linear"), Adam(lr=2e-4, decay_images=16_000_000)
+    assert published.learning_rate(10**6) == 2e-4  # no run yet
+    published.set_length(16_000_000)
+    steps = range(0, 16_000_320, 320 * 997)
+    assert [published.learning_rate(images) for images in steps] == [fixed.learning_rate(images) for images in steps]
+    published.set_length(32_000_000)
+    assert published.learning_rate(16_000_000) == 1e-4
+    fixed.set_length(32_000_000)
+    assert fixed.learning_rate(16_000_000) == 0  # told otherwise
+
+
 @pytest.mark.parametrize(
     ("part", "given"),
     [(Adam, {"clip": "-1"}), (Adam, {"decay_images": "-1"}), (RMSprop, {"clip": "-1"}), (RMSprop, {"alpha": "1"})],

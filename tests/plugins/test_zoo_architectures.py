@@ -408,7 +408,7 @@ def test_a_conditional_generator_draws_another_image_for_another_class() -> None
             {
                 "losses": "hinge",
                 "turns": "D,D,D,D,D,G",
-                "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+                "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
                 "batch_size": 64,
                 "length": "50000 steps",
             },

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -13,8 +16,12 @@ import pytest
 import ganzoo
 from ganzoo import Choice, Component, GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS
-from ganzoo.registry.describe import summary
+from ganzoo.contract.paths import is_directory, is_file
+from ganzoo.registry import guard
+from ganzoo.registry.describe import faults, parts_of_file, summary
+from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
+from ganzoo.storage.run import Run
 
 LOSS = '''
 """Losses."""
@@ -471,3 +478,127 @@ def test_a_file_without_a_class_is_told_apart_from_a_misspelt_name():
         UsageError, match=r"'\./mine\.py' is a file: a part in it is named by its class, \./mine\.py:Class"
     ):
         Zoo().find("architectures", "./mine.py")
+
+
+# --- metadata as packaging tools write it ---
+
+
+def test_an_entry_point_with_extras_is_found_and_imported(shelf):
+    module = shelf.module(LOSS.replace("{error}", "ValueError()"))
+    shelf.install("extras", {"ganzoo.losses": {"quadratic": f"{module}:Quadratic [cuda]"}})
+    zoo = shelf.zoo()
+    assert zoo.find("losses", "quadratic").target == f"{module}:Quadratic"
+    assert not faults(zoo.plugins["extras"])
+    zoo.build("losses", Choice("quadratic"))
+
+
+def test_the_summary_of_a_part_that_is_imported_from_another_module(shelf):
+    package = shelf.path / "shelved_package"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .inner import Quadratic as Soft\n")
+    (package / "inner" / "__init__.py").write_text("from shelved_package.inner.losses import Quadratic\n")
+    (package / "inner" / "losses.py").write_text(LOSS.replace("{error}", "ValueError()"))
+    (package / "loop.py").write_text("from .loop import Loop\n")
+    points = {"soft": "shelved_package:Soft", "loop": "shelved_package.loop:Loop"}
+    shelf.install("packaged", {"ganzoo.losses": points})
+    zoo = shelf.zoo()
+    assert summary(zoo.find("losses", "soft")) == "The square of the logits."
+    assert summary(zoo.find("losses", "loop")) == ""
+    zoo.build("losses", Choice("soft"))
+
+
+@pytest.mark.parametrize(
+    ("requires", "unmet"),
+    [
+        ("torch-ganzoo>=99", True),
+        ("Torch_Ganzoo (<0.0.1)", True),
+        ("torch-ganzoo>=0.0.1", False),
+        ("torch-ganzoo>=99; python_version < '3'", False),
+        ("torch>=99", False),
+        ("no requirement at all", False),
+    ],
+)
+def test_a_plugin_for_another_release_is_named(shelf, quadratic, requires, unmet):
+    with next(shelf.path.glob("*.dist-info/METADATA")).open("a") as file:
+        file.write(f"Requires-Dist: {requires}\n")
+    found = faults(shelf.zoo().plugins["some-extra"])
+    assert [text for text in found if "it requires torch-ganzoo" in text] == found
+    assert bool(found) == unmet
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_file_name_that_is_not_utf_8(tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9.py")
+    file.write_text(LOSS.replace("{error}", "ValueError()"))
+    choice = Choice(f"{file}:Quadratic")
+    assert Zoo([]).load("losses", choice).__name__ == "Quadratic"
+    assert len(Zoo([]).provenance("losses", choice)["sha256"]) == 64
+
+
+# --- folders that may not be entered ---
+
+
+@pytest.fixture
+def closed(tmp_path, monkeypatch):
+    """A folder that may not be entered: system calls about a path in it fail, as for a user who is not root."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    for name in ("stat", "open", "scandir", "listdir"):
+        real = getattr(os, name)
+
+        def refuse(path=".", *more, real=real, **keywords):
+            if isinstance(path, str | os.PathLike) and str(path).startswith(f"{folder}/"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return real(path, *more, **keywords)
+
+        monkeypatch.setattr(os, name, refuse)
+    return folder
+
+
+def test_a_path_in_a_folder_that_may_not_be_entered_is_a_sentence(closed):
+    choice = Choice(f"{closed}/x.py:X")
+    for use in (
+        lambda: Zoo([]).load("losses", choice),
+        lambda: Zoo([]).resolve("losses", choice),
+        lambda: Zoo([]).kind_of(choice),
+        lambda: parts_of_file(f"{closed}/x.py"),
+        lambda: plan(Zoo(), Choice("mlp-vanilla"), Choice("digits"), f"{closed}/recipe.toml"),
+        lambda: Run.open(closed / "run"),
+        lambda: Run.refuse_taken(closed / "run"),
+        lambda: is_directory(closed / "out"),
+    ):
+        with pytest.raises(UsageError, match=r"closed/.* cannot be read \(Permission denied\)"):
+            use()
+
+
+def test_what_is_no_path_is_no_file(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "no", tmp_path / "circle", tmp_path / ("a" * 400), Path("a\0b"), tmp_path / "file" / "x"):
+        assert not is_file(path)
+        assert not is_directory(path)
+    assert is_file(tmp_path / "file")
+    assert is_directory(tmp_path)
+
+
+def test_turns_that_never_train_the_discriminator_are_refused():
+    for turns in ("G", "G,G"):
+        with pytest.raises(UsageError, match="never trains the discriminator"):
+            plan(Zoo(), Choice("mlp-vanilla"), Choice("digits"), None, {"turns": turns})
+    for turns in ("D,G", "GD", "D.reals,D.fakes,G"):
+        plan(Zoo(), Choice("mlp-vanilla"), Choice("digits"), None, {"turns": turns})
+
+
+def test_only_another_plugins_import_is_ever_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time counts, since a busy machine is no fault of a plugin; for parts of this project nothing does."""
+    notes: list[str] = []
+    with guard.guarded_import("Loss other/slow 1.0", notes.append, guard.patience_with("other.slow:Slow", 0.05)):
+        time.sleep(0.2)
+    assert not notes
+    for target in ("ganzoo_plugins.evaluators.frechet:FrechetDomain", "ganzoo_plugins", "ganzoo.testing.kit:X"):
+        with guard.guarded_import("Evaluator torch-ganzoo/fid-domain", notes.append, guard.patience_with(target, 0.0)):
+            sum(range(200_000))
+    assert not notes
+    with guard.guarded_import("Loss other/slow 1.0", notes.append, guard.patience_with("ganzoo_other.slow:Slow", 0.0)):
+        sum(range(200_000))
+    assert "CPU time to import" in notes[0]

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import ZOO, tiny_recipe
+from helpers import ZOO, change_environment, forget_recipe, ganzoo, tiny_recipe
+from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
+from ganzoo.contract.choice import Amount
 from ganzoo.contract.protocol import Protocol
+from ganzoo.engine.fingerprint import training_images_sha256
 from ganzoo.evaluation import features, scorer
+from ganzoo.registry.recipes import plan
+from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.results.evaluate import evaluate
 from ganzoo.results.sample import sample
+from ganzoo.results.training_images import check_training_images
+from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
-from ganzoo.training.train import start
+from ganzoo.training.train import resume, start
 
 CPU = torch.device("cpu")
 BRIGHTNESS = f"{tiny.__file__}:Brightness"
@@ -70,7 +80,13 @@ def test_a_card_describes_how_a_score_was_measured(run):
     assert len(measure["reals"]["sha256"]) == 64
     assert (measure["fakes"], measure["shape"], measure["precision"]) == (600, "1x8x8", "fp32")
     assert (card["protocol"], len(card["digest"])) == ("default", 16)
-    assert card["subject"] == {"weights": "averaged", "images_seen": 128, "training_seed": 0, "seed": 3}
+    assert card["subject"] == {
+        "weights": "averaged",
+        "images_seen": 128,
+        "training_seed": 0,
+        "seed": 3,
+        "training_images": "same",
+    }
     assert card["versions"].keys() >= {"torch-ganzoo", "torch"}
     assert datetime.fromisoformat(card["time"]).tzinfo is not None
     assert (brightness["step"], brightness["images"], brightness["training"]) == (8, 128, False)
@@ -285,17 +301,15 @@ def test_a_meaningless_score_is_refused_and_not_written(run, arguments, words):
     ],
 )
 def test_a_run_without_its_dataset_cannot_be_scored_but_can_be_sampled(run, dataset, words, tmp_path):
-    recipe = run / "recipe.json"
-    before = recipe.read_text()
-    try:
-        recipe.write_text(json.dumps({**json.loads(before), "dataset": dataset}))
-        with pytest.raises(GanzooError) as error:
-            score(run)
-        assert words in str(error.value)
-        assert not (run / "scores.jsonl").exists()
-        assert sample(run, ZOO, CPU, tmp_path / "a.png").is_file()
-    finally:
-        recipe.write_text(before)
+    copy = shutil.copytree(run, tmp_path / "run")
+    forget_recipe(copy)
+    recipe = copy / "recipe.json"
+    recipe.write_text(json.dumps({**json.loads(recipe.read_text()), "dataset": dataset}))
+    with pytest.raises(GanzooError) as error:
+        score(copy)
+    assert words in str(error.value)
+    assert not (copy / "scores.jsonl").exists()
+    assert sample(copy, ZOO, CPU, tmp_path / "a.png").is_file()
 
 
 def test_an_observer_that_is_gone_is_reported_before_anything_is_computed(run):
@@ -351,3 +365,120 @@ def test_evaluators_are_checked_before_the_dataset_is_read():
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         score(tmp_path)
+
+
+class Folder:
+    """A folder of pictures, one shade a class, and a run that was trained on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.run = root / "pictures", root / "run"
+        for label, name in enumerate(("cats", "dogs")):
+            self.add(name, range(40), 60 + 100 * label)
+        choice = Choice("image-folder", {"path": str(self.root), "size": 8, "channels": 1})
+        fields = {"length": "2 steps", "batch_size": 8}
+        recipe = plan(ZOO, Choice(f"{tiny.__file__}:Tiny"), choice, None, fields)
+        start(recipe, self.run, ZOO, CPU, note=lambda text: None)
+
+    def add(self, name: str, numbers: range, shade: int) -> None:
+        (self.root / name).mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            Image.new("L", (8, 8), shade + number % 50).save(self.root / name / f"{number}.png")
+
+    def change_recorded(self, **facts: Any) -> None:
+        change_environment(self.run, **facts)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    return Folder(tmp_path)
+
+
+def test_classes_that_differ_from_those_of_the_training_are_refused(folder, capsys):
+    subject = score(folder.run, samples=20)[0]["card"]["subject"]
+    assert subject["training_images"] == "same"
+    folder.add("birds", range(40), 10)
+    with pytest.raises(GanzooError, match=r"2 classes then, 3 now; new: birds.*--accept-changed-images"):
+        score(folder.run, samples=20)
+    subject = score(folder.run, samples=20, changed_images=True)[0]["card"]["subject"]
+    assert subject["training_images"] == "other"
+    assert subject["changed"] == "2 classes then, 3 now; new: birds"
+    assert "The dataset has changed since the training" in capsys.readouterr().err
+    (folder.root / "birds").rename(folder.root.parent / "birds")
+    (folder.root / "cats").rename(folder.root / "wolves")
+    with pytest.raises(GanzooError, match=r"gone: cats; new: wolves"):
+        score(folder.run, samples=20)
+
+
+def test_images_of_another_shape_are_refused(folder):
+    folder.change_recorded(images={"channels": 1, "height": 4, "width": 4, "classes": 2})
+    run = Run.open(folder.run)
+    trained = SimpleNamespace(path=run.path, recipe=run.recipe, environment=run.environment)
+    train = ZOO.build("datasets", trained.recipe.dataset, split="train")
+    with pytest.raises(GanzooError, match=r"1x4x4 then, 1x8x8 now.*a score would mean nothing"):
+        check_training_images(trained, train, False, print)
+
+
+def test_other_images_of_the_same_kind_are_noted(folder, capsys):
+    folder.add("cats", range(40, 60), 60)
+    subject = score(folder.run, samples=20)[0]["card"]["subject"]
+    assert subject["training_images"] == "other"
+    assert "are not those that" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_has_not_recorded_its_images(folder, capsys):
+    facts = json.loads((folder.run / "environment.json").read_text())
+    facts.pop("sha256")
+    del facts["training_images"]
+    (folder.run / "environment.json").write_text(json.dumps(facts))
+    assert score(folder.run, samples=20)[0]["card"]["subject"]["training_images"] == "not recorded"
+    assert not capsys.readouterr().err
+
+
+def test_a_recorded_order_of_classes_is_kept(folder, capsys):
+    """An earlier version sorted the names of the classes in another way: the run's own order is used."""
+    run = Run.open(folder.run)
+    before = recorded_zoo(run, ZOO).build("datasets", run.recipe.dataset, split="train")
+    images, labels = before.read(torch.arange(len(before)))
+    facts = json.loads((folder.run / "environment.json").read_text())
+    fingerprint = training_images_sha256(lambda at: (images[at], 1 - labels[at]), len(images), before.spec)
+    folder.change_recorded(class_names=facts["class_names"][::-1], training_images=fingerprint)
+    assert score(folder.run, samples=20)[0]["card"]["subject"]["training_images"] == "same"
+    saved = checkpoints.load_latest(folder.run / "checkpoints")
+    shutil.rmtree(folder.run / "checkpoints")
+    meta = {name: value for name, value in saved.meta.items() if name != "history"}  # as version 0.1 wrote it
+    checkpoints.save(folder.run / "checkpoints", f"{meta['images']:09d}", saved.tensors, meta)
+    (folder.run / "history.json").unlink()
+    resume(folder.run, ZOO, "cpu", Amount(4, "steps"), note=print)
+    assert "another" not in capsys.readouterr().out
+
+
+# --- a run that cannot be written ---
+
+
+def test_scores_of_a_run_that_cannot_be_written_are_printed(run):
+    kept = run / "scores.jsonl"
+    kept.mkdir()  # a file of that name cannot be opened, also not by root
+    (run / "told.txt").touch()  # where no test before has made it
+    told = (run / "told.txt").read_text()
+    try:
+        done = ganzoo("evaluate", run, "-e", BRIGHTNESS, "--samples", 600, "--json")
+        assert done.exit_code == 0, done.output
+        assert [line["score"] for line in json.loads(done.stdout)] == ["brightness", "reals", "fakes"]
+        assert f"The scores are not kept: {kept} cannot be written (Is a directory)." in done.stderr
+        assert (run / "told.txt").read_text() == told, "observers are called with what was appended"
+    finally:
+        kept.rmdir()
+    assert json.loads(done.stdout)[0]["value"] == score(run)[0]["value"]
+
+
+def test_a_grid_for_a_run_that_cannot_be_written_is_refused_before_it_is_drawn(run, tmp_path, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (mode & os.W_OK and Path(path) == run) and real(path, mode)
+    )
+    for arguments in ((), ("--interpolate",), ("--gif",)):
+        refused = ganzoo("sample", run, *arguments)
+        assert refused.exit_code == 2
+        assert f"{run} cannot be written: name a file in another folder with -o." in refused.stderr
+    assert ganzoo("sample", run, "-o", tmp_path / "a.png").exit_code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import SMALL_DIGITS, ZOO
+from helpers import SMALL_DIGITS, ZOO, change_environment, ganzoo
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
@@ -17,7 +19,15 @@ from ganzoo.engine.sampler import balanced_labels, draw, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.recipes import plan
 from ganzoo.results.load import load_generator
-from ganzoo.results.sample import draw_images, draw_interpolations, row_names, sample, sample_latents, slerp
+from ganzoo.results.sample import (
+    class_number,
+    draw_images,
+    draw_interpolations,
+    row_names,
+    sample,
+    sample_latents,
+    slerp,
+)
 from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
@@ -343,3 +353,95 @@ def test_drawing_restores_the_mode_of_the_network_and_computes_no_gradients():
         assert {batch.dtype for batch in batches} == {torch.uint8}
     assert torch.equal(network.norm.running_mean, before)
     assert torch.is_grad_enabled()
+
+
+# --- names of classes, and of files ---
+
+
+@pytest.fixture
+def named(conditional, tmp_path):
+    """The conditional run, with these names for its classes."""
+
+    def rename(names: list[str]) -> Path:
+        path = tmp_path / "named"
+        shutil.copytree(conditional, path, dirs_exist_ok=True)
+        change_environment(path, class_names=names)
+        return path
+
+    return rename
+
+
+ANIMALS = ["cats", "dogs", "a b", "a-b", "e", "f", "g", "h", "i", "j"]
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "number"),
+    [
+        (ANIMALS, "dogs", 1),
+        (ANIMALS, "2", 2),
+        (ANIMALS, 2, 2),
+        (["1", "2", "10", *map(str, range(11, 18))], "2", 1),
+        (["1", "2", "10", *map(str, range(11, 18))], "10", 2),
+        (["1", "2", "10", *map(str, range(11, 18))], 2, 2),
+    ],
+)
+def test_a_class_is_named_or_numbered(named, names, label, number):
+    trained = load_generator(named(names), ZOO, CPU)
+    assert class_number(trained, label) == number
+    assert draw_images(trained, 3, classes=[label])[1].tolist() == [number] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "words"),
+    [
+        (ANIMALS, "dog", r"has the classes cats, dogs, .*\(numbers 0 to 9\)\. Did you mean 'dogs'"),
+        (ANIMALS, "10", "numbers 0 to 9"),
+        (["0", "5", "900", *map(str, range(11, 18))], "1", "has the classes 0, 5, 900"),
+        ([str(n) for n in range(10)], "ten", "has the classes 0 to 9"),
+        ([str(n) for n in range(10)], "-1", "has the classes 0 to 9"),
+        ([str(n) for n in range(10)], "9" * 5000, "has the classes 0 to 9"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_those_that_are_there(named, names, label, words):
+    with pytest.raises(UsageError, match=words):
+        draw_images(load_generator(named(names), ZOO, CPU), 3, classes=[label])
+
+
+def test_the_command_line_takes_the_name_of_a_class(named, tmp_path):
+    run, out = named(ANIMALS), tmp_path / "x.npy"
+    result = ganzoo("sample", run, "--class", "dogs", "-n", "3", "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["labels"] == str(tmp_path / "x.labels.csv")
+    assert (tmp_path / "x.labels.csv").read_text() == "image,label,class\n0,1,dogs\n1,1,dogs\n2,1,dogs\n"
+    assert ganzoo("sample", run, "--class", "1", "-n", "3", "-o", tmp_path / "y.npy").exit_code == 0
+    assert out.read_bytes() == (tmp_path / "y.npy").read_bytes()
+
+
+def test_an_array_of_an_unconditional_generator_has_no_labels(run, tmp_path):
+    sample(run, ZOO, CPU, tmp_path / "x.npy", count=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_no_request_overwrites_the_file_of_another(named):
+    run = named(ANIMALS)
+    requests: list[dict[str, Any]] = [
+        {},
+        {"seed": 1},
+        {"label": "dogs"},
+        {"label": 2},
+        {"label": 3},
+        {"count": 4},
+        {"shape": (4, 1)},
+        {"shape": (1, 4)},
+        {"at": 1280},
+        {"label": 2, "at": 1280, "shape": (2, 2)},
+    ]
+    requests += [{**request, "interpolate": True} for request in requests]
+    requests += [{**request, "animate": True} for request in requests[len(requests) // 2 :]]
+    at = int(load_generator(run, ZOO, CPU).images_seen)
+    files = [sample(run, ZOO, CPU, **{**one, **({"at": at} if "at" in one else {})}).name for one in requests]
+    assert len(set(files)) == len(requests)
+    assert files[0] == "sample-0.png"
+    assert files[2] == "sample-0-class-1-dogs.png"
+    assert {files[3], files[4]} == {"sample-0-class-2-a-b.png", "sample-0-class-3-a-b.png"}
+    assert files[9] == f"sample-0-class-2-a-b-at-{at}-2x2.png"

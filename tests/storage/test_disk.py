@@ -25,7 +25,7 @@ from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
-from ganzoo.storage.files import write_atomically
+from ganzoo.storage.files import naming, write_atomically
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes
 from ganzoo.training.train import start
@@ -174,7 +174,7 @@ def test_a_read_only_folder_is_named(small: Path) -> None:
     out = ["train", ARCHITECTURE, "digits:size=8", "--out"]
     assert "Read-only file system" in refused(*out, str(small / "new"))
     assert "Read-only file system" in refused("resume", str(run), "--steps", "12")
-    assert "Read-only file system" in refused("sample", str(run))
+    assert f"{run} cannot be written" in refused("sample", str(run))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -239,3 +239,17 @@ def test_an_environment_full_of_traps_is_passed_by(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (run / "sample-0.png").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run é"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "scores.jsonl"))) as caught:
+        write_atomically(tmp_path / "scores.jsonl", b"x")
+    assert caught.value.filename == str(tmp_path / "scores.jsonl")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="No space left on device") as caught, naming(tmp_path / "stats.jsonl"):
+        full(0)
+    assert caught.value.filename == str(tmp_path / "stats.jsonl")

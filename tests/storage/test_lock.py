@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -241,9 +242,9 @@ def test_where_no_lock_is_possible_the_block_runs(tmp_path, monkeypatch):
     with exclusive(tmp_path / ".lock") as locked:
         assert not locked
     run = Run.create(tmp_path / "run", RECIPE, {})
-    run.append("stats.jsonl", {"step": 1})
+    run.append("stats.jsonl", {"step": 1, "images": 16, "epoch": 0.5})
     run.close()
-    assert run.lines("stats.jsonl") == [{"step": 1}]
+    assert run.lines("stats.jsonl") == [{"step": 1, "images": 16, "epoch": 0.5}]
 
 
 def test_an_error_in_the_block_is_not_hidden(tmp_path):
@@ -256,10 +257,25 @@ def test_a_guard_left_by_a_killed_process_disturbs_nothing(path, tmp_path):
     (path / GUARD).touch()
     run = Run.open(path, writes=True)
     assert not (path / GUARD).exists()
-    run.append("stats.jsonl", {"step": 1})
+    run.append("stats.jsonl", {"step": 1, "images": 16, "epoch": 0.5})
     run.close()
     assert sorted(file.name for file in path.iterdir()) == ["environment.json", "recipe.json", "stats.jsonl"]
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / GUARD).touch()
     Run.create(tmp_path / "new", RECIPE, {}).close()
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["environment.json", "recipe.json"]
+
+
+def test_a_copy_of_a_run_that_is_being_written_is_free(path):
+    pid = living(path)
+    try:
+        copied = path.parent / "copied"
+        shutil.copytree(path, copied)
+        run = Run.open(copied, writes=True)
+        assert not run.taken_over  # no process has died
+        run.close()
+        path.rename(path.parent / "renamed")
+        with pytest.raises(GanzooError, match=f"is being written by process {pid}"):
+            Run.open(path.parent / "renamed", writes=True)
+    finally:
+        kill(pid)

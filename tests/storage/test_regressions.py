@@ -45,7 +45,9 @@ def metas(data: bytes) -> Callable[[Path], None]:
 def environment(**facts: Any) -> Callable[[Path], None]:
     def spoil(run: Path) -> None:
         file = run / "environment.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
+        before = json.loads(file.read_text())
+        before.pop("sha256", None)
+        file.write_text(json.dumps({**before, **facts}))
 
     return spoil
 
@@ -105,10 +107,15 @@ def test_it_is_refused_in_a_sentence(case: str, trained: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["stats.jsonl", "scores.jsonl"])
 @pytest.mark.parametrize("line", [b"3", b"null", b"[]", b'{"a":1}', b"\xff", b'{"step":"x"}', DEEP], ids=range(7))
-def test_a_line_that_is_none_is_passed_over(name: str, line: bytes, trained: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_line_that_is_none_is_refused(name: str, line: bytes, trained: Path, tmp_path: Path) -> None:  # noqa: F811
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    with (run / name).open("ab") as file:
-        file.write(line + b"\n")
+    before = (run / name).read_bytes() if (run / name).exists() else b""
+    (run / name).write_bytes(before + line + b"\n")
+    number = before.count(b"\n") + 1
+    with pytest.raises(GanzooError, match=rf"{name}, line {number} is damaged \(.*delete this line to go on without"):
+        play_on(run)
+    assert (run / name).read_bytes() == before + line + b"\n"
+    (run / name).write_bytes(before)  # deleted, as the message says
     play_on(run)
     assert [line["step"] for line in Run.open(run).lines("stats.jsonl")] == [2, 4, 6, 8, 10, 12]
 
@@ -132,7 +139,7 @@ def test_a_line_that_is_none_is_passed_over(name: str, line: bytes, trained: Pat
 def test_a_score_that_is_none_is_not_the_best(line: dict[str, Any], trained: Path, tmp_path: Path) -> None:  # noqa: F811
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     (run / "scores.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(GanzooError, match="has no best generator"):
+    with pytest.raises(GanzooError, match="line 1 is damaged"):
         sample(run, ZOO, CPU, at="best")
 
 

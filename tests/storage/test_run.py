@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.storage.lock import _process_start
-from ganzoo.storage.run import Run
+from ganzoo.storage.run import Run, claim_directory
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
 IMAGES = {"channels": 1, "height": 8, "width": 8, "classes": 2}
 ENVIRONMENT = {"device": "cpu", "images": IMAGES, "class_names": ["0", "1"], "versions": {"torch": "2"}}
+
+
+def score_line(step: int, **more: bool) -> dict[str, object]:
+    card = {"digest": "ab"}
+    return {"score": "x", "value": 0.5, "better": "lower", "card": card, "step": step, "images": 10 * step, **more}
 
 
 @pytest.fixture
@@ -238,7 +245,7 @@ def test_of_many_at_once_one_writes(run, left):
 
 
 def test_lines_are_appended(run):
-    lines = [{"step": step, "loss": step / 3, "what": "ü\u2028\n"} for step in range(3)]
+    lines = [{"step": step, "images": 9 * step, "loss": step / 3, "ü\u2028\n": 1} for step in range(3)]
     for line in lines:
         run.append("stats.jsonl", line)
     assert Run.open(run.path).lines("stats.jsonl") == lines
@@ -248,13 +255,14 @@ def test_lines_are_appended(run):
 @pytest.mark.parametrize("torn", ["{", '{"step": 3, "lo', '{"step": 3}'[:-1]])
 def test_a_torn_line_costs_no_other(run, torn):
     """A process was killed while it wrote; others append to the same file later."""
-    run.append("scores.jsonl", {"step": 1})
+    one, four, five = (score_line(step) for step in (1, 4, 5))
+    run.append("scores.jsonl", one)
     with open(run.path / "scores.jsonl", "a") as file:
         file.write(torn)
-    assert run.lines("scores.jsonl") == [{"step": 1}]
-    run.append("scores.jsonl", {"step": 4})
-    run.append("scores.jsonl", {"step": 5})
-    assert run.lines("scores.jsonl") == [{"step": 1}, {"step": 4}, {"step": 5}]
+    assert run.lines("scores.jsonl") == [one]
+    run.append("scores.jsonl", four)
+    run.append("scores.jsonl", five)
+    assert run.lines("scores.jsonl") == [one, four, five]
 
 
 def test_files_are_named_by_images_seen(run):
@@ -273,23 +281,25 @@ def test_what_lies_beyond_a_moment_is_forgotten(run):
         run.append("stats.jsonl", {"step": step, "images": 10 * step, **({"partial": True} if step == 3 else {})})
     with open(run.path / "stats.jsonl", "a") as file:
         file.write('{"step": 6')
-    by_hand, *trained = [{"step": step, "training": step < 5} for step in (5, 3, 4)]
-    for line in (by_hand, *trained, {"step": 3, "training": True, "partial": True}):
+    by_hand, *trained = [score_line(step, training=step < 5) for step in (5, 3, 4)]
+    for line in (by_hand, *trained, score_line(3, training=True, partial=True)):
         run.append("scores.jsonl", line)
     for folder in ("samples", "generators"):
         for images in (0, 10, 30, 40):
             run.file(folder, TrainingProgress(0, images, 0), ".x").touch()
         (run.path / folder / "notes.txt").touch()
         (run.path / folder / ".000000030.x.5c1e").touch()
-    for name in ("environment.json", "recipe.json", "stats.jsonl", "scores.jsonl"):
+    for name in ("environment.json", "recipe.json", "history.json", "stats.jsonl", "scores.jsonl"):
         (run.path / f".{name}.5c1e").touch()
     run.cut_back(TrainingProgress(3, 30, 1.0))
     assert not list(run.path.rglob("*.5c1e"))
-    assert (run.path / "stats.jsonl").read_text() == '{"step": 1, "images": 10}\n{"step": 2, "images": 20}\n'
+    kept = (run.path / "stats.jsonl").read_text()
+    assert re.sub(', "crc": "[0-9a-f]{8}"', "", kept) == '{"step": 1, "images": 10}\n{"step": 2, "images": 20}\n'
     for folder in ("samples", "generators"):
         left = sorted(path.name for path in (run.path / folder).iterdir())
         assert left == ["000000000.x", "000000010.x", "000000030.x", "notes.txt"]
-    assert run.lines("scores.jsonl") == [by_hand, trained[0]]
+    # the score of an end stays, a line of statistics does not: the next line covers its steps again
+    assert run.lines("scores.jsonl") == [by_hand, trained[0], score_line(3, training=True, partial=True)]
     run.cut_back(TrainingProgress(3, 30, 1.0))
     shutil.rmtree(run.path / "samples")
     run.cut_back(TrainingProgress(0, 0, 0.0))
@@ -314,3 +324,31 @@ def test_what_a_killed_process_leaves_is_not_in_the_way_and_what_is_somebodys_is
                 Run.refuse_taken(folder)
         else:
             Run.refuse_taken(folder)
+
+
+def test_processes_that_ask_at_the_same_time_get_directories_of_their_own(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: claim_directory(RECIPE, tmp_path / "runs"), range(48)))
+    assert len(set(found)) == 48
+    assert all(path.is_dir() for path in found)
+    assert claim_directory(RECIPE, tmp_path / "runs").name.endswith("-49")
+
+
+def test_a_directory_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(GanzooError, match=r"Cannot write a run to .*runs: "):
+        claim_directory(RECIPE, tmp_path / "runs")
+    with pytest.raises(GanzooError, match="Cannot write a run to"):
+        claim_directory(Recipe(architecture="a" * 300, dataset="digits"), tmp_path)
+
+
+def test_a_changed_environment_is_noticed(run):
+    file = run.path / "environment.json"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b'"cpu"', b'"cuda"'))
+    with pytest.raises(GanzooError, match=r"environment.json is damaged or missing: it does not match its own sha256"):
+        _ = run.environment
+    facts = json.loads(data)
+    del facts["sha256"]  # edited by hand on purpose, or written by an earlier version
+    file.write_text(json.dumps({**facts, "device": "cuda"}))
+    assert run.environment == {**ENVIRONMENT, "device": "cuda"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import tiny
 import torch
 from helpers import ZOO, tiny_recipe
 
-from ganzoo import GanzooError, UsageError
+from ganzoo import Choice, GanzooError, Loss, UsageError
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite
-from ganzoo.training.health import COLLAPSED, PATIENCE, HealthMonitor
+from ganzoo.training import health
+from ganzoo.training.health import COLLAPSED, COLLAPSED_STEPS, PATIENCE, HealthMonitor
 from ganzoo.training.replay import replay
 from ganzoo.training.train import start
 
@@ -108,12 +110,19 @@ def scalars(accuracy: float, loss: float) -> dict[str, float]:
 REALS = torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8)
 
 
+def losses(*names: str) -> list[Loss]:
+    return [ZOO.build("losses", Choice.parse(name)) for name in names]
+
+
+GUESSING = {"nonsaturating": 2 * math.log(2), "minimax": 2 * math.log(2), "hinge": 2.0}
+
+
 @pytest.mark.parametrize(
     ("accuracy", "loss", "words"),
     [(1.0, 1e-4, "the discriminator wins"), (0.5, 1.386, "the discriminator may be dead")],
 )
 def test_a_warning_comes_once_after_its_sign_has_lasted(accuracy, loss, words):
-    monitor = HealthMonitor(REALS)
+    monitor = HealthMonitor(REALS, losses("nonsaturating"))
     warnings = [monitor.tick(scalars(accuracy, loss)) for _ in range(3 * PATIENCE)]
     assert [index for index, text in enumerate(warnings) if text] == [PATIENCE - 1]
     assert words in warnings[PATIENCE - 1]
@@ -122,24 +131,90 @@ def test_a_warning_comes_once_after_its_sign_has_lasted(accuracy, loss, words):
 
 
 def test_a_healthy_training_gets_no_warning():
-    monitor = HealthMonitor(REALS)
+    monitor = HealthMonitor(REALS, losses("nonsaturating"))
     assert not any(monitor.tick(scalars(0.5 + 0.04 * (index % 7), 1.3)) for index in range(100))
-    assert not any(monitor.grid(REALS) for _ in range(10))
+    assert not any(monitor.tick(scalars(0.5, 1.2 + 0.1 * (index % 3))) for index in range(100))  # it does learn
+    assert not any(monitor.fakes(1000 * index, REALS) for index in range(10))
 
 
-def test_fakes_that_are_all_alike_get_a_warning():
-    monitor = HealthMonitor(REALS)
-    alike = REALS[:1].repeat(16, 1, 1, 1).float()
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["wasserstein"],
+        ["wasserstein", "gradient-penalty"],
+        ["relativistic", "r1", "r2"],
+        ["boundary-equilibrium"],
+        ["least-squares"],
+        [],
+    ],
+)
+def test_the_accuracy_at_logit_0_is_not_judged_where_it_means_nothing(names):
+    monitor = HealthMonitor(REALS, losses(*names))
+    assert monitor.guessing_loss is None
+    for accuracy, loss in [(0.5, 0.0), (0.5, -0.9), (0.5, 0.5), (0.5, 0.6931), (1.0, 1e-5)]:
+        assert not any(monitor.tick(scalars(accuracy, loss)) for _ in range(100))
+
+
+@pytest.mark.parametrize("name", ["nonsaturating", "minimax", "hinge"])
+def test_where_the_accuracy_is_judged_a_dead_discriminator_gets_its_warning(name):
+    monitor = HealthMonitor(REALS, losses(name, "r1"))
+    assert monitor.guessing_loss == pytest.approx(GUESSING[name])
+    assert any(monitor.tick(scalars(0.5, GUESSING[name])) for _ in range(PATIENCE))
+
+
+def test_the_losses_of_the_run_are_not_changed():
+    ours = losses("boundary-equilibrium", "dragan")
+    before = [{name: tensor.clone() for name, tensor in loss.state_dict().items()} for loss in ours]
+    state = torch.get_rng_state()
+    HealthMonitor(REALS, ours)
+    assert torch.equal(torch.get_rng_state(), state)
+    for loss, then in zip(ours, before, strict=True):
+        assert all(torch.equal(loss.state_dict()[name], tensor) for name, tensor in then.items())
+
+
+def all_alike(monitor: HealthMonitor, count: int = 64) -> torch.Tensor:
+    alike = REALS[:1].repeat(count, 1, 1, 1).float()
     noise = torch.randn(alike.shape) * monitor.spread * COLLAPSED / 2
-    warnings = [monitor.grid((alike + noise).clamp(0, 255).to(torch.uint8)) for _ in range(3)]
-    assert warnings[0] is None
-    assert "the fakes collapse" in warnings[1]
-    assert warnings[2] is None
+    return (alike + noise).clamp(0, 255).to(torch.uint8)
 
 
-def test_the_warning_is_noted(tmp_path):
+def test_fakes_that_stay_alike_get_a_warning():
+    monitor = HealthMonitor(REALS)
+    warnings = [monitor.fakes(step, all_alike(monitor)) for step in range(0, 1001, 100)]
+    assert [100 * index for index, text in enumerate(warnings) if text] == [COLLAPSED_STEPS]
+    assert "the fakes collapse" in warnings[5]
+
+
+def test_fakes_that_are_alike_for_a_while_get_none():
+    monitor = HealthMonitor(REALS)
+    for first in range(0, 5000, 500):
+        assert not any(monitor.fakes(first + step, all_alike(monitor)) for step in (0, 1, 2, 100, 400))
+        assert monitor.fakes(first + 450, REALS) is None
+    # a few checks that lie far apart
+    assert not any(monitor.fakes(step, all_alike(monitor)) for step in (10_000, 20_000))
+
+
+def test_few_images_are_not_compared():
+    monitor = HealthMonitor(REALS)
+    for count in (0, 1, 4, 15):
+        assert not any(monitor.fakes(step, all_alike(monitor, count)) for step in range(0, 5000, 100))
+    few = HealthMonitor(REALS[:15])
+    assert not any(few.fakes(step, all_alike(monitor)) for step in range(0, 5000, 100))
+
+
+@pytest.mark.parametrize("grid", ["1x1", "2x8"])
+def test_the_warning_is_noted(tmp_path, monkeypatch, grid):
+    monkeypatch.setattr(health, "COLLAPSED_STEPS", 4)
     notes: list[str] = []
-    collapsed = tiny_recipe("Constant", length="8 steps", samples_every="2 steps")
+    collapsed = tiny_recipe("Constant", length="8 steps", samples_every="2 steps", grid=grid)
     start(collapsed, tmp_path / "run", ZOO, CPU, note=notes.append)
-    assert [line for line in notes if line.startswith("Warning at step 4: the fakes collapse")]
+    assert [line for line in notes if line.startswith("Warning at step 6: the fakes collapse")]
     assert Run.open(tmp_path / "run").diagnosis is None
+
+
+def test_an_ema_that_lags_behind_is_no_collapse(tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "COLLAPSED_STEPS", 4)
+    notes: list[str] = []
+    lagging = tiny_recipe(length="8 steps", samples_every="1 steps", grid="1x1", ema_half_life=10**9)
+    start(lagging, tmp_path / "run", ZOO, CPU, note=notes.append)
+    assert not [line for line in notes if "collapse" in line]

@@ -175,6 +175,8 @@ class RunMachine(RuleBasedStateMachine):
         #: whether the run has reached its length, and whether its last process ended by itself
         self.finished = self.clean = False
         self.by_hand: list[dict[str, Any]] = []
+        #: steps of the checkpoints from which the run was continued: it may have been ended there
+        self.ends: set[int] = set()
 
     def expected(self, steps: int, what: Callable[[Path], Any]) -> Any:
         return expected(self.folder, steps, what)
@@ -187,7 +189,9 @@ class RunMachine(RuleBasedStateMachine):
 
     def train(self, begin: Callable[[dict[str, object]], Any], end: End) -> None:
         """Start or resume; `end` stops or kills it. Where it never happens, the run is finished afterwards."""
+        self.ends.add(self.saved_step)
         self.finished = self.clean = False
+        kept = self.up_to(self.saved_step) if self.out.exists() else {}
         try:
             begin({"end": At(end[0], self.saved_step + end[1], end[2])} if end else {})
             self.finished = self.clean = True
@@ -208,6 +212,13 @@ class RunMachine(RuleBasedStateMachine):
             step, _ = state(self.out)
             if f"after step {step};" not in str(stopped):
                 raise
+        # nothing that the run had at its newest checkpoint is lost
+        assert kept.items() <= pictures_and_generators(self.out).items()
+
+    def up_to(self, step: int) -> dict[str, bytes]:
+        """The grids and generators of so many steps and fewer."""
+        found = pictures_and_generators(self.out)
+        return {name: content for name, content in found.items() if self.steps(int(Path(name).stem)) <= step}
 
     def leave_traces(self, step: int) -> None:
         """What a process leaves that is killed while it writes, and its lock."""
@@ -317,7 +328,10 @@ class RunMachine(RuleBasedStateMachine):
         assert hand_scores(self.out) == self.by_hand
         scores = training_scores(self.out)
         if self.finished:
-            assert scores == self.expected(self.length, training_scores)
+            # the scores of earlier ends stay
+            of_ends = [row for row in scores if row[4] and row[0] != self.length]
+            assert {row[0] for row in of_ends} <= self.ends
+            assert [row for row in scores if row not in of_ends] == self.expected(self.length, training_scores)
         assert len({(row[0], row[2]) for row in scores}) == len(scores)
         for row in scores:
             assert row in self.expected(row[0], training_scores)
@@ -326,7 +340,9 @@ class RunMachine(RuleBasedStateMachine):
     def pictures_and_generators_are_those_of_uninterrupted_runs(self) -> None:
         found = pictures_and_generators(self.out)
         if self.finished:
-            assert found.keys() == self.expected(self.length, pictures_and_generators).keys()
+            expected = self.expected(self.length, pictures_and_generators).keys()
+            assert expected <= found.keys()
+            assert {self.steps(int(Path(name).stem)) for name in found.keys() - expected} <= self.ends
         for name, content in found.items():
             steps = self.steps(int(Path(name).stem))
             assert content == self.expected(steps or 1, pictures_and_generators)[name], name

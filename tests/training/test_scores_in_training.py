@@ -112,13 +112,13 @@ def test_best_is_the_lowest_or_the_highest_of_what_was_measured_alike(tmp_path):
     run = Run(tmp_path, Recipe())
     assert run.best() is None
     for value, digest, better in ((1.0, "a", "lower"), (0.1, "b", "lower"), (2.0, "a", "lower")):
-        card = {"digest": digest}
-        run.append("scores.jsonl", {"score": "x", "value": value, "better": better, "training": True, "card": card})
-    run.append("scores.jsonl", {"score": "x", "value": 0.0, "better": "lower", "training": False, "card": card})
+        more = {"card": {"digest": digest}, "step": 1, "images": 16}
+        run.append("scores.jsonl", {"score": "x", "value": value, "better": better, "training": True, **more})
+    run.append("scores.jsonl", {"score": "x", "value": 0.0, "better": "lower", "training": False, **more})
     assert run.best()["value"] == 1.0
     for value in (3.0, 5.0, 4.0):
-        card = {"digest": "c"}
-        run.append("scores.jsonl", {"score": "y", "value": value, "better": "higher", "training": True, "card": card})
+        more["card"] = {"digest": "c"}
+        run.append("scores.jsonl", {"score": "y", "value": value, "better": "higher", "training": True, **more})
     assert Run(tmp_path, Recipe(best_by="y")).best()["value"] == 5.0
 
 
@@ -243,6 +243,7 @@ def test_scores_that_cannot_be_compared_are_mentioned_beside_the_best(tmp_path):
     for line in lines[:2]:
         line["card"]["digest"] = "ffff"  # as if measured against other real images
         line["value"] = 0.0
+        del line["crc"]
     (out / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = run_ganzoo("resume", out, "--steps", 15).stderr
     best = Run.open(out).best()

@@ -1,10 +1,11 @@
-"""SIGTERM and Ctrl-C at every stage, to the process or to its group: the right exit status, and everything is saved.
+"""SIGTERM, SIGHUP and Ctrl-C at every stage, to the process or to its group: the exit status, and all is saved.
 
 Each case is a process of its own that runs the command line; it is forked from one that has imported everything.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -43,7 +45,7 @@ PLACES = {
     "downloading": (0.0, 1),
 }
 IN_TRAINING = ("training", "scoring", "saving")
-SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 seconds: list[float] = []
 
 
@@ -163,19 +165,69 @@ def test_a_signal(place: str, number: signal.Signals, to: str, reference: Path, 
         assert 0 < saved.meta["step"] < 24
         assert not (run / "lock").exists()
         assert kills.wait(kills.forked(lambda: resume(run, kills.ZOO, note=lambda text: None))) == 0
-        assert kills.left(run) == before
+        left = kills.left(run)
+        # the generator that the signal has saved can be sampled from, and stays
+        extra = left["files"].keys() - before["files"].keys()
+        assert extra <= {f"generators/{saved.meta['images']:09d}.safetensors"}
+        assert {**left, "files": {n: left["files"][n] for n in left["files"] if n not in extra}} == before
     else:
-        words = "Stopped by SIGTERM." if number == signal.SIGTERM else "Stopped by Ctrl-C."
+        words = "Stopped by Ctrl-C." if number == signal.SIGINT else f"Stopped by {number.name}."
         assert output.rstrip().endswith(words), output
         assert kills.left(reference) == before
-        # the next download goes on from a .part file, so it is kept
-        files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".part"]
-        halves = [path for path in files if path.name not in OURS]
+        halves = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in OURS]
+        halves = [path for path in halves if path.suffix != ".part"]  # the next download continues from it
         assert halves == []
 
 
 #: files of these tests
 OURS = ("mark", "mirror", "output.txt")
+
+
+def test_a_terminal_that_is_closed(reference: Path, tmp_path: Path) -> None:
+    """Everything is saved and the exit status is 129, though no message can be written any more."""
+    own, terminal = os.openpty()
+
+    def command() -> None:
+        os.setsid()
+        os.close(own)
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)  # it is now the terminal of this session
+        for descriptor in range(3):
+            os.dup2(terminal, descriptor)
+        os.close(terminal)
+        sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+        os.environ |= {"GANZOO_TEST_DAWDLE": "training", "GANZOO_TEST_SECONDS": "0.05"}
+        os.environ |= {"GANZOO_TEST_MARK": str(tmp_path / "mark"), "TERM": "xterm"}
+        try:
+            cli([*arguments("training", tmp_path, reference), "--verbose"], prog_name="ganzoo")
+        except SystemExit as end:
+            threading._shutdown()
+            os._exit(int(end.code or 0))
+
+    pid = kills.forked(command)
+    os.close(terminal)
+    reached(tmp_path / "mark", 16, pid)
+    os.close(own)
+    status, _ = ended(pid)
+    assert status == 129
+    run = tmp_path / "run"
+    saved = checkpoints.load_latest(run / "checkpoints")
+    assert saved is not None
+    assert 4 < saved.meta["step"] < 24
+    assert not (run / "lock").exists()
+    assert kills.wait(kills.forked(lambda: resume(run, kills.ZOO, note=lambda text: None))) == 0
+    assert kills.left(run) == kills.left(reference)
+
+
+def test_under_nohup_sighup_stays_ignored(reference: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the child inherits it
+    try:
+        pid = victim(arguments("training", tmp_path, reference), "training", tmp_path, 0.01)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    reached(tmp_path / "mark", 16, pid)
+    os.kill(pid, signal.SIGHUP)
+    assert ended(pid)[0] == 0, (tmp_path / "output.txt").read_text()
+    assert kills.left(tmp_path / "run") == kills.left(reference)
 
 
 @pytest.mark.parametrize(("place", "hangs"), [("training", 16), ("saving", 6)])

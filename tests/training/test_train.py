@@ -26,6 +26,7 @@ from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
+from ganzoo.training.replay import replay
 from ganzoo.training.train import Interrupted, resume, start
 
 TINY, SOURING, REMEMBERING = (f"{tiny.__file__}:{name}" for name in ("Tiny", "Souring", "Remembering"))
@@ -75,6 +76,16 @@ def files(out: Path) -> dict[str, Any]:
     for folder in ("samples", "generators"):
         kept |= {f"{folder}/{path.name}": path.read_bytes() for path in (out / folder).iterdir()}
     return kept
+
+
+def without_ends(found: dict[str, Any], whole: dict[str, Any], *images: int) -> dict[str, Any]:
+    """`found` without the grid and the generator of earlier ends, after so many images, that `whole` does not have."""
+    names = [
+        f"{folder}.{suffix}" for folder, suffix in (("samples/{:09d}", "png"), ("generators/{:09d}", "safetensors"))
+    ]
+    ends = {name.format(count) for name in names for count in images} - whole.keys()
+    assert all(f"generators/{count:09d}.safetensors" in found for count in images)
+    return {name: value for name, value in found.items() if name not in ends}
 
 
 class Watcher:
@@ -154,8 +165,13 @@ SYSTEMS: dict[str, Mapping[str, Any]] = {
 def test_four_steps_and_four_more_are_eight(system, tmp_path):
     changes = {"tick_every": "3 steps", "samples_every": "1 epochs", "checkpoint_every": "6 steps", **SYSTEMS[system]}
     whole = files(train(tmp_path / "whole", 8, **changes))
-    halves = files(train_to(train(tmp_path / "halves", 4, **changes), 8))
-    assert halves == whole
+    out = train(tmp_path / "halves", 4, **changes)
+    ended = files(out)
+    halves = files(train_to(out, 8))
+    images = int(ended["newest checkpoint"])
+    assert without_ends(halves, whole, images) == whole
+    # the generator and the grid that were shown at the end of the shorter run stay
+    assert {name: halves[name] for name in ended if "/" in name} == {n: ended[n] for n in ended if "/" in n}
     assert whole["step"] == 8
     assert len(whole["stats"]) == 3  # at 3, at 6, and what was left at the end
     assert whole["stats"][-1]["partial"]
@@ -169,7 +185,7 @@ def test_three_resumes_inside_one_epoch(tmp_path):
     out = train(tmp_path / "parts", 2, **changes)
     for steps in (3, 5, 9):
         train_to(out, steps)
-    assert files(out) == whole
+    assert without_ends(files(out), whole, 32, 48, 80) == whole
 
 
 def test_the_speed_is_that_since_the_last_line_also_after_a_resume(tmp_path):
@@ -201,7 +217,7 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
     with pytest.raises(Interrupted, match="after step 5"):
         resume(out, ZOO, note=ignore, extra_observers=stopping_at(5, number=number))
     resume(out, ZOO, note=ignore)
-    assert files(out) == whole
+    assert without_ends(files(out), whole, 40, 72) == whole
 
 
 def test_a_signal_at_the_last_step_finds_the_run_done(tmp_path):
@@ -264,6 +280,7 @@ def test_a_resumed_run_notes_what_has_changed(tmp_path):
     assert notes == []
     facts = json.loads((out / "environment.json").read_text())
     facts["versions"]["torch"] = "1.0"
+    del facts["sha256"]  # what is edited does not match it any more
     (out / "environment.json").write_text(json.dumps(facts))
     resume(out, ZOO, length=Amount(8, "steps"), note=notes.append)
     (note,) = notes
@@ -425,9 +442,47 @@ def test_a_run_without_its_checkpoints_does_not_start_again(tmp_path):
     out = train(tmp_path / "a", 8, checkpoint_every="4 steps")
     shutil.rmtree(out / "checkpoints")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(GanzooError, match="has generators and no checkpoint to continue from"):
+    with pytest.raises(GanzooError, match="has been trained and has no checkpoint to continue from"):
         train_to(out, 12)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("damage", ["", "unlinked", "damaged"])
+def test_a_run_with_one_generator_and_no_checkpoint_does_not_start_again(tmp_path, damage):
+    out = train(tmp_path / "a", 8, checkpoint_every="99 steps")
+    shutil.rmtree(out / "checkpoints")
+    if damage == "unlinked":
+        (out / "history.json").unlink()  # as in a run of version 0.1.0
+    elif damage == "damaged":
+        (out / "history.json").write_text("{")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert len(list((out / "generators").iterdir())) == 1
+    for more in ({}, {"length": Amount(12, "steps")}):
+        with pytest.raises(GanzooError, match="has no checkpoint to continue from: put its folder checkpoints back"):
+            resume(out, ZOO, note=ignore, **more)
+    shutil.rmtree(out / "generators")
+    if damage != "unlinked":
+        with pytest.raises(GanzooError, match="has no checkpoint to continue from"):
+            resume(out, ZOO, note=ignore)
+    sampled = [path for path in before if path.parent.name != "generators"]
+    assert all(path.read_bytes() == before[path] for path in sampled)
+
+
+def test_a_run_killed_between_its_first_generator_and_its_first_checkpoint_starts_again(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def save(*arguments: Any, **more: Any) -> Path:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", save)
+        with pytest.raises((Killed, GanzooError)):
+            train(tmp_path / "killed", 8, checkpoint_every="99 steps")
+    out = tmp_path / "killed"
+    assert len(list((out / "generators").iterdir())) == 1
+    resume(out, ZOO, note=ignore)
+    assert files(out) == files(train(tmp_path / "whole", 8, checkpoint_every="99 steps"))
 
 
 def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
@@ -436,7 +491,7 @@ def test_a_run_that_is_scored_is_not_made_shorter(tmp_path):
     with pytest.raises(UsageError, match="has already trained for 4 steps, more than 3 steps"):
         train_to(out, 3)
     with (out / "scores.jsonl").open("ab") as file:
-        file.write(b"\xff\xfe\n7\n")
+        file.write(b"\xff\xfe")  # torn
     train_to(out, 5)
 
 
@@ -445,7 +500,10 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
     changed = json.loads((out / "recipe.json").read_text())
     changed["architecture"]["options"]["width"] = 7
     (out / "recipe.json").write_text(json.dumps(changed))
-    with pytest.raises(GanzooError, match="The saved state does not fit this recipe"):
+    with pytest.raises(
+        GanzooError,
+        match=r"recipe.json is not the recipe that the run was trained with \(architecture is .*new run",
+    ):
         train_to(out, 8)
     assert not (out / "lock").exists()
 
@@ -479,11 +537,37 @@ def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, st
     assert "Traceback" not in stderr
     found = checkpoints.load_latest(out / "checkpoints")
     assert found is not None
-    step = found[1]["step"]
+    step, images = found[1]["step"], found[1]["images"]
     if number != signal.SIGKILL:
         assert f"Stopped by {number.name} after step {step}; everything is saved." in stderr
         assert f"ganzoo resume {out}" in stderr
         assert not (out / "lock").exists()
     train_to(out, step + 7)
     whole, resumed = files(train(tmp_path / "whole", step + 7, **changes)), files(out)
-    assert resumed == whole
+    # the generator that a signal has saved can be sampled from, and stays
+    assert (resumed if number == signal.SIGKILL else without_ends(resumed, whole, images)) == whole
+
+
+# --- learning rates ---
+
+
+def test_a_linear_decay_ends_with_the_run_and_a_rate_of_zero_is_noted(tmp_path):
+    notes: list[str] = []
+    changes = {"subset": "all", "batch_size": 16, "tick_every": "1 steps"}
+    linear = dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), "adam:lr=1e-3,decay=linear")
+    start(recipe(8, **changes, **linear), tmp_path / "a", ZOO, CPU, note=notes.append)
+    resume(tmp_path / "a", ZOO, length=Amount(12, "steps"), note=notes.append)
+    assert notes == []
+    assert replay(tmp_path / "a", ZOO, 12)["same"]
+    fixed = {"generator_optimizer": "adam:decay_images=64", "discriminator_optimizer": "adam:lr=0"}
+    start(recipe(8, **changes, **fixed), tmp_path / "b", ZOO, CPU, note=notes.append)
+    assert [note.partition(":")[0] for note in notes] == [
+        "The learning rate of the generator is 0 in all steps after step 4, of 8",
+        "The learning rate of the discriminator is 0 in all steps after step 0, of 8",
+    ]
+    notes.clear()
+    resume(tmp_path / "b", ZOO, length=Amount(12, "steps"), note=notes.append)
+    assert [note.partition(":")[0] for note in notes] == [
+        "The learning rate of the generator is 0 in all steps after step 8, of 12",
+        "The learning rate of the discriminator is 0 in all steps after step 8, of 12",
+    ]

@@ -25,8 +25,8 @@ class SNGAN(ganzoo.Architecture):
     iteration in every forward of the discriminator, also in the generator's update, as in the program. The number of
     doublings and halvings depends on the size, 16 to 64 pixels; images of 28 pixels begin and end at 7.
 
-    The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program updates the
-    generator with batches of 128; here both networks use 64.
+    The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
+    program updates the generator with batches of 128; here both networks use 64.
     """
 
     value_range = (-1.0, 1.0)
@@ -35,8 +35,8 @@ class SNGAN(ganzoo.Architecture):
             "dataset": "cifar10",
             "losses": "hinge",
             "turns": "D,D,D,D,D,G",
-            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
-            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "batch_size": 64,
             "batch_order": "stream",
             "length": "50000 steps",

@@ -24,8 +24,9 @@ class SNGANProjection(ganzoo.Architecture):
     positions; the logit is w . f + v_class . f, equation 3 of the paper, and w and the matrix of all v have spectral
     norm 1 too. With a single class, v is a second vector beside w.
 
-    The learning rate falls to zero over the 50,000 steps of five batches of 64. Departure: the program draws 128 fakes
-    with random classes for the generator's update; here there are 64, with the classes of the reals.
+    The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
+    program draws 128 fakes with random classes for the generator's update; here there are 64, with the classes of the
+    reals.
     """
 
     value_range = (-1.0, 1.0)
@@ -35,8 +36,8 @@ class SNGANProjection(ganzoo.Architecture):
             "dataset": "cifar10",
             "losses": "hinge",
             "turns": "D,D,D,D,D,G",
-            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
-            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=16000000",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "batch_size": 64,
             "batch_order": "stream",
             "length": "50000 steps",

@@ -51,8 +51,8 @@ class WGANGP(ganzoo.Architecture):
             "architecture": "wgan-gp:width=128",
             "dataset": "cifar10",
             # 100,000 steps of five batches of 64
-            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=32000000",
-            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay_images=32000000",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
         },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def read_split(folder: str, split: Split) -> tuple[Tensor, Tensor]:
     return read_idx(images.fetch(), (count, 28, 28)).unsqueeze(1), read_idx(labels.fetch(), (count,))
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be read, in one line. Errors that Python does not promise are shown with their kind."""
+    words = " ".join(str(error).split())
+    if isinstance(error, OSError | EOFError | tarfile.TarError | zlib.error) and words:
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     """The uint8 array (shape) of a gzipped IDX file. Raises GanzooError where the file does not hold exactly that.
 
@@ -93,8 +102,11 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
         with gzip.open(path) as file:
             found = file.read(len(header))
             content = file.read(size + 1) if found == header else b""
-    except (OSError, EOFError, zlib.error) as error:
-        raise ganzoo.GanzooError(f"{path} cannot be unpacked ({error}): delete it, and it is fetched anew.") from None
+    # a damaged file may raise anything: no list of what gzip and zlib raise has been complete
+    except Exception as error:
+        raise ganzoo.GanzooError(
+            f"{path} cannot be unpacked ({reason(error)}): delete it, and it is fetched anew."
+        ) from None
     if found != header:
         raise ganzoo.GanzooError(
             f"{path} is not an IDX file of {shape} bytes, it starts with {found.hex()} and not with {header.hex()}: "

@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
+import importlib.util
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 import ganzoo
+from ganzoo_plugins.datasets._metadata import without_metadata
 
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-#: accepted formats, whatever the suffix; to read some others, such as EPS, Pillow starts a program
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+#: suffix -> format as Pillow calls it. A file may be of another of these formats than its suffix says
+_FORMAT_OF = {
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    **dict.fromkeys((".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"), "JPEG"),
+    **dict.fromkeys((".apng", ".png"), "PNG"),
+    **dict.fromkeys((".pbm", ".pgm", ".pnm", ".ppm"), "PPM"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".webp": "WEBP",
+    **dict.fromkeys((".j2c", ".j2k", ".jp2", ".jpf", ".jpx"), "JPEG2000"),
+    ".tga": "TGA",
+    ".avif": "AVIF",
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIF"),
+}
+SUFFIXES = tuple(sorted(_FORMAT_OF))
+#: formats that not every installation reads -> what is missing then
+NEEDS = {"AVIF": "Pillow 11.3 or newer", "HEIF": "pip install 'torch-ganzoo[heic]'"}
+#: TGA files have no mark to know them by, so only the suffix tells
+_ONLY_BY_SUFFIX = {"TGA"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+#: TIFF tags: bits of a sample, how 0 is shown (0: white), kind of numbers (2: signed)
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+
+
+def needed_for(suffix: str) -> str:
+    """What has to be installed to read files with this suffix; empty where nothing is missing."""
+    name = _FORMAT_OF[suffix]
+    return "" if name in _available() else NEEDS.get(name, "another Pillow")
 
 
 def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
@@ -25,13 +64,25 @@ def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
     size: height and width, reached by cutting out the central square first (`crop`) or by distortion; 0: as it is.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            picture.load()
-            pixels = np.array(_plain(ImageOps.exif_transpose(picture), channels))
+        try:
+            pixels = _pixels(path, path, channels)
+        except Exception:
+            # damaged metadata must not cost a picture whose pixels are whole
+            bare = without_metadata(path)
+            if bare is None:
+                raise
+            with contextlib.suppress(Exception):
+                return _fitted(_pixels(path, io.BytesIO(bare), channels), size, crop)
+            raise
     # a broken file may raise anything: decoders differ, and none of them promises which
     except Exception as error:
         return " ".join(str(error).replace(repr(str(path)), "it").split()) or type(error).__name__
-    image = torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1)
+    return _fitted(pixels, size, crop)
+
+
+def _fitted(pixels: np.ndarray, size: int, crop: bool) -> Tensor:
+    """Pixels (H, W) or (H, W, C) as an image (C, H, W), of the wanted size."""
+    image = torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
     if not size:
         return image
     if crop:
@@ -42,15 +93,66 @@ def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
     return ganzoo.resize(image.unsqueeze(0), size).squeeze(0)
 
 
-def _plain(picture: Image.Image, channels: int) -> Image.Image:
-    """As 8-bit grey or RGB: 16-bit grey is scaled, not clipped, and what is transparent shows a white ground."""
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError(f"its values {levels.min()}..{levels.max()} are outside 0..65535")
-        picture = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+@functools.cache
+def _available() -> set[str]:
+    """The formats that can be read here. Other formats are refused: for some, such as EPS, Pillow starts a program."""
+    Image.init()
+    if "HEIF" not in Image.OPEN and importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    return {name for name in _FORMAT_OF.values() if name in Image.OPEN}
+
+
+def _pixels(path: Path, source: Path | io.BytesIO, channels: int) -> np.ndarray:
+    """The pixels (H, W) or (H, W, 3) uint8 of the file `path`, whose content is `source`."""
+    formats = _available() - (_ONLY_BY_SUFFIX - {_FORMAT_OF.get(path.suffix.lower(), "")})
+    with Image.open(source, formats=sorted(formats)) as picture:
+        picture.load()
+        upright = _turn(_eight_bits(picture), _orientation(picture))
+        return np.array(_plain(upright, channels))
+
+
+def _orientation(picture: Image.Image) -> Any:
+    """What the EXIF data says of how to turn the picture; 1, as it is, where that cannot be read."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+
+
+def _turn(picture: Image.Image, orientation: Any) -> Image.Image:
+    return picture.transpose(_TURNS[orientation]) if orientation in tuple(_TURNS) else picture
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """With 8 bits a sample: grey of 12 or 16 bits is scaled, not clipped. Raises ValueError if the range is unknown."""
     if picture.mode == "F":
         raise ValueError("its values are floats, whose range is not known")
+    tags = getattr(picture, "tag_v2", {}) if picture.format == "TIFF" else {}
+    signed = _number(tags.get(_SAMPLE_FORMAT, 1)) == 2
+    if not (picture.mode.startswith("I") or (picture.mode == "L" and signed)):
+        return picture
+    # other formats than TIFF are scaled to 16 bits by Pillow
+    bits = _number(tags.get(_BITS, 16))
+    if bits > 16:
+        raise ValueError(f"its values are integers of {bits} bits, whose range is not known: save 8 or 16 bits")
+    levels = np.asarray(picture)
+    levels = (levels.astype(np.int8) if picture.mode == "L" else levels).astype(np.int64)
+    highest = (1 << (bits - 1 if signed else bits)) - 1
+    if levels.min() < 0 or levels.max() > highest:
+        raise ValueError(f"its values {levels.min()}..{levels.max()} are outside 0..{highest}")
+    # "white is zero", which Pillow turns round for 8 bits only
+    if _number(tags.get(_PHOTOMETRIC, 1)) == 0:
+        levels = highest - levels
+    return Image.fromarray(((levels * 255 + highest // 2) // highest).astype(np.uint8))
+
+
+def _number(value: Any) -> int:
+    """A TIFF tag as one number: some are tuples with one number for each channel."""
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _plain(picture: Image.Image, channels: int) -> Image.Image:
+    """As 8-bit grey or RGB; what is transparent shows a white ground."""
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -63,7 +165,7 @@ def careful() -> Iterator[None]:
 
     Apart from `decode`, because warning filters belong to the process and not to the thread that decodes.
     """
-    Image.init()  # imports the decoders, which threads had better not do at once
+    _available()  # imports the decoders, which threads had better not do at once
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import click
 import numpy as np
-import PIL
 import torch
 from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.datasets._memory import Split
-from ganzoo_plugins.datasets._pictures import SUFFIXES, careful, decode
+from ganzoo_plugins.datasets._notes import note_once
+from ganzoo_plugins.datasets._picture_cache import PictureCache
+from ganzoo_plugins.datasets._pictures import SUFFIXES, careful, decode, needed_for
 
-#: part of the cache key: increase it when `decode` changes
-_DECODING_VERSION = 1
+#: folders of these names, in any case, are the splits if both are there; of several test folders the first one counts
+_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+#: files that are no pictures and that a file manager leaves behind
+_CLUTTER = ("thumbs.db", "desktop.ini")
+#: a set whose highest and lowest values differ by no more uses a sixteenth of its range
+_FEW_LEVELS = 16
 
 
 class ImageFolder(ganzoo.Dataset):
     """A folder of your own pictures, with or without a sub-folder for each class.
 
     All files with the suffix of a picture are read, at any depth, except hidden ones and those in hidden folders. If
-    all are in sub-folders, the direct sub-folders are the classes, in the order of their names; if none is, there is
+    all are in sub-folders, the direct sub-folders are the classes, in natural order (2 before 10); if none is, there is
     one class. Pictures are turned as their EXIF data says, transparency shows a white ground, 16-bit grey is scaled to
     8 bits, of an animation the first frame counts. Which are test pictures depends on their paths below the folder
     alone, so that pictures added later move no others.
 
-    All of them are decoded when the folder is first used, or has changed (names, sizes, times), into one array below
-    `ganzoo.cache_dir()`; later runs map it into memory, and read from disk what they need of it.
+    If there are a folder `train` and a folder `test` (or `val`, `validation`), they are the splits, and the classes
+    are below them. A class is one that has training pictures; test pictures of others are left out.
+
+    Pictures are decoded when they are first used, or have changed (sizes, times, sha256), into one file below
+    `ganzoo.cache_dir()`; later runs map it into memory, read what they need of it, and check its sha256.
     """
 
     def __init__(
@@ -53,73 +60,200 @@ class ImageFolder(ganzoo.Dataset):
         if not path:
             raise ganzoo.UsageError("image-folder needs to be told its folder: write image-folder:path=DIR.")
         self._root = Path(os.path.expanduser(path)).absolute()
-        names, labels, self.class_names = _listing(self._root)
-        self._decoding = {"channels": channels, "size": size, "crop": crop}
-        self._cache = ganzoo.cache_dir() / "image-folder" / _key(self._root, names, self._decoding)
-        if not self._cache.exists():
-            _fill(self._cache, self._root, names, self._decoding, skip_broken)
-        self._images, broken = _open(self._cache)
+        listing = _listing(self._root)
+        names = listing.names
+        self._decoding: dict[str, Any] = {"channels": channels, "size": size, "crop": crop}
+        self._cache = PictureCache(self._root, names, self._decoding, retry=not skip_broken)
+        broken = self._cache.broken
         if broken:
-            if not skip_broken:
+            if len(broken) == len(names) or not skip_broken:
                 raise _complaint(self._root, names, broken)
             click.echo(f"{_account(self._root, names, broken)}: left out.", err=True)
-        chosen = [
-            row
-            for row, name in enumerate(names)
-            if name not in broken and _is_test(name, test_share) == (split == "test")
-        ]
+        rows = [row for row, name in enumerate(names) if name not in broken]
+        parts: dict[str, list[int]] = {"train": [], "test": []}
+        for row in rows:
+            parts["test" if listing.is_test(names[row], test_share) else "train"].append(row)
+        labels = torch.tensor(listing.labels)
+        classes, self.class_names = _classes(labels[parts["train"]], listing.classes)
+        chosen = [row for row in parts[split] if int(labels[row]) in classes]
         if not chosen:
-            raise ganzoo.GanzooError(
-                f"The {split} split of {self._root} is empty, test_share={test_share:g} puts none of its "
-                f"{len(names) - len(broken)} readable pictures there: add pictures or change test_share."
+            raise ganzoo.GanzooError(_empty(self._root, split, test_share, len(rows), listing))
+        for note in listing.notes:
+            note_once(note)
+        if len(chosen) < len(parts[split]):
+            strange = {(*listing.classes, "none")[listing.labels[row]] for row in set(parts[split]) - set(chosen)}
+            note_once(
+                f"{len(parts[split]) - len(chosen)} test pictures of {self._root} are left out, because no training "
+                f"picture has their class: {_some(sorted(strange))}."
             )
-        self.spec = ganzoo.ImageSpec(*self._images.shape[1:], classes=len(self.class_names) or 1)
-        self._rows = np.array(chosen)
-        self._labels = torch.tensor(labels)[chosen]
+        self.spec = ganzoo.ImageSpec(*self._cache.shape, classes=max(1, len(classes)))
         self._names = [names[row] for row in chosen]
+        self._rows = np.array([self._cache.row_of(name) for name in self._names])
+        self._labels = torch.tensor([classes[int(label)] for label in labels[chosen]])
+        _note_levels(self._root, *self._cache.levels(self._rows))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Copied from the mapped array."""
-        return torch.from_numpy(self._images[self._rows[indices.numpy()]]), self._labels[indices]
+        """Copied from the cache."""
+        return torch.from_numpy(self._cache.read(self._rows[indices.numpy()])), self._labels[indices]
 
     def verify(self) -> str:
         """Decode every picture again and compare."""
+        read = super().verify()
         with careful():
-            for row, (name, image) in zip(self._rows, _decoded(self._root, self._names, self._decoding), strict=True):
-                if isinstance(image, str) or not np.array_equal(image.numpy(), self._images[row]):
+            for name, row in zip(self._names, self._rows, strict=True):
+                image = decode(self._root / name, **self._decoding)
+                if isinstance(image, str) or not np.array_equal(image.numpy(), self._cache.read(np.array([row]))[0]):
                     raise ganzoo.GanzooError(
-                        f"{self._root / name} is not what {self._cache} holds of it: delete that folder, and it is "
-                        "made anew."
+                        f"{self._root / name} is not what {self._cache.folder} holds of it: delete that folder, and it "
+                        "is made anew."
                     )
-        return f"{super().verify()}, each decoded anew and compared"
+        return f"{read}, each decoded anew and compared"
 
 
-def _listing(root: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
-    """Paths below `root` of its pictures, sorted; the label of each; names of the classes, empty if they lie loose."""
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """The pictures of a folder."""
+
+    #: paths below the folder, sorted
+    names: list[str]
+    #: of each picture, its place in `classes`; -1 for a test picture that has none
+    labels: list[int]
+    #: names of the classes; empty if the pictures are loose
+    classes: tuple[str, ...]
+    #: the folder of the test pictures, if there is one
+    test: str
+    #: what a user should know of the folder
+    notes: list[str]
+
+    def is_test(self, name: str, test_share: float) -> bool:
+        """Whether a picture belongs to the test split."""
+        return name.partition("/")[0] == self.test if self.test else _is_test(name, test_share)
+
+
+def _listing(root: Path) -> _Listing:
+    """The pictures of `root`. Raises GanzooError where there are none, or it is not clear what their classes are."""
+    ignored: Counter[str] = Counter()
     try:
-        names = sorted(path.relative_to(root).as_posix() for path in _pictures(root, set()))
+        names = sorted(path.relative_to(root).as_posix() for path in _pictures(root, set(), ignored))
     except OSError as error:
         raise ganzoo.GanzooError(
             f"{error.filename or root} cannot be listed ({error.strerror}): give as path= a folder of pictures."
         ) from None
     if not names:
-        raise ganzoo.GanzooError(f"{root} has no pictures: image-folder reads files in {' '.join(sorted(SUFFIXES))}.")
-    classes = sorted({name.partition("/")[0] for name in names if "/" in name})
-    loose = [name for name in names if "/" not in name]
+        others = f"; it holds {_account_of(ignored)}" if ignored else ""
+        raise ganzoo.GanzooError(
+            f"{root} has no pictures: image-folder reads files in {' '.join(sorted(SUFFIXES))}{others}."
+        )
+    notes = []
+    if ignored:
+        count = sum(ignored.values())
+        notes.append(f"{count} of {count + len(names)} files in {root} are not read: {_account_of(ignored)}.")
+    train, test, more = _splits(root, names)
+    if train:
+        names = [name for name in names if name.partition("/")[0] in (train, test)]
+    # the part of a path that may begin with a class
+    inner = {name: name.partition("/")[2] if train else name for name in names}
+    if (
+        test
+        and not any("/" in inner[name] for name in names if name.startswith(f"{test}/"))
+        and any("/" in inner[name] for name in names if name.startswith(f"{train}/"))
+    ):
+        more.append(
+            f"{root / test} has no folders of classes, as {train} has, so it is left out: the test pictures are those "
+            f"that test_share takes from {train}."
+        )
+        names = [name for name in names if name.startswith(f"{train}/")]
+        test = ""
+    trained = [inner[name] for name in names if not train or name.startswith(f"{train}/")]
+    classes = _first_folders(trained)
+    loose = [name for name in trained if "/" not in name]
     if loose and classes:
         raise ganzoo.GanzooError(
-            f"{root} has pictures both in folders ({classes[0]}) and loose ({loose[0]}): move the loose ones into a "
-            "folder of their own, or give the path of one folder."
+            f"{root / train} has pictures both in folders ({classes[0]}) and loose ({loose[0]}): move the loose ones "
+            "into a folder of their own, or give the path of one folder."
         )
+    if classes and train:
+        classes = _first_folders(inner.values())
     labels = {name: label for label, name in enumerate(classes)}
-    return names, [labels.get(name.partition("/")[0], 0) for name in names], tuple(classes)
+    none = -1 if classes else 0
+    found = [labels[inner[name].partition("/")[0]] if classes and "/" in inner[name] else none for name in names]
+    return _Listing(names, found, tuple(classes), test, [*notes, *more])
 
 
-def _pictures(folder: Path, seen: set[str]) -> Iterator[Path]:
-    """Pictures at any depth, through links, but no folder twice: links may run in circles."""
+def _first_folders(names: Iterable[str]) -> list[str]:
+    """The first folders of these paths, in the order of the classes."""
+    return sorted({name.partition("/")[0] for name in names if "/" in name}, key=_natural)
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts names with numbers by the numbers: 2 before 10."""
+    return [int(word) if index % 2 else word for index, word in enumerate(re.split("([0-9]+)", name))], name
+
+
+def _splits(root: Path, names: Sequence[str]) -> tuple[str, str, list[str]]:
+    """The folders of the training and the test pictures, empty where these are not split by folders; and notes."""
+    top = sorted({name.partition("/")[0] for name in names})
+    train = [name for word in _TRAIN for name in top if name.lower() == word]
+    test = [name for word in _TEST for name in top if name.lower() == word]
+    others = [name for name in top if name not in (*train[:1], *test[:1])]
+    if train and test:
+        note = f"{root} is split by its folders: {train[0]} is trained on, the test pictures are those of {test[0]}"
+        return train[0], test[0], [f"{note}; not used: {_some(others)}." if others else f"{note}."]
+    if train and not others:
+        return train[0], "", []
+    if train:
+        return (
+            "",
+            "",
+            [
+                f"{root} has a folder {train[0]}, but none of test pictures, so {train[0]} is a class like "
+                f"{_some(others)}: if it holds the training pictures, give path={root / train[0]}."
+            ],
+        )
+    second = sorted({tuple(name.split("/")[:2]) for name in names if name.count("/") > 1})
+    for folder in sorted({pair[0] for pair in second}):
+        inside = {pair[1].lower() for pair in second if pair[0] == folder}
+        if inside & set(_TRAIN) and inside & set(_TEST):
+            return (
+                "",
+                "",
+                [
+                    f"{root / folder} has folders of training and of test pictures, but {folder} is taken as one class "
+                    f"with all of them: if these are the splits, give path={root / folder}."
+                ],
+            )
+    return "", "", []
+
+
+def _classes(labels: Tensor, names: Sequence[str]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Place among all classes -> label, and names, of the classes that training pictures with these `labels` have."""
+    if not names:
+        return {0: 0}, ()
+    present = sorted(set(labels.tolist()))
+    return {old: new for new, old in enumerate(present)}, tuple(names[old] for old in present)
+
+
+def _empty(root: Path, split: str, test_share: float, count: int, listing: _Listing) -> str:
+    """Why a split has no pictures, and what to do."""
+    if listing.test:
+        return (
+            f"The {split} split of {root} is empty: none of its {count} readable pictures is in the folder of the "
+            f"{split} pictures, of a class that is trained on; add pictures, or give the path of one folder."
+        )
+    return (
+        f"The {split} split of {root} is empty, test_share={test_share:g} puts none of its {count} readable pictures "
+        "there: add pictures or change test_share."
+    )
+
+
+def _pictures(folder: Path, seen: set[str], ignored: Counter[str]) -> Iterator[Path]:
+    """Pictures at any depth, through links, but no folder twice: links may run in circles.
+
+    Other files that are not hidden are counted in `ignored`, by suffix.
+    """
     place = os.path.realpath(folder)
     if place in seen:
         return
@@ -129,110 +263,43 @@ def _pictures(folder: Path, seen: set[str]) -> Iterator[Path]:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _pictures(Path(entry.path), seen)
+                yield from _pictures(Path(entry.path), seen, ignored)
+                continue
+            suffix = Path(entry.name).suffix.lower()
             # a link to nowhere is a picture that cannot be read, and must not go unnoticed
-            elif Path(entry.name).suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+            if suffix in SUFFIXES and not needed_for(suffix) and (entry.is_file() or entry.is_symlink()):
                 yield Path(entry.path)
+            elif entry.name.lower() not in _CLUTTER:
+                ignored[suffix] += 1
+
+
+def _account_of(ignored: Counter[str]) -> str:
+    """How many files there are of each suffix, and what it takes to read them."""
+    words = []
+    for suffix, count in ignored.most_common():
+        needed = needed_for(suffix) if suffix in SUFFIXES else ""
+        name = click.format_filename(suffix) if suffix else "without a suffix"
+        words.append(f"{count} {name}{f' ({needed} reads them)' if needed else ''}")
+    return _some(words)
+
+
+def _some(words: Sequence[str], most: int = 5) -> str:
+    """A list of words that is not too long."""
+    shown = [click.format_filename(word) for word in words[:most]]
+    return ", ".join([*shown, f"and {len(words) - most} more"] if len(words) > most else shown)
+
+
+def _note_levels(root: Path, low: int, high: int) -> None:
+    if high - low <= _FEW_LEVELS:
+        note_once(
+            f"The pictures of {root} use only the values {low}..{high} of 0..255, so they look nearly alike: if they "
+            "were saved with fewer bits than their files can hold, such as 12 of 16, scale them to the whole range."
+        )
 
 
 def _is_test(name: str, test_share: float) -> bool:
     digest = hashlib.sha256(os.fsencode(name)).digest()
     return int.from_bytes(digest[:8], "big") < test_share * 2**64
-
-
-def _key(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> str:
-    """The cache key of these files: it changes when one of them changes."""
-    digest = hashlib.sha256(
-        json.dumps([_DECODING_VERSION, PIL.__version__, os.path.realpath(root), decoding], sort_keys=True).encode()
-    )
-    for name in names:
-        try:
-            status = (root / name).stat()
-            # the change time too: it changes with new content under an old date, and with new permissions
-            facts = [name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        except OSError:
-            facts = [name]
-        digest.update(json.dumps(facts).encode() + b"\n")
-    return digest.hexdigest()[:32]
-
-
-def _fill(cache: Path, root: Path, names: Sequence[str], decoding: Mapping[str, Any], skip_broken: bool) -> None:
-    """Make the cache folder: images.npy (N, C, H, W), zeros where broken, and broken.json, the reason by name.
-
-    It is complete or absent. If pictures are broken and may not be skipped it is not made: the cause may pass.
-    """
-    partial = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}.part")
-    try:
-        partial.mkdir(parents=True)
-        click.echo(f"Decoding {len(names)} pictures of {root}, once.", err=True)
-        with careful():
-            broken = _write(partial / "images.npy", root, names, decoding)
-        if len(broken) == len(names) or (broken and not skip_broken):
-            raise _complaint(root, names, broken)
-        (partial / "broken.json").write_text(json.dumps(broken))
-        partial.rename(cache)
-    except OSError as error:
-        # another process may have been faster
-        if not cache.exists():
-            raise ganzoo.GanzooError(
-                f"The pictures of {root} cannot be written to {cache.parent} ({error.strerror}): set GANZOO_CACHE to a "
-                "folder with space that you may write to."
-            ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _write(path: Path, root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> dict[str, str]:
-    """Write the decoded pictures as one .npy file; returns why pictures are broken, by name."""
-    broken: dict[str, str] = {}
-    shape, first = _shape(root, names, decoding)
-    with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for name, image in _decoded(root, names, decoding):
-            if isinstance(image, str):
-                broken[name] = image
-                file.write(bytes(int(np.prod(shape))))
-                continue
-            if tuple(image.shape) != shape:
-                sizes = " but ".join(
-                    f"{at} is {high}x{wide}" for at, (_, high, wide) in ((first, shape), (name, image.shape))
-                )
-                raise ganzoo.GanzooError(
-                    f"size=0 wants pictures of one size, {sizes}: give size= the height and width to make."
-                )
-            file.write(image.numpy().tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    return broken
-
-
-def _shape(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
-    """(C, H, W) of every decoded picture; with size=0 also the name of the picture that it is taken from."""
-    if decoding["size"]:
-        return (decoding["channels"], decoding["size"], decoding["size"]), ""
-    for name in names:
-        image = decode(root / name, **decoding)
-        if not isinstance(image, str):
-            return tuple(image.shape), name
-    return (decoding["channels"], 1, 1), ""
-
-
-def _decoded(root: Path, names: Sequence[str], decoding: Mapping[str, Any]) -> Iterator[tuple[str, Tensor | str]]:
-    """Each name with its decoded picture, or with the reason why it cannot be read, in order."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # in parts: a pool runs ahead of its reader, and the decoded pictures would pile up
-        for start in range(0, len(names), 256):
-            part = names[start : start + 256]
-            yield from zip(part, pool.map(lambda name: decode(root / name, **decoding), part), strict=True)
-
-
-def _open(cache: Path) -> tuple[np.ndarray, dict[str, str]]:
-    try:
-        images = np.load(cache / "images.npy", mmap_mode="r", allow_pickle=False)
-        return images, json.loads((cache / "broken.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ganzoo.GanzooError(f"{cache} is damaged ({error}): delete it, and it is made anew.") from None
 
 
 def _account(root: Path, names: Sequence[str], broken: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -14,15 +15,21 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.datasets._memory import Size, Split
+from ganzoo_plugins.datasets._notes import note_once
 
 _MOST_CLASSES = 1 << 16
+#: so many images are looked at to see which values they use; no more than so many values are a sixteenth of the range
+_LOOKED_AT, _FEW_LEVELS = 16, 16
 
 
 class Npy(ganzoo.Dataset):
     """Your own NumPy file (.npy) of images, which may be larger than memory.
 
     uint8 numbers (N, H, W), grey, or (N, H, W, C) with 1 or 3 channels; with `layout=NCHW` the channels stand before
-    the sides. Labels are whole numbers from 0, one an image, in a file of their own; without them there is one class.
+    the sides. Labels are whole numbers of at least 0, one an image, in a file of their own; without them there is one
+    class. The classes are the numbers that training images have, and are called by them: of labels 1 to 4 there are
+    four. Test images with another number are left out.
+
     The test images are those of `test`, or every tenth one of `path`: where images that are neighbours in the file are
     alike, such as frames of a film, name a file for them.
 
@@ -61,11 +68,13 @@ class Npy(ganzoo.Dataset):
             raise ganzoo.GanzooError(f"{test} has images of {held_out.shape}, {path} of {images.shape}.")
         known = {"train": _labels(labels, images)} if labels else {}
         known |= {"test": _labels(test_labels, held_out)} if held_out and test_labels else {}
-        self._labels = known.get(split if held_out else "train")
+        self._labels: Tensor | None = None
         self._file = held_out if held_out and split == "test" else images
         self._split, self._every = split, 0 if test else test_every
         kept = self._file.count // self._every if self._every else 0
         self._length = kept if split == "test" and not test else self._file.count - kept
+        #: rows of the file, where labels leave some out
+        self._chosen: Tensor | None = None
         if not self._length:
             raise ganzoo.GanzooError(
                 f"The {split} split of {path} is empty: test_every={test_every} puts none of {self._file.count} images "
@@ -73,17 +82,65 @@ class Npy(ganzoo.Dataset):
             )
         channels, *sides = self._file.shape
         height, width = (size, size) if size else sides
-        classes = 1 + max((int(one.max()) for one in known.values()), default=0)
+        classes = self._take_labels(known, path) if known else 1
         self.spec = ganzoo.ImageSpec(channels, height, width, classes)
+        self._note_levels(path)
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Read from the file."""
-        rows = self._rows(indices)
-        labels = torch.zeros_like(indices) if self._labels is None else self._labels[rows]
+        rows = self._rows(indices) if self._chosen is None else self._chosen[indices]
+        labels = torch.zeros_like(indices) if self._labels is None else self._labels[indices]
         return ganzoo.resize(self._file.read(rows), (self.spec.height, self.spec.width)), labels
+
+    def _take_labels(self, known: Mapping[str, Tensor], path: str) -> int:
+        """Number the classes of the training images from 0, and leave out test images of others; how many there are.
+
+        known: the labels of the whole file of each split, or of the one file of both.
+        """
+        train = known["train"]
+        if self._every:
+            train = train[torch.arange(1, len(train) + 1) % self._every != 0]
+        values = torch.from_numpy(np.unique(train.numpy()))
+        if len(values) > _MOST_CLASSES:
+            raise ganzoo.GanzooError(
+                f"The labels of {path} are {len(values)} different numbers, more than {_MOST_CLASSES}: give the number "
+                "of each image's class."
+            )
+        rows = self._rows(torch.arange(self._length))
+        found = known.get(self._split, known["train"])[rows]
+        labels = torch.searchsorted(values, found).clamp(max=len(values) - 1)
+        same = values[labels] == found
+        if not same.all():
+            strange = np.unique(found[~same].numpy()).tolist()
+            shown = ", ".join(map(str, strange[:5])) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+            note_once(
+                f"{int((~same).sum())} test images of {path} are left out, because no training image has their label: "
+                f"{shown}."
+            )
+            self._chosen, labels = rows[same], labels[same]
+            self._length = len(labels)
+            if not self._length:
+                raise ganzoo.GanzooError(
+                    f"The {self._split} split of {path} is empty: no training image has a label that a test image has."
+                )
+        self._labels = labels
+        if values.tolist() != list(range(len(values))):
+            self.class_names = tuple(str(value) for value in values.tolist())
+        return len(values)
+
+    def _note_levels(self, path: str) -> None:
+        """Name a set that uses a sixteenth of the values it may have, such as 0 and 1."""
+        indices = torch.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT)).long()
+        images = self._file.read(self._rows(indices) if self._chosen is None else self._chosen[indices])
+        low, high = int(images.min()), int(images.max())
+        if high - low <= _FEW_LEVELS:
+            note_once(
+                f"{len(indices)} images of {path} use only the values {low}..{high} of 0..255, so they look nearly "
+                "alike: if they were saved with fewer bits, scale them to the whole range."
+            )
 
     def _rows(self, indices: Tensor) -> Tensor:
         """The rows of the file for indices of the split: the last of every `test_every` images is a test image."""
@@ -174,13 +231,13 @@ def _status(file: BinaryIO) -> tuple[int, ...]:
 
 
 def _labels(path: str, images: _Images) -> Tensor:
-    """The labels (N,) int64 of a file. Raises GanzooError if there is not one for each image."""
+    """The labels (N,) int64 of a file of (N,) or (N, 1). Raises GanzooError if there is not one for each image."""
     mapped = _mapped(Path(path).expanduser())
-    if mapped.dtype.kind not in "iu" or mapped.shape != (images.count,):
+    if mapped.dtype.kind not in "iu" or mapped.shape not in ((images.count,), (images.count, 1)):
         raise ganzoo.GanzooError(
             f"{path} holds {mapped.dtype} {mapped.shape}, not a whole number for each of {images.count} images."
         )
     low, high = int(mapped.min()), int(mapped.max())
-    if low < 0 or high >= _MOST_CLASSES:
-        raise ganzoo.GanzooError(f"{path} holds labels from {low} to {high}: they count the classes, from 0.")
-    return torch.from_numpy(mapped.astype(np.int64))
+    if low < 0 or high >= 1 << 63:
+        raise ganzoo.GanzooError(f"{path} holds labels from {low} to {high}: they number the classes, from 0.")
+    return torch.from_numpy(mapped.astype(np.int64)).flatten()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.datasets._idx import GZIP, archives_of, read_split
+from ganzoo_plugins.datasets._idx import GZIP, archives_of, read_split, reason
 from ganzoo_plugins.datasets._memory import InMemory, Size, Split, resized
 
 
@@ -106,8 +105,11 @@ def read_batches(path: Path, names: Sequence[str], count: int) -> tuple[Tensor, 
                     batches[member.name] = file.read()
                 if len(batches) == len(members):
                     break
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise ganzoo.GanzooError(f"{path} cannot be unpacked ({error}): delete it, and it is fetched anew.") from None
+    # a damaged file may raise anything: tarfile of Python 3.11.2 raises AttributeError for damaged gzip
+    except Exception as error:
+        raise ganzoo.GanzooError(
+            f"{path} cannot be unpacked ({reason(error)}): delete it, and it is fetched anew."
+        ) from None
     missing = sorted(members - batches.keys())
     if missing:
         raise ganzoo.GanzooError(

@@ -151,11 +151,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safetensors.safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             metadata = dict(file.metadata() or {})
-    except (safetensors.SafetensorError, OSError) as error:
+        digest = weights_digest(weights, metadata)
+    except Exception as error:  # of a damaged file, its readers may raise anything
         raise ganzoo.GanzooError(
             f"{path} is not a file of domain weights ({error}); delete it or restore it."
         ) from None
-    if metadata.get("digest") != weights_digest(weights, metadata):
+    if metadata.get("digest") != digest:
         raise ganzoo.GanzooError(
             f"{path} is damaged or of another version: its digest is not its own; delete or restore it."
         )

@@ -53,12 +53,14 @@ def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tens
     return torch.cat(images), torch.cat(labels), digest.hexdigest()
 
 
-def _load_kept(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """The weights in the cache; None if there are none, or damaged ones."""
+def _load_kept(path: Path, shape: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The weights in the cache; None where there are none, or they are damaged or not for images of this `shape`."""
     try:
-        return load_weights(path) if path.exists() else None
+        weights, metadata = load_weights(path) if path.exists() else ({}, {})
     except ganzoo.GanzooError:
         return None
+    # the digest of a file is over its weights, and not over these
+    return (weights, metadata) if shape.items() <= metadata.items() else None
 
 
 class Domain(ganzoo.Extractor):
@@ -109,11 +111,13 @@ class Domain(ganzoo.Extractor):
         height, width = (min(max(side, SMALLEST), LARGEST) for side in (train.spec.height, train.spec.width))
         images, labels, content = _content(train, (height, width))
         path = ganzoo.cache_dir() / "domain" / f"{content}.safetensors"
-        kept = _load_kept(path)
+        facts = describe(images, train.spec.classes, name, epochs_for(len(images)))
+        shape = {key: facts[key] for key in ("channels", "height", "width", "classes")}
+        kept = _load_kept(path, shape)
         if kept is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):  # of several processes one trains, the others wait
-                kept = _load_kept(path) or self._train_and_keep(name, train.spec.classes, images, labels, path)
+                kept = _load_kept(path, shape) or self._train_and_keep(name, train.spec.classes, images, labels, path)
         return kept
 
     def _train_and_keep(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import click
 import torch
@@ -34,10 +34,15 @@ class Adam(ganzoo.Optimizer):
             float, click.FloatRange(min=0), "weights are clamped to -this..this after each step; 0: they are not"
         ] = 0.0,
         decay_images: Annotated[
-            int, click.IntRange(min=0), "real images over which the rate falls linearly to zero; 0: it does not"
+            int, click.IntRange(min=0), "real images over which the rate falls linearly to zero; 0: see decay"
         ] = 0,
+        decay: Annotated[
+            Literal["none", "linear"],
+            "linear: the rate falls linearly to zero over the length of the run, unless decay_images is given",
+        ] = "none",
     ) -> None:
         super().__init__()
+        self.decay, self._run_images = decay, 0
         self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
         self.clip, self.decay_images = clip, decay_images
         # with a tensor as the learning rate, torch refuses betas that are ints
@@ -59,6 +64,11 @@ class Adam(ganzoo.Optimizer):
         )
         return clip_weights(optimizer, self.clip)
 
+    def set_length(self, images: int) -> None:
+        """Set the number of real images that the run will have seen at its end: `decay="linear"` falls over them."""
+        self._run_images = images
+
     def learning_rate(self, images_seen: int) -> float:
-        """Constant, or falling linearly to zero over `decay_images`."""
-        return self.lr * max(0.0, 1 - images_seen / self.decay_images) if self.decay_images else self.lr
+        """Constant, or falling linearly to zero over `decay_images`, or over the length of the run."""
+        images = self.decay_images or (self._run_images if self.decay == "linear" else 0)
+        return self.lr * max(0.0, 1 - images_seen / images) if images else self.lr

@@ -1,0 +1,85 @@
+"""Whether recipe.json still is the recipe that a run was trained with.
+
+Checkpoints and generators hold the recipe of their training, under their own digests. Where recipe.json differs, it
+was edited or damaged: what the numbers of the training depend on is refused, other fields are accepted with a note.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
+from ganzoo.contract.renamed_fields import with_current_names
+from ganzoo.storage.files import parse_json
+
+#: fields that can change without changing a weight: how long, what is shown and what is measured
+_FREE = (
+    *("length", "tick_every", "samples_every", "checkpoint_every", "score_every", "grid"),
+    *("observers", "evaluators", "protocol", "score_samples", "best_by"),
+)
+
+
+def recipe_text(recipe: Recipe, length: bool = True) -> str:
+    """The recipe as JSON text, to be kept in a checkpoint; without its length if a longer run has the same file."""
+    return json.dumps({name: value for name, value in recipe.to_dict().items() if length or name != "length"})
+
+
+def check_recipe(path: Path, recipe: Recipe, then: Any, kept_in: str) -> list[str]:
+    """Compare the recipe of the run in `path` with `then`, the text that was kept; a note for each accepted difference.
+
+    Earlier versions kept none (`then` is None): nothing is compared. Raises GanzooError, with the fields that differ,
+    where it is another training.
+    """
+    if then is None:
+        return []
+    old, new = _fields(then, path, kept_in), recipe.to_dict()
+    differing = [name for name in new if name in old and old[name] != new[name]]
+    refused = [name for name in differing if name not in _FREE and not _moved(name, old[name], new[name])]
+    if refused:
+        words = "; ".join(f"{name} is {_text(new[name])}, it was {_text(old[name])}" for name in refused)
+        raise GanzooError(
+            f"{path / 'recipe.json'} is not the recipe that {kept_in} was trained with ({words}): put the old "
+            f"{'value' if len(refused) == 1 else 'values'} back, or train the new recipe as a new run."
+        )
+    return [
+        f"{path / 'recipe.json'} has changed: {name} is {_text(new[name])}, in {kept_in} it was {_text(old[name])}."
+        for name in differing
+    ]
+
+
+def _fields(text: Any, path: Path, kept_in: str) -> dict[str, Any]:
+    """The fields of a recipe that was kept, with current names, and defaults for those that are newer."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            given = with_current_names(dict(parse_json(text)))
+            fields = Recipe.from_dict(given).to_dict()
+    except (ValueError, TypeError, UsageError) as error:
+        raise GanzooError(f"The recipe kept in {kept_in} of {path} cannot be read: {error}") from None
+    return {name: value for name, value in fields.items() if name != "length" or "length" in given}
+
+
+def _moved(name: str, then: Any, now: Any) -> bool:
+    """Whether only the place of a file has changed: of code or of data, both of which have digests of their own."""
+    if name not in KIND_OF_FIELD or None in (then, now):
+        return False
+    old, new = (value if isinstance(value, list) else [value] for value in (then, now))
+    return [_place_free(name, Choice.parse(one)) for one in old] == [
+        _place_free(name, Choice.parse(one)) for one in new
+    ]
+
+
+def _place_free(field: str, choice: Choice) -> tuple[str, dict[str, Any]]:
+    """A part without the folders of its file, and a dataset without its `path`."""
+    options = {key: value for key, value in choice.options.items() if (field, key) != ("dataset", "path")}
+    return (choice.name.rpartition("/")[2] if choice.is_location else choice.name), options
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
