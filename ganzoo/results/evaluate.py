@@ -82,6 +82,21 @@ def evaluate(
     return lines
 
 
+def _keep(
+    run: Run, lines: list[dict[str, Any]], progress: TrainingProgress, observers: Observers, note: Callable[[str], None]
+) -> None:
+    """Append the lines of scores to the run and call its observers; where it cannot be written, only note that."""
+    file = run.path / "scores.jsonl"
+    try:
+        run.append("scores.jsonl", *lines)
+    except OSError as error:
+        return note(f"The scores are not kept: {file} cannot be written ({error.strerror or error}).")
+    try:
+        observers.tell("on_score", run=run, progress=progress, scores=lines)
+    except GanzooError as error:
+        raise GanzooError(f"{error} The scores are in {file}.") from error
+
+
 def _counted(
     fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_fakes: Callable[[int, int], None]
 ) -> Iterator[tuple[Tensor, Tensor]]:
