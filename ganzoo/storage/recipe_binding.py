@@ -68,16 +68,19 @@ def _moved(name: str, then: Any, now: Any) -> bool:
     """Whether only the place of a file has changed: of code or of data, both of which have digests of their own."""
     if name not in KIND_OF_FIELD or None in (then, now):
         return False
-    old, new = (value if isinstance(value, list) else [value] for value in (then, now))
-    return [_place_free(name, Choice.parse(one)) for one in old] == [
-        _place_free(name, Choice.parse(one)) for one in new
-    ]
+    old, new = ([Choice.parse(one) for one in (value if isinstance(value, list) else [value])] for value in (then, now))
+    return len(old) == len(new) and all(_same_part(name, *pair) for pair in zip(old, new, strict=True))
 
 
-def _place_free(field: str, choice: Choice) -> tuple[str, dict[str, Any]]:
-    """A part without the folders of its file, and a dataset without its `path`."""
-    options = {key: value for key, value in choice.options.items() if (field, key) != ("dataset", "path")}
-    return (choice.name.rpartition("/")[2] if choice.is_location else choice.name), options
+def _same_part(field: str, one: Choice, other: Choice) -> bool:
+    """Whether two choices differ only in the folders of a file, in the path of a dataset or in `distribution/` before
+    a name: the distribution that was used is in environment.json."""
+    (before, name), (after, same) = (choice.name.rpartition("/")[::2] for choice in (one, other))
+    files = one.is_location, other.is_location
+    if name != same or files[0] != files[1] or (not files[0] and before and after and before != after):
+        return False
+    options = [{k: v for k, v in c.options.items() if (field, k) != ("dataset", "path")} for c in (one, other)]
+    return options[0] == options[1]
 
 
 def _text(value: Any) -> str:

@@ -130,7 +130,7 @@ class Run:
         try:
             facts: dict[str, Any] = dict(parse_json(path.read_bytes()).items())
             if "sha256" in facts and facts != _sealed(facts):
-                raise ValueError("it does not match its own sha256; whoever edits it removes that entry")
+                raise ValueError("it does not match its own sha256 (if you have edited it, remove that entry)")
             check_environment(facts)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise GanzooError(f"{path} is damaged or missing: {error}.") from None
