@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from typing import Any
 
 import pytest
 import torch
-from audit import audited
 from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -80,19 +80,21 @@ ZOO = Zoo()
 RECIPE = Recipe(architecture="a", dataset="b")
 STATISTICS = Cache("statistics")
 
+_written: list[str] | None = None
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def _changed_paths(event: str, arguments: tuple[Any, ...]) -> list[str]:
-    """The paths that an audit event writes, makes, moves or removes."""
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if _written is None:
+        return
     if event == "open":
         path, _, flags = arguments
-        return [os.fsdecode(path)] if not isinstance(path, int) and flags & _WRITES else []
-    if event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
-        return [_whole(arguments[0], arguments[-1] if event in ("os.mkdir", "os.remove", "os.rmdir") else -1)]
-    if event in ("os.rename", "os.link", "os.symlink"):
-        return [_whole(path) for path in arguments[:2]]
-    return []
+        if not isinstance(path, int) and flags & _WRITES:
+            _written.append(os.fsdecode(path))
+    elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
+        _written.append(_whole(arguments[0], arguments[-1] if event in ("os.mkdir", "os.remove", "os.rmdir") else -1))
+    elif event in ("os.rename", "os.link", "os.symlink"):
+        _written.extend(map(_whole, arguments[:2]))
 
 
 def _whole(path: Any, folder: int = -1) -> str:
@@ -100,14 +102,20 @@ def _whole(path: Any, folder: int = -1) -> str:
     return os.path.join(os.readlink(f"/proc/self/fd/{folder}") if folder >= 0 else "", os.fsdecode(path))
 
 
+sys.addaudithook(_hear)  # the interpreter tells of every file it opens; deaf outside of `writes_within`
+
+
 @contextlib.contextmanager
 def writes_within(root: Path) -> Iterator[None]:
-    """Context manager: fails if a path outside of `root` is written, made, moved or removed in it."""
-    written: list[str] = []
-    with audited(lambda event, arguments: written.extend(_changed_paths(event, arguments))):
+    """A while in which nothing is written, made, moved or removed that does not lie below `root`."""
+    global _written
+    _written = []
+    try:
         yield
-    outside = [path for path in written if not Path(os.path.abspath(path)).is_relative_to(root)]
-    assert not outside, outside
+        outside = [path for path in _written if not Path(os.path.abspath(path)).is_relative_to(root)]
+        assert not outside, outside
+    finally:
+        _written = None
 
 
 @pytest.fixture(scope="module")
