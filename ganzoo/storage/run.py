@@ -273,11 +273,7 @@ class Run:
     @property
     def history(self) -> dict[str, Any] | None:
         """The content of history.json; None where it is damaged, and where there is none (runs of version 0.1.0)."""
-        try:
-            found: dict[str, Any] = dict(parse_json((self.path / "history.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return found
+        return self._read_json("history.json")
 
     @property
     def had_checkpoint(self) -> bool:
@@ -291,11 +287,7 @@ class Run:
     @property
     def diagnosis(self) -> dict[str, Any] | None:
         """The content of diagnosis.json; None if the training did not diverge."""
-        try:
-            found: dict[str, Any] = dict(parse_json((self.path / "diagnosis.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return found
+        return self._read_json("diagnosis.json")
 
     def write_diagnosis(self, facts: Mapping[str, Any]) -> None:
         """Write diagnosis.json: how the training diverged."""
@@ -305,6 +297,14 @@ class Run:
         """The file of `folder` with the most images seen; None if there is none."""
         files = [file for file in (self.path / folder).glob(f"*{suffix}") if file.stem.isdecimal()]
         return max(files, key=lambda file: int(file.stem), default=None)
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        """The content of a file of the run; None where it is absent or damaged."""
+        try:
+            found: dict[str, Any] = dict(parse_json((self.path / name).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found
 
     def _write_json(self, name: str, value: Any) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())

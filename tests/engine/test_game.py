@@ -107,8 +107,9 @@ class ByHand:
         )
 
 
-def in_turn(hand: ByHand, batch: Batch) -> None:
-    discriminator, generator = hand.adam("discriminator"), hand.adam("generator")
+def in_turn(hand: ByHand, batch: Batch, *networks: nn.Module) -> None:
+    """The generator's turn trains `networks`: the generator alone if none is given."""
+    discriminator, generator = hand.adam("discriminator"), hand.adam("generator", *networks)
     for step in range(2):
         hand.step(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
         hand.step(generator, hand.of_generator(hand.fakes(2 * step + 1)))
@@ -128,10 +129,7 @@ def at_once(hand: ByHand, batch: Batch) -> None:
 
 
 def moving_both(hand: ByHand, batch: Batch) -> None:
-    discriminator, both = hand.adam("discriminator"), hand.adam("generator", hand.generator, hand.discriminator)
-    for step in range(2):
-        hand.step(discriminator, hand.on_reals(batch) + hand.on_fakes(hand.fakes(2 * step).detach()))
-        hand.step(both, hand.of_generator(hand.fakes(2 * step + 1)))
+    in_turn(hand, batch, hand.generator, hand.discriminator)
 
 
 def side_by_side(hand: ByHand, batch: Batch) -> None:

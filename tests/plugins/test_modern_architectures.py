@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import ZOO
+from small_architectures import NAMES, assert_recipe, draw, parameter_count, small
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,6 @@ from ganzoo import Choice
 from ganzoo.cli import cli
 from ganzoo.engine.step import run_step
 from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo_plugins.architectures import began, cgan, r3gan
 from ganzoo_plugins.architectures.began import BEGAN
@@ -32,55 +31,14 @@ from ganzoo_plugins.layers.pyramid import base_size
 from ganzoo_plugins.losses import boundary_equilibrium
 from ganzoo_plugins.losses.boundary_equilibrium import BoundaryEquilibrium
 
-ZOO, CPU = Zoo(), torch.device("cpu")
+CPU = torch.device("cpu")
 CONDITIONAL = (CGAN, SNGANProjection)
 ALL = (R3GAN, BEGAN, *CONDITIONAL)
-NAMES = {R3GAN: "r3gan", BEGAN: "began", CGAN: "cgan", SNGANProjection: "sngan-projection"}
-SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
-    R3GAN: {"width": 8, "latent_dim": 8},
-    BEGAN: {"width": 4, "latent_dim": 8, "embedding": 6},
-    CGAN: {"latent_dim": 8},
-    SNGANProjection: {"width": 4, "latent_dim": 8},
-}
 MNIST = ganzoo.ImageSpec(1, 28, 28, 10)
 FEW = torch.tensor([0, 1, 1, 9])
 
 
-def small(architecture: type[ganzoo.Architecture], **more: Any) -> ganzoo.Architecture:
-    return architecture(**{**SMALL[architecture], **more})
-
-
-def draw(architecture: ganzoo.Architecture, count: int = 4, seed: int = 0) -> Tensor:
-    return architecture.latents(count, torch.Generator().manual_seed(seed))
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 # --- sizes and counts -------------------------------------------------------------------------------------------
-
-SIZES = {
-    R3GAN: [(4, 4), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
-    BEGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
-    CGAN: [(5, 7), (28, 28), (64, 64)],
-    SNGANProjection: [(16, 16), (28, 28), (32, 32), (64, 64)],
-}
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("architecture", "size"), [(part, size) for part in ALL for size in SIZES[part]])
-def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tuple[int, int], channels: int) -> None:
-    made = small(architecture)
-    generator, discriminator = made.networks(ganzoo.ImageSpec(channels, *size, classes=10))
-    low, high = made.value_range
-    for latents in (draw(made), 1000 * draw(made)):
-        images = generator(latents, FEW)
-        assert images.shape == (4, channels, *size)
-        assert low <= images.min() < images.max() <= high
-        logits = discriminator(images, FEW)
-        assert len(logits) == logits.numel() == 4
-        assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -97,25 +55,6 @@ def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tu
 )
 def test_the_base_of_a_size(size: tuple[int, int], smallest: int, expected: tuple[int, int, int]) -> None:
     assert base_size(ganzoo.ImageSpec(1, *size), "x", smallest) == expected
-
-
-@pytest.mark.parametrize(
-    ("architecture", "size", "expected"),
-    [
-        (R3GAN, (30, 30), "4 to 7 pixels"),
-        (R3GAN, (3, 3), "4 to 7 pixels"),
-        (R3GAN, (28, 26), "4 to 7 pixels"),
-        (BEGAN, (30, 30), "7 to 13 pixels"),
-        (SNGANProjection, (30, 28), "multiples of 4"),
-    ],
-)
-def test_an_unsupported_size_is_refused(
-    architecture: type[ganzoo.Architecture], size: tuple[int, int], expected: str
-) -> None:
-    with pytest.raises(ganzoo.RefusedSpec, match=expected) as refusal:
-        small(architecture).networks(ganzoo.ImageSpec(1, *size))
-    assert str(refusal.value).startswith(NAMES[architecture])
-    assert f"not {size[0]}x{size[1]}" in str(refusal.value)
 
 
 def test_a_width_that_is_no_multiple_of_a_group_is_refused() -> None:
@@ -149,40 +88,7 @@ BEGAN_DECODER = (64 * 32 * 49 + 32 * 49) + BEGAN_PAIRS + (32 * 9 + 1)
 def test_parameter_counts(
     architecture: ganzoo.Architecture, images: ganzoo.ImageSpec, generator: int, discriminator: int
 ) -> None:
-    assert [count(network) for network in architecture.networks(images)] == [generator, discriminator]
-
-
-@pytest.mark.parametrize("architecture", ALL)
-def test_the_same_seed_gives_the_same_model_and_latents_of_the_generator_given(
-    architecture: type[ganzoo.Architecture],
-) -> None:
-    def weights(seed: int) -> list[Tensor]:
-        torch.manual_seed(seed)
-        return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
-
-    first, again, other = weights(0), weights(0), weights(1)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
-    before = torch.get_rng_state()
-    latents = draw(architecture(), 1000)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(latents, draw(architecture(), 1000))
-    low, high, deviation = (-1, 1, 3**-0.5) if architecture in (CGAN, BEGAN) else (-9, 9, 1.0)
-    assert low <= latents.min() < latents.max() <= high
-    assert latents.std().item() == pytest.approx(deviation, rel=0.02)
-
-
-@pytest.mark.parametrize("architecture", ALL)
-def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: type[ganzoo.Architecture]) -> None:
-    made = small(architecture)
-    networks = made.networks(MNIST)
-    latents = draw(made)
-    for network, given in zip(networks, (latents, networks[0](latents, FEW).detach()), strict=True):
-        network.eval()
-        said = network(given, FEW)
-        assert torch.equal(said, network(given, FEW))
-        assert torch.allclose(said[:2], network(given[:2], FEW[:2]), atol=1e-5)
-        assert torch.equal(said, copy.deepcopy(network)(given, FEW))
+    assert [parameter_count(network) for network in architecture.networks(images)] == [generator, discriminator]
 
 
 # --- R3GAN ------------------------------------------------------------------------------------------------------
@@ -425,7 +331,7 @@ def test_a_class_can_be_sampled(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", [None, "digits"])
-@pytest.mark.parametrize("name", NAMES.values())
+@pytest.mark.parametrize("name", [NAMES[part] for part in ALL])
 def test_every_one_trains_with_its_own_recipe(name: str, variant: str | None) -> None:
     """Two finite steps; then every parameter of both networks has a gradient from its own loss."""
     narrow = {"r3gan": ":width=8", "began": ":width=4", "sngan-projection": ":width=4", "cgan": ""}[name]
@@ -479,8 +385,5 @@ def test_every_one_trains_with_its_own_recipe(name: str, variant: str | None) ->
 def test_recipes_hold_the_published_numbers(
     architecture: type[ganzoo.Architecture], expected: Mapping[str, str]
 ) -> None:
-    for field, value in expected.items():
-        given = getattr(architecture.recipe, field)
-        assert (" ".join(map(str, given)) if isinstance(given, tuple) else str(given)) == value
-    assert "Source:" in (inspect.getdoc(architecture) or "")
+    assert_recipe(architecture.recipe, expected)
     assert R3GAN.recipe.ema_half_life > 0

@@ -1,4 +1,4 @@
-"""Weight clipping and the linear decay of adam, and the rmsprop part against torch's own."""
+"""Weight clipping and the learning rate of adam and rmsprop, and the rmsprop part against torch's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_adam import minimise
+from optimizer_steps import minimise, recorded_step
 from torch import nn
 
 import ganzoo
@@ -65,9 +65,10 @@ def test_rmsprop_is_that_of_torch(options: dict[str, float]) -> None:
         assert all(isinstance(value, torch.Tensor) for value in state.values())
 
 
-def test_the_learning_rate_of_rmsprop_is_read_at_every_step() -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_the_learning_rate_is_read_at_every_step(part: Any) -> None:
     def build(parameters: Any) -> torch.optim.Optimizer:
-        optimizer = RMSprop(lr=1.0).build(parameters)
+        optimizer = part(lr=1.0).build(parameters)
         optimizer.param_groups[0]["lr"].fill_(0.0)
         return optimizer
 
@@ -117,13 +118,7 @@ def test_a_recorded_step_clips_and_follows_the_learning_rate(part: Any) -> None:
     parameter = nn.Parameter(torch.full((8,), 0.09, device="cuda"))
     optimizer = part(lr=1e-3, clip=0.1).build([parameter])
     parameter.grad = -torch.ones_like(parameter)
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        optimizer.step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        optimizer.step()
+    graph = recorded_step(optimizer)
     optimizer.param_groups[0]["lr"].fill_(0.0)
     before = parameter.detach().clone()
     graph.replay()

@@ -1,14 +1,13 @@
-"""The other published architectures: sizes, parameter counts, initial weights, spectral norm, recipes."""
+"""The other published architectures: parameter counts, initial weights, spectral norm, recipes."""
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+from helpers import ZOO
+from small_architectures import NAMES, SMALL, assert_recipe, draw, parameter_count, small
 from torch import Tensor, nn
 
 import ganzoo
@@ -16,7 +15,6 @@ from ganzoo import Choice
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.step import graphed, run_step
 from ganzoo.registry.recipes import plan
-from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import build_setup
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
@@ -24,30 +22,11 @@ from ganzoo_plugins.architectures.sngan import SNGAN
 from ganzoo_plugins.architectures.wgan_gp import WGANGP
 from ganzoo_plugins.layers import resnet
 
-ZOO, CPU = Zoo(), torch.device("cpu")
+CPU = torch.device("cpu")
 RESIDUAL = (WGANGP, SNGAN)
 ALL = (DCGAN, InfoGANNets, *RESIDUAL)
-NAMES = {DCGAN: "dcgan", InfoGANNets: "infogan-nets", WGANGP: "wgan-gp", SNGAN: "sngan"}
-SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
-    DCGAN: {"width": 8, "latent_dim": 8},
-    InfoGANNets: {"width": 16, "latent_dim": 8, "units": 64},
-    WGANGP: {"width": 4, "latent_dim": 8},
-    SNGAN: {"width": 4, "latent_dim": 8},
-}
 MNIST, CIFAR = ganzoo.ImageSpec(1, 28, 28), ganzoo.ImageSpec(3, 32, 32)
 FEW = torch.zeros(4, dtype=torch.int64)
-
-
-def small(architecture: type[ganzoo.Architecture], **more: Any) -> ganzoo.Architecture:
-    return architecture(**{**SMALL[architecture], **more})
-
-
-def draw(architecture: ganzoo.Architecture, count: int = 4, seed: int = 0) -> Tensor:
-    return architecture.latents(count, torch.Generator().manual_seed(seed))
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 # --- numbers of the sources -----------------------------------------------------------------------------------
@@ -101,56 +80,18 @@ def residual_features(width: int) -> list[int]:
 def test_parameter_counts_are_those_of_the_sources(
     architecture: ganzoo.Architecture, images: ganzoo.ImageSpec, generator: list[int], discriminator: list[int]
 ) -> None:
-    assert [count(network) for network in architecture.networks(images)] == [sum(generator), sum(discriminator)]
+    counts = [parameter_count(network) for network in architecture.networks(images)]
+    assert counts == [sum(generator), sum(discriminator)]
 
 
 def test_without_batch_norm_the_discriminator_has_less() -> None:
     _, discriminator = InfoGANNets(batch_norm=False).networks(MNIST)
-    assert count(discriminator) == sum(INFOGAN_DISCRIMINATOR) - 2 * 128 - 2 * 1024
+    assert parameter_count(discriminator) == sum(INFOGAN_DISCRIMINATOR) - 2 * 128 - 2 * 1024
     _, discriminator = DCGAN(batch_norm=False).networks(ganzoo.ImageSpec(3, 64, 64))
-    assert count(discriminator) == sum(DCGAN_DISCRIMINATOR) - 2 * (256 + 512 + 1024)
+    assert parameter_count(discriminator) == sum(DCGAN_DISCRIMINATOR) - 2 * (256 + 512 + 1024)
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------
-
-SIZES = {
-    DCGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (45, 31), (64, 64), (100, 16), (128, 128)],
-    InfoGANNets: [(4, 12), (28, 28), (32, 32), (64, 64)],
-    WGANGP: [(16, 16), (20, 28), (28, 28), (32, 32), (36, 60), (48, 48), (64, 64), (16, 64)],
-    SNGAN: [(16, 16), (28, 28), (32, 32), (64, 64)],
-}
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("architecture", "size"), [(part, size) for part in ALL for size in SIZES[part]])
-def test_any_size_and_channels(architecture: type[ganzoo.Architecture], size: tuple[int, int], channels: int) -> None:
-    made = small(architecture)
-    generator, discriminator = made.networks(ganzoo.ImageSpec(channels, *size))
-    images = generator(draw(made), FEW)
-    low, high = made.value_range
-    assert images.shape == (4, channels, *size)
-    assert low <= images.min() < images.max() <= high
-    logits = discriminator(images, FEW)
-    assert len(logits) == logits.numel() == 4
-
-
-@pytest.mark.parametrize(
-    ("architecture", "size", "expected"),
-    [
-        (DCGAN, (7, 28), "from 8 to 128"),
-        (DCGAN, (64, 129), "from 8 to 128"),
-        (InfoGANNets, (30, 28), "multiples of 4"),
-        *((part, size, "from 16 to 64 that are multiples of 4") for part in RESIDUAL for size in [(12, 28), (28, 68)]),
-        *((part, (30, 28), "from 16 to 64 that are multiples of 4") for part in RESIDUAL),
-    ],
-)
-def test_an_unsupported_size_is_refused(
-    architecture: type[ganzoo.Architecture], size: tuple[int, int], expected: str
-) -> None:
-    with pytest.raises(ganzoo.RefusedSpec, match=expected) as refusal:
-        small(architecture).networks(ganzoo.ImageSpec(1, *size))
-    assert str(refusal.value).startswith(NAMES[architecture])
-    assert f"not {size[0]}x{size[1]}" in str(refusal.value)
 
 
 @pytest.mark.parametrize("side", range(16, 65, 4))
@@ -170,18 +111,7 @@ def test_the_published_size_is_built_as_published() -> None:
     assert generator.base == (32, 4, 4)
 
 
-# --- first weights and latents ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("architecture", ALL)
-def test_the_same_seed_gives_the_same_model(architecture: type[ganzoo.Architecture]) -> None:
-    def weights(seed: int) -> list[Tensor]:
-        torch.manual_seed(seed)
-        return [tensor for network in small(architecture).networks(MNIST) for tensor in network.state_dict().values()]
-
-    first, again, other = weights(0), weights(0), weights(1)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+# --- first weights ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("architecture", [DCGAN, InfoGANNets])
@@ -215,38 +145,6 @@ def test_initial_weights_of_residual_networks_are_glorot_uniform() -> None:
             assert weight.abs().max() <= (3 * variance) ** 0.5
             if weight.numel() > 1000:
                 assert weight.std().item() == pytest.approx(variance**0.5, rel=0.1)
-
-
-@pytest.mark.parametrize("architecture", ALL)
-def test_latents_come_from_the_generator_given(architecture: type[ganzoo.Architecture]) -> None:
-    made = architecture()
-    before = torch.get_rng_state()
-    latents = draw(made, 1000)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(latents, draw(made, 1000))
-    assert not torch.equal(latents, draw(made, 1000, seed=1))
-    assert latents.shape == (1000, {DCGAN: 100, InfoGANNets: 64}.get(architecture, 128))
-    uniform = architecture in (DCGAN, InfoGANNets)
-    assert latents.std().item() == pytest.approx(3**-0.5 if uniform else 1, rel=0.02)
-    assert (latents.abs().max() <= 1) == uniform
-
-
-@pytest.mark.parametrize("architecture", ALL)
-def test_evaluation_mode_is_deterministic_and_a_copy_is_the_same(architecture: type[ganzoo.Architecture]) -> None:
-    made = small(architecture)
-    latents = draw(made)
-    networks = made.networks(MNIST)
-    images = networks[0](latents, FEW)
-    for network, given in zip(networks, (latents, images.detach()), strict=True):
-        network(given, FEW)  # changes moving statistics and the vectors of power iterations
-        network.eval()
-        said = network(given, FEW)
-        assert torch.equal(said, network(given, FEW))
-        assert torch.allclose(said[:2], network(given[:2], FEW[:2]), atol=1e-6)
-        assert torch.equal(said, copy.deepcopy(network)(given, FEW))
-    for network, stranger, given in zip(networks, made.networks(MNIST), (latents, images), strict=True):
-        stranger.load_state_dict(network.state_dict())
-        assert torch.equal(stranger.eval()(given, FEW), network(given, FEW))
 
 
 @pytest.mark.parametrize("architecture", [DCGAN, InfoGANNets])
@@ -440,20 +338,12 @@ def test_a_conditional_generator_draws_another_image_for_another_class() -> None
 def test_recipes_hold_the_published_numbers(
     architecture: type[ganzoo.Architecture], variant: str | None, expected: dict[str, Any]
 ) -> None:
-    recipe = architecture.recipe.merged(architecture.recipes[variant] if variant else {})
-    for name, value in expected.items():
-        found = getattr(recipe, name)
-        assert (" ".join(map(str, found)) if isinstance(found, tuple) else str(found)) == str(value), name
+    assert_recipe(architecture.recipe.merged(architecture.recipes[variant] if variant else {}), expected)
 
 
 def test_every_variant_of_infogan_nets_runs_twenty_epochs() -> None:
     for changes in InfoGANNets.recipes.values():
         assert str(InfoGANNets.recipe.merged(changes).length) == "20 epochs"
-
-
-@pytest.mark.parametrize("architecture", ALL)
-def test_every_docstring_names_its_source(architecture: type[ganzoo.Architecture]) -> None:
-    assert "Source:" in (inspect.getdoc(architecture) or "")
 
 
 @pytest.mark.parametrize(

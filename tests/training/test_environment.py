@@ -35,6 +35,7 @@ CHANGES: dict[str, Any] = {
     "compile": ["generator"],
     "world_size": 8,
 }
+#: entry -> how a message names it; written again on purpose: these are the words that users read
 WORDS = {
     "device_name": "processor or GPU",
     "instructions": "set of instructions",
