@@ -77,16 +77,19 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
 
 
 def _extractor(name: Choice, classes: int) -> str:
-    """Train the domain extractor of a labelled dataset if that was not done before, and return its digest in words."""
-    from ganzoo.contract.choice import short_name
+    """Train the domain extractor of a labelled dataset if that was not done before; its digest and test accuracy."""
+    from ganzoo.contract.protocol import Protocol
+    from ganzoo.evaluation.scorer import Scorer
     from ganzoo.registry.zoo import zoo
 
     if classes < 2:
         return "none: domain scores need labels"
-    extractor = zoo().build("extractors", Choice("domain")).to(device_named("auto"))
     with Waiting(f"Preparing the classifier of {name}, whose features the domain scores use"):
-        extractor.bind(short_name(name), zoo().build("datasets", name, split="train"))
-    return f"ready, digest {extractor.digest[:12]}"
+        scorer = Scorer(zoo(), name, [Choice("fid-domain")], device_named("auto"), Protocol.named("default"))
+    (group,) = scorer.groups
+    accuracy = (group.accuracy or {}).get("test_accuracy")
+    share = "" if accuracy is None else f", {accuracy:.1%} of the test images correct"
+    return f"ready, digest {group.extractor.digest[:12]}{share}"
 
 
 @data.command()

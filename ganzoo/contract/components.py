@@ -187,6 +187,9 @@ class Extractor(nn.Module, ABC):
     preprocessing: str = "none"
     #: the precision of its computations, as written in the card of a score
     precision: str = "fp32"
+    #: the layer whose largest value is the predicted class of the dataset; empty if it predicts none. The accuracy on
+    #: the test images is measured and written in the card of a score
+    predicts: str = ""
 
     def __init__(self) -> None:
         """A part without options does not need its own constructor."""

@@ -117,6 +117,8 @@ class ExtractorGroup:
         """Raises UsageError if the extractor lacks a layer that an evaluator needs."""
         self.choice, self.provenance, self.extractor, self.evaluators = choice, provenance, extractor, evaluators
         self.device = device
+        #: how well the extractor classifies the test images (see classifier.py); None if it does not predict classes
+        self.accuracy: dict[str, Any] | None = None
         for running in evaluators:
             if running.evaluator.layer not in extractor.layers:
                 raise UsageError(

@@ -19,6 +19,7 @@ from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Recipe
 from ganzoo.engine import seeds
 from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
+from ganzoo.evaluation.classifier import accuracy_of
 from ganzoo.evaluation.features import (
     ExtractorGroup,
     Images,
@@ -124,7 +125,15 @@ class Scorer:
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
         extractor.bind(short_name(dataset), self.train)
-        return ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, evaluators, self.device)
+        group = ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, evaluators, self.device)
+        group.accuracy = accuracy_of(group, str(dataset), lambda: self._test_reals(zoo, dataset), zoo.note)
+        return group
+
+    def _test_reals(self, zoo: Zoo, dataset: Choice) -> Reals:
+        for reals in (self.reals, self.held_out):
+            if reals is not None and reals.split == "test":
+                return reals
+        return Reals(zoo, dataset, "test")
 
     def score(
         self, fakes: Images, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
@@ -190,6 +199,7 @@ class Scorer:
             "protocol": self.protocol.name,
             "measure": measure,
             "digest": digest_of(measure)[:16],
+            **({"classifier": group.accuracy} if group.accuracy else {}),
             "subject": {**subject, "seed": self.seed},
             "versions": versions(),
             "seconds": seconds,

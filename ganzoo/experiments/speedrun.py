@@ -21,7 +21,7 @@ from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_old_names
 from ganzoo.experiments.grid import ExpectedScore, Trial, expected_scores, make_trial, share
-from ganzoo.experiments.table import spread
+from ganzoo.experiments.table import card_of_seeds, spread
 from ganzoo.experiments.worker import run_to_end
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
@@ -233,7 +233,7 @@ def _record(trials: Sequence[Trial], seeds: list[dict[str, Any]], target: Target
     old_recipe = with_old_names(recipe)
     lines = [line for trial in trials for line in _lines(out / trial.name, trial, target)[:1]]
     digests = sorted({line["card"]["digest"] for line in lines})
-    card = {name: lines[0]["card"][name] for name in ("protocol", "measure", "digest")} if lines else None
+    card = card_of_seeds(lines[0]["card"]) if lines else None
     environments = [Run.open(out / trial.name).environment for trial in trials]
     machines = [{name: facts.get(name) for name in _MACHINE} for facts in environments]
     ways = max(len(digests), sum(machine not in machines[:index] for index, machine in enumerate(machines)))

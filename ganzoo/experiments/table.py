@@ -88,12 +88,17 @@ def _facts(trial: Trial, score: str, results: Sequence[Result]) -> Row:
     """The recipe of a row, the card of its score, images seen, and mean seconds of a run."""
     card = results[0].last[score]["card"] if results else None
     return {
-        "card": {name: card[name] for name in ("protocol", "measure", "digest")} if card else None,
+        "card": card_of_seeds(card) if card else None,
         "recipe": {name: value for name, value in trial.recipe.to_dict().items() if name != "seed"},
         "length": str(trial.recipe.length),
         "images_seen": results[0].images if results else None,
         "seconds": round(float(numpy.mean([result.seconds for result in results])), 1) if results else None,
     }
+
+
+def card_of_seeds(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a card that all seeds share. Cards of version 0.1 and of most extractors have no `classifier`."""
+    return {name: card[name] for name in ("protocol", "measure", "digest", "classifier") if name in card}
 
 
 def spread(values: Sequence[float]) -> Row:

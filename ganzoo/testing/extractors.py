@@ -55,6 +55,16 @@ def features_are_of_their_layers(part: ExaminedPart) -> None:
         require(values.isfinite().all(), f"{layer} is not finite.")
 
 
+def predictions_have_a_layer(part: ExaminedPart) -> None:
+    """If `predicts` names a layer, `layers` has it, with one number for each class of the dataset it is bound to."""
+    extractor, classes = _bound(part), digits().spec.classes
+    if not extractor.predicts:
+        return
+    require(extractor.predicts in extractor.layers, f"It predicts by {extractor.predicts!r}, which is no layer of it.")
+    numbers = extractor.layers[extractor.predicts]
+    require(numbers == classes, f"{extractor.predicts} has {numbers} numbers for the {classes} classes of the dataset.")
+
+
 def digest_identifies_the_features(part: ExaminedPart) -> None:
     """Two objects bound to the same images have the same digest, a non-empty string, and compute the same features."""
     first, second = _bound(part), _bound(part)
@@ -126,6 +136,7 @@ def features_do_not_depend_on_autocast(part: ExaminedPart) -> None:
 
 CHECKS = (
     features_are_of_their_layers,
+    predictions_have_a_layer,
     digest_identifies_the_features,
     features_do_not_depend_on_the_batch,
     stays_in_evaluation_mode,

@@ -44,6 +44,12 @@ class Miscounting(Good):
         self.layers = {"five": 6}
 
 
+class Guessing(Good):
+    """Five features for the ten classes."""
+
+    predicts = "five"
+
+
 class Unlike(Good):
     """A digest that differs between objects."""
 
@@ -102,6 +108,7 @@ class AsTheCaller(Good):
 
 MUTANTS = {
     "features_are_of_their_layers": Miscounting,
+    "predictions_have_a_layer": Guessing,
     "digest_identifies_the_features": Unlike,
     "features_do_not_depend_on_the_batch": Centred,
     "stays_in_evaluation_mode": Training,

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import venv
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,8 +217,37 @@ def test_a_clock_that_jumps_moves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.meta["step"] == 4
 
 
+def ascii_locale(python: str = sys.executable) -> tuple[dict[str, str], str]:
+    """Variables that set the ASCII locale, or none and the reason if Python itself does not start with them.
+
+    Until version 3.12, Python reads the .pth files of an environment in the encoding of the locale. They name the
+    folder of the project, which may have other letters than those of ASCII.
+    """
+    variables = {"LC_ALL": "C"}
+    found = subprocess.run([python, "-c", "pass"], env=variables, capture_output=True, text=True, errors="replace")
+    if found.returncode == 0:
+        return variables, ""
+    last = found.stderr.strip().rpartition("\n")[2]
+    return {}, f"not tested in an ASCII locale, in which Python itself does not start from {python!a}: {last}"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="this Python reads .pth files as UTF-8 in every locale")
+def test_an_ascii_locale_in_which_python_does_not_start_is_named(tmp_path: Path) -> None:
+    environment = tmp_path / "é"
+    venv.create(environment, symlinks=True)
+    python = environment / "bin" / "python"
+    assert ascii_locale(str(python)) == ({"LC_ALL": "C"}, "")
+    (site,) = environment.glob("lib/python3*/site-packages")
+    (site / "project.pth").write_text(f"{tmp_path}/é\n", encoding="utf-8")
+    variables, reason = ascii_locale(str(python))
+    assert variables == {}
+    assert reason.startswith("not tested in an ASCII locale, in which Python itself does not start from '/")
+    assert "can't decode byte 0xc3" in reason
+
+
 def test_an_environment_full_of_traps_is_passed_by(tmp_path: Path) -> None:
     """Job variables are no commands, a home is not needed, ASCII is enough, stdin may be closed."""
+    locale, reason = ascii_locale()
     run = shutil.copytree(Path(__file__).parents[1] / "golden" / "checkpoint-0.1.0", tmp_path / "run é")
     trap = f"1; touch {tmp_path}/canary"
     variables = (
@@ -231,7 +261,8 @@ def test_an_environment_full_of_traps_is_passed_by(tmp_path: Path) -> None:
     )
     environment = {
         **dict.fromkeys(variables, trap),
-        **{"PATH": os.environ["PATH"], "LC_ALL": "C", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "COLUMNS": "x"},
+        **locale,
+        **{"PATH": os.environ["PATH"], "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "COLUMNS": "x"},
         **{"http_proxy": "http://127.0.0.1:9", "GANZOO_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
     }
     command = f"exec {shlex.quote(sys.executable)} -m ganzoo sample 'run é' <&-"
@@ -239,6 +270,8 @@ def test_an_environment_full_of_traps_is_passed_by(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (run / "sample-0.png").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run é"]
+    if reason:  # all the other traps were passed by
+        pytest.skip(reason)
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

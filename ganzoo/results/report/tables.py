@@ -79,10 +79,12 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
 def _measure(card: Mapping[str, Any]) -> str:
     measure = card["measure"]
     extractor, reals = measure["extractor"], measure["reals"]
+    accuracy = (card.get("classifier") or {}).get("test_accuracy")
+    classified = "" if accuracy is None else f" ({accuracy:.1%} of the test images classified correctly)"
     return (
         f"{measure['fakes']:,} fakes against the {reals['images']:,} {reals['split']} images, {measure['shape']}; "
-        f"{shown(extractor['name'])} {extractor['digest'][:12]}, {extractor['layer']}; protocol {card['protocol']}, "
-        f"card {card['digest']}."
+        f"{shown(extractor['name'])} {extractor['digest'][:12]}, {extractor['layer']}{classified}; "
+        f"protocol {card['protocol']}, card {card['digest']}."
     )
 
 

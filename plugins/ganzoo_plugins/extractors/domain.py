@@ -75,6 +75,7 @@ class Domain(ganzoo.Extractor):
     """
 
     deviation: Tensor
+    predicts = "logits"
 
     def __init__(self) -> None:
         super().__init__()
