@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "hatchling", "build", "--directory", folder]
     subprocess.run([*command, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True)
     (archive,) = folder.glob("*.tar.gz")
-    shutil.unpack_archive(archive, folder, filter="data")
+    newer = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.2 has no filters
+    shutil.unpack_archive(archive, folder, **newer)
     unpacked = folder / archive.name.removesuffix(".tar.gz")
     subprocess.run([*command, "--target", "wheel"], cwd=unpacked, check=True, capture_output=True)
     return folder
