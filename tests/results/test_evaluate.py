@@ -342,7 +342,10 @@ def test_the_error_of_an_observer_tells_where_the_scores_are(run, tmp_path):
     recipe = run / "recipe.json"
     before = recipe.read_text()
     try:
-        recipe.write_text(before.replace(json.dumps(f"{tiny.__file__}:Listener"), json.dumps(f"{tmp_path}/failing.py:Failing")))
+        listener, failing = (
+            json.dumps(name) for name in (f"{tiny.__file__}:Listener", f"{tmp_path}/failing.py:Failing")
+        )
+        recipe.write_text(before.replace(listener, failing))
         with pytest.raises(GanzooError, match=r"failed in on_score: .*no network.* The scores are in .*scores\.jsonl"):
             score(run)
     finally:
