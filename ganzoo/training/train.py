@@ -266,12 +266,12 @@ def _set_length(run: Run, setup: TrainingSetup, saved: checkpoints.Saved | None,
     """Set the run's `length` if one is given. Raises UsageError where nothing is left to train."""
     progress = Progress(length or run.recipe.length, setup.feed)
     progress.step = saved.meta["step"] if saved else 0
+    if saved and run.writes:  # a process that was killed while saving has not done this
+        checkpoints.prune(run.path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
     same_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
     scores_missing = same_end and not run.scored_at(progress.step)  # a signal cancelled the last scores
     if progress.done and not scores_missing:
         raise UsageError(_nothing_left(run.path, progress))
-    if saved and run.writes:  # a process that was killed while saving has not done this
-        checkpoints.prune(run.path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
     if length is not None:
         run.lengthen(length)
         assert setup.history is not None  # noqa: S101  (restored before)
