@@ -215,7 +215,7 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
             "missing": pair.missing,
             "recipe": pair.trials[0].recipe.to_dict(),
             "seconds": pair.seconds,
-            "source": pair.source,
+            "seconds_from": pair.source,
         }
         for pair in pairs
     ]

@@ -60,7 +60,7 @@ def _print_names(parts: Sequence[Component]) -> None:
         text = ", ".join(dict.fromkeys(names)) or "none is installed"
         lines = textwrap.wrap(text, 78, break_long_words=False, break_on_hyphens=False)
         click.echo("\n".join([f"{kind} ({len(names)})", *(f"  {line}" for line in lines)]))
-    log("`ganzoo list KIND` describes the parts of a kind, `ganzoo show NAME` one of them.")
+    log("`ganzoo list KIND` describes the parts of a kind, `ganzoo show NAME` one part.")
 
 
 @click.command(short_help="Show one part: its options, recipe and networks.")

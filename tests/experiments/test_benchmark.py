@@ -559,7 +559,7 @@ def test_a_dry_run_trains_nothing(finished: Path, tmp_path: Path) -> None:
     plan = json.loads(result.stdout)
     assert not (tmp_path / "none").exists()
     assert [(pair["done"], pair["missing"]) for pair in plan["pairs"]] == [(0, 2), (0, 2)]
-    assert plan["pairs"][0]["source"].startswith("8 steps of ")
+    assert plan["pairs"][0]["seconds_from"].startswith("8 steps of ")
     assert plan["seconds"] > 0
     assert plan["pairs"][0]["recipe"]["length"] == "8 steps"
     whole = run_command("--out", tmp_path / "none", "--dry-run").stderr
