@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import tiny
 import torch
 from click.testing import CliRunner
 from helpers import ganzoo
@@ -267,6 +268,24 @@ def test_numbers_that_are_not_finite_are_text() -> None:
         "values": ["nan", ["inf", 1.5]],
         "nested": {"value": "-inf"},
     }
+
+
+def test_a_step_that_is_not_finite_has_the_same_shape(tmp_path: Path) -> None:
+    run, loss = tmp_path / "run", f"{tiny.__file__}:Souring:after=10"
+    result = ganzoo("train", *_SHORT, "--loss", "nonsaturating", "--loss", loss, "--out", run)
+    assert "The training has diverged" in result.stderr
+    step = json.loads((run / "diagnosis.json").read_text())["step"]
+    for more in ((), ("--anomaly",)):
+        result = ganzoo("replay", run, "--step", step, *more, "--json")
+        assert result.exit_code == 0, result.output
+        printed = json.loads(result.stdout)
+        _check_keys(printed, "replay")
+        assert set(printed) == {"schema", "command"} | CASES["replay"][0][1]
+        bad = printed["first_bad"]
+        assert bad is not None or "nan" in printed["anomaly"]
+        if not more:
+            assert set(bad) == {"quantity", "name", "type", "value"}
+            assert (bad["quantity"], bad["value"]) == ("loss", "nan")
 
 
 def test_the_words_of_an_object_and_of_its_file_are_the_same(folders: Path, tmp_path: Path) -> None:
