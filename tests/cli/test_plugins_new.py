@@ -100,6 +100,7 @@ def test_a_kind_is_asked_for(tmp_path: Path) -> None:
     unknown = generate("own", "discriminator", tmp_path).exception
     assert isinstance(unknown, UsageError)
     assert "The kinds are: architectures, " in str(unknown)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_kind_may_be_in_the_plural(tmp_path: Path) -> None:
@@ -107,7 +108,6 @@ def test_a_kind_may_be_in_the_plural(tmp_path: Path) -> None:
         assert generate("own", kind, tmp_path / kind).exit_code == 0
     one, several = (sorted(path.read_bytes() for path in (tmp_path / kind).iterdir()) for kind in ("loss", "losses"))
     assert one == several
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_short_name_that_is_taken_is_said(tmp_path: Path) -> None:
