@@ -107,7 +107,7 @@ class Scores(Table):
 
 
 class PartList(Table):
-    """Parts of one kind: name, id, version, target and description."""
+    """Parts of one kind: name, id, kind, distribution, version, target and description."""
 
     columns = {"name": "name", "description": "what it is", "id": "id", "version": "version"}
 
@@ -149,13 +149,18 @@ class Description(dict[str, Any]):
     """What is known of one part: options, source, and the recipe and networks of an architecture."""
 
     def _repr_html_(self) -> str:
-        words = [f"<b>{html.escape(self['name'])}</b> ({html.escape(self['kind'])}, from {html.escape(self['from'])})"]
+        from ganzoo.contract.recipe import Recipe
+        from ganzoo.registry.describe import origin_in_words
+
+        origin = f"{self['kind']}, from {origin_in_words(self)}"
+        words = [f"<b>{html.escape(self['name'])}</b> ({html.escape(origin)})"]
         words.append(f"<div style='white-space: pre-wrap'>{html.escape(self['description'])}</div>")
-        options = [[o["name"], o["type"], _cell(o["default"]), o["help"]] for o in self["options"]]
+        options = [[o["name"], o["type"], _cell(o["default"]), o["description"]] for o in self["options"]]
         words += [table_html(["option", "type", "default", "what it is"], options)] if options else []
         networks = [[n["role"], f"{n['parameters']:,}", f"{n['trainable']:,}"] for n in self.get("networks", [])]
         words += [table_html(["network", "parameters", "trained"], networks)] if networks else []
-        words += [f"<pre>{html.escape(self['recipe'])}</pre>"] if "recipe" in self else []
+        if "recipe" in self:
+            words.append(f"<pre>{html.escape(Recipe.from_dict(self['recipe']).to_toml())}</pre>")
         return "".join(words)
 
 

@@ -7,8 +7,8 @@ import fnmatch
 from ganzoo.api.display import Description, PartList
 from ganzoo.api.keywords import Part
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import UsageError, did_you_mean
-from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.errors import UsageError
+from ganzoo.contract.hooks import kind_named
 
 
 def matches(name: str, pattern: str | None) -> bool:
@@ -21,16 +21,13 @@ def matches(name: str, pattern: str | None) -> bool:
 def list(kind: str, pattern: str | None = None) -> PartList:
     """The parts of a kind, all or those whose name matches a pattern: `ganzoo.list("losses", "r*")`.
 
-    Each is a dict of name, id, version, target and description. Raises UsageError for an unknown kind.
+    Each is a dict of name, id, kind, distribution, version, target and description. The kind may be written in the
+    singular. Raises UsageError for an unknown kind.
     """
-    from ganzoo.registry.describe import summary
+    from ganzoo.registry.describe import part_facts
     from ganzoo.registry.zoo import zoo
 
-    _check_kind(kind)
-    found = [part for part in zoo().components(kind) if matches(part.name, pattern)]
-    return PartList(
-        {"name": p.name, "id": p.id, "version": p.version, "target": p.target, "description": summary(p)} for p in found
-    )
+    return PartList(part_facts(part) for part in zoo().components(kind_named(kind)) if matches(part.name, pattern))
 
 
 def show(part: Part, *, kind: str | None = None, size: int = 28, channels: int = 1, classes: int = 10) -> Description:
@@ -46,12 +43,6 @@ def show(part: Part, *, kind: str | None = None, size: int = 28, channels: int =
     for name, number in (("size", size), ("channels", channels), ("classes", classes)):
         if number < 1:
             raise UsageError(f"--{name} must be at least 1, not {number}.")
-    if kind is not None:
-        _check_kind(kind)
+    named = kind_named(kind) if kind is not None else ""
     choice = Choice.parse(part)
-    return Description(describe(zoo(), kind or find_kind(choice), choice, ImageSpec(channels, size, size, classes)))
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise UsageError(f"There is no kind {kind!r}.{did_you_mean(kind, KINDS)} The kinds are: {', '.join(KINDS)}.")
+    return Description(describe(zoo(), named or find_kind(choice), choice, ImageSpec(channels, size, size, classes)))

@@ -38,7 +38,7 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     return click.option(flag, kind, multiple=True, type=PartParam(kind), metavar="SPEC", help=what)
 
 
-@click.command()
+@click.command(short_help="Train and score many, and compare them in a table.")
 @_part_option("-a", "architectures", "An architecture; several are compared.")
 @_part_option("-d", "datasets", "A dataset; each is trained on by each architecture.")
 @_part_option("-e", "evaluators", "What the generators are scored by.  [default: fid-domain]")
@@ -172,7 +172,7 @@ def _run(trials: list[Trial], out: Path, device: str, **options: Any) -> list[di
 
 def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **options: Any) -> None:
     rows = _run(trials, out, device, **options)
-    print_json(rows) if as_json else _show(rows)
+    print_json(path=str(out), rows=rows) if as_json else _show(rows)
     log(f"Table: {out / 'table.md'}, .json, .csv and .png")
     if any(row["failures"] for row in rows):
         log("Some trials failed and are counted as failures; --retry-failed runs them again, from the beginning.")
@@ -209,17 +209,17 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
         {
             "architecture": pair.trials[0].architecture,
             "dataset": pair.trials[0].dataset,
-            "cells": [trial.name for trial in pair.trials],
+            "trials": [trial.name for trial in pair.trials],
             "done": pair.done,
             "failed": pair.failed,
             "missing": pair.missing,
             "recipe": pair.trials[0].recipe.to_dict(),
             "seconds": pair.seconds,
-            "source": pair.source,
+            "seconds_from": pair.source,
         }
         for pair in pairs
     ]
-    print_json({"out": str(out), "pairs": facts, "seconds": total})
+    print_json(path=str(out), pairs=facts, seconds=total)
 
 
 def _print_plan(pairs: Sequence[Pair]) -> None:
@@ -254,7 +254,7 @@ def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) 
     trials = verify.trials_of(zoo(), old, table)
     found = verify.verdicts(old, _run(trials, out, device, **options))
     if as_json:
-        print_json(found)
+        print_json(path=str(out), table=str(table), verdicts=found)
     else:
         columns = ["architecture", "dataset", "score", "then", "now", "seeds", "holds", "why"]
         rows = [

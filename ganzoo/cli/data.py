@@ -33,7 +33,6 @@ def _each_split(name: Choice) -> list[dict[str, Any]]:
         spec = dataset.spec
         facts.append(
             {
-                "dataset": str(name),
                 "split": split,
                 "images": len(dataset),
                 "shape": str(spec),
@@ -45,19 +44,20 @@ def _each_split(name: Choice) -> list[dict[str, Any]]:
     return facts
 
 
-def _print(facts: list[dict[str, Any]], as_json: bool) -> None:
+def _print(name: Choice, splits: list[dict[str, Any]], as_json: bool, extractor: str = "") -> None:
     """A line for each split, and the number of each class where the classes have names."""
     if as_json:
-        return print_json(facts)
-    rows = [{name: value for name, value in row.items() if name != "class_names"} for row in facts]
+        return print_json(dataset=str(name), splits=splits, **({"extractor": extractor} if extractor else {}))
+    last = {"domain extractor": extractor} if extractor else {}
+    rows = [{"dataset": name, **{key: row[key] for key in row if key != "class_names"}, **last} for row in splits]
     print_table(list(rows[0]), [list(map(str, row.values())) for row in rows])
-    names = facts[0]["class_names"]
+    names = splits[0]["class_names"]
     if names != [str(label) for label in range(len(names))]:
         more = f", and {len(names) - 20} more (--json lists all)" if len(names) > 20 else ""
-        log("Classes: " + ", ".join(f"{label} = {name}" for label, name in enumerate(names[:20])) + more)
+        log("Classes: " + ", ".join(f"{label} = {each}" for label, each in enumerate(names[:20])) + more)
 
 
-@data.command()
+@data.command(short_help="Download a dataset and verify every image.")
 @click.argument("name", type=PartParam("datasets"))
 @click.option(
     "--no-extractor", "bare", is_flag=True, help="Do not prepare the classifier whose features the domain scores use."
@@ -71,9 +71,8 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
     for mnist, fashion-mnist and digits come with ganzoo. For another labelled dataset it is trained once, which takes
     minutes, and kept.
     """
-    facts = _each_split(name)
-    extractor = "left out" if bare else _extractor(name, facts[0]["classes"])
-    _print([{**row, "domain extractor": extractor} for row in facts], as_json)
+    splits = _each_split(name)
+    _print(name, splits, as_json, "left out" if bare else _extractor(name, splits[0]["classes"]))
 
 
 def _extractor(name: Choice, classes: int) -> str:
@@ -92,32 +91,30 @@ def _extractor(name: Choice, classes: int) -> str:
     return f"ready, digest {group.extractor.digest[:12]}{share}"
 
 
-@data.command()
+@data.command(short_help="Check the files of a dataset, without a download.")
 @click.argument("name", type=PartParam("datasets"))
 @data_dir_option
 @json_option
 def verify(name: Choice, as_json: bool) -> None:
     """Check the files of dataset NAME against their checksums, and read every image. Nothing is downloaded."""
     os.environ["GANZOO_OFFLINE"] = "1"
-    _print(_each_split(name), as_json)
+    _print(name, _each_split(name), as_json)
 
 
-@data.command("list")
+@data.command("list", short_help="List the datasets and the data folder.")
 @click.argument("name", required=False)
 @data_dir_option
 @json_option
 def list_datasets(name: str | None, as_json: bool) -> None:
     """List the datasets, all or those whose name matches NAME, and the content of the data folder."""
     from ganzoo.contract.paths import data_dir
-    from ganzoo.registry.describe import summary
+    from ganzoo.registry.describe import part_facts, summary
     from ganzoo.registry.zoo import zoo
 
     root = data_dir()
     here = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     parts = [part for part in zoo().components("datasets") if matches(part.name, name)]
     if as_json:
-        datasets = [{"name": part.name, "description": summary(part)} for part in parts]
-        print_json({"data_dir": str(root), "folders": here, "datasets": datasets})
-        return
+        return print_json(path=str(root), folders=here, parts=[part_facts(part) for part in parts])
     print_table(["dataset", "what it is"], [[part.name, summary(part)] for part in parts])
     log(f"Data folder {root}: {', '.join(here) or 'empty'}")

@@ -18,7 +18,7 @@ _DATASET = "digits"
 _SAMPLES = 5_000
 
 
-@click.command()
+@click.command(short_help="Train two small GANs on digits, in minutes.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Directory of the results."
 )
@@ -31,7 +31,7 @@ def demo(out: Path, device: str, as_json: bool) -> None:
     device = str(device_named(device))
     facts = [_train_one(name, out / name, device) for name in _ARCHITECTURES]
     if as_json:
-        print_json(facts)
+        print_json(runs=facts)
         return
     click.echo()
     title = f"{_DATASET}: Frechet distance in the features of a digit classifier, lower is better"
@@ -54,13 +54,25 @@ def _train_one(name: str, path: Path, device: str) -> dict[str, Any]:
     with stopped_by_signal():
         run = train(name, _DATASET, recipe=_DATASET, out=path, device=device)
     seconds = time.perf_counter() - started
-    (score,) = run.evaluate(samples=_SAMPLES)
+    scores = list(run.evaluate(samples=_SAMPLES))
     picture = run.sample(grid=(8, 10)).save(path / "sample-0.png")
     animation = training_gif(Run.open(path), path / "training.gif")
-    facts = {**score, "architecture": name, "training_seconds": seconds, "samples": str(picture)}
-    return facts | {"gif": str(animation), "seed": run.recipe.seed, "images": run.progress.images}
+    progress = run.progress
+    return {
+        "run": str(path),
+        "architecture": name,
+        "dataset": _DATASET,
+        "seed": run.recipe.seed,
+        "step": progress.step,
+        "images": progress.images,
+        "epoch": progress.epochs,
+        "training_seconds": seconds,
+        "samples": str(picture),
+        "gif": str(animation),
+        "scores": scores,
+    }
 
 
 def _row(one: dict[str, Any]) -> list[str]:
     numbers = [str(_SAMPLES), str(one["seed"]), str(one["images"])]
-    return [one["architecture"], f"{one['value']:.2f}", *numbers, f"{one['training_seconds']:.0f} s"]
+    return [one["architecture"], f"{one['scores'][0]['value']:.2f}", *numbers, f"{one['training_seconds']:.0f} s"]

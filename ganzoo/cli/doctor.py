@@ -19,14 +19,14 @@ from ganzoo.cli.output import print_json, print_table
 _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "torch-fidelity", "click", "pluggy", "safetensors")
 
 
-@click.command()
+@click.command(short_help="Check this installation, with advice for problems.")
 @data_dir_option
 @json_option
 def doctor(as_json: bool) -> None:
     """Check this installation: versions, devices, plugins, folders and datasets, with advice for each problem."""
     findings = [*_versions(), *_devices(), *_plugins(), *_folders(), *_datasets()]
     if as_json:
-        print_json([dict(zip(("topic", "found", "problem"), finding, strict=True)) for finding in findings])
+        print_json(findings=[dict(zip(("topic", "found", "problem"), finding, strict=True)) for finding in findings])
     else:
         print_table(["topic", "found", "what to do"], [list(map(str, finding)) for finding in findings])
     if any(problem for _, _, problem in findings):

@@ -27,7 +27,7 @@ from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import PROTOCOLS
 
 
-@click.command()
+@click.command(short_help="Score the generator of a run.")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option(
     "-e",
@@ -105,7 +105,7 @@ def evaluate(
     with Waiting(f"Scoring {run}") as waiting:
         lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, *changed, log, waiting)
     if as_json:
-        return print_json(lines)
+        return print_json(run=str(run), scores=lines)
     rows = [
         [
             line["score"],
@@ -145,7 +145,8 @@ def _calibrate(
     chosen = tuple(evaluators) or DEFAULT_EVALUATORS
     with Waiting(f"Calibrating on {dataset}"):
         rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
-    print_json(rows) if as_json else _print_calibration(rows)  # first, so that a full disk does not cost the scores
+    # first, so that a full disk does not cost the scores
+    print_json(dataset=str(dataset), scores=rows) if as_json else _print_calibration(rows)
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"
     title = f"{dataset}: real images, damaged, in the place of {rows[0]['images']} fakes (protocol {protocol})"
     try:

@@ -11,7 +11,7 @@ from ganzoo.cli.options import json_option
 from ganzoo.cli.output import log, print_json
 
 
-@click.command("import-checkpoint")
+@click.command("import-checkpoint", short_help="Turn a .pt or .pth file into safetensors.")
 @click.argument("foreign", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.safetensors")
 @json_option
@@ -25,7 +25,7 @@ def import_checkpoint(foreign: Path, out: Path, as_json: bool) -> None:
 
     imported = take_over(foreign, out)
     if as_json:
-        print_json({**asdict(imported), "path": str(imported.path)})
+        print_json(**{**asdict(imported), "path": str(imported.path)})
         return
     click.echo(f"{imported.sha256}  {imported.path}")
     rest = f"; {imported.left_out} values that are no tensors were left out" if imported.left_out else ""

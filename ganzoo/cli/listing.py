@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from ganzoo.cli.options import WholeNumber, json_option, matches
+from ganzoo.cli.options import KindParam, WholeNumber, json_option, kind_option, matches
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.hooks import KINDS
+from ganzoo.contract.hooks import KINDS, Component
 
 
 def _warn_of_broken_plugins() -> None:
@@ -20,38 +22,50 @@ def _warn_of_broken_plugins() -> None:
             log(f"Warning: {plugin.distribution} {plugin.version}: {error}")
 
 
-@click.command("list")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.command("list", short_help="List the parts that can be used by name.")
+@click.argument("kind", type=KindParam(), required=False)
 @click.argument("pattern", required=False)
 @json_option
-def list_parts(kind: str, pattern: str | None, as_json: bool) -> None:
-    """List the parts of a KIND, all of them or those whose name matches PATTERN. No part is imported.
+def list_parts(kind: str | None, pattern: str | None, as_json: bool) -> None:
+    """List the parts of a KIND, all of them or those whose name matches PATTERN; without a KIND, the names of all.
 
     \b
+      ganzoo list
       ganzoo list architectures
       ganzoo list losses 'r*'
+
+    A KIND is one of architectures, datasets, losses, optimizers, augmentations, extractors, evaluators, observers. No
+    part is imported.
     """
-    from ganzoo.registry.describe import summary
+    from ganzoo.registry.describe import part_facts, summary
     from ganzoo.registry.zoo import zoo
 
-    found = [part for part in zoo().components(kind) if matches(part.name, pattern)]
+    found = [part for each in ([kind] if kind else KINDS) for part in zoo().components(each)]
+    found = [part for part in found if matches(part.name, pattern)]
     _warn_of_broken_plugins()
     if as_json:
-        print_json(
-            [
-                {"name": p.name, "id": p.id, "version": p.version, "target": p.target, "description": summary(p)}
-                for p in found
-            ]
-        )
-        return
+        return print_json(parts=[part_facts(part) for part in found])
+    if kind is None:
+        return _print_names(found)
     if not found:
         log(f"No {kind} match {pattern!r}." if pattern else f"No {kind} are installed.")
     print_table(["name", "what it is", "from"], [[p.name, summary(p), f"{p.distribution} {p.version}"] for p in found])
 
 
-@click.command()
+def _print_names(parts: Sequence[Component]) -> None:
+    """The number and the names of the parts of each kind, in lines of 80 columns at most."""
+    for kind in KINDS:
+        names = [part.name for part in parts if part.kind == kind]
+        # short names of different plugins may be the same: each is written once
+        text = ", ".join(dict.fromkeys(names)) or "none is installed"
+        lines = textwrap.wrap(text, 78, break_long_words=False, break_on_hyphens=False)
+        click.echo("\n".join([f"{kind} ({len(names)})", *(f"  {line}" for line in lines)]))
+    log("`ganzoo list KIND` describes the parts of a kind, `ganzoo show NAME` one part.")
+
+
+@click.command(short_help="Show one part: its options, recipe and networks.")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
+@kind_option
 @click.option("--size", type=WholeNumber(1), default=28, show_default=True, help="Image size to count parameters at.")
 @click.option("--channels", type=WholeNumber(1), default=1, show_default=True)
 @click.option("--classes", type=WholeNumber(1), default=10, show_default=True)
@@ -69,21 +83,26 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
 
     choice = Choice.parse(name)
     facts = describe(zoo(), kind or find_kind(choice), choice, ImageSpec(channels, size, size, classes))
-    print_json(facts) if as_json else _print_facts(facts)
+    print_json(**facts) if as_json else _print_facts(facts)
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    click.echo(f"{facts['name']}  ({facts['kind']}, from {facts['from']})\n")
+    from ganzoo.contract.recipe import Recipe
+    from ganzoo.registry.describe import origin_in_words
+
+    click.echo(f"{facts['name']}  ({facts['kind']}, from {origin_in_words(facts)})\n")
     click.echo(facts["description"] + "\n")
-    rows = [[o["name"], o["type"], str(o["default"]), o["help"]] for o in facts["options"]]
+    rows = [[o["name"], o["type"], str(o["default"]), o["description"]] for o in facts["options"]]
     if rows:
         print_table(["option", "type", "default", "what it is"], rows)
     for network in facts.get("networks", []):
         click.echo(f"\n{network['role']}: {network['parameters']:,} parameters ({network['trainable']:,} trained)")
-        print_table(["layer", "type", "parameters"], [[n, t, f"{c:,}"] for n, t, c in network["layers"]])
+        layers = [[layer["name"], layer["type"], f"{layer['parameters']:,}"] for layer in network["layers"]]
+        print_table(["layer", "type", "parameters"], layers)
     if "recipe" in facts:
-        click.echo(f"\nRecipe:\n{facts['recipe']}")
-    for variant, changes in facts.get("recipes", {}).items():
-        click.echo(f"--recipe {variant}: {', '.join(f'{key}={value}' for key, value in changes.items())}")
+        click.echo(f"\nRecipe:\n{Recipe.from_dict(facts['recipe']).to_toml()}")
+    for variant in facts.get("recipes", []):
+        changes = ", ".join(f"{change['name']}={change['value']}" for change in variant["changes"])
+        click.echo(f"--recipe {variant['name']}: {changes}")
     if "note" in facts:
         log(facts["note"])

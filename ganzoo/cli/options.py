@@ -15,6 +15,7 @@ from ganzoo.api.keywords import length_of
 from ganzoo.api.parts import matches
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
+from ganzoo.contract.hooks import KINDS, kind_named
 from ganzoo.contract.paths import absolute_path
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "At",
+    "KindParam",
     "PartParam",
     "Shape",
     "WholeNumber",
@@ -34,6 +36,7 @@ __all__ = [
     "device_option",
     "inception_weights_option",
     "json_option",
+    "kind_option",
     "length_of",
     "matches",
     "pairs",
@@ -70,6 +73,20 @@ class PartParam(click.ParamType):
         from ganzoo.registry.zoo import zoo
 
         return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+
+
+class KindParam(click.ParamType):
+    """A parameter that names a kind of part, in the singular or the plural. Its value is a key of `KINDS`."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The key of `KINDS`. Raises UsageError, with all kinds, for another text."""
+        return kind_named(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The kinds that begin with `incomplete`."""
+        return [CompletionItem(kind) for kind in KINDS if kind.startswith(incomplete)]
 
 
 def _is_folder(text: str) -> bool:
@@ -190,6 +207,13 @@ class At(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number of images, or "best". Raises click's usage error for another text."""
         return "best" if value == "best" else WholeNumber(0).convert(value, param, ctx)
+
+
+def kind_option(command: _Command) -> _Command:
+    """--kind, of a part that is given by name."""
+    return click.option("--kind", type=KindParam(), help="Needed only if two kinds have a part with that name.")(
+        command
+    )
 
 
 def at_option(command: _Command) -> _Command:

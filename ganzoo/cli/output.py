@@ -1,10 +1,16 @@
-"""Output of the commands: results on stdout as tables or JSON, messages on stderr."""
+"""Output of the commands: results on stdout as tables or JSON, messages on stderr.
+
+Every --json option prints one object by `print_json`:
+
+    {"schema": 1, "command": "list", "parts": [{"name": "hinge", ...}, ...]}
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,12 +18,38 @@ import click
 from ganzoo.api.progress import log
 from ganzoo.api.terminal import console, table
 
-__all__ = ["log", "print_json", "print_table"]
+__all__ = ["SCHEMA", "log", "print_json", "print_table"]
+
+#: version of the shape of --json; increased when a key is renamed or removed, or gets another meaning
+SCHEMA = 1
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(**result: Any) -> None:
+    """Print the result of the command that runs as one JSON object on stdout, with the schema's version and its name.
+
+    Keys are words in snake_case. Several things of a kind are a list of objects, under the plural of what they are.
+    """
+    facts = {"schema": SCHEMA, "command": _command(), **result}
+    click.echo(json.dumps(_finite(facts), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _command() -> str:
+    """The name of the command that runs, without that of the program: `plugins check`."""
+    ctx: click.Context | None = click.get_current_context()
+    words: list[str] = []
+    while ctx is not None and ctx.parent is not None:
+        words.insert(0, ctx.info_name or "")
+        ctx = ctx.parent
+    return " ".join(words)
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and infinity as text, because JSON has no number for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

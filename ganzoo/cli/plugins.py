@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ganzoo.cli.options import PartParam, json_option
+from ganzoo.cli.options import PartParam, json_option, kind_option
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS
@@ -35,7 +35,9 @@ class _Plugins(click.Group):
         return None
 
 
-@click.group("plugins", cls=_Plugins, invoke_without_command=True)
+@click.group(
+    "plugins", cls=_Plugins, invoke_without_command=True, short_help="List the plugins, check a part, start a new one."
+)
 @json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
@@ -60,7 +62,7 @@ def _list(as_json: bool) -> None:
     notes = clashes(BUILT_IN)
     errors = {plugin.distribution: [*faults(plugin), *notes.get(plugin.distribution, [])] for plugin in found}
     if as_json:
-        print_json([_facts(plugin, errors[plugin.distribution]) for plugin in found])
+        print_json(plugins=[_facts(plugin, errors[plugin.distribution]) for plugin in found])
         return
     rows = []
     for plugin in found:
@@ -74,20 +76,22 @@ def _list(as_json: bool) -> None:
 
 def _facts(plugin: Plugin, errors: list[str]) -> dict[str, Any]:
     """What the plugin manager knows of one distribution."""
+    from ganzoo.registry.describe import part_facts
+
     return {
         "distribution": plugin.distribution,
         "version": plugin.version,
         "disabled": plugin.disabled,
-        "plugins": [{"name": name, "hooks": hooks} for name, hooks in plugin.hooks.items()],
-        "components": [{"kind": c.kind, "name": c.name, "target": c.target} for c in plugin.components],
-        "commands": [{"name": c.name, "target": c.target, "help": c.help} for c in plugin.commands],
+        "modules": [{"name": name, "hooks": hooks} for name, hooks in plugin.hooks.items()],
+        "parts": [part_facts(component) for component in plugin.components],
+        "commands": [{"name": c.name, "id": c.id, "target": c.target, "description": c.help} for c in plugin.commands],
         "errors": errors,
     }
 
 
-@click.command("check")
+@click.command("check", short_help="Check that a part keeps its contract.")
 @click.argument("part", metavar="NAME_OR_FILE[:CLASS][:OPTIONS]", type=PartParam("architectures"))
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Needed only if two kinds have a part with that name.")
+@kind_option
 @json_option
 @click.pass_context
 def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> None:
@@ -106,7 +110,7 @@ def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> 
     for choice, its_kind in _parts(part, kind):
         outcomes += _examine(choice, its_kind, as_json)
     if as_json:
-        print_json(outcomes)
+        print_json(checks=outcomes)
     counts = {state: sum(o["state"] == state for o in outcomes) for state in ("ok", "failed", "skipped")}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     log(f"{summary}, in {time.perf_counter() - started:.1f} s.")

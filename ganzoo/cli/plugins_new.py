@@ -13,33 +13,32 @@ from string import Template
 import click
 
 import ganzoo
+from ganzoo.cli.options import KindParam
 from ganzoo.cli.output import log
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-#: kind of one part, as the option --kind has it -> kind of many, as in KINDS
-_GROUPS = {base.lower(): kind for kind, base in KINDS.items()}
 #: the first command to try with each kind; digits needs no download
 _COMMANDS = {
-    "architecture": "ganzoo train {name} digits --epochs 1",
-    "dataset": "ganzoo train mlp-vanilla {name} --epochs 1",
-    "loss": "ganzoo train mlp-vanilla digits --epochs 1 --loss {name}",
-    "optimizer": "ganzoo train mlp-vanilla digits --epochs 1 --generator-optimizer {name}",
-    "augmentation": "ganzoo train mlp-vanilla digits --epochs 1 --augmentation {name}",
-    "observer": "ganzoo train mlp-vanilla digits --epochs 1 --observer {name}",
-    "evaluator": "ganzoo evaluate RUN -e {name}",
-    "extractor": "ganzoo show {name}",
+    "architectures": "ganzoo train {name} digits --epochs 1",
+    "datasets": "ganzoo train mlp-vanilla {name} --epochs 1",
+    "losses": "ganzoo train mlp-vanilla digits --epochs 1 --loss {name}",
+    "optimizers": "ganzoo train mlp-vanilla digits --epochs 1 --generator-optimizer {name}",
+    "augmentations": "ganzoo train mlp-vanilla digits --epochs 1 --augmentation {name}",
+    "observers": "ganzoo train mlp-vanilla digits --epochs 1 --observer {name}",
+    "evaluators": "ganzoo evaluate RUN -e {name}",
+    "extractors": "ganzoo show {name}",
 }
 #: names that would make `ganzoo_NAME` a package of this project
 _TAKEN = ("plugins",)
 
 
-@click.command()
+@click.command(short_help="Write the files of a new plugin.")
 @click.argument("name")
 @click.argument("where", required=False, type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(list(_GROUPS)), required=True, help="What the plugin adds.")
-def new(name: str, where: Path | None, kind: str) -> None:
+@click.option("--kind", "group", type=KindParam(), required=True, help="What the plugin adds, such as loss.")
+def new(name: str, where: Path | None, group: str) -> None:
     """Write the files of a new plugin NAME into the folder WHERE (`ganzoo-NAME`). No existing file is overwritten.
 
     \b
@@ -49,13 +48,14 @@ def new(name: str, where: Path | None, kind: str) -> None:
     The files are a pyproject.toml, one module with a part that works, a test of one line and a README. Their paths are
     printed.
     """
+    kind = KINDS[group].lower()
     if not _NAME.fullmatch(name) or name in _TAKEN:
         reason = "is the name of a package of ganzoo's own" if name in _TAKEN else "cannot be the name of a part"
         raise UsageError(
             f"{name!r} {reason}: write words of a-z and 0-9 with single dashes between, such as my-{kind}."
         )
     folder = where or Path(f"ganzoo-{name}")
-    files = {folder / file: text for file, text in _files(name, kind).items()}
+    files = {folder / file: text for file, text in _files(name, group).items()}
     if taken := [path for path in files if path.exists()]:
         raise UsageError(f"{taken[0]} is there already, and nothing is overwritten: name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +63,14 @@ def new(name: str, where: Path | None, kind: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
         click.echo(path)
-    _log_next_steps(name, kind, folder)
+    _log_next_steps(name, group, folder)
 
 
-def _log_next_steps(name: str, kind: str, folder: Path) -> None:
+def _log_next_steps(name: str, group: str, folder: Path) -> None:
     from ganzoo.registry.zoo import zoo
 
     part = name
-    if others := [other.id for other in zoo().components(_GROUPS[kind]) if other.name == name]:
+    if others := [other.id for other in zoo().components(group) if other.name == name]:
         part = f"ganzoo-{name}/{name}"
         log(f"{others[0]} has the same short name: where both are installed, write {part}.")
     log("Next:")
@@ -78,27 +78,27 @@ def _log_next_steps(name: str, kind: str, folder: Path) -> None:
         f"pip install -e {shlex.quote(str(folder))}",
         f"ganzoo plugins check {part}",
         f"pytest {shlex.quote(str(folder))}",
-        _COMMANDS[kind].format(name=part),
+        _COMMANDS[group].format(name=part),
     ):
         log(f"  {command}")
 
 
-def _files(name: str, kind: str) -> dict[str, str]:
+def _files(name: str, group: str) -> dict[str, str]:
     """The text of each file by its path in the folder."""
-    identifier = name.replace("-", "_")
+    identifier, kind = name.replace("-", "_"), KINDS[group].lower()
     values = {
         "name": name,
         "kind": kind,
         "article": "An" if kind[0] in "aeo" else "A",
         "article_small": "an" if kind[0] in "aeo" else "a",
-        "group": _GROUPS[kind],
+        "group": group,
         "identifier": identifier,
         "distribution": f"ganzoo-{name}",
         "module": f"ganzoo_{identifier}",
         "class_name": _class_name(name, kind),
         "versions": _versions(version("torch-ganzoo")),
         "api": str(ganzoo.API_VERSION),
-        "command": _COMMANDS[kind].format(name=name),
+        "command": _COMMANDS[group].format(name=name),
     }
     templates = {
         "pyproject.toml": "pyproject.toml",

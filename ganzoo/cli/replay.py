@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +20,7 @@ from ganzoo.cli.options import (
 from ganzoo.cli.output import log, print_json, print_table
 
 
-@click.command()
+@click.command(short_help="Run one step of a run again and examine it.")
 @run_argument
 @click.option("--step", type=WholeNumber(1), required=True, metavar="N", help="Number of the step, from 1.")
 @click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward pass returns NaN.")
@@ -50,8 +52,7 @@ def replay(
 
     found = replay_step(run, zoo(), step, device, anomaly, changed_code, changed_images, log)
     if as_json:
-        print_json(found)
-        return
+        return print_json(**_facts(found))
     for change in describe_changes(found["not_as_it_was"]):
         log(f"Replayed with {change}: the numbers are not the same bit for bit.")
     log(f"Step {step} of {run}, {found['images']} images seen, trained again from step {found['played_from']}.")
@@ -72,3 +73,33 @@ def replay(
     if found["same"] is not None:
         verdict = "is the same as" if found["same"] else "DIFFERS from"
         click.echo(f"The state {verdict} the checkpoint of this step, bit for bit.")
+
+
+def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The step as plain data. With --anomaly and a NaN there are no losses and parameters."""
+    from ganzoo.training.environment import describe_changes
+
+    losses, gradients, weights = (found.get(name, {}) for name in ("costs", "gradients", "weights"))
+    return {
+        "run": found["run"],
+        "step": found["step"],
+        "images": found["images"],
+        "from_step": found["played_from"],
+        "anomaly": found.get("anomaly"),
+        "first_bad": _not_finite(found.get("first_bad")),
+        "losses": [{"name": loss["name"], "player": loss["what"], "value": loss["value"]} for loss in losses],
+        "parameters": [
+            {"name": name, "gradient_norm": gradients[name], "weight_norm": weights[name]} for name in weights
+        ],
+        "sha256": found["state"],
+        "same_as_checkpoint": found["same"],
+        "changes": describe_changes(found["not_as_it_was"]),
+    }
+
+
+def _not_finite(bad: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The first value that is not finite: a loss, a gradient, a weight or an output, with its name."""
+    if bad is None:
+        return None
+    quantity = "loss" if bad["kind"] == "cost" else bad["kind"]
+    return {"quantity": quantity, "name": bad["name"], "type": bad["what"], "value": bad["value"]}

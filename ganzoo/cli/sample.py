@@ -19,7 +19,7 @@ from ganzoo.cli.options import (
 from ganzoo.cli.output import log, print_json
 
 
-@click.command()
+@click.command(short_help="Draw new images with the generator of a run.")
 @run_argument
 @click.option("-n", "count", type=WholeNumber(1, 1_000_000), metavar="N", help="Number of images.")
 @click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")
@@ -71,5 +71,5 @@ def sample(
     if not as_json:
         return click.echo(path)
     labels = labels_file(path)
-    beside = {"labels": str(labels)} if path.suffix == ".npy" and labels.is_file() else {}
-    print_json({"run": str(run), "file": str(path), **beside})
+    beside = str(labels) if path.suffix == ".npy" and labels.is_file() else None
+    print_json(run=str(run), path=str(path), labels=beside)

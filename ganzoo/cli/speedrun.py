@@ -31,7 +31,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
 
-@click.command()
+@click.command(short_help="Measure the time until a score reaches a target.")
 @click.argument("dataset", type=PartParam("datasets"))
 @click.option(
     "--target", required=True, metavar="SCORE<=X", help="The score that ends a run; >= where higher is better."
@@ -120,8 +120,9 @@ def speedrun(
         **execution_options(capture, compile),
     }
     record = run_speedrun(zoo(), trials, goal, out, device, note=log, **more)
-    print_json(record) if as_json else _show(record)
-    log(f"Record: {out / record['name']}.json")
+    path = out / f"{record['name']}.json"
+    print_json(path=str(path), record=record) if as_json else _show(record)
+    log(f"Record: {path}")
     if record["reached"] < len(numbers):
         raise GanzooError(f"{goal} was reached by {record['reached']} of {len(numbers)} seeds.")
 

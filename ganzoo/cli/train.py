@@ -49,10 +49,10 @@ def _report(run: TrainedRun, verb: str, as_json: bool, quiet: bool) -> None:
     if rank() != 0:
         return
     if as_json:
-        progress, last = run.progress, (run.stats or [{}])[-1]
-        facts = {"run": str(run.path), "step": progress.step, "images": progress.images, "epochs": progress.epochs}
-        print_json(facts | last)
-        return
+        progress, last = run.progress, (run.stats or [None])[-1]
+        return print_json(
+            run=str(run.path), step=progress.step, images=progress.images, epoch=progress.epochs, stats=last
+        )
     click.echo(run.path)
     if not quiet:
         _log_scores(run)
@@ -78,7 +78,7 @@ def _log_scores(run: TrainedRun) -> None:
             )
 
 
-@click.command()
+@click.command(short_help="Train an architecture on a dataset.")
 @click.argument("architecture", type=PartParam("architectures"))
 @click.argument("dataset", type=PartParam("datasets"))
 @click.option(
@@ -195,7 +195,7 @@ def train(
     how = {name: keywords.pop(name) for name in ("verbose", "capture", "compile")}
     if dry_run:
         chosen = plan(architecture, dataset, **keywords)
-        print_json(chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)
+        print_json(recipe=chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)
         return
     with stopped_by_signal():
         run = run_training(architecture, dataset, **keywords, **how, out=out, device=device, quiet=quiet)
@@ -213,7 +213,7 @@ def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
             keywords[name] = value
 
 
-@click.command()
+@click.command(short_help="Continue a run from its newest checkpoint.")
 @run_argument
 @length_options
 @device_option(None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pluggy
 
+from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.run_view import RunView
 
 #: increased when a change of the contract needs a change in plugins
@@ -28,6 +29,17 @@ KINDS = {
     "evaluators": "Evaluator",
     "observers": "Observer",
 }
+
+
+def kind_named(text: str) -> str:
+    """The key of `KINDS` for a kind in the singular or the plural: "losses" for `loss` and for `losses`.
+
+    Raises UsageError, with all kinds, for another text.
+    """
+    for kind, base in KINDS.items():
+        if text in (kind, base.lower()):
+            return kind
+    raise UsageError(f"There is no kind {text!r}.{did_you_mean(text, KINDS)} The kinds are: {', '.join(KINDS)}.")
 
 
 @dataclasses.dataclass(frozen=True)

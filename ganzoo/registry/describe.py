@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.contract.choice import Choice
@@ -27,15 +28,12 @@ def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str
 
     loaded = zoo.load(kind, choice)
     given = zoo.options(kind, choice)
-    origin = zoo.provenance(kind, choice)
     facts: dict[str, Any] = {
-        "name": choice.name,
-        "kind": kind,
-        "from": f"{origin['id'].partition('/')[0]} {origin['version']}" if "id" in origin else origin["location"],
+        **_origin(zoo, kind, choice),
         "description": inspect.getdoc(loaded) or "",
-        "source": inspect.getsourcefile(loaded),
+        "path": inspect.getsourcefile(loaded),
         "options": [
-            {"name": o.name, "type": o.describe(), "default": o.default, "value": given[o.name], "help": o.help}
+            {"name": o.name, "type": o.describe(), "default": o.default, "value": given[o.name], "description": o.help}
             for o in options_of(loaded).values()
             if o.name in given
         ],
@@ -43,11 +41,14 @@ def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str
     if issubclass(loaded, Architecture):
         facts["value_range"] = list(loaded.value_range)
         facts["conditional"] = loaded.conditional
-        facts["recipe"] = loaded.recipe.to_toml()
-        facts["recipes"] = {name: {k: str(v) for k, v in changes.items()} for name, changes in loaded.recipes.items()}
+        facts["recipe"] = loaded.recipe.to_dict()
+        facts["recipes"] = [
+            {"name": name, "changes": [{"name": field, "value": str(value)} for field, value in changes.items()]}
+            for name, changes in loaded.recipes.items()
+        ]
         try:
             networks = zoo.build(kind, choice).networks(images)
-            facts["images"] = str(images)
+            facts["shape"] = str(images)
             facts["networks"] = [_network(*pair) for pair in zip(("generator", "discriminator"), networks, strict=True)]
         except RefusedSpec as error:
             facts["note"] = str(error)
@@ -67,9 +68,44 @@ def _network(role: str, network: nn.Module) -> dict[str, Any]:
         "parameters": sum(t.numel() for t in network.state_dict().values() if t.is_floating_point()),
         "trainable": sum(p.numel() for p in network.parameters()),
         "layers": [
-            (name or type(module).__name__, type(module).__name__, sum(t.numel() for t in module.state_dict().values()))
+            {
+                "name": name or type(module).__name__,
+                "type": type(module).__name__,
+                "parameters": sum(t.numel() for t in module.state_dict().values()),
+            }
             for name, module in leaves
         ],
+    }
+
+
+def _origin(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
+    """Name and kind of a part, and where it comes from. A part of a file has no id, distribution and version."""
+    component = None if choice.is_location else zoo.find(kind, choice.name)
+    return {
+        "name": choice.name,
+        "id": component.id if component else None,
+        "kind": kind,
+        "distribution": component.distribution if component else None,
+        "version": component.version if component else None,
+        "target": component.target if component else choice.name,
+    }
+
+
+def origin_in_words(facts: Mapping[str, Any]) -> str:
+    """Where the part that `describe` describes comes from: `torch-ganzoo 0.1.0`, or its location."""
+    return f"{facts['distribution']} {facts['version']}".rstrip() if facts["distribution"] else str(facts["target"])
+
+
+def part_facts(component: Component) -> dict[str, Any]:
+    """One part in a list, as plain data, without importing it."""
+    return {
+        "name": component.name,
+        "id": component.id,
+        "kind": component.kind,
+        "distribution": component.distribution,
+        "version": component.version,
+        "target": component.target,
+        "description": summary(component),
     }
 
 

@@ -31,7 +31,7 @@ def test_a_benchmark_is_that_of_the_command_line(tmp_path: Path) -> None:
     # the command finds the trials of the API finished, and trains nothing
     printed = command("benchmark", *grid, "--out", tmp_path / "api", "--json")
     assert printed.exit_code == 0, printed.output
-    (same,) = json.loads(printed.stdout)
+    (same,) = json.loads(printed.stdout)["rows"]
     assert [same[name] for name in FIELDS] == [row[name] for name in FIELDS]
 
 

@@ -70,16 +70,18 @@ def test_list_and_show_are_those_of_the_command_line() -> None:
     for kind, pattern in (("architectures", None), ("losses", "r*")):
         printed = command("list", kind, *([pattern] if pattern else []), "--json")
         assert printed.exit_code == 0, printed.output
-        assert ganzoo.list(kind, pattern) == json.loads(printed.stdout)
+        assert ganzoo.list(kind, pattern) == json.loads(printed.stdout)["parts"]
     facts = ganzoo.show("dcgan-tutorial", size=32)
-    # JSON has lists in place of tuples
     printed = command("show", "dcgan-tutorial", "--size", 32, "--json")
     assert printed.exit_code == 0, printed.output
-    assert json.loads(json.dumps(facts)) == json.loads(printed.stdout)
+    # JSON has lists in place of tuples
+    assert {"schema": 1, "command": "show", **json.loads(json.dumps(facts))} == json.loads(printed.stdout)
     assert "width" in facts._repr_html_()
-    assert ganzoo.show("adam", kind="optimizers")["kind"] == "optimizers"
+    assert ganzoo.show("adam", kind="optimizers") == ganzoo.show("adam", kind="optimizer")
+    assert ganzoo.show("adam", kind="optimizer")["kind"] == "optimizers"
+    assert ganzoo.list("loss", "r*") == ganzoo.list("losses", "r*")
     for call, words in (
-        (lambda: ganzoo.list("architecture"), "Did you mean 'architectures'"),
+        (lambda: ganzoo.list("architectur"), "Did you mean 'architectures'"),
         (lambda: ganzoo.show("dcgan-tutorail"), "Did you mean 'dcgan-tutorial'"),
         (lambda: ganzoo.show("adam", kind="optimiser"), "Did you mean 'optimizers'"),
         (lambda: ganzoo.show("dcgan-tutorial", size=0), "--size must be at least 1"),

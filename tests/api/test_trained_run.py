@@ -100,7 +100,7 @@ def test_a_class_of_a_conditional_run(folder: Path, tmp_path: Path) -> None:
 def test_a_score_is_that_of_the_command_line(run: ganzoo.TrainedRun, same: Path) -> None:
     (mine,) = run.evaluate("fid-domain", samples=20, seed=1)
     printed = command("evaluate", same, "-e", "fid-domain", "--samples", "20", "--seed", "1", "--json")
-    (theirs,) = json.loads(printed.stdout)
+    (theirs,) = json.loads(printed.stdout)["scores"]
     assert mine["value"] == theirs["value"]
     assert mine["card"]["digest"] == theirs["card"]["digest"]
     assert run.scores[-1] == mine
@@ -210,7 +210,7 @@ def test_plan_is_dry_run() -> None:
         batch_order="stream",
         score_every="100 steps",
     )
-    assert recipe.to_dict() == json.loads(printed.stdout)
+    assert recipe.to_dict() == json.loads(printed.stdout)["recipe"]
 
 
 def test_a_recipe_starts_a_run(run: ganzoo.TrainedRun, tmp_path: Path) -> None:

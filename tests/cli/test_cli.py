@@ -77,7 +77,9 @@ def test_resume_moves_the_end(run: Path) -> None:
     refused(ganzoo("resume", run), "already trained for its 4 steps", "--steps 6")
     result = ganzoo("resume", run, "--steps", "6", "--json", "-q")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["step"] == 6
+    printed = json.loads(result.stdout)
+    assert (printed["step"], printed["images"]) == (printed["stats"]["step"], printed["stats"]["images"])
+    assert printed["step"] == 6
     assert json.loads((run / "recipe.json").read_text())["length"] == "6 steps"
 
 
@@ -88,13 +90,13 @@ def test_sample_prints_the_file(run: Path, tmp_path: Path) -> None:
         assert Path(result.stdout.strip()).suffix == suffix
         assert Path(result.stdout.strip()).stat().st_size > 100
     result = ganzoo("sample", run, "-n", "7", "-o", tmp_path / "x.npy", "--json")
-    assert json.loads(result.stdout)["file"] == str(tmp_path / "x.npy")
+    assert json.loads(result.stdout)["path"] == str(tmp_path / "x.npy")
 
 
 def test_evaluate_prints_a_table_or_json(run: Path) -> None:
     result = ganzoo("evaluate", run, "--samples", "64", "--json")
     assert result.exit_code == 0, result.output
-    (line,) = json.loads(result.stdout)
+    (line,) = json.loads(result.stdout)["scores"]
     assert line["score"] == "fid-domain"
     assert line["value"] > 0
     assert line["card"]["measure"]["fakes"] == 64
@@ -103,7 +105,7 @@ def test_evaluate_prints_a_table_or_json(run: Path) -> None:
 
 def test_the_number_of_fakes_of_a_score_has_one_name(run: Path, tmp_path: Path) -> None:
     planned = ganzoo("train", "dcgan-tutorial", "digits", "--samples", "64", "--dry-run", "--json")
-    assert json.loads(planned.stdout)["score_samples"] == 64
+    assert json.loads(planned.stdout)["recipe"]["score_samples"] == 64
     grid = ["-a", "dcgan-tutorial", "-d", "digits", "--samples", "64", "--steps", "1", "--seeds", "0", "--dry-run"]
     (pair,) = json.loads(ganzoo("benchmark", *grid, "--out", tmp_path, "--json").stdout)["pairs"]
     assert pair["recipe"]["score_samples"] == 64
@@ -131,7 +133,7 @@ def test_dry_run_prints_a_recipe_that_recipe_reads(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(text)
     again = ganzoo("train", "dcgan-atienza", "digits", "--recipe", tmp_path / "r.toml", "--dry-run")
     assert again.stdout == text
-    recipe = Recipe.from_dict(json.loads(ganzoo(*arguments, "--dry-run", "--json").stdout))
+    recipe = Recipe.from_dict(json.loads(ganzoo(*arguments, "--dry-run", "--json").stdout)["recipe"])
     assert recipe.architecture is not None
     assert recipe.architecture.options["dropout"] == 0.1
     assert [loss.name for loss in recipe.losses] == ["hinge"]
@@ -141,7 +143,7 @@ def test_dry_run_prints_a_recipe_that_recipe_reads(tmp_path: Path) -> None:
 
 def test_options_reach_their_owner() -> None:
     arguments = ["-o", "width=8", "-o", "dataset.size=32", "-o", "generator_optimizer.lr=0.5"]
-    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", *arguments, "--dry-run", "--json").stdout)
+    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", *arguments, "--dry-run", "--json").stdout)["recipe"]
     assert recipe["architecture"]["options"]["width"] == 8
     assert recipe["dataset"]["options"]["size"] == 32
     assert recipe["generator_optimizer"]["options"]["lr"] == 0.5
@@ -174,10 +176,10 @@ def test_a_location_works_where_a_name_does(tmp_path: Path) -> None:
 
 
 def test_list_as_json() -> None:
-    found = json.loads(ganzoo("list", "architectures", "dcgan*", "--json").stdout)
+    found = json.loads(ganzoo("list", "architectures", "dcgan*", "--json").stdout)["parts"]
     assert {part["name"] for part in found} >= {"dcgan-tutorial", "dcgan-atienza", "dcgan-atienza-book"}
     assert all(part["description"] for part in found)
-    assert len(json.loads(ganzoo("list", "architectures", "atienza", "--json").stdout)) == 2
+    assert len(json.loads(ganzoo("list", "architectures", "atienza", "--json").stdout)["parts"]) == 2
 
 
 def test_every_first_party_part_has_a_description() -> None:
@@ -191,7 +193,7 @@ def test_every_first_party_part_has_a_description() -> None:
         "evaluators",
         "observers",
     ):
-        parts = json.loads(ganzoo("list", kind, "--json").stdout)
+        parts = json.loads(ganzoo("list", kind, "--json").stdout)["parts"]
         assert parts, kind
         assert not [part["name"] for part in parts if not part["description"]]
 
@@ -205,21 +207,23 @@ def test_show_counts_parameters() -> None:
 
 
 def test_show_works_for_every_part() -> None:
-    for plugin in json.loads(ganzoo("plugins", "--json").stdout):
-        for part in plugin["components"]:
+    for plugin in json.loads(ganzoo("plugins", "--json").stdout)["plugins"]:
+        for part in plugin["parts"]:
             result = ganzoo("show", part["name"], "--kind", part["kind"], "--json")
             assert result.exit_code == 0, result.output
 
 
 def test_doctor_finds_nothing_wrong_here() -> None:
     result = ganzoo("doctor", "--json")
-    assert not [row for row in json.loads(result.stdout) if row["problem"] and row["topic"].startswith("plugin")]
+    assert not [
+        row for row in json.loads(result.stdout)["findings"] if row["problem"] and row["topic"].startswith("plugin")
+    ]
     assert result.exit_code in (0, 1)  # a full disk, or too many threads, is a problem of this machine
 
 
 def test_doctor_says_what_a_training_on_a_cpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
     def found() -> dict[str, str]:
-        return {row["topic"]: row["found"] for row in json.loads(ganzoo("doctor", "--json").stdout)}
+        return {row["topic"]: row["found"] for row in json.loads(ganzoo("doctor", "--json").stdout)["findings"]}
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
@@ -236,7 +240,7 @@ def test_data_verify_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "made-by-the-first-download"))
     refused(ganzoo("data", "verify", "mnist"), "absent", "nothing is fetched here", status=1)
     assert not list(tmp_path.iterdir())
-    assert json.loads(ganzoo("data", "verify", "digits", "--json").stdout)[0]["images"] == 1498
+    assert json.loads(ganzoo("data", "verify", "digits", "--json").stdout)["splits"][0]["images"] == 1498
 
 
 def test_the_numbers_of_named_classes_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +251,7 @@ def test_the_numbers_of_named_classes_are_printed(tmp_path: Path, monkeypatch: p
             Image.new("L", (8, 8), number).save(tmp_path / "pictures" / name / f"{number}.png")
     dataset = f"image-folder:path={tmp_path}/pictures,size=8"
     assert "Classes: 0 = 2, 1 = 10, 2 = dogs\n" in ganzoo("data", "prepare", dataset, "--no-extractor").stderr
-    rows = json.loads(ganzoo("data", "verify", dataset, "--json").stdout)
+    rows = json.loads(ganzoo("data", "verify", dataset, "--json").stdout)["splits"]
     assert [row["class_names"] for row in rows] == [["2", "10", "dogs"]] * 2
     assert "Classes" not in ganzoo("data", "verify", "digits").stderr
 
@@ -270,10 +274,10 @@ def test_a_training_that_does_not_begin_leaves_no_directory(tmp_path: Path, monk
 
 
 def test_data_prepare() -> None:
-    rows = json.loads(ganzoo("data", "prepare", "digits", "--json").stdout)
+    rows = json.loads(ganzoo("data", "prepare", "digits", "--json").stdout)["splits"]
     assert [row["images"] for row in rows] == [1498, 299]
     assert ganzoo("data", "list").exit_code == 0
-    (found,) = json.loads(ganzoo("data", "list", "digits", "--json").stdout)["datasets"]
+    (found,) = json.loads(ganzoo("data", "list", "digits", "--json").stdout)["parts"]
     assert found["name"] == "digits"
 
 
@@ -333,10 +337,14 @@ def test_a_refusal_before_the_first_step_leaves_nothing(tmp_path: Path) -> None:
 def test_a_recipe_file_gives_options_to_the_parts_it_names(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text(ganzoo("train", "dcgan-tutorial", "digits:size=8", "-o", "width=4", "--dry-run").stdout)
-    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", file, "--dry-run", "--json").stdout)
+    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", "--recipe", file, "--dry-run", "--json").stdout)[
+        "recipe"
+    ]
     assert recipe["dataset"]["options"] == {"size": 8}
     assert recipe["architecture"]["options"]["width"] == 4
-    other = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--recipe", file, "--dry-run", "--json").stdout)
+    other = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--recipe", file, "--dry-run", "--json").stdout)[
+        "recipe"
+    ]
     assert other["architecture"]["name"] == "mlp-vanilla"
     assert other["turns"] == recipe["turns"]
 
@@ -397,7 +405,7 @@ def test_a_dataset_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_value_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANZOO_TRAIN_BATCH_SIZE", "12")
-    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", "--dry-run", "--json").stdout)
+    recipe = json.loads(ganzoo("train", "dcgan-tutorial", "digits", "--dry-run", "--json").stdout)["recipe"]
     assert recipe["batch_size"] == 12
 
 
@@ -407,7 +415,9 @@ def test_disabling_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANZOO_DISABLE", "torch-ganzoo")
     zoo.zoo.cache_clear()
     try:
-        (plugin,) = [p for p in json.loads(ganzoo("plugins", "--json").stdout) if p["distribution"] == "torch-ganzoo"]
+        (plugin,) = [
+            p for p in json.loads(ganzoo("plugins", "--json").stdout)["plugins"] if p["distribution"] == "torch-ganzoo"
+        ]
         assert plugin["disabled"]
         refused(ganzoo("train", "dcgan-tutorial", "digits"), "GANZOO_DISABLE")
     finally:
@@ -441,7 +451,7 @@ def test_every_option_is_set_by_the_variable_of_its_long_name() -> None:
 def test_a_variable_sets_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANZOO_TRAIN_LOSS", "hinge r1:gamma=3")
     monkeypatch.setenv("GANZOO_TRAIN_JSON", "1")
-    losses = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--dry-run").stdout)["losses"]
+    losses = json.loads(ganzoo("train", "mlp-vanilla", "digits", "--dry-run").stdout)["recipe"]["losses"]
     assert [Choice.parse(loss).name for loss in losses] == ["hinge", "r1"]
 
 
@@ -450,5 +460,5 @@ def test_doctor_does_not_count_an_empty_folder(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "full" / "raw").mkdir(parents=True)
     (tmp_path / "full" / "raw" / "x").write_text("")
     monkeypatch.setenv("GANZOO_DATA", str(tmp_path))
-    rows = json.loads(ganzoo("doctor", "--json").stdout)
+    rows = json.loads(ganzoo("doctor", "--json").stdout)["findings"]
     assert [row["found"] for row in rows if row["topic"] == "datasets"] == ["full"]

@@ -96,9 +96,18 @@ def test_a_bad_name_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_kind_is_asked_for(tmp_path: Path) -> None:
     result = CliRunner().invoke(new, ["own", str(tmp_path)])
     assert result.exit_code == 2
-    assert "architecture" in result.output
-    assert generate("own", "discriminator", tmp_path).exit_code == 2
+    assert "Missing option '--kind'" in result.output
+    unknown = generate("own", "discriminator", tmp_path).exception
+    assert isinstance(unknown, UsageError)
+    assert "The kinds are: architectures, " in str(unknown)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_kind_may_be_in_the_plural(tmp_path: Path) -> None:
+    for kind in ("loss", "losses"):
+        assert generate("own", kind, tmp_path / kind).exit_code == 0
+    one, several = (sorted(path.read_bytes() for path in (tmp_path / kind).iterdir()) for kind in ("loss", "losses"))
+    assert one == several
 
 
 def test_a_short_name_that_is_taken_is_said(tmp_path: Path) -> None:
@@ -183,7 +192,7 @@ def test_from_new_to_use_with_a_real_pip(kind: str, fresh: Fresh) -> None:
     dependencies and builds with the hatchling that is installed here.
     """
     name, group = f"my-{kind}", GROUPS[kind]
-    listed = json.loads(fresh.ganzoo("list", group, "--json"))
+    listed = json.loads(fresh.ganzoo("list", group, "--json"))["parts"]
     (part,) = [part for part in listed if part["name"] == name]
     assert part["id"] == f"ganzoo-{name}/{name}"
     assert part["version"] == "0.1.0"

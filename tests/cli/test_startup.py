@@ -11,6 +11,8 @@ import pytest
 COMMANDS = {
     "help": ["--help"],
     "version": ["--version"],
+    "list": ["list"],
+    "list as json": ["list", "--json"],
     "list architectures": ["list", "architectures"],
     "list losses as json": ["list", "losses", "r*", "--json"],
     "train help": ["train", "--help"],

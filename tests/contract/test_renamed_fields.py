@@ -91,7 +91,7 @@ def test_a_recipe_file_with_old_names_is_read_with_one_note(tmp_path):
     train = ("train", "mlp-vanilla", "digits", "--dry-run", "--json")
     result = ganzoo(*train, "--recipe", file)
     assert result.exit_code == 0, result.output
-    recipe = json.loads(result.stdout)
+    recipe = json.loads(result.stdout)["recipe"]
     assert (recipe["batch_size"], recipe["batch_order"], recipe["reuse_fakes"]) == (3, "stream", True)
     assert result.stderr.count("sampling is now called batch_order") == 1
     assert len(result.stderr.splitlines()) == 1
@@ -108,7 +108,7 @@ def test_old_options_are_read_and_hidden():
     new = ganzoo(*train, "--ema-half-life", 7, "--batch-order", "replacement")
     assert old.exit_code == new.exit_code == 0, old.output
     assert old.stdout == new.stdout
-    assert json.loads(new.stdout)["ema_half_life"] == 7
+    assert json.loads(new.stdout)["recipe"]["ema_half_life"] == 7
     assert "--average-half-life is now --ema-half-life" in old.stderr
     assert not new.stderr
     both = ganzoo(*train, "--average-half-life", 7, "--ema-half-life", 7)

@@ -267,7 +267,7 @@ def test_the_command_prints_and_plots_the_scores(tmp_path):
     with Image.open(picture) as image:
         assert min(image.size) > 300
     result = ganzoo("evaluate", "--calibrate", "digits", "-e", "mode-coverage", "--json")
-    assert len(json.loads(result.stdout)) == 13 * 3
+    assert len(json.loads(result.stdout)["scores"]) == 13 * 3
     drawn = re.search(r"The plot: (.+)", result.stderr)
     assert drawn is not None
     assert Path(drawn[1]).read_bytes() == picture.read_bytes()
@@ -284,7 +284,7 @@ def test_scores_are_printed_even_if_no_plot_can_be_written(tmp_path, monkeypatch
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file"))
     result = ganzoo("evaluate", "--calibrate", "digits:size=8", "-e", BRIGHTNESS, "--json")
     assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)) == 13 * 3
+    assert len(json.loads(result.stdout)["scores"]) == 13 * 3
     assert "There is no plot: " in result.stderr
 
 
@@ -336,18 +336,18 @@ def test_a_dataset_without_labels_has_no_domain_scores(photographs):
 
 def test_data_prepare_makes_the_domain_extractor_ready(photographs, cache):
     facts = json.loads(ganzoo("data", "prepare", "digits:size=8", "--json").stdout)
-    assert [row["domain extractor"][:14] for row in facts] == ["ready, digest "] * 2
+    assert facts["extractor"].startswith("ready, digest ")
     facts = json.loads(ganzoo("data", "prepare", f"image-folder:path={photographs}/plain,size=8", "--json").stdout)
-    assert facts[0]["domain extractor"] == "none: domain scores need labels"
+    assert facts["extractor"] == "none: domain scores need labels"
     labelled = ["data", "prepare", f"image-folder:path={photographs}/classes,size=8", "--json"]
     kept = cache.parent / "domain"
     facts = json.loads(ganzoo(*labelled, "--no-extractor").stdout)
-    assert facts[0]["domain extractor"] == "left out"
+    assert facts["extractor"] == "left out"
     assert not kept.exists()
     result = ganzoo(*labelled)
     assert result.exit_code == 0, result.output
     assert "Training the domain extractor" in result.stderr
-    assert json.loads(result.stdout)[0]["domain extractor"].startswith("ready, digest ")
+    assert json.loads(result.stdout)["extractor"].startswith("ready, digest ")
     assert len(list(kept.glob("*.safetensors"))) == 1
     assert "Training" not in ganzoo(*labelled).stderr
 

@@ -162,7 +162,7 @@ def test_a_finished_grid_says_the_same_and_plays_nothing(finished: Path) -> None
     result = run_command("--out", finished, "--json")
     assert result.exit_code == 0, result.output
     assert result.stdout == run_command("--out", finished, "--json").stdout
-    assert json.loads(result.stdout) == json.loads((finished / "table.json").read_text())
+    assert json.loads(result.stdout)["rows"] == json.loads((finished / "table.json").read_text())
     assert {path: path.read_bytes() for path in finished.glob("table.*")} == before
     assert {path: path.stat().st_mtime_ns for path in touched} == touched
     assert "| tiny.py:Tiny:width=4 |" in run_command("--out", finished).stdout
@@ -495,9 +495,9 @@ def test_the_grid_of_the_issue(
     again = drive(drivers, *arguments, "--out", str(tmp_path / "killed"))
     (found, stderr) = again.communicate()
     assert again.returncode == 0, stderr
-    assert without_seconds(json.loads(found)) == without_seconds(json.loads(undisturbed))
-    assert len(json.loads(found)) == 6
-    assert all(row["seeds"] == 3 for row in json.loads(found))
+    assert without_seconds(json.loads(found)["rows"]) == without_seconds(json.loads(undisturbed)["rows"])
+    assert len(json.loads(found)["rows"]) == 6
+    assert all(row["seeds"] == 3 for row in json.loads(found)["rows"])
     started = time.monotonic()
     assert drive(drivers, *arguments, "--out", str(tmp_path / "killed")).communicate()[0] == found
     assert time.monotonic() - started < 60
@@ -559,7 +559,7 @@ def test_a_dry_run_trains_nothing(finished: Path, tmp_path: Path) -> None:
     plan = json.loads(result.stdout)
     assert not (tmp_path / "none").exists()
     assert [(pair["done"], pair["missing"]) for pair in plan["pairs"]] == [(0, 2), (0, 2)]
-    assert plan["pairs"][0]["source"].startswith("8 steps of ")
+    assert plan["pairs"][0]["seconds_from"].startswith("8 steps of ")
     assert plan["seconds"] > 0
     assert plan["pairs"][0]["recipe"]["length"] == "8 steps"
     whole = run_command("--out", tmp_path / "none", "--dry-run").stderr
@@ -614,8 +614,8 @@ def test_a_table_is_verified(copy: Path, tmp_path: Path) -> None:
     run_here(again, copy / "verify")
     result = ganzoo("benchmark", "--verify", copy / "table.json", "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
-    assert [verdict["holds"] for verdict in json.loads(result.stdout)] == [True] * 6
-    assert [verdict["now"] for verdict in json.loads(result.stdout)] == [row["mean"] for row in rows_of_it]
+    assert [verdict["holds"] for verdict in json.loads(result.stdout)["verdicts"]] == [True] * 6
+    assert [verdict["now"] for verdict in json.loads(result.stdout)["verdicts"]] == [row["mean"] for row in rows_of_it]
 
     result = ganzoo("benchmark", "--verify", copy / "table.json", "--out", copy)
     assert result.exit_code == 2

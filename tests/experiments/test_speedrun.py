@@ -101,7 +101,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def test_a_run_ends_at_the_first_score_that_meets_the_target(made):
     out, result = made
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    found = json.loads(result.stdout)["record"]
     assert found == record(out)
     assert found["reached"] == 2
     for seed, run in zip(found["seeds"], runs(out), strict=True):
@@ -136,7 +136,7 @@ def test_its_runs_are_ordinary_runs(made, tmp_path):
     ended = Path(shutil.copytree(run, tmp_path / "ended"))
     assert ganzoo("sample", ended).exit_code == 0
     again = ganzoo("evaluate", ended, "--json")
-    assert json.loads(again.stdout)[0]["value"] == brightness(run)[-1][1]
+    assert json.loads(again.stdout)["scores"][0]["value"] == brightness(run)[-1][1]
     resume(ended, ZOO, note=lambda text: None)
     start(Run.open(run).recipe, tmp_path / "whole", ZOO, torch.device("cpu"), note=lambda text: None)
     states = [load_latest(folder / "checkpoints") for folder in (ended, tmp_path / "whole")]
@@ -158,7 +158,9 @@ def test_the_same_command_again_trains_nothing(made):
 def test_another_target_is_read_from_the_same_runs_or_trained_for(made, tmp_path):
     out = Path(shutil.copytree(made[0], tmp_path / "out"))
     before = bytes_below(out)
-    easy = json.loads(speedrun("--target", "brightness<=0.2", "--seeds", "0,1", "--out", out, "--json").stdout)
+    easy = json.loads(speedrun("--target", "brightness<=0.2", "--seeds", "0,1", "--out", out, "--json").stdout)[
+        "record"
+    ]
     assert bytes_below(out) == before
     assert [seed["steps"] for seed in easy["seeds"]] == [2, 18]
     harder = speedrun("--target", ONE, "--seeds", "0", "--out", out, "--json")
@@ -172,7 +174,7 @@ def test_a_score_without_a_checkpoint_is_computed_again(made, tmp_path):
     run = Run.open(runs(out)[0])
     last = [line for line in run.lines("scores.jsonl") if line["score"] == "brightness"][-1]
     run.append("scores.jsonl", {**last, "step": 36, "images": 576, "value": 0.01})
-    found = json.loads(speedrun("--target", ONE, "--seeds", "0", "--out", out, "--json").stdout)
+    found = json.loads(speedrun("--target", ONE, "--seeds", "0", "--out", out, "--json").stdout)["record"]
     assert 0.05 < found["seeds"][0]["value"] <= 0.1
 
 

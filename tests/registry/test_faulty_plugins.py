@@ -140,10 +140,12 @@ def test_what_an_observer_prints_goes_to_stderr(shelf: Path, trained: Path, tmp_
 def test_what_shows_without_being_named_is_listed(fault: Fault, shelf: Path) -> None:
     result = call("list", "losses", "--json")
     assert result.exit_code == 0
-    assert any(part["name"] == "hinge" for part in json.loads(result.stdout))
+    assert any(part["name"] == "hinge" for part in json.loads(result.stdout)["parts"])
     (line,) = [line for line in result.stderr.splitlines() if f"{fault.distribution} 1.2.3:" in line]
     check_message(fault, shelf, line)
-    (plugin,) = [p for p in json.loads(call("plugins", "--json").stdout) if p["distribution"] == fault.distribution]
+    (plugin,) = [
+        p for p in json.loads(call("plugins", "--json").stdout)["plugins"] if p["distribution"] == fault.distribution
+    ]
     assert any(fault.expected[0] in error for error in plugin["errors"])
 
 
@@ -198,8 +200,8 @@ def test_a_name_that_two_distributions_share(shelf: Path, tmp_path: Path) -> Non
 
 def test_all_else_works(shelf: Path, trained: Path) -> None:
     for kind in KINDS:
-        assert json.loads(call("list", kind, "--json").stdout)
-    plugins = json.loads(call("plugins", "--json").stdout)
+        assert json.loads(call("list", kind, "--json").stdout)["parts"]
+    plugins = json.loads(call("plugins", "--json").stdout)["plugins"]
     assert {fault.distribution for fault in faulty.ALL} <= {plugin["distribution"] for plugin in plugins}
     assert not [p["errors"] for p in plugins if p["distribution"] == "faulty-plain-pixels" and p["errors"]]
     result = call("evaluate", trained, "-e", "plain-count", "--samples", 20, "--json")
@@ -230,6 +232,6 @@ def test_all_can_be_disabled(shelf: Path) -> None:
         assert not done.stderr
         return done.stdout
 
-    plugins = {plugin["distribution"]: plugin for plugin in json.loads(run("plugins", "--json"))}
+    plugins = {plugin["distribution"]: plugin for plugin in json.loads(run("plugins", "--json"))["plugins"]}
     assert all(plugins[fault.distribution]["disabled"] for fault in faulty.ALL)
-    assert not any("faulty" in part["id"] for part in json.loads(run("list", "losses", "--json")))
+    assert not any("faulty" in part["id"] for part in json.loads(run("list", "losses", "--json"))["parts"])

@@ -322,7 +322,7 @@ def test_a_taken_name_is_noted_and_the_full_id_works(folder: Path) -> None:
     assert call("other/greet").stdout.startswith("hello you")
     assert call("other/train").stdout.startswith("hello you")
     assert "ARCHITECTURE" in call("train", "--help").stdout
-    plugins = {plugin["distribution"]: plugin for plugin in json.loads(call("plugins", "--json").stdout)}
+    plugins = {plugin["distribution"]: plugin for plugin in json.loads(call("plugins", "--json").stdout)["plugins"]}
     assert any("write `ganzoo other/train`" in error for error in plugins["other"]["errors"])
 
 
@@ -356,24 +356,40 @@ def test_what_cannot_be_a_command_is_an_error_of_the_plugin(folder: Path) -> Non
 
 
 def test_plugins_as_json_shows_what_the_manager_knows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {plugin["distribution"]: plugin for plugin in json.loads(call("plugins", "--json").stdout)}
+    found = {plugin["distribution"]: plugin for plugin in json.loads(call("plugins", "--json").stdout)["plugins"]}
     assert found["extra"] == {
         "distribution": "extra",
         "version": "1.0",
         "disabled": False,
-        "plugins": [
+        "modules": [
             {"name": "extra", "hooks": ["ganzoo_commands", "ganzoo_components", "ganzoo_hook_of_a_later_release"]}
         ],
-        "components": [
-            {"kind": "losses", "name": name, "target": "pluggy_parts:Quadratic"} for name in ("quadratic", "linear")
+        "parts": [
+            {
+                "name": name,
+                "id": f"extra/{name}",
+                "kind": "losses",
+                "distribution": "extra",
+                "version": "1.0",
+                "target": "pluggy_parts:Quadratic",
+                "description": "The square of the logits.",
+            }
+            for name in ("quadratic", "linear")
         ],
-        "commands": [{"name": "greet", "target": "pluggy_greet:greet", "help": "Print a greeting."}],
+        "commands": [
+            {
+                "name": "greet",
+                "id": "extra/greet",
+                "target": "pluggy_greet:greet",
+                "description": "Print a greeting.",
+            }
+        ],
         "errors": [],
     }
     (folder / "pluggy_greet.py").write_text("def f(:")
-    assert any("SyntaxError" in e for p in json.loads(call("plugins", "--json").stdout) for e in p["errors"])
+    assert any("SyntaxError" in e for p in json.loads(call("plugins", "--json").stdout)["plugins"] for e in p["errors"])
     monkeypatch.setenv("GANZOO_DISABLE", "extra")
     registry.zoo.cache_clear()
-    found = {plugin["distribution"]: plugin for plugin in json.loads(call("plugins", "--json").stdout)}
+    found = {plugin["distribution"]: plugin for plugin in json.loads(call("plugins", "--json").stdout)["plugins"]}
     assert found["extra"]["disabled"]
-    assert not found["extra"]["plugins"]
+    assert not found["extra"]["modules"]

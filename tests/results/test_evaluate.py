@@ -467,12 +467,12 @@ def test_scores_of_a_run_that_cannot_be_written_are_printed(run):
     try:
         done = ganzoo("evaluate", run, "-e", BRIGHTNESS, "--samples", 600, "--json")
         assert done.exit_code == 0, done.output
-        assert [line["score"] for line in json.loads(done.stdout)] == ["brightness", "reals", "fakes"]
+        assert [line["score"] for line in json.loads(done.stdout)["scores"]] == ["brightness", "reals", "fakes"]
         assert f"The scores are not kept: {kept} cannot be written (Is a directory)." in done.stderr
         assert (run / "told.txt").read_text() == told, "observers are called with what was appended"
     finally:
         kept.rmdir()
-    assert json.loads(done.stdout)[0]["value"] == score(run)[0]["value"]
+    assert json.loads(done.stdout)["scores"][0]["value"] == score(run)[0]["value"]
 
 
 def test_a_grid_for_a_run_that_cannot_be_written_is_refused_before_it_is_drawn(run, tmp_path, monkeypatch):

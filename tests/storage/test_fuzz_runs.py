@@ -52,11 +52,11 @@ def gif(run: Path, output: str) -> Any:
 
 
 def scores(run: Path, output: str) -> Any:
-    return [(line["score"], line["value"], line["step"], line["images"]) for line in json.loads(output)]
+    return [(line["score"], line["value"], line["step"], line["images"]) for line in json.loads(output)["scores"]]
 
 
 def replayed(run: Path, output: str) -> Any:
-    return {key: value for key, value in json.loads(output).items() if key not in ("run", "played_from")}
+    return {key: value for key, value in json.loads(output).items() if key not in ("run", "from_step")}
 
 
 def trained(run: Path, output: str) -> Any:

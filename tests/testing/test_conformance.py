@@ -150,7 +150,7 @@ def test_check_of_a_file_examines_every_part_and_prints_reasons(tmp_path: Path) 
     file.write_text((Path(__file__).parents[1] / "mutants" / "augmentations.py").read_text())
     status, text = run("check", f"{file}:Nothing", "--json")
     assert status == 1
-    lines = json.loads(text[: text.rindex("]") + 1])
+    lines = json.loads(text[: text.rindex("}") + 1])["checks"]
     assert [line["check"] for line in lines if line["state"] == "failed"] == ["images_are_changed"]
     assert {"part", "kind", "check", "state", "reason", "seconds"} == set(lines[0])
     status, text = run("check", str(file))
@@ -178,7 +178,7 @@ def test_plugins_lists_distributions_and_its_commands() -> None:
     assert "| distribution" in text
     assert "torch-ganzoo" in text
     status, text = run("--json")
-    assert "torch-ganzoo" in [plugin["distribution"] for plugin in json.loads(text)]
+    assert "torch-ganzoo" in [plugin["distribution"] for plugin in json.loads(text)["plugins"]]
     status, text = run("--help")
     assert "check" in text
     assert "new" in text
