@@ -31,6 +31,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option(
     "-e",
+    "--evaluator",
     "evaluators",
     multiple=True,
     type=PartParam("evaluators"),
@@ -56,7 +57,12 @@ from ganzoo.contract.protocol import PROTOCOLS
     "--other", type=PartParam("datasets"), metavar="DATASET", help="The dataset whose images --calibrate also scores."
 )
 @click.option(
-    "-o", "out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="The plot of --calibrate."
+    "-o",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="The plot of --calibrate.",
 )
 @inception_weights_option
 @changed_code_option

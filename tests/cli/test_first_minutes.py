@@ -11,6 +11,7 @@ import torch
 from helpers import ganzoo
 from PIL import Image
 
+from ganzoo import plan
 from ganzoo.api.progress import ConsoleProgress, Waiting
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import TrainingProgress
@@ -63,6 +64,17 @@ def test_a_folder_with_the_name_of_a_dataset_is_not_meant(tmp_path: Path, monkey
     missing = ganzoo("train", "dcgan", "./pictures", "--dry-run")
     assert missing.exit_code == 2
     assert Choice.parse("digits").name == "digits"
+
+
+def test_a_folder_may_have_options_and_is_a_dataset_in_python_too(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    planned = ganzoo("train", "dcgan", "./photos:size=32,channels=1", "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    dataset = plan("dcgan", "./photos:size=32").dataset
+    assert dataset is not None
+    assert (dataset.name.rpartition("/")[2], dataset.options["size"]) == ("image-folder", 32)
 
 
 def test_a_long_wait_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
