@@ -36,7 +36,7 @@ from ganzoo.contract.protocol import PROTOCOLS
     multiple=True,
     type=PartParam("evaluators"),
     metavar="NAME[:k=v]",
-    help="An evaluator; may be repeated.  [default: those of the run, or fid-domain]",
+    help="An evaluator; may be repeated.  [default: of the run, or fid-domain; without labels sliced-wasserstein]",
 )
 @click.option("--samples", type=WholeNumber(2), metavar="N", help="Number of fakes.  [default: as the protocol says]")
 @click.option(
@@ -142,14 +142,15 @@ def _calibrate(
     from ganzoo.contract.protocol import Protocol
     from ganzoo.evaluation.calibrate import calibrate
     from ganzoo.registry.zoo import zoo
-    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
+    from ganzoo.results.evaluate import default_evaluators
     from ganzoo.results.report import calibration_plot
     from ganzoo.storage.files import write_atomically
 
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
-    chosen = tuple(evaluators) or DEFAULT_EVALUATORS
     with Waiting(f"Calibrating on {dataset}"):
+        chosen = tuple(evaluators)
+        chosen = chosen or default_evaluators(zoo().build("datasets", dataset, split="train").spec.classes, log)
         rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
     print_json(rows) if as_json else _print_calibration(rows)  # first, so that a full disk does not cost the scores
     path = out or cache_dir() / "calibration" / f"{_file_name(str(dataset))}-{protocol}.png"

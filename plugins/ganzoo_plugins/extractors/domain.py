@@ -95,8 +95,8 @@ class Domain(ganzoo.Extractor):
                 return self.load(weights, metadata)
         if train.spec.classes < 2:
             raise ganzoo.GanzooError(
-                f"The domain extractor learns from labels, and {name!r} has none: use sliced-wasserstein, or an "
-                "evaluator of Inception features, such as fid."
+                f"The domain extractor learns from labels, and {name!r} has none: use the evaluator "
+                "sliced-wasserstein (-e sliced-wasserstein), or one of Inception features, such as fid."
             )
         return self.load(*self._trained(name, train))
 
