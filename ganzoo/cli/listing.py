@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import WholeNumber, json_option, matches
-from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table, print_text
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS
 
@@ -74,7 +74,7 @@ def show(name: str, kind: str | None, size: int, channels: int, classes: int, as
 
 def _print_facts(facts: dict[str, Any]) -> None:
     click.echo(f"{facts['name']}  ({facts['kind']}, from {facts['from']})\n")
-    click.echo(facts["description"] + "\n")
+    print_text(facts["description"] + "\n")
     rows = [[o["name"], o["type"], str(o["default"]), o["help"]] for o in facts["options"]]
     if rows:
         print_table(["option", "type", "default", "what it is"], rows)
@@ -84,6 +84,6 @@ def _print_facts(facts: dict[str, Any]) -> None:
     if "recipe" in facts:
         click.echo(f"\nRecipe:\n{facts['recipe']}")
     for variant, changes in facts.get("recipes", {}).items():
-        click.echo(f"--recipe {variant}: {', '.join(f'{key}={value}' for key, value in changes.items())}")
+        print_text(f"--recipe {variant}: {', '.join(f'{key}={value}' for key, value in changes.items())}", "  ")
     if "note" in facts:
         log(facts["note"])
