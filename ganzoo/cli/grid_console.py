@@ -34,6 +34,8 @@ class GridConsole:
             self.pairs.setdefault(trial.pair, []).append(trial)
         self._live: Any = None
         self._drawn = 0.0
+        #: when each trial was first shown
+        self._since: dict[str, float] = {}
         self._results: dict[str, Any] = {}
         self._preparing: Waiting | None = Waiting(
             "Preparing the grid: checks, and the scores of real images", self.message
@@ -109,9 +111,10 @@ class GridConsole:
         return self._results[trial.name]
 
     def _progress(self, trial: Trial) -> str:
-        line = self.folder.progress(trial)
-        if not line:
-            return f"seed {trial.recipe.seed}: starting"
+        line, now = self.folder.progress(trial), time.monotonic()
+        since = self._since.setdefault(trial.name, now)
+        if not line:  # before its first statistics
+            return f"seed {trial.recipe.seed}: starting, {clock(now - since)}"
         length = trial.recipe.length
         position = length.count_of(line["step"], line["images"], line["epoch"])
         share = min(1.0, position / length.count)

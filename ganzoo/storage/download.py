@@ -18,7 +18,7 @@ import click
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.paths import data_dir
-from ganzoo.storage.https import CHUNK, Interrupted, Unavailable, read_chunk, response_of
+from ganzoo.storage.https import CHUNK, Interrupted, Received, Unavailable, read_chunk, response_of
 from ganzoo.storage.lock import exclusive
 
 #: the first bytes of a gzip file
@@ -235,9 +235,11 @@ def _copy(address: str, file: IO[bytes], archive: Archive) -> None:
     except OSError as error:
         raise Unavailable(f"{error.strerror}") from None
     _empty(file)
+    shown = Received(archive.name, archive.size)
     with source:
         while chunk := source.read(CHUNK):
             _append(file, chunk, archive)
+            shown(file.tell())
     if file.tell() < archive.size:
         size = file.tell()
         _empty(file)
@@ -254,8 +256,10 @@ def _transfer(address: str, file: IO[bytes], archive: Archive) -> None:
             _empty(file)
         if response.status == 206 and not resumed:
             raise Interrupted("the server sent another part than it was asked for")
+        shown = Received(archive.name, archive.size, file.tell())
         while chunk := read_chunk(response):
             _append(file, chunk, archive)
+            shown(file.tell())
     if file.tell() < archive.size:
         raise Interrupted(f"the connection ended after {file.tell()} of {archive.size} bytes")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from terminal import ganzoo_in_terminal
 
 from ganzoo import plan
 from ganzoo.api.progress import ConsoleProgress, Waiting
+from ganzoo.cli.grid_console import GridConsole
 from ganzoo.cli.output import wrapped
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import TrainingProgress
@@ -218,3 +220,14 @@ def test_the_training_of_an_extractor_says_how_far_it_is(
     for epoch in range(1, 11):
         shown(epoch, None)
     assert re.fullmatch(r"Domain extractor: 1 of 10 epochs, about \d+ s left\.\n", capsys.readouterr().err)
+
+
+def test_a_trial_of_a_grid_says_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipes.plan(ZOO, Choice("dcgan"), Choice("digits"), None, {"length": "100 steps"})
+    trial: Any = SimpleNamespace(name="a", pair=("dcgan", "digits"), recipe=recipe)
+    grid = GridConsole([trial], tmp_path)
+    monkeypatch.setattr(grid.folder, "progress", lambda trial: None)
+    assert re.fullmatch(r"seed 0: starting, 0:0\d", grid._progress(trial))
+    line = {"step": 25, "images": 25, "epoch": 1.0, "seconds": 20.0, "images_per_second": 9.0}
+    monkeypatch.setattr(grid.folder, "progress", lambda trial: line)
+    assert grid._progress(trial) == "seed 0: 25%, 9 images/s, about 1:00 left"

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -236,6 +237,14 @@ def test_a_damaged_archive_is_named_and_left_alone(server, archive):
         assert word in str(caught.value)
     assert not server.requests
     assert archive.path.read_bytes() == damaged
+
+
+def test_a_long_download_says_how_far_it_is(server, archive, monkeypatch, capsys):
+    monkeypatch.setattr(https.Received, "FIRST", 0.0)
+    server.answers.append(whole)
+    archive.fetch()
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"images\.gz: 0\.\d of 0\.3 MB, about \d+ s left\.", line) for line in lines), lines
 
 
 IDX_OF_THREE = bytes([0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 7, 8, 9])

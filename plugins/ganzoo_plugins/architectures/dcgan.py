@@ -34,8 +34,8 @@ class DCGAN(ganzoo.Architecture):
     turn, so its 25 epochs are half as many steps; the program's weight decay of 1e-5, which the paper does not have, is
     left out; the paper trains on bedrooms, faces and ImageNet, this recipe on MNIST.
 
-    The variant `few-images` is for a few hundred pictures: small batches, and differentiable augmentation (Zhao et al.
-    2020, arXiv:2006.10738), without which the discriminator learns them by heart.
+    The variant `few-images` is for a few hundred pictures: narrow networks, small batches, and differentiable
+    augmentation (Zhao et al. 2020, arXiv:2006.10738), without which the discriminator learns them by heart.
 
     The variants `wgan`, `wgan-gp` and `r3gan` train these networks with other losses. `wgan` is algorithm 1 of
     Arjovsky et al. 2017 (arXiv:1701.07875), who used these networks too. The others are the recipes of Gulrajani et al.
@@ -85,11 +85,11 @@ class DCGAN(ganzoo.Architecture):
         },
         # not published: for a few hundred pictures of one's own
         "few-images": {
-            "architecture": "dcgan:width=64",
+            "architecture": "dcgan:width=32",
             "augmentations": ["diffaugment"],
             "batch_size": 32,
             "ema_half_life": 10_000,
-            "length": "10000 steps",
+            "length": "5000 steps",
             "samples_every": "100 steps",
             "checkpoint_every": "500 steps",
             "tick_every": "10 steps",
