@@ -16,6 +16,7 @@ from ganzoo.api.keywords import (
     RecipeOptions,
     check_keywords,
     check_samples,
+    dataset_choice,
     folders,
     keywords_of,
     length_of,
@@ -90,7 +91,7 @@ def benchmark(
     check_samples(given.get("samples"))
     fields = {"score_samples" if name == "samples" else name: value for name, value in given.items()}
     fields |= {"length": length} if length else {}
-    chosen = parts(architectures), parts(datasets), parts(evaluators) or DEFAULT_EVALUATORS
+    chosen = parts(architectures), parts(datasets, dataset_choice), parts(evaluators) or DEFAULT_EVALUATORS
     if not chosen[0] or not chosen[1]:
         raise UsageError("A grid needs at least one architecture and one dataset.")
     if jobs < 1 or patience <= 0:
@@ -144,7 +145,7 @@ def speedrun(
     quiet, verbose = given.pop("quiet", False), given.pop("verbose", False)
     with folders(data_dir, inception_weights), interruptible():
         asked = parse_target(target, zoo(), evaluators[0] if evaluators else None)
-        base, choices = plan(architecture, dataset, **given), (Choice.parse(architecture), Choice.parse(dataset))
+        base, choices = plan(architecture, dataset, **given), (Choice.parse(architecture), dataset_choice(dataset))
         trials = trials_for_seeds(zoo(), *choices, base, asked, parse_seeds(_seeds(seeds)), "score_every" not in given)
         folder = Path(out) if out is not None else Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
         observers = {"extra_observers": lambda: progress_observers(quiet, verbose)}

@@ -143,12 +143,32 @@ def length_of(epochs: Count | None = None, images: Count | None = None, steps: C
     return Amount.parse(str(given[0][0]), given[0][1]) if given else None
 
 
-def parts(value: Parts | None) -> tuple[Choice, ...]:
+def dataset_choice(value: Part) -> Choice:
+    """A dataset as a Choice. A folder is a dataset of its pictures: `./photos:size=32` is `image-folder:path=./photos`.
+
+    A path is told from a name by its first letters or its slash, and has to be there.
+    """
+    if isinstance(value, str):
+        folder, options = value, ""
+        if not _is_folder(folder):
+            folder, _, options = value.partition(":")
+        if _is_folder(folder):
+            chosen = Choice.parse(f"image-folder:{options}" if options else "image-folder")
+            return Choice(chosen.name, {"path": folder, **chosen.options})
+    return Choice.parse(value)
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a text is the path of a folder, `./photos`, `/data/photos` or `photos/`, and no name of a part."""
+    return (text.startswith((".", "/", "~")) or "/" in text) and absolute_path(text).is_dir()
+
+
+def parts(value: Parts | None, parse: Callable[[Part], Choice] = Choice.parse) -> tuple[Choice, ...]:
     """One part or a sequence of parts as a tuple of choices."""
     if value is None:
         return ()
     several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return tuple(Choice.parse(one) for one in several)
+    return tuple(parse(one) for one in several)
 
 
 def check_samples(samples: int | None) -> None:

@@ -8,7 +8,7 @@ import html
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ from ganzoo.contract.run_view import RunView
 _PLAIN_INTERVAL = 10.0
 #: seconds of a wait before its first line
 _FIRST_LINE = 2.0
+#: columns of the bar on a terminal
+_BAR_WIDTH = 8
 #: seconds between two updates of a notebook's display
 _NOTEBOOK_INTERVAL = 0.25
 
@@ -88,10 +90,10 @@ class Waiting:
             pause = _PLAIN_INTERVAL
             now = time.monotonic()
             done, total = self._state
-            words = [f"{self.what}: {_clock(now - began)}"]
+            words = [f"{self.what}: {clock(now - began)}"]
             if done and total:
                 left = (now - self._started) / done * (total - done)
-                words += [f"{done:,} of {total:,} images", f"about {_clock(left)} left"]
+                words += [f"{done:,} of {total:,} images", f"about {clock(left)} left"]
             self._show(", ".join(words))
 
 
@@ -110,7 +112,19 @@ def _losses(scalars: dict[str, Any]) -> str:
     return "  ".join(f"{short[name]} {scalars[name]:.4f}" for name in short if name in scalars)
 
 
-def _clock(seconds: float) -> str:
+def _fitting(words: Sequence[str], columns: int) -> str:
+    """The first of these words that fit into so many columns, two spaces apart."""
+    shown = ""
+    for word in filter(None, words):
+        longer = f"{shown}  {word}" if shown else word
+        if len(longer) > columns:
+            break
+        shown = longer
+    return shown
+
+
+def clock(seconds: float) -> str:
+    """A time as `0:42` or `1:02:03`."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -129,7 +143,7 @@ class _TimeLeft:
             self._first = now, share
         since, first = self._first
         left = (now - since) / (share - first) * (1 - share) if share > first else 0.0
-        return f"{_clock(left)} left" if left else ""
+        return f"{clock(left)} left" if left else ""
 
 
 class ConsoleProgress:
@@ -156,7 +170,12 @@ class ConsoleProgress:
         screen = console(stderr=True)
         from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = ("{task.fields[where]}", BarColumn(bar_width=8), "{task.percentage:>3.0f}%", "{task.fields[facts]}")
+        columns = (
+            "{task.fields[where]}",
+            BarColumn(bar_width=_BAR_WIDTH),
+            "{task.percentage:>3.0f}%",
+            "{task.fields[facts]}",
+        )
         self._live = Progress(
             *(TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns),
             console=screen,
@@ -202,8 +221,10 @@ class ConsoleProgress:
 
     def _draw(self, facts: str, left: str, at_once: bool = False) -> None:
         if self._live is not None:
-            # the time left first: a narrow terminal cuts the end of the line
-            self._live.update(self._task, completed=self._share, where=self._where, facts=f"{left}  {facts}".strip())
+            taken = len(self._where) + _BAR_WIDTH + len(" 100%") + 3  # and the spaces between the columns
+            words = [left, *facts.split("  ")]  # the time left first: what does not fit is left out
+            shown = _fitting(words, self._live.console.width - taken)
+            self._live.update(self._task, completed=self._share, where=self._where, facts=shown)
             self._live.refresh()
             return
         now = time.perf_counter()

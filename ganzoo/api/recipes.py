@@ -13,6 +13,7 @@ from ganzoo.api.keywords import (
     RecipeOptions,
     check_keywords,
     check_samples,
+    dataset_choice,
     keywords_of,
     length_of,
     parts,
@@ -55,7 +56,7 @@ def plan(architecture: Part | None = None, dataset: Part | None = None, **keywor
     for name, part in (("architecture", architecture), ("dataset", dataset)):
         if part is None:
             raise UsageError(f"Name the {name}, or give a recipe= that is a ganzoo.Recipe with one.")
-        chosen[name] = Choice.parse(part)
+        chosen[name] = dataset_choice(part) if name == "dataset" else Choice.parse(part)
     shared = given.get("discriminator_optimizer") == "shared"
     for name in _FIELDS[2:]:
         part = given.pop(name, None)

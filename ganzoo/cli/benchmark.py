@@ -10,6 +10,7 @@ import click
 
 from ganzoo.cli.options import (
     PartParam,
+    PositiveNumber,
     WholeNumber,
     data_dir_option,
     device_named,
@@ -35,7 +36,9 @@ _TERMINAL_COLUMNS = 6
 
 
 def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
-    return click.option(flag, kind, multiple=True, type=PartParam(kind), metavar="SPEC", help=what)
+    return click.option(
+        flag, f"--{kind.removesuffix('s')}", kind, multiple=True, type=PartParam(kind), metavar="SPEC", help=what
+    )
 
 
 @click.command(short_help="Train and score many, and compare them in a table.")
@@ -66,7 +69,7 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(0, min_open=True),
+    type=PositiveNumber(),
     default=12.0,
     show_default=True,
     metavar="HOURS",

@@ -107,12 +107,12 @@ def verify(name: Choice, as_json: bool) -> None:
 @json_option
 def list_datasets(name: str | None, as_json: bool) -> None:
     """List the datasets, all or those whose name matches NAME, and the content of the data folder."""
-    from ganzoo.contract.paths import data_dir
+    from ganzoo.contract.paths import data_dir, filled_folders
     from ganzoo.registry.describe import part_facts, summary
     from ganzoo.registry.zoo import zoo
 
     root = data_dir()
-    here = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    here = filled_folders(root)
     parts = [part for part in zoo().components("datasets") if matches(part.name, name)]
     if as_json:
         return print_json(path=str(root), folders=here, parts=[part_facts(part) for part in parts])

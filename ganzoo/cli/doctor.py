@@ -8,8 +8,6 @@ import shutil
 from collections.abc import Iterator
 from ctypes.util import find_library
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 import click
 
@@ -109,13 +107,7 @@ def _folders() -> Iterator[_Finding]:
 
 
 def _datasets() -> Iterator[_Finding]:
-    from ganzoo.contract.paths import data_dir
+    from ganzoo.contract.paths import data_dir, filled_folders
 
-    root: Path = data_dir()
-    found: list[Any] = sorted(path.name for path in root.iterdir() if _holds_files(path)) if root.is_dir() else []
+    found = filled_folders(data_dir())
     yield "datasets", ", ".join(found) or "none downloaded yet; `digits` needs no download", ""
-
-
-def _holds_files(folder: Path) -> bool:
-    """Whether there is a file at any depth of a folder: a download that failed may have left an empty one."""
-    return folder.is_dir() and any(files for _, _, files in os.walk(folder))

@@ -31,11 +31,12 @@ from ganzoo.contract.protocol import PROTOCOLS
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option(
     "-e",
+    "--evaluator",
     "evaluators",
     multiple=True,
     type=PartParam("evaluators"),
     metavar="NAME[:k=v]",
-    help="An evaluator; may be repeated.  [default: those of the run, or fid-domain]",
+    help="An evaluator; may be repeated.  [default: of the run, or fid-domain; without labels sliced-wasserstein]",
 )
 @click.option("--samples", type=WholeNumber(2), metavar="N", help="Number of fakes.  [default: as the protocol says]")
 @click.option(
@@ -56,7 +57,12 @@ from ganzoo.contract.protocol import PROTOCOLS
     "--other", type=PartParam("datasets"), metavar="DATASET", help="The dataset whose images --calibrate also scores."
 )
 @click.option(
-    "-o", "out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="The plot of --calibrate."
+    "-o",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="The plot of --calibrate.",
 )
 @inception_weights_option
 @changed_code_option
@@ -136,14 +142,15 @@ def _calibrate(
     from ganzoo.contract.protocol import Protocol
     from ganzoo.evaluation.calibrate import calibrate
     from ganzoo.registry.zoo import zoo
-    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
+    from ganzoo.results.evaluate import default_evaluators
     from ganzoo.results.report import calibration_plot
     from ganzoo.storage.files import write_atomically
 
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .png, in a directory that exists.")
-    chosen = tuple(evaluators) or DEFAULT_EVALUATORS
     with Waiting(f"Calibrating on {dataset}"):
+        chosen = tuple(evaluators)
+        chosen = chosen or default_evaluators(zoo().build("datasets", dataset, split="train").spec.classes, log)
         rows = calibrate(zoo(), dataset, chosen, device_named(device), Protocol.named(protocol), samples, other, log)
     # first, so that a full disk does not cost the scores
     print_json(dataset=str(dataset), scores=rows) if as_json else _print_calibration(rows)

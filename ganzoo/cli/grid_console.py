@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ganzoo.api.progress import Waiting
+from ganzoo.api.progress import Waiting, clock
 from ganzoo.api.terminal import console, plain, table
 from ganzoo.cli.output import log
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: seconds between two updates of the live table
 _INTERVAL = 1.0
 #: seconds between two lines where there is no terminal
-_PLAIN_INTERVAL = 30.0
+_PLAIN_INTERVAL = 10.0
 
 
 class GridConsole:
@@ -34,6 +34,8 @@ class GridConsole:
             self.pairs.setdefault(trial.pair, []).append(trial)
         self._live: Any = None
         self._drawn = 0.0
+        #: when each trial was first shown
+        self._since: dict[str, float] = {}
         self._results: dict[str, Any] = {}
         self._preparing: Waiting | None = Waiting(
             "Preparing the grid: checks, and the scores of real images", self.message
@@ -109,10 +111,13 @@ class GridConsole:
         return self._results[trial.name]
 
     def _progress(self, trial: Trial) -> str:
-        line = self.folder.progress(trial)
-        if not line:
-            return f"seed {trial.recipe.seed}: starting"
+        line, now = self.folder.progress(trial), time.monotonic()
+        since = self._since.setdefault(trial.name, now)
+        if not line:  # before its first statistics
+            return f"seed {trial.recipe.seed}: starting, {clock(now - since)}"
         length = trial.recipe.length
         position = length.count_of(line["step"], line["images"], line["epoch"])
         share = min(1.0, position / length.count)
-        return f"seed {trial.recipe.seed}: {share:.0%}, {line['images_per_second']:.0f} images/s"
+        # the time to score is not in it: how long that takes is not known before the first score
+        left = f", about {clock(line['seconds'] / share * (1 - share))} left" if share and "seconds" in line else ""
+        return f"seed {trial.recipe.seed}: {share:.0%}, {line['images_per_second']:.0f} images/s{left}"

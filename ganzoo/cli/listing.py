@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import KindParam, WholeNumber, json_option, kind_option, matches
-from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.output import log, print_json, print_table, print_text
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS, Component
 
@@ -91,7 +91,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     from ganzoo.registry.describe import origin_in_words
 
     click.echo(f"{facts['name']}  ({facts['kind']}, from {origin_in_words(facts)})\n")
-    click.echo(facts["description"] + "\n")
+    print_text(facts["description"] + "\n")
     rows = [[o["name"], o["type"], str(o["default"]), o["description"]] for o in facts["options"]]
     if rows:
         print_table(["option", "type", "default", "what it is"], rows)
@@ -103,6 +103,6 @@ def _print_facts(facts: dict[str, Any]) -> None:
         click.echo(f"\nRecipe:\n{Recipe.from_dict(facts['recipe']).to_toml()}")
     for variant in facts.get("recipes", []):
         changes = ", ".join(f"{change['name']}={change['value']}" for change in variant["changes"])
-        click.echo(f"--recipe {variant['name']}: {changes}")
+        print_text(f"--recipe {variant['name']}: {changes}", "  ")
     if "note" in facts:
         log(facts["note"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from ganzoo.api.keywords import length_of
+from ganzoo.api.keywords import dataset_choice, length_of
 from ganzoo.api.parts import matches
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
@@ -26,6 +27,7 @@ __all__ = [
     "At",
     "KindParam",
     "PartParam",
+    "PositiveNumber",
     "Shape",
     "WholeNumber",
     "at_option",
@@ -59,14 +61,8 @@ class PartParam(click.ParamType):
         self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
-        """The Choice for this text. Raises UsageError where it is not written like a part.
-
-        A folder is a dataset of its pictures: `./photos` means `image-folder:path=./photos`. A path is told from a name
-        by its first letters or its slash, and has to be there.
-        """
-        if self.kind == "datasets" and isinstance(value, str) and _is_folder(value):
-            return Choice("image-folder", {"path": value})
-        return Choice.parse(value)
+        """The Choice for this text. Raises UsageError where it is not written like a part."""
+        return dataset_choice(value) if self.kind == "datasets" else Choice.parse(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The names of the kind that begin with `incomplete`, read from package metadata without an import."""
@@ -89,12 +85,6 @@ class KindParam(click.ParamType):
         return [CompletionItem(kind) for kind in KINDS if kind.startswith(incomplete)]
 
 
-def _is_folder(text: str) -> bool:
-    """Whether a text is the path of a folder, `./photos`, `/data/photos` or `photos/`, and no name of a part."""
-    path = absolute_path(text)
-    return (text.startswith((".", "/", "~")) or "/" in text) and path.is_dir()
-
-
 class WholeNumber(click.IntRange):
     """A whole number within bounds."""
 
@@ -111,6 +101,25 @@ class WholeNumber(click.IntRange):
             return number
         bounds = [f"{word} {end}" for word, end in (("at least", low), ("at most", high)) if end is not None]
         self.fail(f"{value!r} is not a whole number{' of ' if bounds else ''}{' and '.join(bounds)}.", param, ctx)
+
+
+class PositiveNumber(click.FloatRange):
+    """A finite number above 0."""
+
+    name = "number"
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises click's usage error for another text."""
+        try:
+            number = float(value)
+        except (ValueError, TypeError):
+            number = 0.0
+        if 0 < number < math.inf:
+            return number
+        self.fail(f"{value!r} is not a number above 0.", param, ctx)
 
 
 class Shape(click.ParamType):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +20,12 @@ import click
 from ganzoo.api.progress import log
 from ganzoo.api.terminal import console, table
 
-__all__ = ["SCHEMA", "log", "print_json", "print_table"]
+__all__ = ["SCHEMA", "log", "print_json", "print_table", "print_text", "wrapped"]
 
 #: version of the shape of --json; increased when a key is renamed or removed, or gets another meaning
 SCHEMA = 1
+#: a line of so many letters ends because the next word did not fit
+_FULL_LINE = 80
 
 
 def print_json(**result: Any) -> None:
@@ -50,6 +54,29 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def print_text(text: str, indent: str = "") -> None:
+    """Print a text on stdout; in a terminal it is wrapped at words. `indent` begins the lines after the first."""
+    click.echo(wrapped(text, shutil.get_terminal_size().columns, indent) if sys.stdout.isatty() else text)
+
+
+def wrapped(text: str, columns: int, indent: str = "") -> str:
+    """The text in lines of at most so many columns, as far as its words allow that.
+
+    A paragraph whose lines are full, as an author fills them, is filled anew. Other lines are wrapped one by one.
+    """
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.splitlines()
+        full = len(lines) > 1 and all(len(line) >= _FULL_LINE and not line.startswith(" ") for line in lines[:-1])
+        for line in [" ".join(lines)] if full else lines:
+            begin = line[: len(line) - len(line.lstrip())]
+            paragraphs += textwrap.wrap(
+                line, columns, subsequent_indent=begin + indent, break_long_words=False, break_on_hyphens=False
+            ) or [""]
+        paragraphs.append("")
+    return "\n".join(paragraphs[:-1])
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

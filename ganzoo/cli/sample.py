@@ -21,7 +21,7 @@ from ganzoo.cli.output import log, print_json
 
 @click.command(short_help="Draw new images with the generator of a run.")
 @run_argument
-@click.option("-n", "count", type=WholeNumber(1, 1_000_000), metavar="N", help="Number of images.")
+@click.option("-n", "--count", "count", type=WholeNumber(1, 1_000_000), metavar="N", help="Number of images.")
 @click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")
 @click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
 @click.option("--class", "label", metavar="NAME|K", help="Only this class, by its name or number (conditional runs).")
@@ -32,7 +32,12 @@ from ganzoo.cli.output import log, print_json
 @at_option
 @changed_code_option
 @click.option(
-    "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help=".png, .gif, or .npy for the uint8 array."
+    "-o",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=".png, .gif, or .npy for the uint8 array.",
 )
 @device_option()
 @json_option

@@ -38,6 +38,7 @@ from ganzoo.contract.recipe import PRECISIONS
 )
 @click.option(
     "-a",
+    "--architecture",
     "architecture",
     type=PartParam("architectures"),
     default="dcgan-atienza-book",
@@ -46,11 +47,17 @@ from ganzoo.contract.recipe import PRECISIONS
     help="The architecture.",
 )
 @click.option(
-    "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the architecture, or dataset.KEY=VALUE.",
 )
 @click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
 @click.option(
     "-e",
+    "--evaluator",
     "evaluator",
     type=PartParam("evaluators"),
     metavar="SPEC",

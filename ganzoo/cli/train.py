@@ -82,7 +82,12 @@ def _log_scores(run: TrainedRun) -> None:
 @click.argument("architecture", type=PartParam("architectures"))
 @click.argument("dataset", type=PartParam("datasets"))
 @click.option(
-    "-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture, or dataset.KEY=VALUE."
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the architecture, or dataset.KEY=VALUE.",
 )
 @click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
 @click.option(

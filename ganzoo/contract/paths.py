@@ -33,6 +33,12 @@ def cache_dir() -> Path:
     return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))
 
 
+def filled_folders(root: Path) -> list[str]:
+    """The names of the folders in `root` that hold a file at any depth: a failed download leaves an empty one."""
+    folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    return sorted(folder.name for folder in folders if any(files for _, _, files in os.walk(folder)))
+
+
 def is_file(path: Path) -> bool:
     """Whether `path` is a file. Raises UsageError where a folder on the way may not be entered.
 

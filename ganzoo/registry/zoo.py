@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shlex
 import traceback
 from collections.abc import Iterable
 from importlib.metadata import Distribution
@@ -17,7 +18,7 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
 from ganzoo.contract.hooks import KINDS, Command, Component
 from ganzoo.contract.options import options_of, resolve
-from ganzoo.contract.paths import absolute_path, is_file
+from ganzoo.contract.paths import absolute_path, is_directory, is_file
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
 from ganzoo.registry.loading import checked_class, load_command, load_location, load_target
 from ganzoo.registry.local_imports import local_imports
@@ -82,6 +83,8 @@ class Zoo:
         names = self.names(kind)
         others = [other for other in KINDS if other != kind and name in self.names(other)]
         hint = did_you_mean(name, names)
+        if kind == "datasets" and is_directory(absolute_path(name)):
+            hint = f" It is a folder: write {shlex.quote(f'./{name}')} to train on its pictures."
         if others and not hint:
             hint = f" It is one of the {others[0]}."
         known = f" Known: {', '.join(names)}." if not hint and len(names) <= 12 else ""

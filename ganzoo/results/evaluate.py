@@ -22,6 +22,16 @@ from ganzoo.results.training_images import check_training_images
 from ganzoo.storage.run import Run
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
+#: of datasets without labels, from which no domain extractor can learn
+UNLABELLED_EVALUATORS = (Choice("sliced-wasserstein"),)
+
+
+def default_evaluators(classes: int, note: Callable[[str], None]) -> tuple[Choice, ...]:
+    """The evaluators for a dataset with this number of classes, where none is named. A note says what is special."""
+    if classes > 1:
+        return DEFAULT_EVALUATORS
+    note("The images have no labels, so they are scored by sliced-wasserstein and not by fid-domain.")
+    return UNLABELLED_EVALUATORS
 
 
 def evaluate(
@@ -43,7 +53,8 @@ def evaluate(
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
     scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
     returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
-    fakes are those of the run's recipe if they are not given; the evaluator is `fid-domain` if the recipe has none.
+    fakes are those of the run's recipe if they are not given; if the recipe has none, the
+    evaluator is `fid-domain`, or `sliced-wasserstein` where the images have no labels.
     The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
     `note` receives messages for the user. `on_fakes` is called with the number of fakes that were scored, and of all
     that will be.
@@ -64,7 +75,7 @@ def evaluate(
     scorer = Scorer(
         zoo,
         recipe.dataset,
-        tuple(evaluators) or recipe.evaluators or DEFAULT_EVALUATORS,
+        tuple(evaluators) or recipe.evaluators or default_evaluators(trained.images.classes, note),
         device,
         Protocol.named(protocol),
         samples,

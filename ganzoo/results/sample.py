@@ -263,7 +263,9 @@ def training_gif(run: Run, out: Path) -> Path:
             with Image.open(file, formats=("PNG",)) as picture:  # Pillow starts programs to read some others, like EPS
                 frames.append(picture.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise various errors for a damaged file
-            raise GanzooError(f"{file} is not a grid of this training ({type(error).__name__}): delete it.") from None
+            raise GanzooError(
+                f"{file} is not a grid of this training ({type(error).__name__}): move it away."
+            ) from None
     pictures.save_gif(frames, out, seconds=max(0.08, min(0.4, 10 / len(frames))))
     return out
 

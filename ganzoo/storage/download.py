@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import hashlib
 import os
 import secrets
@@ -17,9 +18,11 @@ import click
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.paths import data_dir
-from ganzoo.storage.https import CHUNK, Interrupted, Unavailable, read_chunk, response_of
+from ganzoo.storage.https import CHUNK, Interrupted, Received, Unavailable, read_chunk, response_of
 from ganzoo.storage.lock import exclusive
 
+#: the first bytes of a gzip file
+GZIP = b"\x1f\x8b"
 #: requests to one source before it counts as failed
 TRIES = 3
 #: the pause before the second request; before the third it is twice as long
@@ -81,8 +84,8 @@ class Archive:
             ) from None
         if found != self.sha256:
             raise GanzooError(
-                f"{self.path} is damaged, its sha256 is {found} and should be {self.sha256}: delete it, and it is "
-                "fetched anew."
+                f"{self.path} {_difference(self)}, its sha256 is {found} and should be {self.sha256}: move it "
+                f"away, and the published file is fetched anew."
             )
 
     def _elsewhere(self) -> str:
@@ -98,6 +101,38 @@ class Archive:
         else:
             steps += [f"set GANZOO_MIRROR to an address or a folder that has {self.folder}/{self.name}"]
         return ", or ".join([*steps, self.advice] if self.advice else steps)
+
+
+def _difference(archive: Archive) -> str:
+    """What is known of a file that is not the published one, in words. It may be a file that the user made."""
+    try:
+        size = archive.path.stat().st_size
+        with archive.path.open("rb") as file:
+            begin = file.read(64)
+    except OSError:
+        return "is not the published file"
+    if begin.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "is a web page and not the published file"
+    expected = archive.first_bytes
+    if not begin.startswith(expected):
+        why = " (some browsers unpack it)" if expected == GZIP and size > archive.size else ""
+        return f"is not the published file: it is not packed by gzip{why}" if expected == GZIP else "is another file"
+    if expected == GZIP and _unpacked_begin(archive.path) == GZIP:
+        return "is not the published file: it is packed by gzip twice, and `gunzip` unpacks it once"
+    if size != archive.size:
+        cut = "was cut off or " if size < archive.size else ""
+        return f"{cut}is another file than the published one: it has {size} bytes, not {archive.size}"
+    return "is damaged"
+
+
+def _unpacked_begin(path: Path) -> bytes:
+    """The first two bytes of what a gzip file holds; empty where it cannot be unpacked."""
+    try:
+        with gzip.open(path) as file:
+            return file.read(len(GZIP))
+    # a damaged file may raise anything
+    except Exception:
+        return b""
 
 
 def _download(archive: Archive) -> None:
@@ -200,9 +235,11 @@ def _copy(address: str, file: IO[bytes], archive: Archive) -> None:
     except OSError as error:
         raise Unavailable(f"{error.strerror}") from None
     _empty(file)
+    shown = Received(archive.name, archive.size)
     with source:
         while chunk := source.read(CHUNK):
             _append(file, chunk, archive)
+            shown(file.tell())
     if file.tell() < archive.size:
         size = file.tell()
         _empty(file)
@@ -219,8 +256,10 @@ def _transfer(address: str, file: IO[bytes], archive: Archive) -> None:
             _empty(file)
         if response.status == 206 and not resumed:
             raise Interrupted("the server sent another part than it was asked for")
+        shown = Received(archive.name, archive.size, file.tell())
         while chunk := read_chunk(response):
             _append(file, chunk, archive)
+            shown(file.tell())
     if file.tell() < archive.size:
         raise Interrupted(f"the connection ended after {file.tell()} of {archive.size} bytes")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
+
+import click
 
 #: seconds without a byte after which a connection counts as lost
 TIMEOUT_SECONDS = 10
@@ -81,3 +84,25 @@ def _is_loopback(address: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class Received:
+    """Called with the bytes that a file has: after two seconds, and then every ten, a line says how far it is."""
+
+    FIRST, INTERVAL = 2.0, 10.0
+
+    def __init__(self, name: str, size: int, begin: int = 0) -> None:
+        self._name, self._size, self._begin = name, size, begin
+        self._start = time.monotonic()
+        self._due = self._start + self.FIRST
+
+    def __call__(self, received: int) -> None:
+        """So many bytes are there, those of an earlier process included."""
+        now = time.monotonic()
+        if now < self._due or received <= self._begin or received >= self._size:
+            return
+        self._due = now + self.INTERVAL
+        seconds = (now - self._start) / (received - self._begin) * (self._size - received)
+        left = f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
+        done, total = received / 1e6, self._size / 1e6
+        click.echo(f"{self._name}: {done:.1f} of {total:.1f} MB, about {left} left.", err=True)

@@ -59,8 +59,8 @@ class Lock:
         since = f", since {owner['since']}" if owner.get("since") else ""
         if host != socket.gethostname():
             raise GanzooError(
-                f"{self.directory} is written by process {pid} on {host}{since}; if that one is gone, remove "
-                f"{self._path} and try again."
+                f"{self.directory} is locked by process {pid} on {host}{since}; if that one is gone, or this is a copy "
+                f"of its run, remove {self._path} and try again."
             )
         if owner.get("directory") not in (None, _identity(self.directory)):
             return True

@@ -15,6 +15,10 @@ from ganzoo.training.build import TrainingSetup
 SMALL_SET = 1_000
 #: a length with fewer steps than this shows nothing
 FEW_STEPS = 1_000
+#: the smallest batch that is advised
+SMALLEST_BATCH = 8
+#: the name of a variant for small sets, of the architectures that have one
+FEW_IMAGES_RECIPE = "few-images"
 
 
 def introduction(setup: TrainingSetup) -> Iterator[str]:
@@ -22,7 +26,9 @@ def introduction(setup: TrainingSetup) -> Iterator[str]:
     recipe, feed, spec = setup.recipe, setup.feed, setup.dataset.spec
     names = short_name(recipe.architecture), short_name(recipe.dataset)
     classes = f", {spec.classes} classes" if spec.classes > 1 else ""
-    yield f"Training {names[0]} on {names[1]}: {feed.length:,} training images, {spec}{classes}."
+    kept = getattr(setup.dataset, "test_images", 0)  # of datasets that know it without reading the test split
+    held_out = f" ({kept:,} more are kept for tests)" if kept else ""
+    yield f"Training {names[0]} on {names[1]}: {feed.length:,} training images{held_out}, {spec}{classes}."
     networks = [_parameters(network) for network in (setup.game.generator, setup.game.discriminator)]
     steps = Progress(recipe.length, feed).last_step
     yield (
@@ -37,11 +43,26 @@ def _parameters(network: nn.Module) -> str:
 
 
 def _advice(setup: TrainingSetup, steps: int) -> Iterator[str]:
-    recipe, images = setup.recipe, setup.feed.length
-    if images < 4 * recipe.batch_size:
-        batch = max(1, min(32, images // 8))
-        yield f"Advice: {images:,} images are few for batches of {recipe.batch_size}; take --batch-size {batch}."
+    """A line with options to add, where a setting is plainly wrong for a small set."""
+    recipe, images, options = setup.recipe, setup.feed.length, []
+    batch = max(SMALLEST_BATCH, min(32, images // 8))
+    if images < 4 * recipe.batch_size and batch < recipe.batch_size:
+        options.append(f"--batch-size {batch}")
     if images < SMALL_SET and not recipe.augmentations:
-        yield f"Advice: with {images:,} images the discriminator learns them by heart; add --augmentation diffaugment."
+        options.append("--augmentation diffaugment")
     if images < SMALL_SET and recipe.length.unit == "epochs" and steps < FEW_STEPS:
-        yield f"Advice: {recipe.length} of {images:,} images are {steps:,} steps; take thousands, --steps 5000."
+        options.append("--steps 5000")
+    if options:
+        small = FEW_IMAGES_RECIPE in setup.architecture.recipes
+        named = f", or train with --recipe {FEW_IMAGES_RECIPE}" if small and images < SMALL_SET else ""
+        yield f"Advice: {_reasons(images, steps, options)}: add {' '.join(options)}{named}."
+
+
+def _reasons(images: int, steps: int, options: list[str]) -> str:
+    """Why these options are advised."""
+    reasons = {
+        "--batch-size": "few for this batch",
+        "--augmentation": "so few that the discriminator learns them by heart",
+        "--steps": f"seen in {steps:,} steps only, where thousands are needed",
+    }
+    return f"{images:,} images are " + ", ".join(reasons[option.split()[0]] for option in options)

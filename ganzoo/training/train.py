@@ -154,7 +154,8 @@ def train(
             if saved is None:
                 _note_missing_classes(setup, note)
             observers.tell("on_run_start", run=run)
-            loop.run(signals)
+            with heartbeat.watching(loop.progress):
+                loop.run(signals)
             _raise_interrupted(signals, loop)
             if loop.stopwatch.scoring_seconds:
                 scoring, seconds = loop.stopwatch.scoring_seconds, loop.stopwatch.seconds

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from helpers import ganzoo
+
+from ganzoo.cli import cli
 
 TRAIN = ("train", "dcgan", "digits", "--dry-run")
 
@@ -18,7 +21,7 @@ TRAIN = ("train", "dcgan", "digits", "--dry-run")
         ((*TRAIN, "--batch-size", "0"), "'--batch-size': '0' is not a whole number of at least 1."),
         ((*TRAIN, "--batch-size", "1.5"), "'--batch-size': '1.5' is not a whole number of at least 1."),
         (("sample", "x", "--at", "abc"), "'--at': 'abc' is not a whole number of at least 0."),
-        (("sample", "x", "-n", "0"), "'-n': '0' is not a whole number of at least 1 and at most 1000000."),
+        (("sample", "x", "-n", "0"), "'-n' / '--count': '0' is not a whole number of at least 1 and at most 1000000."),
         (("evaluate", "x", "--samples", "one"), "'--samples': 'one' is not a whole number of at least 2."),
         (("show", "dcgan", "--size", "big"), "'--size': 'big' is not a whole number of at least 1."),
         (("replay", "x", "--step", "two"), "'--step': 'two' is not a whole number of at least 1."),
@@ -68,3 +71,57 @@ def test_commands_that_are_recommended_can_be_pasted(tmp_path: Path) -> None:
     assert f"`ganzoo resume {shlex.quote(str(out))}`" in again.output
     longer = ganzoo("resume", out)
     assert f"`ganzoo resume {shlex.quote(str(out))} --steps 3`" in longer.output
+
+
+def test_every_option_has_a_long_name_and_so_a_variable() -> None:
+    """`-e` of `evaluate` would otherwise be set by the name that it has in the code, GANZOO_EVALUATE_EVALUATORS."""
+
+    def check(command: click.Command, context: click.Context, path: list[str]) -> None:
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert any(text.startswith("--") for text in option.opts), (path, option.opts)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                check(inner, context, [*path, name])
+
+    with click.Context(cli) as context:
+        check(cli, context, [])
+
+
+def test_variables_of_options_that_had_a_letter_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_TRAIN_OPTION", "width=5")
+    assert '"width": 5' in ganzoo("train", "dcgan", "digits", "--dry-run", "--json").stdout
+    monkeypatch.setenv("GANZOO_EVALUATE_EVALUATOR", "no-such-score")
+    assert "There is no evaluator 'no-such-score'" in ganzoo("evaluate", "--calibrate", "digits").output
+    monkeypatch.setenv("GANZOO_BENCHMARK_ARCHITECTURE", "dcgan")
+    monkeypatch.setenv("GANZOO_BENCHMARK_DATASET", "digits")
+    monkeypatch.setenv("GANZOO_BENCHMARK_EVALUATOR", "sliced-wasserstein")
+    planned = ganzoo("benchmark", "--dry-run", "--json")
+    assert planned.exit_code == 0, planned.output
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "nan", "inf"])
+def test_a_number_of_hours_that_is_none(text: str) -> None:
+    result = ganzoo("benchmark", "-a", "dcgan", "-d", "digits", "--patience", text)
+    assert result.exit_code == 2
+    assert f"'--patience': '{text}' is not a number above 0." in result.output
+
+
+def test_a_folder_of_downloads_that_holds_no_file_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    assert f"Data folder {tmp_path}: empty" in ganzoo("data", "list", "--data-dir", tmp_path).output
+    (tmp_path / "MNIST" / "raw" / "a").touch()
+    assert f"Data folder {tmp_path}: MNIST" in ganzoo("data", "list", "--data-dir", tmp_path).output
+
+
+def test_a_folder_written_without_a_slash_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = ganzoo("train", "dcgan", "my photos")
+    assert result.exit_code == 2
+    assert (
+        "There is no dataset 'my photos'. It is a folder: write './my photos' to train on its pictures."
+        in result.output
+    )

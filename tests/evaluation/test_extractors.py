@@ -482,7 +482,7 @@ def test_a_cached_file_with_another_digest_is_refused(
     path = tmp_path / "inception" / inception.URL.rpartition("/")[2]
     path.parent.mkdir()
     path.write_bytes(weights_file.read_bytes())
-    with pytest.raises(ganzoo.GanzooError, match=f"its sha256 is .* and should be {inception.SHA256}: delete it"):
+    with pytest.raises(ganzoo.GanzooError, match=f"its sha256 is .* and should be {inception.SHA256}: move it"):
         Inception().bind("digits", Digits())
 
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -232,10 +233,45 @@ def test_a_damaged_archive_is_named_and_left_alone(server, archive):
     archive.path.write_bytes(damaged)
     with pytest.raises(ganzoo.GanzooError) as caught:
         archive.fetch()
-    for word in (str(archive.path), archive.sha256, hashlib.sha256(damaged).hexdigest(), "delete it"):
+    for word in (str(archive.path), archive.sha256, hashlib.sha256(damaged).hexdigest(), "move it"):
         assert word in str(caught.value)
     assert not server.requests
     assert archive.path.read_bytes() == damaged
+
+
+def test_a_long_download_says_how_far_it_is(server, archive, monkeypatch, capsys):
+    monkeypatch.setattr(https.Received, "FIRST", 0.0)
+    server.answers.append(whole)
+    archive.fetch()
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"images\.gz: 0\.\d of 0\.3 MB, about \d+ s left\.", line) for line in lines), lines
+
+
+IDX_OF_THREE = bytes([0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 7, 8, 9])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(CONTENT), "is not the published file: it is packed by gzip twice, and `gunzip` unpacks it once"),
+        (gzip.compress(IDX_OF_THREE), "was cut off or is another file than the published one: it has"),
+        (gzip.decompress(CONTENT) + bytes(999), "is not the published file: it is not packed by gzip"),
+        (IDX_OF_THREE, "is not the published file: it is not packed by gzip"),
+        (b"<html>log in", "is a web page and not the published file"),
+        (CONTENT[:-9], f"was cut off or is another file than the published one: it has {len(CONTENT) - 9} bytes"),
+        (CONTENT[:-1] + b"?", "is damaged"),
+        (b"", "is not the published file: it is not packed by gzip"),
+    ],
+)
+def test_what_lies_there_is_named_and_never_to_be_deleted(server, archive, content, words):
+    archive = dataclasses.replace(archive, first_bytes=download.GZIP)
+    archive.path.parent.mkdir(parents=True)
+    archive.path.write_bytes(content)
+    with pytest.raises(ganzoo.GanzooError) as refused:
+        archive.fetch()
+    assert f"{archive.path} {words}" in str(refused.value)
+    assert "delete" not in str(refused.value)
+    assert archive.path.read_bytes() == content
 
 
 def test_a_data_folder_that_cannot_be_written_is_named(archive, tmp_path, monkeypatch):

@@ -34,6 +34,9 @@ class DCGAN(ganzoo.Architecture):
     turn, so its 25 epochs are half as many steps; the program's weight decay of 1e-5, which the paper does not have, is
     left out; the paper trains on bedrooms, faces and ImageNet, this recipe on MNIST.
 
+    The variant `few-images` is for a few hundred pictures: narrow networks, small batches, and differentiable
+    augmentation (Zhao et al. 2020, arXiv:2006.10738), without which the discriminator learns them by heart.
+
     The variants `wgan`, `wgan-gp` and `r3gan` train these networks with other losses. `wgan` is algorithm 1 of
     Arjovsky et al. 2017 (arXiv:1701.07875), who used these networks too. The others are the recipes of Gulrajani et al.
     2017 (arXiv:1704.00028) and, at toy scale, of Huang et al. 2024 (arXiv:2501.05441). Both penalise the gradient of
@@ -79,6 +82,18 @@ class DCGAN(ganzoo.Architecture):
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.99",
             "batch_size": 64,
             "ema_half_life": 20_000,
+        },
+        # not published: for a few hundred pictures of one's own
+        "few-images": {
+            "architecture": "dcgan:width=32",
+            "augmentations": ["diffaugment"],
+            "batch_size": 32,
+            "ema_half_life": 10_000,
+            "length": "5000 steps",
+            "samples_every": "100 steps",
+            "checkpoint_every": "500 steps",
+            "tick_every": "10 steps",
+            "grid": "4x8",
         },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {

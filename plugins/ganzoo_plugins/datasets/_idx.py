@@ -105,14 +105,14 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     # a damaged file may raise anything: no list of what gzip and zlib raise has been complete
     except Exception as error:
         raise ganzoo.GanzooError(
-            f"{path} cannot be unpacked ({reason(error)}): delete it, and it is fetched anew."
+            f"{path} cannot be unpacked ({reason(error)}): move it away, and the published file is fetched anew."
         ) from None
     if found != header:
         raise ganzoo.GanzooError(
             f"{path} is not an IDX file of {shape} bytes, it starts with {found.hex()} and not with {header.hex()}: "
-            "delete it, and it is fetched anew."
+            "move it away, and the published file is fetched anew."
         )
     if len(content) != size:
         length = f"{len(content)} bytes, not {size}" if len(content) < size else f"more than {size} bytes"
-        raise ganzoo.GanzooError(f"{path} holds {length}: delete it, and it is fetched anew.")
+        raise ganzoo.GanzooError(f"{path} holds {length}: move it away, and the published file is fetched anew.")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(shape)

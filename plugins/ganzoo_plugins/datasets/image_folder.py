@@ -86,6 +86,7 @@ class ImageFolder(ganzoo.Dataset):
                 f"{len(parts[split]) - len(chosen)} test pictures of {self._root} are left out, because no training "
                 f"picture has their class: {_some(sorted(strange))}."
             )
+        self.test_images = sum(int(labels[row]) in classes for row in parts["test"])
         self.spec = ganzoo.ImageSpec(*self._cache.shape, classes=max(1, len(classes)))
         self._names = [names[row] for row in chosen]
         self._rows = np.array([self._cache.row_of(name) for name in self._names])

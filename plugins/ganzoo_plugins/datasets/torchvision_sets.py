@@ -108,18 +108,19 @@ def read_batches(path: Path, names: Sequence[str], count: int) -> tuple[Tensor, 
     # a damaged file may raise anything: tarfile of Python 3.11.2 raises AttributeError for damaged gzip
     except Exception as error:
         raise ganzoo.GanzooError(
-            f"{path} cannot be unpacked ({reason(error)}): delete it, and it is fetched anew."
+            f"{path} cannot be unpacked ({reason(error)}): move it away, and the published file is fetched anew."
         ) from None
     missing = sorted(members - batches.keys())
     if missing:
         raise ganzoo.GanzooError(
-            f"{path} lacks {missing[0]} as a plain file of {count * 3073} bytes: delete it, and it is fetched anew."
+            f"{path} lacks {missing[0]} as a plain file of {count * 3073} bytes: move it away, and the "
+            f"published file is fetched anew."
         )
     records = torch.frombuffer(bytearray(b"".join(batches[name] for name in sorted(members))), dtype=torch.uint8)
     records = records.reshape(-1, 3073)
     labels, images = records[:, 0].clone(), records[:, 1:].reshape(-1, 3, 32, 32)
     if labels.max() > 9:
         raise ganzoo.GanzooError(
-            f"{path} has labels up to {int(labels.max())}, not 9: delete it, and it is fetched anew."
+            f"{path} has labels up to {int(labels.max())}, not 9: move it away, and the published file is fetched anew."
         )
     return images, labels

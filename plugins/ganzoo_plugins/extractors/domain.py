@@ -63,6 +63,25 @@ def _load_kept(path: Path, shape: Mapping[str, str]) -> tuple[dict[str, Tensor],
     return (weights, metadata) if shape.items() <= metadata.items() else None
 
 
+class _EpochsDone:
+    """Called after each epoch: two seconds after the start, and then every ten, a line says how many are done."""
+
+    FIRST, INTERVAL = 2.0, 10.0
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs, self._start = epochs, time.monotonic()
+        self._due = self._start + self.FIRST
+
+    def __call__(self, epoch: int, network: Classifier) -> None:
+        now = time.monotonic()
+        if now < self._due or epoch == self._epochs:
+            return
+        self._due = now + self.INTERVAL
+        seconds = (now - self._start) / epoch * (self._epochs - epoch)
+        left = f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
+        click.echo(f"Domain extractor: {epoch} of {self._epochs} epochs, about {left} left.", err=True)
+
+
 class Domain(ganzoo.Extractor):
     """Features of a small classifier of the dataset itself: fast, works offline, for digits, garments and the like.
 
@@ -96,8 +115,8 @@ class Domain(ganzoo.Extractor):
                 return self.load(weights, metadata)
         if train.spec.classes < 2:
             raise ganzoo.GanzooError(
-                f"The domain extractor learns from labels, and {name!r} has none: use sliced-wasserstein, or an "
-                "evaluator of Inception features, such as fid."
+                f"The domain extractor learns from labels, and {name!r} has none: use the evaluator "
+                "sliced-wasserstein (-e sliced-wasserstein), or one of Inception features, such as fid."
             )
         return self.load(*self._trained(name, train))
 
@@ -128,7 +147,10 @@ class Domain(ganzoo.Extractor):
             click.echo(f"{path} is damaged and will be made again.", err=True)
         epochs, start = epochs_for(len(images)), time.perf_counter()
         click.echo(f"Training the domain extractor of {name}, once: {len(images)} images, {epochs} epochs.", err=True)
-        weights = train_classifier(images, labels, classes, epochs=epochs, device=self.deviation.device)
+        shown = _EpochsDone(epochs)
+        weights = train_classifier(
+            images, labels, classes, epochs=epochs, device=self.deviation.device, after_epoch=shown
+        )
         save_weights(path, weights, describe(images, classes, name, epochs))
         click.echo(f"Trained in {time.perf_counter() - start:.0f} s and kept as {path}.", err=True)
         return load_weights(path)
