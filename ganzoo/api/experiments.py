@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.api.display import BenchmarkTable, SpeedrunRecord
+from ganzoo.api.displays import progress_observers
 from ganzoo.api.interrupt import interruptible
 from ganzoo.api.keywords import (
     Interval,
@@ -22,7 +23,7 @@ from ganzoo.api.keywords import (
     length_of,
     parts,
 )
-from ganzoo.api.progress import log, progress_observers
+from ganzoo.api.progress import log
 from ganzoo.api.recipes import plan
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe

@@ -1,32 +1,23 @@
-"""The progress of a training: a display in a notebook, a live line on a terminal, plain lines in a log file."""
+"""Messages to the user, and the words that say how far something is and how long it takes."""
 
 from __future__ import annotations
 
-import base64
 import errno
-import html
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import click
 
-from ganzoo.api.terminal import console, plain
-from ganzoo.contract.choice import Amount, short_name
-from ganzoo.contract.hooks import TrainingProgress, hookimpl
-from ganzoo.contract.run_view import RunView
+from ganzoo.contract.choice import Amount
+from ganzoo.contract.hooks import TrainingProgress
 
 #: seconds between plain lines
-_PLAIN_INTERVAL = 10.0
+PLAIN_INTERVAL = 10.0
 #: seconds of a wait before its first line
 _FIRST_LINE = 2.0
-#: columns of the bar on a terminal
-_BAR_WIDTH = 8
-#: seconds between two updates of a notebook's display
-_NOTEBOOK_INTERVAL = 0.25
 
 
 def in_notebook() -> bool:
@@ -44,13 +35,6 @@ def log(text: str) -> None:
     except OSError as error:
         if error.errno != errno.EIO:  # of a terminal that was closed: no message is worth a training
             raise
-
-
-def progress_observers(quiet: bool = False, verbose: bool = False) -> dict[str, object]:
-    """Observers that show the progress of one run, by name. With `verbose` they name every file that is written."""
-    if quiet:
-        return {}
-    return {"progress": NotebookProgress(verbose) if in_notebook() else ConsoleProgress(verbose)}
 
 
 class Waiting:
@@ -87,7 +71,7 @@ class Waiting:
         began = time.monotonic()
         pause = _FIRST_LINE
         while not self._ended.wait(pause):
-            pause = _PLAIN_INTERVAL
+            pause = PLAIN_INTERVAL
             now = time.monotonic()
             done, total = self._state
             words = [f"{self.what}: {clock(now - began)}"]
@@ -103,16 +87,18 @@ def share_done(length: Amount, progress: TrainingProgress) -> float:
     return min(1.0, position / length.count)
 
 
-def _position(length: Amount, progress: TrainingProgress) -> str:
+def position(length: Amount, progress: TrainingProgress) -> str:
+    """The epoch, or the step of a run whose length is in steps."""
     return f"epoch {progress.epochs:.2f}" if length.unit != "steps" else f"step {progress.step}"
 
 
-def _losses(scalars: dict[str, Any]) -> str:
+def losses(scalars: dict[str, Any]) -> str:
+    """The losses and the accuracy of a tick, in short."""
     short = {"discriminator_loss": "D", "generator_loss": "G", "discriminator_accuracy": "accuracy"}
     return "  ".join(f"{short[name]} {scalars[name]:.4f}" for name in short if name in scalars)
 
 
-def _fitting(words: Sequence[str], columns: int) -> str:
+def fitting(words: Sequence[str], columns: int) -> str:
     """The first of these words that fit into so many columns, two spaces apart."""
     shown = ""
     for word in filter(None, words):
@@ -130,7 +116,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class _TimeLeft:
+class TimeLeft:
     """The time that a run still needs, at the speed it had since it was first asked."""
 
     def __init__(self) -> None:
@@ -144,210 +130,3 @@ class _TimeLeft:
         since, first = self._first
         left = (now - since) / (share - first) * (1 - share) if share > first else 0.0
         return f"{clock(left)} left" if left else ""
-
-
-class ConsoleProgress:
-    """An observer that prints on stderr: what is done and how long it takes.
-
-    On a terminal it is one live line, elsewhere a plain line every ten seconds. `on_heartbeat` is called about once a
-    second between the hooks, so that a wait of more than two seconds is never silent.
-    """
-
-    def __init__(self, verbose: bool = False) -> None:
-        self.verbose = verbose
-        self._live: Any = None
-        self._task: Any = None
-        self._path = ""
-        self._length: Amount | None = None
-        self._printed = 0.0
-        self._left = _TimeLeft()
-        self._where, self._facts, self._share = "starting", "", 0.0
-
-    def open(self) -> None:
-        """Open the live line, on a terminal."""
-        if not sys.stderr.isatty():
-            return
-        screen = console(stderr=True)
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        columns = (
-            "{task.fields[where]}",
-            BarColumn(bar_width=_BAR_WIDTH),
-            "{task.percentage:>3.0f}%",
-            "{task.fields[facts]}",
-        )
-        self._live = Progress(
-            *(TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns),
-            console=screen,
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task = self._live.add_task("", total=1.0, where="starting", facts="")
-        self._live.start()
-
-    def close(self) -> None:
-        """Close the live line."""
-        if self._live is not None:
-            self._live.stop()
-
-    def show(self, text: str) -> None:
-        """Print one line, above the live line if there is one."""
-        if self._live is not None:
-            self._live.console.print(plain(text), soft_wrap=True)
-        else:
-            log(text)
-
-    @hookimpl
-    def on_run_start(self, run: RunView) -> None:
-        """Open the live line."""
-        self._path, self._length = str(run.path), run.recipe.length
-        self.open()
-
-    def on_heartbeat(self, progress: TrainingProgress, doing: str = "") -> None:
-        """Show how far the training is, and what it is `doing` where that is not a step."""
-        if self._length is None:
-            return
-        self._share = share_done(self._length, progress)
-        self._where = _position(self._length, progress)
-        self._draw(doing or self._facts, self._left(self._share))
-
-    @hookimpl
-    def on_tick(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
-        """Update the live line, or print a plain line now and then."""
-        self._share = share_done(run.recipe.length, progress)
-        self._facts = f"{_losses(scalars)}  {scalars['images_per_second']:.0f} images/s"
-        self._where = _position(run.recipe.length, progress)
-        self._draw(self._facts, self._left(self._share), at_once=self._share == 1.0)
-
-    def _draw(self, facts: str, left: str, at_once: bool = False) -> None:
-        if self._live is not None:
-            taken = len(self._where) + _BAR_WIDTH + len(" 100%") + 3  # and the spaces between the columns
-            words = [left, *facts.split("  ")]  # the time left first: what does not fit is left out
-            shown = _fitting(words, self._live.console.width - taken)
-            self._live.update(self._task, completed=self._share, where=self._where, facts=shown)
-            self._live.refresh()
-            return
-        now = time.perf_counter()
-        if now - self._printed >= _PLAIN_INTERVAL or at_once:
-            self._printed = now
-            words = [f"{self._path}: {self._where}", facts, f"{self._share:.0%}", left]
-            log("  ".join(filter(None, words)))
-
-    @hookimpl
-    def on_samples(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
-        """Name the sample grid, if verbose."""
-        if self.verbose:
-            self.show(f"samples {path}")
-
-    @hookimpl
-    def on_score(self, run: RunView, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
-        """Print the scores."""
-        self.show(f"{run.path}: " + "  ".join(f"{line['score']} {line['value']:.4f}" for line in scores))
-
-    @hookimpl
-    def on_checkpoint(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
-        """Name the checkpoint, if verbose."""
-        if self.verbose:
-            self.show(f"checkpoint {path}")
-
-    @hookimpl
-    def on_run_end(self, run: RunView, error: BaseException | None) -> None:
-        """Close the live line and print its last state."""
-        if self._live is not None:
-            self.close()
-            log(f"{run.path}: {self._where}  {self._facts}")
-
-
-class NotebookProgress:
-    """An observer that shows a progress bar, the losses, the scores and the newest sample grid below a notebook's cell.
-
-    The display is one output, updated in place. A frontend that shows text only gets the same facts as one line.
-    """
-
-    def __init__(self, verbose: bool = False) -> None:
-        self.verbose = verbose
-        self._handle: Any = None
-        self._drawn = 0.0
-        self._left = _TimeLeft()
-        self._share = 0.0
-        self._where, self._facts, self._scores, self._state = "starting", "", "", ""
-        self._grid: Path | None = None
-
-    @hookimpl
-    def on_run_start(self, run: RunView) -> None:
-        """Open the display."""
-        self._draw(run, at_once=True)
-
-    @hookimpl
-    def on_tick(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
-        """Update the bar, the losses and the time left."""
-        length = run.recipe.length
-        self._share = share_done(length, progress)
-        self._where = (
-            f"{_position(length, progress)} of {length.count:,}"
-            if length.unit != "images"
-            else (f"{progress.images:,} of {length.count:,} images")
-        )
-        self._facts = f"{_losses(scalars)}  {scalars['images_per_second']:,.0f} images/s"
-        self._state = self._left(self._share)
-        self._draw(run)
-
-    @hookimpl
-    def on_samples(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
-        """Show the sample grid."""
-        self._grid = path
-        if self.verbose:
-            log(f"samples {path}")
-        self._draw(run)
-
-    @hookimpl
-    def on_score(self, run: RunView, progress: TrainingProgress, scores: list[dict[str, Any]]) -> None:
-        """Show the scores."""
-        self._scores = "  ".join(f"{line['score']} {line['value']:.4g}" for line in scores)
-        self._draw(run)
-
-    @hookimpl
-    def on_checkpoint(self, run: RunView, progress: TrainingProgress, path: Path) -> None:
-        """Name the checkpoint, if verbose."""
-        if self.verbose:
-            log(f"checkpoint {path}")
-
-    @hookimpl
-    def on_run_end(self, run: RunView, error: BaseException | None) -> None:
-        """Leave the last state on display."""
-        self._state = "finished" if error is None else "stopped"
-        self._draw(run, at_once=True)
-
-    def _draw(self, run: RunView, at_once: bool = False) -> None:
-        from IPython.display import display
-
-        now = time.perf_counter()
-        if not at_once and now - self._drawn < _NOTEBOOK_INTERVAL:
-            return
-        self._drawn = now
-        shown = {"text/plain": self._text(run), "text/html": self._html(run)}
-        if self._handle is None:
-            self._handle = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            self._handle.update(shown, raw=True)
-
-    def _text(self, run: RunView) -> str:
-        words = (str(run.path), self._where, f"{self._share:.0%}", self._facts, self._scores, self._state)
-        return "  ".join(filter(None, words))
-
-    def _html(self, run: RunView) -> str:
-        title = " · ".join(short_name(part) for part in (run.recipe.architecture, run.recipe.dataset))
-        facts = "  ·  ".join(filter(None, (self._facts, self._scores, self._state))).replace("  ", " ")
-        colour = "#c4432b" if self._state == "stopped" else "#2f7d4f" if self._state == "finished" else "#3a74b8"
-        picture = ""
-        if self._grid is not None and self._grid.is_file():
-            data = base64.b64encode(self._grid.read_bytes()).decode()
-            picture = f'<img src="data:image/png;base64,{data}" style="max-width: 100%; margin: 8px 0 0">'
-        return (
-            f'<div style="max-width: 600px; font-size: 13px; line-height: 1.6">'
-            f'<div style="display: flex; justify-content: space-between"><b>{html.escape(title)}</b>'
-            f"<span>{html.escape(self._where)}</span></div>"
-            f'<div style="height: 6px; border-radius: 3px; background: rgba(128, 128, 128, 0.25)">'
-            f'<div style="height: 6px; border-radius: 3px; width: {self._share:.1%}; background: {colour}"></div></div>'
-            f'<div style="opacity: 0.75; font-variant-numeric: tabular-nums">{html.escape(facts)}</div>{picture}</div>'
-        )

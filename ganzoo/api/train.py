@@ -6,9 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganzoo.api.displays import progress_observers
 from ganzoo.api.interrupt import interruptible
 from ganzoo.api.keywords import Part, TrainOptions, check_keywords, folders, keywords_of
-from ganzoo.api.progress import log, progress_observers
+from ganzoo.api.progress import log
 from ganzoo.api.recipes import plan
 from ganzoo.api.trained_run import TrainedRun
 
@@ -41,7 +42,7 @@ def train(
         from ganzoo.engine.device import find_device
         from ganzoo.engine.distributed import init_process_group, rank
         from ganzoo.registry.zoo import zoo
-        from ganzoo.storage.run import claim_directory, free_directory
+        from ganzoo.storage.run_directory import claim_directory, free_directory
         from ganzoo.training.train import start
 
         found = find_device(how.get("device", "auto"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.api.display import ImageGrid, Scores, Stats, run_html
+from ganzoo.api.displays import progress_observers
 from ganzoo.api.interrupt import interruptible
 from ganzoo.api.keywords import (
     Parts,
@@ -18,7 +19,7 @@ from ganzoo.api.keywords import (
     length_of,
     parts,
 )
-from ganzoo.api.progress import log, progress_observers
+from ganzoo.api.progress import log
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ganzoo.api import recipes
-from ganzoo.api.progress import progress_observers
+from ganzoo.api.displays import progress_observers
 from ganzoo.cli.options import pairs
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.recipe import Recipe

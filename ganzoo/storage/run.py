@@ -15,25 +15,25 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ganzoo.contract.choice import Amount, short_name
+from ganzoo.contract.choice import Amount
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
-from ganzoo.contract.paths import is_directory, is_file
+from ganzoo.contract.paths import is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
-from ganzoo.storage.files import digest_of, make_directory, naming, parse_json, sync_directory, write_atomically
+from ganzoo.storage.files import make_directory, naming, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
 from ganzoo.storage.recipe_binding import recipe_text
-from ganzoo.storage.run_checks import check_environment, is_environment, refuse_own_code
+from ganzoo.storage.run_checks import read_environment, refuse_own_code, sealed
+from ganzoo.storage.run_directory import refuse_taken
 
 
 class Run:
@@ -61,33 +61,14 @@ class Run:
         try:
             make_directory(path)
             run._lock = Lock(path)
-            run._write_json("environment.json", _sealed({**environment, "recipe": recipe_text(recipe, length=False)}))
+            run._write_json("environment.json", sealed({**environment, "recipe": recipe_text(recipe, length=False)}))
             run._write_json("recipe.json", recipe.to_dict())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
             run.close()
             raise GanzooError(f"Cannot write a run to {path}: {getattr(error, 'strerror', None) or error}.") from None
         return run
 
-    @staticmethod
-    def refuse_taken(path: Path) -> None:
-        """Raise UsageError if no new run can be made in `path`."""
-        if not is_directory(path) and path.exists():
-            raise UsageError(f"{path} is a file; --out needs a new or empty directory.")
-        if is_file(path / "recipe.json"):
-            raise UsageError(
-                f"{path} holds a run already: continue it with `ganzoo resume {shlex.quote(str(path))}`, or choose "
-                f"another --out."
-            )
-        # leftovers of a process that was killed before its run was complete may be overwritten
-        leftovers = (".environment.json.", ".recipe.json.", GUARD)
-        try:
-            names = [child.name for child in path.iterdir()] if path.is_dir() else []
-        except OSError as error:
-            raise UsageError(f"{path} cannot be listed ({error.strerror}): choose another --out.") from None
-        if strange := [name for name in names if name != "lock" and not name.startswith(leftovers)]:
-            if strange == ["environment.json"] and is_environment(path / "environment.json"):
-                return
-            raise UsageError(f"{path} is not empty and holds no run; choose a new or empty directory for --out.")
+    refuse_taken = staticmethod(refuse_taken)
 
     def discard(self) -> None:
         """Remove the files of a run that failed before its first step, and the directory if that leaves it empty."""
@@ -126,21 +107,13 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """The content of environment.json. Raises GanzooError if it is damaged or missing."""
-        path = self.path / "environment.json"
-        try:
-            facts: dict[str, Any] = dict(parse_json(path.read_bytes()).items())
-            if "sha256" in facts and facts != _sealed(facts):
-                raise ValueError("it does not match its own sha256 (if you have edited it, remove that entry)")
-            check_environment(facts)
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise GanzooError(f"{path} is damaged or missing: {error}.") from None
+        facts = read_environment(self.path / "environment.json")
         return {name: value for name, value in facts.items() if name not in ("sha256", "recipe")}
 
     @property
     def first_recipe(self) -> str | None:
         """The text of the recipe that the run was started with, without its length; None in runs of 0.1."""
-        _ = self.environment  # checked
-        text: str | None = parse_json((self.path / "environment.json").read_bytes()).get("recipe")
+        text: str | None = read_environment(self.path / "environment.json").get("recipe")
         return text
 
     def close(self) -> None:
@@ -316,37 +289,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None
-
-
-def _sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of environment.json with the sha256 of all others as their last entry."""
-    body = {name: value for name, value in facts.items() if name != "sha256"}
-    return {**body, "sha256": digest_of(json.loads(json.dumps(body)))}
-
-
-def free_directory(recipe: Recipe, parent: Path) -> Path:
-    """The first free one of `parent/ARCHITECTURE-DATASET`, `parent/ARCHITECTURE-DATASET-2`, and so on."""
-    return next(path for path in _directories(recipe, parent) if not os.path.lexists(path))
-
-
-def claim_directory(recipe: Recipe, parent: Path) -> Path:
-    """Make the directory that `free_directory` names: another process that asks at the same time gets another one.
-
-    Raises GanzooError where none can be made.
-    """
-    path = parent
-    try:
-        make_directory(parent)
-        for path in _directories(recipe, parent):
-            with suppress(FileExistsError):
-                path.mkdir()
-                return path
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
-        raise GanzooError(f"Cannot write a run to {path}: {getattr(error, 'strerror', None) or error}.") from None
-    raise GanzooError(f"{parent} has no free name left for this run: name a directory by --out.")
-
-
-def _directories(recipe: Recipe, parent: Path) -> Iterator[Path]:
-    base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
-    yield parent / base
-    yield from (parent / f"{base}-{number}" for number in range(2, 10_000))

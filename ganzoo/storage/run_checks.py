@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,25 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.paths import absolute_path
 from ganzoo.contract.recipe import Recipe
-from ganzoo.storage.files import parse_json
+from ganzoo.storage.files import digest_of, parse_json
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """The content of an environment.json. Raises GanzooError if it is damaged or missing."""
+    try:
+        facts: dict[str, Any] = dict(parse_json(path.read_bytes()).items())
+        if "sha256" in facts and facts != sealed(facts):
+            raise ValueError("it does not match its own sha256 (if you have edited it, remove that entry)")
+        check_environment(facts)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise GanzooError(f"{path} is damaged or missing: {error}.") from None
+    return facts
+
+
+def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of environment.json with the sha256 of all others as their last entry."""
+    body = {name: value for name, value in facts.items() if name != "sha256"}
+    return {**body, "sha256": digest_of(json.loads(json.dumps(body)))}
 
 
 def is_environment(path: Path) -> bool:

@@ -15,7 +15,8 @@ from PIL import Image
 from terminal import ganzoo_in_terminal
 
 from ganzoo import plan
-from ganzoo.api.progress import ConsoleProgress, Waiting
+from ganzoo.api.displays import ConsoleProgress
+from ganzoo.api.progress import Waiting
 from ganzoo.cli.grid_console import GridConsole
 from ganzoo.cli.output import wrapped
 from ganzoo.contract.choice import Choice

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import ganzoo
 
-from ganzoo.api.progress import ConsoleProgress
+from ganzoo.api.displays import ConsoleProgress
 from ganzoo.api.terminal import console, table
 from ganzoo.cli.grid_console import GridConsole
 from ganzoo.registry import zoo as registry

@@ -30,9 +30,10 @@ from ganzoo.cli import cli
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints, foreign, pictures
 from ganzoo.storage.cache import Cache
-from ganzoo.storage.run import Run, free_directory
+from ganzoo.storage.run import Run
+from ganzoo.storage.run_directory import free_directory
 from ganzoo.storage.tensors import tensors_from_bytes
-from ganzoo_plugins.datasets import image_folder
+from ganzoo_plugins.datasets import _listing
 from ganzoo_plugins.datasets.image_folder import ImageFolder
 from ganzoo_plugins.datasets.torchvision_sets import read_batches
 
@@ -334,7 +335,7 @@ def test_folders_of_pictures_may_be_called_anything(root: Path, names: list[str]
             patch.setenv("GANZOO_CACHE", str(place / "cache"))
             with writes_within(place / "cache"):
                 dataset = ImageFolder(path=str(place / "pictures"), size=4, test_share=0.0)
-        assert dataset.class_names == tuple(sorted(names, key=image_folder._natural))
+        assert dataset.class_names == tuple(sorted(names, key=_listing._natural))
         assert len(dataset) == 3 * len(names)
 
 

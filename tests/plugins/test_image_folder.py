@@ -21,10 +21,11 @@ from PIL import Image
 
 import ganzoo
 from ganzoo_plugins.datasets import _picture_cache, _pictures
+from ganzoo_plugins.datasets._listing import is_test_picture
 from ganzoo_plugins.datasets._notes import Progress
 from ganzoo_plugins.datasets._picture_cache import PictureCache
 from ganzoo_plugins.datasets._pictures import careful, decode
-from ganzoo_plugins.datasets.image_folder import ImageFolder, _is_test
+from ganzoo_plugins.datasets.image_folder import ImageFolder
 
 
 def everything(dataset: ganzoo.Dataset) -> tuple[torch.Tensor, torch.Tensor]:
@@ -486,12 +487,13 @@ def test_classes_are_those_that_have_training_pictures(folder, capsys):
         for number in range(2 if name == "newts" else 30):
             paint(folder / name / f"{number}.png", size=(4, 4), color=(number, 0, 0))
     tests = {
-        name: [p for p in (folder / name).iterdir() if _is_test(f"{name}/{p.name}", 0.3)] for name in os.listdir(folder)
+        name: [p for p in (folder / name).iterdir() if is_test_picture(f"{name}/{p.name}", 0.3)]
+        for name in os.listdir(folder)
     }
     for path in {*(folder / "newts").iterdir()} - {*tests["newts"]}:
         path.unlink()
     for number in range(50):
-        if _is_test(f"newts/test{number}.png", 0.3):
+        if is_test_picture(f"newts/test{number}.png", 0.3):
             paint(folder / f"newts/test{number}.png", size=(4, 4))
     train, test = (ImageFolder(path=str(folder), split=split, size=0, test_share=0.3) for split in ("train", "test"))
     assert train.class_names == test.class_names == ("cats", "dogs", "owls")

@@ -17,7 +17,8 @@ import pytest
 
 from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.storage.lock import _process_start
-from ganzoo.storage.run import Run, claim_directory
+from ganzoo.storage.run import Run
+from ganzoo.storage.run_directory import claim_directory
 
 RECIPE = Recipe(architecture="mlp-vanilla:width=8", dataset="digits", losses=["hinge", "r1:gamma=2"], seed=7)
 IMAGES = {"channels": 1, "height": 8, "width": 8, "classes": 2}

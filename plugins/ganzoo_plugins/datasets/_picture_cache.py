@@ -15,7 +15,6 @@ Every row is compared with its sha256 when a process first reads it. What is dam
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -34,49 +33,13 @@ from filelock import FileLock, Timeout
 
 import ganzoo
 from ganzoo_plugins.datasets._notes import Progress, note_once
+from ganzoo_plugins.datasets._picture_index import PictureIndex, digest_of, facts_of
 from ganzoo_plugins.datasets._pictures import careful, decode
 
 #: part of the cache key: increase it when `decode` or the format of the files changes
 _VERSION = 2
 #: while pictures are decoded, the index is written so often: what was decoded before a process is killed is kept
 _SAVE_SECONDS = 60.0
-
-
-@dataclasses.dataclass
-class _Index:
-    """What the cache holds."""
-
-    #: names the file of images
-    id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))
-    #: (C, H, W) of every picture; empty before the first
-    shape: tuple[int, ...] = ()
-    #: of each row: sha256, lowest and highest value
-    rows: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
-    #: name -> [size, date, date of change], sha256 of the file, and the row or the reason why it cannot be decoded
-    pictures: dict[str, tuple[list[int], str, int | str]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.shape))
-
-    def to_bytes(self) -> bytes:
-        content = json.dumps(vars(self)).encode()
-        return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
-
-    @staticmethod
-    def from_bytes(data: bytes) -> _Index:
-        """Raises an error of any kind where a bit is not as it was written."""
-        digest, _, content = data.partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != digest:
-            raise ValueError("it does not match its digest")
-        fields = json.loads(content)
-        index = _Index(str(fields["id"]), tuple(int(side) for side in fields["shape"]))
-        index.rows = [(str(sha), int(low), int(high)) for sha, low, high in fields["rows"]]
-        for name, (facts, sha, row) in fields["pictures"].items():
-            if isinstance(row, int) and not 0 <= row < len(index.rows):
-                raise ValueError(f"there is no row {row}")
-            index.pictures[name] = (facts, sha, row)
-        return index
 
 
 class PictureCache:
@@ -134,7 +97,7 @@ class PictureCache:
         images: np.ndarray = np.array(self._images[rows])
         for position in np.flatnonzero(~self._checked[rows]):
             row = int(rows[position])
-            if _sha256(images[position]) != self._index.rows[row][0]:
+            if digest_of(images[position]) != self._index.rows[row][0]:
                 images[position] = self._decode_again(row)
             self._checked[row] = True
         return images
@@ -144,7 +107,7 @@ class PictureCache:
         name = next(name for name in self._names if self._index.pictures.get(name, ("", "", ""))[2] == row)
         with careful():
             image = decode(self._root / name, **self._decoding)
-        if isinstance(image, str) or _sha256(image.numpy()) != self._index.rows[row][0]:
+        if isinstance(image, str) or digest_of(image.numpy()) != self._index.rows[row][0]:
             raise ganzoo.GanzooError(
                 f"{self._root / name} has changed while it was used, and its copy in {self.folder} is damaged: start "
                 "again with the pictures as they are now."
@@ -166,22 +129,22 @@ class PictureCache:
     def _path(self) -> Path:
         return self.folder / f"images-{self._index.id}.bin"
 
-    def _load(self) -> _Index:
+    def _load(self) -> PictureIndex:
         """The index on disk, or an empty one where there is none, or the files are damaged."""
         path = self.folder / "index"
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return _Index()
+            return PictureIndex()
         try:
-            index = _Index.from_bytes(data)
+            index = PictureIndex.from_bytes(data)
             found = (self.folder / f"images-{index.id}.bin").stat().st_size
             if found < len(index.rows) * index.row_bytes:
                 raise ValueError("the file of images is too short")
         # what a damaged file leads to may be any error
         except Exception:
             note_once(f"{self.folder} is damaged: the pictures are decoded anew.")
-            return _Index()
+            return PictureIndex()
         return index
 
     def _mapped(self) -> np.ndarray:
@@ -194,7 +157,7 @@ class PictureCache:
         """The names whose picture is not in the index as it is now."""
         missing = []
         for name in self._names:
-            facts = _facts(self._root / name)
+            facts = facts_of(self._root / name)
             known, _, row = self._index.pictures.get(name, ([], "", ""))
             if not facts:
                 self._unopened[name] = "No such file or directory"
@@ -225,7 +188,7 @@ class PictureCache:
         why = "once" if count == total else "those that are new or have changed"
         click.echo(f"Decoding {how_many} of {self._root}, {why}.", err=True)
         if count == total and not self._decoding["size"]:
-            self._index = _Index()  # none of the old ones says what size they have
+            self._index = PictureIndex()  # none of the old ones says what size they have
         known = {sha: row for _, sha, row in self._index.pictures.values() if isinstance(row, int)}
         self._index.pictures = {n: self._index.pictures[n] for n in self._names if n in self._index.pictures}
         self._compact(known)
@@ -262,7 +225,7 @@ class PictureCache:
         with self._path.open("r+b" if index.rows else "wb") as file:
             file.seek(len(index.rows) * index.row_bytes)
             file.write(image.tobytes())
-        index.rows.append((_sha256(image), int(image.min()), int(image.max())))
+        index.rows.append((digest_of(image), int(image.min()), int(image.max())))
         return len(index.rows) - 1
 
     def _save(self) -> None:
@@ -291,7 +254,7 @@ class PictureCache:
         if len(old.rows) < 2 * len(used) + 1000:
             return
         places = {row: place for place, row in enumerate(sorted(used))}
-        new = _Index(shape=old.shape, rows=[old.rows[row] for row in sorted(used)])
+        new = PictureIndex(shape=old.shape, rows=[old.rows[row] for row in sorted(used)])
         with self._path.open("rb") as source, (self.folder / f"images-{new.id}.bin").open("xb") as file:
             for row in sorted(used):
                 source.seek(row * old.row_bytes)
@@ -325,7 +288,7 @@ class PictureCache:
 
     def _result(self, name: str, known: Mapping[str, int]) -> tuple[str, list[int], str, np.ndarray | int | str]:
         path = self._root / name
-        facts = _facts(path)
+        facts = facts_of(path)
         try:
             with path.open("rb") as file:
                 sha = hashlib.file_digest(file, "sha256").hexdigest()
@@ -335,17 +298,3 @@ class PictureCache:
             return name, facts, sha, known[sha]
         image = decode(path, **self._decoding)
         return name, facts, sha, image if isinstance(image, str) else np.ascontiguousarray(image.numpy())
-
-
-def _facts(path: Path) -> list[int]:
-    """Facts of a file that change when its content changes; empty where there is no such file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    # the change time too: it changes with new content under an old date, and with new permissions
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _sha256(image: np.ndarray) -> str:
-    return hashlib.sha256(image.tobytes()).hexdigest()
