@@ -60,7 +60,7 @@ def _is(path: Path, check: Callable[[Path], bool]) -> bool:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EBADF):
+        if error.errno in (errno.ELOOP, errno.EBADF):
             return False
         raise UsageError(
             f"{path} cannot be read ({error.strerror}): give a path that you may read, or change its permissions."

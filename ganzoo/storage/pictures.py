@@ -34,9 +34,9 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 @functools.cache
 def drawable(text: str) -> bool:
-    """Whether the font has every letter of a text; a letter that it lacks would be drawn as a box."""
+    """Whether the font has every letter of a text, and none is a control character; others would be drawn as boxes."""
     box = _shape("\U0010ffff")  # a code point that stands for no letter
-    return all(letter.isspace() or letter.isascii() or _shape(letter) != box for letter in text)
+    return text.isprintable() and all(letter.isascii() or _shape(letter) != box for letter in text)
 
 
 def _shape(letter: str) -> tuple[tuple[int, int], bytes]:
@@ -45,8 +45,12 @@ def _shape(letter: str) -> tuple[tuple[int, int], bytes]:
 
 
 def labels_of(names: Sequence[str]) -> list[str]:
-    """The names as they can be drawn: a name with letters that the font lacks is written `\u732b`, as escapes."""
-    return [name if drawable(name) else name.encode("ascii", "backslashreplace").decode() for name in names]
+    r"""The names as they can be drawn: letters that the font lacks are written as escapes, `\u732b`."""
+    return [name if drawable(name) else "".join(map(_ascii, name)) for name in names]
+
+
+def _ascii(letter: str) -> str:
+    return letter if letter.isascii() and letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def grid(images: Tensor, columns: int, title: str = "", row_labels: Sequence[str] = ()) -> Image.Image:
