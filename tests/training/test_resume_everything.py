@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ZOO
+from small_architectures import NAMES, SMALL
 
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.recipe import Recipe
@@ -22,10 +23,12 @@ CHANGES = {"batch_size": 8, "samples_every": "3 steps", "tick_every": "3 steps",
 
 def recipe_of(name: str, length: str) -> Recipe:
     """The recipe of an architecture; a rate that falls over the length of the run falls over 100 images instead."""
-    dataset, fields = Choice.parse("digits:size=16"), {**CHANGES, "length": length}
-    recipe = plan(ZOO, Choice(name), dataset, None, fields)
-    falling = [field for field in OPTIMIZERS if "linear" in getattr(recipe, field).options.values()]
-    return plan(ZOO, Choice(name), dataset, None, fields, {field: {"decay_images": 100} for field in falling})
+    (options,) = (SMALL[architecture] for architecture, known in NAMES.items() if known == name)
+    chosen, dataset, fields = Choice(name, options), Choice.parse("digits:size=16"), {**CHANGES, "length": length}
+    recipe = plan(ZOO, chosen, dataset, None, fields)
+    optimizers = {field: getattr(recipe, field) for field in OPTIMIZERS}
+    falling = [field for field, optimizer in optimizers.items() if optimizer and "linear" in optimizer.options.values()]
+    return plan(ZOO, chosen, dataset, None, fields, {field: {"decay_images": 100} for field in falling})
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
