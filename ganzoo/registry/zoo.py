@@ -67,19 +67,21 @@ class Zoo:
 
         A part of torch-ganzoo itself always keeps its short name.
         """
-        name = normal_id(name)
+        given, name = name, normal_id(name)
         matches = [component for component in self.components(kind) if name in (component.name, component.id)]
         matches = [component for component in matches if component.distribution == FIRST_PARTY] or matches
         if len(matches) > 1:
             ids = " and ".join(component.id for component in matches)
             raise UsageError(f"{name!r} is the name of {len(matches)} {kind}: write the full id, {ids}.")
         if not matches:
-            raise UsageError(self._no_such_part(kind, name))
+            raise UsageError(self._no_such_part(kind, given))
         return matches[0]
 
     def _no_such_part(self, kind: str, name: str) -> str:
         if name.endswith(".py"):
             return f"{name!r} is a file: a part in it is named by its class, {name}:Class."
+        if kind == "datasets" and name.startswith((".", "/", "~")):
+            return f"There is no folder {name}: name one with pictures, or a dataset of `ganzoo list datasets`."
         names = self.names(kind)
         others = [other for other in KINDS if other != kind and name in self.names(other)]
         hint = did_you_mean(name, names)

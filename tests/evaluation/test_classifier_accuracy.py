@@ -226,7 +226,7 @@ def test_guesses_are_below_the_floor_nearly_always() -> None:
 def test_data_prepare_says_how_good_the_extractor_is() -> None:
     done = ganzoo("data", "prepare", "digits", "--json")
     assert done.exit_code == 0, done.output
-    words = json.loads(done.stdout)[0]["domain extractor"]
+    words = json.loads(done.stdout)["extractor"]
     assert words.startswith("ready, digest ")
     assert words.endswith("% of the test images correct")
 
