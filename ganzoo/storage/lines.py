@@ -77,7 +77,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             if text:
                 lines.append(parse_line(text, path.name))
-                if path.name == "stats.jsonl":
+                # lines with a checksum may be out of order: of two processes on a disk that has no locks
+                if path.name == "stats.jsonl" and b'"crc"' not in text:
                     _check_order(lines)
         except (ValueError, TypeError, RecursionError) as error:
             if number == len(texts):  # without a newline: torn

@@ -123,3 +123,10 @@ def test_numbers_come_back_as_they_were():
     text = format_line(line)
     assert text.count("\n") == 1
     assert {key: value for key, value in json.loads(text).items() if key != "crc"} == line
+
+
+def test_lines_with_checksums_may_be_out_of_order(tmp_path: Path) -> None:
+    """Two processes wrote one run on a disk that has no locks: each line is as it was written."""
+    lines = [*LINES["stats.jsonl"], *LINES["stats.jsonl"]]
+    (tmp_path / "stats.jsonl").write_text("".join(map(format_line, lines)))
+    assert read_lines(tmp_path / "stats.jsonl") == lines

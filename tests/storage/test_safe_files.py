@@ -273,7 +273,7 @@ def test_statistics_in_disguise_count_as_absent(canary: Path, tmp_path: Path, mo
         put(STATISTICS.path_of(facts), data)
         with nothing_runs(canary):
             assert STATISTICS.load_tensors(facts, CPU) is None
-            assert _load_kept(put(tmp_path / "domain.safetensors", data)) is None
+            assert _load_kept(put(tmp_path / "domain.safetensors", data), {}) is None
 
 
 def test_an_evaluation_makes_its_statistics_again(
