@@ -67,7 +67,8 @@ def parse_subset(text: str, total: int) -> range:
 
     Raises UsageError for any other text.
     """
-    match = re.fullmatch(r"(first|last) ([1-9]\d*)", str(text).strip())
+    text = str(text).strip()
+    match = re.fullmatch(r"(first|last) ([1-9]\d*)", text)
     if text != "all" and not match:
         raise UsageError(f"subset={text!r} is not one of: all, first N, last N.")
     if not match:
@@ -246,7 +247,7 @@ def _to_json(value: Any) -> Any:
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         pairs = [
-            f"{key if key.isascii() and key.isidentifier() else json.dumps(key)} = {_toml(item)}"
+            f"{key if key.isascii() and key.isidentifier() else _toml(key)} = {_toml(item)}"
             for key, item in value.items()
         ]
         return "{ " + ", ".join(pairs) + " }"

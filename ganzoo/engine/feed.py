@@ -134,6 +134,7 @@ class Feed:
         """
         *self._earlier, self._start = segments
         self._orders = {}
+        self._source.discard_ahead()  # these minibatches were chosen for another segment
 
     def continue_from(self, segments: Sequence[Segment], step: int) -> None:
         """Continue a training with these `segments` after `step` steps; another set of images begins a new segment."""
@@ -187,7 +188,7 @@ class Feed:
             key = ("order", epoch, self._start.step) if self._start.step else ("order", epoch)
             order = torch.randperm(self.length, generator=generator("cpu", self.seed, *key))
             # replaced in one assignment: another thread may be reading the dictionary
-            self._orders = {**{key: kept for key, kept in self._orders.items() if key >= epoch - 1}, epoch: order}
+            self._orders = {**{e: kept for e, kept in self._orders.items() if e >= epoch - 1}, epoch: order}
         return order
 
     def fill(self, step: int) -> list[Batch]:
@@ -234,6 +235,9 @@ class _Resident:
     def close(self) -> None:
         pass
 
+    def discard_ahead(self) -> None:
+        pass
+
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         indices = feed.local_indices(minibatch)
         if self.images.is_cuda:
@@ -257,6 +261,10 @@ class _Streamed:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def discard_ahead(self) -> None:
+        for key in list(self._ahead):
+            self._ahead.pop(key).cancel()
 
     def _read(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         images, labels = self.read(feed.local_indices(minibatch))
