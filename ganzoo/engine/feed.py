@@ -58,7 +58,7 @@ class Feed:
         self.device = device
         self.seed = recipe.seed
         self._plan = BatchPlan(self.length, self.batch_size, minibatches, self.batch_order)
-        #: the segments before that of these images, and that of these images
+        #: the earlier segments, and the segment of the images of this feed
         self._earlier: list[Segment] = []
         self._start = Segment(0, 0, Fraction(0), self.length)
         if self.batch_order == "epochs-drop-last" and self.batch_size > self.length:
@@ -124,20 +124,20 @@ class Feed:
 
     @property
     def segments(self) -> list[Segment]:
-        """The segments of the training; the last one is of these images."""
+        """The segments of the training; the last one has the images of this feed."""
         return [*self._earlier, replace(self._start, length=self.length, training_images=self.fingerprint)]
 
     def use_segments(self, segments: Sequence[Segment]) -> None:
-        """Count images and epochs from the earlier `segments` on; the last one is taken to be of these images.
+        """Continue the counts of images and epochs of these `segments`; the last one has the images of this feed.
 
-        Where it begins, a new epoch of these images begins. Minibatches of earlier segments cannot be read.
+        A new epoch begins at its first step. Minibatches of earlier segments cannot be read.
         """
         *self._earlier, self._start = segments
         self._orders = {}
         self._source.discard_ahead()  # these minibatches were chosen for another segment
 
     def continue_from(self, segments: Sequence[Segment], step: int) -> None:
-        """Continue a training with these `segments` after `step` steps; another set of images begins a new segment."""
+        """Continue a training with these `segments` after `step` steps; if the images have changed, add a segment."""
         self.use_segments(segments)
         last = segments[-1]
         known = last.training_images
@@ -147,7 +147,7 @@ class Feed:
             self.use_segments([*earlier, self.next_segment(segments, step)])
 
     def next_segment(self, segments: Sequence[Segment], step: int) -> Segment:
-        """The segment of these images that begins after `step` steps of a training with these `segments`."""
+        """The segment of this feed's images that begins after `step` steps of a training with these `segments`."""
         last = segments[-1]
         plan = replace(self._plan, length=last.length)
         seen = plan.images_at(step - last.step)
@@ -192,7 +192,7 @@ class Feed:
         return order
 
     def fill(self, step: int) -> list[Batch]:
-        """The minibatches of `step`, always in the same tensors for a batch size, as CUDA graphs need it."""
+        """The minibatches of `step`. For each batch size they are always in the same tensors, for CUDA graphs."""
         batches = []
         for slot in range(self.minibatches):
             images, labels = self._source.take(self, step * self.minibatches + slot)

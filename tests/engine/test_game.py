@@ -337,7 +337,7 @@ def test_the_generator_can_reuse_the_fakes_of_the_discriminator(turns, mode):
 
 @pytest.mark.parametrize("turns", ["D+G", "G,D", "G"])
 def test_no_fakes_to_reuse_is_refused(turns):
-    with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} moves the generator right after"):
+    with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} trains the generator right after"):
         make_game(Tiny(norm=False, dropout=0), turns=turns, reuse_fakes=True)
 
 
