@@ -83,7 +83,7 @@ class Game:
                 minibatch, reals_used = minibatch + reals_used, True
             turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
             # the fakes of the turn before can be reused if the generator and the minibatch are the same
-            if self._reuse_fakes and turn.moves_generator and built and not built[-1].moves_generator:
+            if self._reuse_fakes and turn.updates_generator and built and not built[-1].updates_generator:
                 built[-1] = replace(built[-1], reused=built[-1].minibatch == minibatch)
             built.append(turn)
         if self._reuse_fakes and not any(turn.reused for turn in built):
@@ -131,9 +131,9 @@ class Game:
         return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
-        training = turn.moves_generator or self._always_training_mode
+        training = turn.updates_generator or self._always_training_mode
         # no autograd graph if no gradient of the generator is needed: the fakes are the same without it
-        with torch.set_grad_enabled(turn.moves_generator or (turn.reused and training)), self._precision():
+        with torch.set_grad_enabled(turn.updates_generator or (turn.reused and training)), self._precision():
             self.generator.train(training)
             fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
         expected = (len(latents), self.images.channels, self.images.height, self.images.width)

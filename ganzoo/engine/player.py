@@ -85,6 +85,6 @@ class Turn:
     reused: bool = False
 
     @property
-    def moves_generator(self) -> bool:
+    def updates_generator(self) -> bool:
         """Whether the generator is updated, and so needs gradients."""
         return any(player.role == "generator" for player in self.players)
