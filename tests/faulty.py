@@ -329,6 +329,18 @@ DATA = [
     dataset("data-label-type", [f"{BREAKS}it reads labels of torch.float32"], "images, (indices % 2).float()"),
     dataset("data-shape", [f"{BREAKS}it reads images of torch.uint8 (16, 1, 7, 8)"], "images[:, :, 1:], indices % 2"),
     dataset("data-count", [f"{BREAKS}it reads images of torch.uint8 (15, 1, 8, 8)"], "images[1:], indices[1:] % 2"),
+    Fault(
+        "data-empty",
+        "datasets",
+        DATASET.format(read="images, indices % 2").replace("return 40", "return 0"),
+        [f"{BREAKS}it has no images"],
+    ),
+    Fault(
+        "data-no-spec",
+        "datasets",
+        DATASET.format(read="images, indices % 2").replace("    spec =", "    shape ="),
+        ["failed in spec and __len__: AttributeError: "],
+    ),
     dataset("data-raises", ["failed in read: ZeroDivisionError: division by zero"], "1 / 0  # WHERE"),
 ]
 

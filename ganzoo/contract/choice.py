@@ -17,7 +17,7 @@ def short_name(choice: Choice | None) -> str:
 
 
 UNITS = ("steps", "images", "epochs")
-# the lookahead: the value of an option may be a location too, as in `grey:extractor=./cells.py:Cells`, which is a name
+# the lookahead excludes `grey:extractor=./cells.py:Cells`: a part by name, whose option has a location as its value
 _LOCATION = re.compile(r"^(?![\w./-]+:\w+=)(?P<name>.+?\.py:[A-Za-z_]\w*)(?::(?P<options>.*))?$", re.DOTALL)
 _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*([a-z]*)\s*$")
 
@@ -103,7 +103,7 @@ class Amount:
         return cls(int(count), (words or [unit])[0])
 
     def count_of(self, step: int, images: int, epochs: float) -> float:
-        """The one of these three numbers that has the unit of this amount."""
+        """`step`, `images` or `epochs`: the number that is counted in the unit of this amount."""
         return {"steps": step, "images": images, "epochs": epochs}[self.unit]
 
     def __str__(self) -> str:

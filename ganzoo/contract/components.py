@@ -102,7 +102,7 @@ class Loss(nn.Module, ABC):
     capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        """A part without options does not need its own constructor."""
+        """Takes no options. A part with options defines its own constructor."""
         super().__init__()
 
     @abstractmethod
@@ -145,7 +145,7 @@ class Augmentation(nn.Module, ABC):
     capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        """A part without options does not need its own constructor."""
+        """Takes no options. A part with options defines its own constructor."""
         super().__init__()
 
     @abstractmethod
@@ -164,12 +164,15 @@ class Optimizer(nn.Module, ABC):
     capturable: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        """A part without options does not need its own constructor."""
+        """Takes no options. A part with options defines its own constructor."""
         super().__init__()
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """A torch optimiser with a tensor as its learning rate. Its step can be recorded as a CUDA graph."""
+        """A torch optimiser whose learning rate is a tensor.
+
+        Its step can be recorded as a CUDA graph, unless `capturable` is False.
+        """
 
     @abstractmethod
     def learning_rate(self, images_seen: int) -> float:
@@ -192,7 +195,7 @@ class Extractor(nn.Module, ABC):
     predicts: str = ""
 
     def __init__(self) -> None:
-        """A part without options does not need its own constructor."""
+        """Takes no options. A part with options defines its own constructor."""
         super().__init__()
 
     def bind(self, name: str, train: Dataset) -> None:
@@ -256,7 +259,7 @@ class Evaluator(ABC):
         """The scores by name. Raises GanzooError where they would be meaningless."""
 
     def statistics(self) -> dict[str, Tensor] | None:
-        """Everything that `compute` uses of the reals and held-out reals, as tensors by name, to be stored on disk.
+        """What `compute` needs to know about the reals and held-out reals, as tensors by name. It is stored on disk.
 
         If it returns None (the default), nothing is stored, and `update` is called with all reals before every score.
         """
@@ -264,7 +267,7 @@ class Evaluator(ABC):
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
         """Use the result of `statistics` in place of the reals and held-out reals."""
-        raise NotImplementedError("an evaluator that keeps statistics restores them")
+        raise NotImplementedError("an evaluator that defines `statistics` must define `restore` too")
 
 
 class Observer:

@@ -23,32 +23,36 @@ def absolute_path(path: str | Path) -> Path:
 
 
 def data_dir() -> Path:
-    """The folder of the datasets: `GANZOO_DATA` if it is set, else `~/.cache/ganzoo/data`."""
+    """The folder of the datasets: `GANZOO_DATA` if it is set, else `data` in `cache_dir()`."""
     return Path(os.path.expanduser(os.environ.get("GANZOO_DATA") or cache_dir() / "data"))
 
 
 def cache_dir() -> Path:
-    """The folder of files that can be made again: `GANZOO_CACHE` if set, else `ganzoo` in the user's cache folder."""
+    """The folder of files that can be made again: `GANZOO_CACHE` if set, else `ganzoo` in the user's cache folder.
+
+    The user's cache folder is `XDG_CACHE_HOME` if set, else `~/.cache`.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(os.environ.get("GANZOO_CACHE") or Path(base) / "ganzoo"))
 
 
 def filled_folders(root: Path) -> list[str]:
-    """The names of the folders in `root` that hold a file at any depth: a failed download leaves an empty one."""
+    """The names of the folders in `root` that hold a file at any depth. A failed download leaves an empty folder."""
     folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     return sorted(folder.name for folder in folders if any(files for _, _, files in os.walk(folder)))
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file. Raises UsageError where a folder on the way may not be entered.
+    """Whether `path` is a file. Raises UsageError if it cannot be known: no permission, or the name is too long.
 
-    `Path.is_file` raises PermissionError there, in Python 3.14 it returns False: neither tells a user what is wrong.
+    `Path.is_file` raises PermissionError for a folder without permission (until Python 3.13) or returns False (3.14).
+    Neither of the two explains the cause to the user.
     """
     return _is(path, Path.is_file)
 
 
 def is_directory(path: Path) -> bool:
-    """Whether `path` is a directory. Raises UsageError where a folder on the way may not be entered."""
+    """Whether `path` is a directory. Raises UsageError as `is_file` does."""
     return _is(path, Path.is_dir)
 
 

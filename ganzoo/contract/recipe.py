@@ -47,18 +47,17 @@ def parse_turns(text: str) -> list[list[str]]:
 
     Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
     `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
-    Raises UsageError for another player, for turns without `G` or `GD`, and for a network named twice in a turn.
+    Raises UsageError for another player, for turns without `G` or `GD`, and for two of `D`, `D.reals`, `D.fakes`, or
+    both of `G`, `GD`, in one turn.
     """
     turns = [[player.strip() for player in turn.split("+")] for turn in str(text).split(",")]
     for player in (player for turn in turns for player in turn):
         if player not in _PLAYERS:
             raise UsageError(f"turns={text!r} names {player!r}; the players are {', '.join(sorted(_PLAYERS))}.")
     if not any(player in ("G", "GD") for turn in turns for player in turn):
-        raise UsageError(f"turns={text!r} never moves the generator; write for example 'D,G'.")
+        raise UsageError(f"turns={text!r} never trains the generator; write for example 'D,G'.")
     if any(sum(player[0] == network for player in turn) > 1 for turn in turns for network in "DG"):
-        raise UsageError(
-            f"turns={text!r}: a player moves once in a turn; D, D.reals and D.fakes are one player, G and GD another."
-        )
+        raise UsageError(f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, and at most one of G, GD.")
     return turns
 
 
@@ -67,7 +66,8 @@ def parse_subset(text: str, total: int) -> range:
 
     Raises UsageError for any other text.
     """
-    match = re.fullmatch(r"(first|last) ([1-9]\d*)", str(text).strip())
+    text = str(text).strip()
+    match = re.fullmatch(r"(first|last) ([1-9]\d*)", text)
     if text != "all" and not match:
         raise UsageError(f"subset={text!r} is not one of: all, first N, last N.")
     if not match:
@@ -246,7 +246,7 @@ def _to_json(value: Any) -> Any:
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         pairs = [
-            f"{key if key.isascii() and key.isidentifier() else json.dumps(key)} = {_toml(item)}"
+            f"{key if key.isascii() and key.isidentifier() else _toml(key)} = {_toml(item)}"
             for key, item in value.items()
         ]
         return "{ " + ", ".join(pairs) + " }"

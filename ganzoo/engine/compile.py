@@ -32,8 +32,7 @@ def compile_networks(game: Game, feed: Feed) -> str:
     compiled and the reason; empty if both are compiled.
     """
     uncompiled, reason = dict(game.called), _why_unavailable(game.device)
-    # agreed on by all processes before the next collective operation: there, they would wait for one that cannot
-    # compile
+    # all processes agree here: otherwise the others would wait in a collective operation for one that cannot compile
     if any_rank(bool(reason)):
         return f"Not compiled: {' and '.join(uncompiled)} ({reason or 'another process cannot compile'})."
     for names in (("generator", "discriminator"), ("generator",)):

@@ -125,6 +125,6 @@ def _why_eager(device: torch.device, capture: bool) -> str:
 def _error_and_line(error: Exception) -> str:
     """The first line of an error, and the innermost line outside of torch in its traceback."""
     words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    torch_folder = str(Path(torch.__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(torch_folder)]
+    torch_folder = Path(torch.__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(torch_folder)]
     return f"{words} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else words

@@ -34,7 +34,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
         if (device.index or 0) >= torch.cuda.device_count():
             raise GanzooError(
-                f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0."
+                f"--device {device}: torch sees {torch.cuda.device_count()} CUDA devices here, counted from cuda:0."
             )
         # no TF32 in fp32: it rounds the factors of every product to 10 bits. The fast precision is bf16
         torch.backends.cudnn.allow_tf32 = False

@@ -47,8 +47,8 @@ def init_process_group(device: torch.device) -> None:
         _host_group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise GanzooError(
-            f"The {os.environ['WORLD_SIZE']} processes of this training cannot meet ({_first_line(error)}): start them "
-            f"with torchrun, or give each its RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."
+            f"The {os.environ['WORLD_SIZE']} processes of this training cannot connect ({_first_line(error)}): start "
+            f"them with torchrun, or give each its RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."
         ) from None
 
 
@@ -134,8 +134,8 @@ def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = Non
         if tensor.is_cuda:  # perhaps the operation cannot be recorded in a CUDA graph: StepGraph handles that
             raise
         raise GanzooError(
-            f"Another process of this training is gone ({_first_line(error)}). The last checkpoint is whole: resume "
-            f"the run."
+            f"Another process of this training has ended ({_first_line(error)}). The last checkpoint is complete: "
+            f"resume the run."
         ) from None
 
 

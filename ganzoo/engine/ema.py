@@ -1,4 +1,4 @@
-"""EMA: the exponential moving average of the generator, which samples are drawn from."""
+"""EMA: the exponential moving average of the generator. Samples are drawn with it."""
 
 from __future__ import annotations
 

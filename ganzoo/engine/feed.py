@@ -58,7 +58,7 @@ class Feed:
         self.device = device
         self.seed = recipe.seed
         self._plan = BatchPlan(self.length, self.batch_size, minibatches, self.batch_order)
-        #: the segments before that of these images, and that of these images
+        #: the earlier segments, and the segment of the images of this feed
         self._earlier: list[Segment] = []
         self._start = Segment(0, 0, Fraction(0), self.length)
         if self.batch_order == "epochs-drop-last" and self.batch_size > self.length:
@@ -124,19 +124,20 @@ class Feed:
 
     @property
     def segments(self) -> list[Segment]:
-        """The segments of the training; the last one is of these images."""
+        """The segments of the training; the last one has the images of this feed."""
         return [*self._earlier, replace(self._start, length=self.length, training_images=self.fingerprint)]
 
     def use_segments(self, segments: Sequence[Segment]) -> None:
-        """Count images and epochs from the earlier `segments` on; the last one is taken to be of these images.
+        """Continue the counts of images and epochs of these `segments`; the last one has the images of this feed.
 
-        Where it begins, a new epoch of these images begins. Minibatches of earlier segments cannot be read.
+        A new epoch begins at its first step. Minibatches of earlier segments cannot be read.
         """
         *self._earlier, self._start = segments
         self._orders = {}
+        self._source.discard_ahead()  # these minibatches were chosen for another segment
 
     def continue_from(self, segments: Sequence[Segment], step: int) -> None:
-        """Continue a training with these `segments` after `step` steps; another set of images begins a new segment."""
+        """Continue a training with these `segments` after `step` steps; if the images have changed, add a segment."""
         self.use_segments(segments)
         last = segments[-1]
         known = last.training_images
@@ -146,7 +147,7 @@ class Feed:
             self.use_segments([*earlier, self.next_segment(segments, step)])
 
     def next_segment(self, segments: Sequence[Segment], step: int) -> Segment:
-        """The segment of these images that begins after `step` steps of a training with these `segments`."""
+        """The segment of this feed's images that begins after `step` steps of a training with these `segments`."""
         last = segments[-1]
         plan = replace(self._plan, length=last.length)
         seen = plan.images_at(step - last.step)
@@ -187,11 +188,11 @@ class Feed:
             key = ("order", epoch, self._start.step) if self._start.step else ("order", epoch)
             order = torch.randperm(self.length, generator=generator("cpu", self.seed, *key))
             # replaced in one assignment: another thread may be reading the dictionary
-            self._orders = {**{key: kept for key, kept in self._orders.items() if key >= epoch - 1}, epoch: order}
+            self._orders = {**{e: kept for e, kept in self._orders.items() if e >= epoch - 1}, epoch: order}
         return order
 
     def fill(self, step: int) -> list[Batch]:
-        """The minibatches of `step`, always in the same tensors for a batch size, as CUDA graphs need it."""
+        """The minibatches of `step`. For each batch size they are always in the same tensors, for CUDA graphs."""
         batches = []
         for slot in range(self.minibatches):
             images, labels = self._source.take(self, step * self.minibatches + slot)
@@ -234,6 +235,9 @@ class _Resident:
     def close(self) -> None:
         pass
 
+    def discard_ahead(self) -> None:
+        pass
+
     def take(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         indices = feed.local_indices(minibatch)
         if self.images.is_cuda:
@@ -257,6 +261,10 @@ class _Streamed:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def discard_ahead(self) -> None:
+        for key in list(self._ahead):
+            self._ahead.pop(key).cancel()
 
     def _read(self, feed: Feed, minibatch: int) -> tuple[Tensor, Tensor]:
         images, labels = self.read(feed.local_indices(minibatch))

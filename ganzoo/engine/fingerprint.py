@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.contract.images import ImageSpec
 
-#: up to so many bytes, all images count for the fingerprint; of a larger set so many images do, at equal distances
+#: of a set of at most this many bytes, all images are hashed; of a larger set this many images, at equal distances
 _ALL_BYTES = 1 << 28
 _SOME_IMAGES = 1000
 _BATCH_BYTES = 1 << 24
@@ -25,8 +25,8 @@ def images_sha256(
     `read(positions)` returns images uint8 (n, C, H, W) and labels (n,) int64 on the CPU.
 
     The header and the batch size are part of the result: in each batch, the labels come after the images. A run
-    (`training_images_sha256`) and the card of a score (`evaluation.features.Reals`) each keep the values they began
-    with. If they shared them now, old runs could not be resumed, or old scores not be compared with new ones.
+    (`training_images_sha256`) and the card of a score (`evaluation.features.Reals`) have different ones. They must not
+    change: old runs could not be resumed, and old scores could not be compared with new ones.
     """
     sha = hashlib.sha256(header.encode())
     for start in range(0, len(positions), batch_size):
@@ -38,7 +38,8 @@ def images_sha256(
 def training_images_sha256(read: Callable[[Tensor], tuple[Tensor, Tensor]], length: int, spec: ImageSpec) -> str:
     """sha256 of the `length` training images and labels of a run, at the positions 0 to `length` - 1 of `read`.
 
-    Of more than 256 MiB of images, 1,000 count, among them the first and the last one, and their total number.
+    Of more than 256 MiB of images, 1,000 are hashed, among them the first and the last one. The number of images
+    is hashed too.
     """
     all_count = length * spec.pixels <= _ALL_BYTES or length <= _SOME_IMAGES
     positions = torch.arange(length if all_count else _SOME_IMAGES)

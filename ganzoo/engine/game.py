@@ -83,13 +83,13 @@ class Game:
                 minibatch, reals_used = minibatch + reals_used, True
             turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
             # the fakes of the turn before can be reused if the generator and the minibatch are the same
-            if self._reuse_fakes and turn.moves_generator and built and not built[-1].moves_generator:
+            if self._reuse_fakes and turn.updates_generator and built and not built[-1].updates_generator:
                 built[-1] = replace(built[-1], reused=built[-1].minibatch == minibatch)
             built.append(turn)
         if self._reuse_fakes and not any(turn.reused for turn in built):
             raise UsageError(
-                f"reuse_fakes is true, and no turn of {','.join(map('+'.join, turns))} moves the generator right after "
-                f"the discriminator alone; write turns such as 'D,G', or set reuse_fakes to false."
+                f"reuse_fakes is true, and no turn of {','.join(map('+'.join, turns))} trains the generator right "
+                f"after the discriminator alone; write turns such as 'D,G', or set reuse_fakes to false."
             )
         return built
 
@@ -131,14 +131,14 @@ class Game:
         return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
-        training = turn.moves_generator or self._always_training_mode
+        training = turn.updates_generator or self._always_training_mode
         # no autograd graph if no gradient of the generator is needed: the fakes are the same without it
-        with torch.set_grad_enabled(turn.moves_generator or (turn.reused and training)), self._precision():
+        with torch.set_grad_enabled(turn.updates_generator or (turn.reused and training)), self._precision():
             self.generator.train(training)
             fakes: Tensor = self.called["generator"](latents, labels).to(latents.dtype)
         expected = (len(latents), self.images.channels, self.images.height, self.images.width)
         if fakes.shape != expected:
-            raise GanzooError(f"The generator drew images {tuple(fakes.shape)}; the dataset's are {expected}.")
+            raise GanzooError(f"The generator returned images {tuple(fakes.shape)}, not {expected} as in the dataset.")
         return fakes
 
     def discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Game:
         with self._precision():
             logits: Tensor = self.called["discriminator"](images, labels).to(images.dtype)
         if not logits.ndim or len(logits) != len(images):
-            raise GanzooError(f"The discriminator gave {tuple(logits.shape)} logits for {len(images)} images.")
+            raise GanzooError(f"The discriminator returned logits {tuple(logits.shape)} for {len(images)} images.")
         return logits
 
     @contextmanager
@@ -165,7 +165,7 @@ class Game:
         parts += [("augmentation", augmentation) for augmentation in self.augmentations]
         parts += [("optimiser", optimizer) for optimizer in self.optimizers.values()]
         named = (f"the {kind} {type(part).__name__}" for kind, part in parts if not part.capturable)
-        return next((f"{name} says that it cannot be captured" for name in named), "")
+        return next((f"{name} has capturable = False" for name in named), "")
 
     def modules(self) -> dict[str, nn.Module]:
         """All modules whose tensors are part of the state, by the name they have in checkpoints."""
@@ -211,7 +211,7 @@ class Game:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Copy a saved `state` into this game, in place.
 
-        Raises GanzooError, before anything is changed, where names, shapes or types differ.
+        Raises GanzooError, before a network is changed, where names, shapes or types differ.
         """
         for key, player in self.players.items():
             if any(name.startswith(f"player{key}/") for name in tensors):

@@ -1,6 +1,6 @@
 """The history of a training: the sets of images it was trained on, and the lengths it was given, each from a step on.
 
-Images seen and epochs are counted over the whole history: they do not depend on the set that is there now alone.
+Images seen and epochs are counted over the whole history, not only over the present set of images.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class History:
         return cls(segments, lengths)
 
     def up_to(self, step: int) -> History:
-        """The entries that a step before `step` belongs to; the first ones always."""
+        """The history of the first `step` steps: without entries that begin later. The first entries always stay."""
         return History(
             tuple(segment for segment in self.segments if segment.step < max(step, 1)),
             tuple(entry for entry in self.lengths if entry[0] < max(step, 1)),
@@ -122,7 +122,7 @@ class History:
         return History(tuple(segments), self.lengths)
 
     def length_at(self, step: int) -> Amount:
-        """The length of the run when the step after `step` steps was trained."""
+        """The length of the run at the time when the step after `step` steps was trained."""
         return [length for first, length in self.lengths if first <= step][-1]
 
     def segment_at(self, step: int) -> Segment:

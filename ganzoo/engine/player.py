@@ -56,9 +56,9 @@ class Player:
                 yield f"{name}/{key}", value
 
     def create_state(self) -> None:
-        """Create the optimiser's state now, which otherwise its first step does. The networks do not change.
+        """Create the state of the optimiser now, instead of at its first step. The networks do not change.
 
-        Only for a state that is then overwritten by a saved one: it is not the state at the start of a training.
+        Use it only before a saved state is copied over it: this is not the state at the start of a training.
         """
         if all(self.optimizer.state[parameter] for parameter in self.parameters):
             return
@@ -85,6 +85,6 @@ class Turn:
     reused: bool = False
 
     @property
-    def moves_generator(self) -> bool:
+    def updates_generator(self) -> bool:
         """Whether the generator is updated, and so needs gradients."""
         return any(player.role == "generator" for player in self.players)

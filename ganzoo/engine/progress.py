@@ -10,7 +10,7 @@ from ganzoo.contract.hooks import TrainingProgress
 
 
 class Counts(Protocol):
-    """What a training has seen after a number of steps; a `Feed` knows it."""
+    """The images and epochs that a training has seen after a number of steps. `Feed` has these methods."""
 
     def images_at(self, step: int) -> int:
         """Number of real images seen after `step` steps."""
@@ -20,7 +20,7 @@ class Counts(Protocol):
 
 
 class Progress:
-    """How far a training of `length` is. `step` is the number of steps done; `counts` is its feed."""
+    """The progress of a training to `length`: `step` is the number of steps done. `counts` is the feed."""
 
     def __init__(self, length: Amount, counts: Counts) -> None:
         self.step = 0

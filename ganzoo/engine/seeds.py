@@ -54,12 +54,11 @@ def host_states() -> Callable[[], None]:
 @contextmanager
 def aside(*key: int | str) -> Iterator[None]:
     """Context manager: seed all global generators from `key`, and restore their states at the end."""
-    before = random.getstate(), np.random.get_state()
+    restore = host_states()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):
         reseed(*key)
         try:
             yield
         finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+            restore()

@@ -87,7 +87,10 @@ def turn_gradients(
 
 
 def _accuracies(round: Round) -> list[Tensor]:
-    """Share of reals with a logit above 0, and of fakes with a logit of at most 0, if these logits were computed."""
+    """Share of reals with a logit above 0, and of fakes with a logit of at most 0, if these logits were computed.
+
+    A list with one 0 if the losses computed neither.
+    """
     correct: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
     shares = [correct[side](logits.detach()).to(torch.float32).mean() for side, logits in round.computed_logits.items()]
     return shares or [torch.zeros((), device=round.reals.device)]

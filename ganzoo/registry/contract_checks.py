@@ -19,7 +19,7 @@ _READ = 16
 
 
 class CheckedPart:
-    """The part that is checked: its title, which begins each error message, and its file."""
+    """The part that is checked: its title, which begins each error message, and its file, if it has one."""
 
     def __init__(self, title: str, home: Path | None) -> None:
         self.title, self.home = title, home
@@ -35,14 +35,15 @@ class CheckedPart:
             raise GanzooError(f"{self.title} failed in {what}: {error_with_line(error, self.home)}") from error
 
     def refuse(self, reason: str) -> GanzooError:
-        """The error to raise, with the part's name and file."""
-        return GanzooError(f"{self.title} ({self.home}) breaks the contract: {reason}.")
+        """The error to raise: a sentence with the part's title, its file and the reason."""
+        location = f" ({self.home})" if self.home else ""
+        return GanzooError(f"{self.title}{location} breaks the contract: {reason}.")
 
     def expect(self, value: Any, what: str, count: int, device: torch.device, shape: tuple[int, ...] = ()) -> None:
         """Raise unless `value` is a finite floating-point tensor on the device: (count, *shape), or (count, ...)."""
         if not isinstance(value, Tensor):
             raise self.refuse(f"{what} are {type(value).__name__}, not a tensor")
-        if value.device != device and value.device.type != device.type:
+        if value.device.type != device.type:
             raise self.refuse(f"{what} are on the device {value.device}, not {device}")
         expected = f"{(count, *shape)}" if shape else f"({count}, ...)"
         if not value.ndim or len(value) != count or (shape and value.shape != (count, *shape)):
@@ -54,8 +55,11 @@ class CheckedPart:
 
 
 def check_dataset(dataset: Dataset, owner: CheckedPart) -> None:
-    """Read a few images and their labels. Raises GanzooError if they do not match the dataset's `spec`."""
-    spec, total = dataset.spec, len(dataset)
+    """Read a few images and their labels. Raises GanzooError if there are none, or they do not match `spec`."""
+    with owner("spec and __len__"):
+        spec, total = dataset.spec, len(dataset)
+    if not total:
+        raise owner.refuse("it has no images")
     indices = torch.linspace(0, total - 1, min(_READ, total)).long()
     with owner("read"), torch.random.fork_rng([]):
         images, labels = dataset.read(indices)

@@ -17,11 +17,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-#: seconds of CPU time that the import of one part of another's plugin may take without a warning
+#: seconds of CPU time that the import of one part of a third-party plugin may take without a warning
 SLOW_IMPORT = 10.0
 #: the same for a module with hooks, which every listing imports
 SLOW_LISTING = 1.0
-#: packages of this project; their imports are never too slow, since a user could do nothing about it
+#: packages of this project; there is no warning for a slow import of them, since a user could do nothing about it
 FIRST_PARTY_PACKAGES = ("ganzoo", "ganzoo_plugins")
 
 

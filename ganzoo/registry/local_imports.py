@@ -8,8 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-#: packages of this project: they are recorded by their version, also where a file lies beside their source
-_OURS = ("ganzoo", "ganzoo_plugins")
+from ganzoo.registry.guard import FIRST_PARTY_PACKAGES
 
 
 def local_imports(file: Path) -> dict[str, str]:
@@ -50,7 +49,8 @@ def _imports(file: Path, root: Path) -> Iterator[Path]:
         else:
             continue
         for place, name in names:
-            if place.is_relative_to(root) and name.partition(".")[0] not in _OURS:
+            # packages of this project are recorded by their version, also where the file lies beside their source
+            if place.is_relative_to(root) and name.partition(".")[0] not in FIRST_PARTY_PACKAGES:
                 yield from _files(place, name)
 
 

@@ -1,4 +1,4 @@
-"""The pluggy manager: it knows our hook specifications, refuses unknown hooks, and prints calls under GANZOO_DEBUG."""
+"""The pluggy manager with our hook specifications. It refuses unknown hooks, and prints calls under GANZOO_DEBUG."""
 
 from __future__ import annotations
 

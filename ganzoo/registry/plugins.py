@@ -52,7 +52,7 @@ class EntryPointPlugin:
 
 @dataclasses.dataclass
 class _Installed:
-    """What the metadata of one distribution says, and the errors of its modules."""
+    """The metadata of one distribution, and the errors of its modules."""
 
     version: str
     declared: list[Component]
@@ -73,8 +73,8 @@ class PluginRegistry:
     """All installed plugins, in one pluggy manager.
 
     A distribution is registered under its own name: as its module, where a module is all it declares (entry point
-    group `ganzoo`), else as an `EntryPointPlugin`, and each of its modules as `distribution:module` beside it. Each
-    plugin is asked by itself, so that an error stops no other one.
+    group `ganzoo`), else as an `EntryPointPlugin`, and each of its modules as `distribution:module` beside it. The
+    hooks of each plugin are called separately, so that an error in one plugin does not affect the others.
     """
 
     def __init__(self, sources: Iterable[Distribution] | None, note: Note) -> None:
@@ -157,7 +157,7 @@ class PluginRegistry:
         return found
 
     def _answer(self, name: str, owner: str) -> _Answer:
-        """What a plugin offers; it is asked once."""
+        """The parts and commands that a plugin offers; its hooks are called once."""
         plugin: object = self.manager.get_plugin(name)
         answer = self._answers.get(name)
         if answer is None or answer.plugin is not plugin:

@@ -25,7 +25,7 @@ def plan(
 ) -> Recipe:
     """The complete recipe: the architecture's own, then `named` (a recipe, a recipe file or a variant), then `changes`.
 
-    Later values replace earlier ones. `options` changes single options of the part in a field, whatever part that is.
+    Later values replace earlier ones. `options` (field -> options) changes single options of the part in that field.
     Every part is looked up and all its options are written out, so the recipe keeps its meaning if a default changes.
     """
     loaded: type[Architecture] = zoo.load("architectures", architecture)
@@ -41,7 +41,7 @@ def plan(
 
 
 def _refuse_untrained_discriminator(recipe: Recipe) -> None:
-    """Raise UsageError for turns that never train the discriminator: the generator would learn to please noise."""
+    """Raise UsageError for turns that never train the discriminator: the generator would learn from random weights."""
     players = {player for turn in parse_turns(recipe.turns) for player in turn}
     if not any(player.startswith("D") or player == "GD" for player in players):
         raise UsageError(f"turns={recipe.turns!r} never trains the discriminator; write for example 'D,G'.")

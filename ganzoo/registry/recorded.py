@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,7 +29,7 @@ class _RecordedZoo(Zoo):
     """A zoo that finds a name of one run's recipe by its recorded id, and keeps the recorded numbers of the classes."""
 
     def __init__(self, run: RunView, zoo: Zoo) -> None:
-        vars(self).update(vars(copy.copy(zoo)))
+        vars(self).update(vars(zoo))  # the same registry and loaded classes
         self._run = run
         environment = run.environment
         #: provenance of the recorded parts, by kind and name in the recipe

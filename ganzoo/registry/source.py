@@ -15,7 +15,7 @@ from ganzoo.contract.hooks import API_VERSION
 #: what is caught around a plugin's code; not KeyboardInterrupt, nor what the handlers of other signals raise
 PLUGIN_ERRORS = (Exception, SystemExit, GeneratorExit)
 #: the folder of this package: an error message never names a line in it as the cause of a plugin's error
-_OWN = str(Path(__file__).parents[1])
+_OWN = Path(__file__).parents[1]
 
 
 # --- without an import ---
@@ -76,7 +76,7 @@ def error_with_line(error: BaseException, home: Path | None = None) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
     frames = [f for f in reversed(traceback.extract_tb(error.__traceback__)) if "importlib" not in f.filename]
-    foreign = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+    foreign = [frame for frame in frames if not Path(frame.filename).is_relative_to(_OWN)]
     frame = next((f for f in frames if home and f.filename == str(home)), foreign[0] if foreign else None)
     message = str(error).strip().splitlines()
     location = f" ({frame.filename}, line {frame.lineno})" if frame else ""
@@ -91,9 +91,10 @@ def error_text(error: BaseException, home: Path | None = None) -> str:
 def file_of(loaded: Any) -> Path | None:
     """The file of a class or function; None where it has none."""
     try:
-        return Path(inspect.getsourcefile(loaded) or "")
+        file = inspect.getsourcefile(loaded)
     except (OSError, TypeError):
         return None
+    return Path(file) if file else None
 
 
 def source_location(loaded: Any) -> str:

@@ -118,7 +118,7 @@ class Zoo:
                 found = {"location": choice.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             except OSError as error:
                 raise GanzooError(
-                    f"{path} cannot be read ({error.strerror}): put it back, or let it be read."
+                    f"{path} cannot be read ({error.strerror}): put it back, or change its permissions."
                 ) from None
             imports = local_imports(path)
             return {**found, "imports": imports} if imports else found
@@ -158,12 +158,12 @@ class Zoo:
         return loaded
 
     def kind_of(self, location: Choice) -> str:
-        """The kind of the part at a location. Raises UsageError where the class there is no part."""
+        """The kind of the part at a location. Raises UsageError if the class there is not a part."""
         from ganzoo.contract.components import kind_of_class
 
         if kind := kind_of_class(load_location(location.name, self.note)):
             return kind
-        raise UsageError(f"{location.name} is no part: it is derived from none of {', '.join(KINDS.values())}.")
+        raise UsageError(f"{location.name} is not a part: it is not derived from any of {', '.join(KINDS.values())}.")
 
     def blame(self, error: BaseException) -> str:
         """One sentence with the part in whose code an error arose, the error and the line; empty if it was no part."""

@@ -40,5 +40,5 @@ class BackgroundWriter:
     def close(self, seconds: float | None = None) -> None:
         """Wait until the job has ended, with or without an error; at most `seconds`, if given."""
         if self._thread is not None:
-            # for its end, not for its result: a thread that still lets tensors go when Python ends aborts the process
+            # not only for the result: Python aborts if it ends while the thread still frees tensors
             self._thread.join(seconds)

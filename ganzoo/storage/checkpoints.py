@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from ganzoo.contract.errors import GanzooError
@@ -163,7 +162,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _checked_files(path: Path, files: Sequence[str]) -> dict[str, bytes]:
     """The contents of these files of a checkpoint, checked by its manifest. Raises BadCheckpoint or one of _DAMAGE."""
     if not (path / "MANIFEST.json").is_file() or (path / "MANIFEST.json").stat().st_size > _MANIFEST_MOST:
-        raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one of no end.")
+        raise BadCheckpoint(f"{path} is not a whole checkpoint: it has no MANIFEST.json, or one that is too large.")
     written = (path / "MANIFEST.json").read_bytes()
     manifest = parse_json(written)
     body = {key: value for key, value in manifest.items() if key != "self"}
@@ -215,7 +214,7 @@ def load_latest(folder: Path, step: int | None = None) -> Saved | None:
         try:
             tensors, meta = load(folder / name)
             if not isinstance(meta.get("step"), int) or meta["step"] < 0:
-                raise BadCheckpoint(f"{folder / name}/meta.json does not say of which step it is.")
+                raise BadCheckpoint(f"{folder / name}/meta.json does not name its step.")
             return Saved(tensors, meta, notes)
         except BadCheckpoint as error:
             notes.append(f"passed over a damaged checkpoint: {error}")

@@ -195,9 +195,10 @@ def _flat(loaded: Any) -> tuple[dict[str, Tensor], int]:
         if depth > DEEPEST or visited > MOST_VALUES:
             raise _Refused(f"it is nested deeper than {DEEPEST} levels or has more than {MOST_VALUES} values")
         if isinstance(value, Tensor):
+            name = name or "tensor"
             if name in found or name == "__metadata__":
                 raise _Refused(f"its names are not those of tensors: {name!r} is taken")
-            found[name or "tensor"] = value
+            found[name] = value
         elif isinstance(value, Mapping | list | tuple):
             pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
             named = [(key, item) for key, item in pairs if isinstance(key, str | int)]

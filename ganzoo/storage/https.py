@@ -75,7 +75,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 def _check_address(address: str) -> None:
     """Raise Unavailable unless it is https, or http on this machine."""
     if urlsplit(address).scheme != "https" and not (urlsplit(address).scheme == "http" and _is_loopback(address)):
-        raise Unavailable(f"{urlsplit(address).scheme}://{urlsplit(address).netloc} is not asked, only https is")
+        raise Unavailable(f"{urlsplit(address).scheme}://{urlsplit(address).netloc} is not allowed, only https is")
 
 
 def _is_loopback(address: str) -> bool:
@@ -87,7 +87,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class Received:
-    """Called with the bytes that a file has: after two seconds, and then every ten, a line says how far it is."""
+    """Prints the progress of a download on stderr: after two seconds, and then every ten seconds."""
 
     FIRST, INTERVAL = 2.0, 10.0
 
@@ -97,7 +97,7 @@ class Received:
         self._due = self._start + self.FIRST
 
     def __call__(self, received: int) -> None:
-        """So many bytes are there, those of an earlier process included."""
+        """Call this after each chunk, with the number of bytes that the file has now."""
         now = time.monotonic()
         if now < self._due or received <= self._begin or received >= self._size:
             return

@@ -76,10 +76,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for number, text in enumerate(texts, start=1):
         try:
             if text:
-                lines.append(parse_line(text, path.name))
+                line = parse_line(text, path.name)
                 # lines with a checksum may be out of order: of two processes on a disk that has no locks
                 if path.name == "stats.jsonl" and b'"crc"' not in text:
-                    _check_order(lines)
+                    _check_order(lines, line)
+                lines.append(line)
         except (ValueError, TypeError, RecursionError) as error:
             if number == len(texts):  # without a newline: torn
                 break
@@ -119,7 +120,7 @@ def _check_kinds(line: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {value}")
 
 
-def _check_order(lines: list[dict[str, Any]]) -> None:
-    """Raise ValueError where the last statistics are of an earlier step than those before."""
-    if len(lines) > 1 and lines[-1]["step"] < lines[-2]["step"]:
-        raise ValueError(f"it is of step {lines[-1]['step']}, after a line of step {lines[-2]['step']}")
+def _check_order(earlier: list[dict[str, Any]], line: Mapping[str, Any]) -> None:
+    """Raise ValueError if a line of statistics has a lower step than the line before it."""
+    if earlier and line["step"] < earlier[-1]["step"]:
+        raise ValueError(f"it is of step {line['step']}, after a line of step {earlier[-1]['step']}")

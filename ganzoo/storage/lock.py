@@ -47,7 +47,7 @@ class Lock:
                 raise GanzooError(f"{directory} is being taken by another process; try again.") from None
 
     def _refuse_living_owner(self) -> bool:
-        """Raise GanzooError where the owner of the lock lives. Whether the lock is a copy, made for another directory.
+        """Raise GanzooError if the owner of the lock is alive. Returns whether the lock was made for another directory.
 
         A directory that was copied while it was written has the lock of the original in it.
         """
@@ -127,6 +127,8 @@ def _process_start(pid: int) -> str | None:
         pass
     try:
         os.kill(pid, 0)
-    except OSError:
+    except PermissionError:
+        pass  # there is such a process, of another user
+    except (OSError, OverflowError):
         return None
     return "alive"  # no /proc here: a living process of that number counts as the owner

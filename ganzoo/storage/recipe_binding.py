@@ -7,7 +7,6 @@ was edited or damaged: what the numbers of the training depend on is refused, ot
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def recipe_text(recipe: Recipe, length: bool = True) -> str:
 
 
 def check_recipe(path: Path, recipe: Recipe, then: Any, kept_in: str) -> list[str]:
-    """Compare the recipe of the run in `path` with `then`, the text that was kept; a note for each accepted difference.
+    """Compare the recipe of the run in `path` with the kept text `then`. Returns a note for each accepted difference.
 
     Earlier versions kept none (`then` is None): nothing is compared. Raises GanzooError, with the fields that differ,
     where it is another training.
@@ -55,10 +54,8 @@ def check_recipe(path: Path, recipe: Recipe, then: Any, kept_in: str) -> list[st
 def _fields(text: Any, path: Path, kept_in: str) -> dict[str, Any]:
     """The fields of a recipe that was kept, with current names, and defaults for those that are newer."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            given = with_current_names(dict(parse_json(text)))
-            fields = Recipe.from_dict(given).to_dict()
+        given = with_current_names(dict(parse_json(text)))
+        fields = Recipe.from_dict(given).to_dict()
     except (ValueError, TypeError, UsageError) as error:
         raise GanzooError(f"The recipe kept in {kept_in} of {path} cannot be read: {error}") from None
     return {name: value for name, value in fields.items() if name != "length" or "length" in given}

@@ -141,7 +141,9 @@ class Run:
         return read_lines(self.path / name)
 
     def count_lines(self, step: int) -> dict[str, list[int]]:
-        """File of lines -> how many the training has appended up to `step`, and how many of them a longer run removes.
+        """File name -> how many lines the training has appended up to `step`, and how many of these are `partial`.
+
+        A `partial` line was written only because the run ended there; a longer run removes it.
 
         A checkpoint keeps these numbers, so that lines that are lost afterwards are noticed.
         """
@@ -206,7 +208,7 @@ class Run:
         """The best line of scores.jsonl among those of the training, by the recipe's `best_by`; None without one.
 
         Only values with the same measurement as the last one (the card's digest) are compared. Without `partial`,
-        scores of ends are left out: a run that was not ended there would not have them.
+        scores that were computed only because the run ended there are left out.
         """
         lines = [line for line in self.lines("scores.jsonl") if line.get("training")]
         lines = [line for line in lines if partial or not line.get("partial")]
@@ -220,9 +222,10 @@ class Run:
 
     @property
     def spared(self) -> set[str]:
-        """Checkpoints that are kept for their scores: the best one that a run without the ends so far would have.
+        """Names of the checkpoints that are kept although they are old: the one with the best score, if there is one.
 
-        The checkpoint of an end is the newest one then, and kept as such. All of them, where the scores cannot be read.
+        Scores that were computed only because the run ended there do not count: a longer run does not compute them.
+        All checkpoints, if the scores cannot be read.
         """
         try:
             best = self.best(partial=False)
@@ -250,7 +253,7 @@ class Run:
 
     @property
     def had_checkpoint(self) -> bool:
-        """Whether a checkpoint was saved at any time, as far as the other files tell."""
+        """Whether a checkpoint was saved at any time, judged by the other files of the run."""
         generators = len(list((self.path / "generators").glob("*.safetensors")))
         history = self.history
         if history is not None and history.get("checkpoint_saved") is False:

@@ -29,7 +29,7 @@ def read_environment(path: Path) -> dict[str, Any]:
 
 
 def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of environment.json with the sha256 of all others as their last entry."""
+    """The facts of environment.json, with the sha256 of all of them added as the last entry."""
     body = {name: value for name, value in facts.items() if name != "sha256"}
     return {**body, "sha256": digest_of(json.loads(json.dumps(body)))}
 

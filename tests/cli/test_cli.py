@@ -300,7 +300,7 @@ def test_bad_options() -> None:
     refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "width=big"), "'width'", "integer")
     refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "width"), "key=value")
     refused(ganzoo("train", "dcgan-tutorial", "digits", "-o", "loss.x=1"), "loss.x")
-    refused(ganzoo("train", "dcgan-tutorial", "digits", "--turns", "D"), "never moves the generator")
+    refused(ganzoo("train", "dcgan-tutorial", "digits", "--turns", "D"), "never trains the generator")
     refused(ganzoo("train", "dcgan-tutorial", "digits", "--epochs", "3", "--steps", "4"), "--epochs", "--steps")
     refused(ganzoo("train", "dcgan-tutorial", "digits", "--epochs", "0"), "at least 1")
     refused(ganzoo("train", "dcgan-tutorial", "digits", "--grid", "4"), "ROWSxCOLUMNS")

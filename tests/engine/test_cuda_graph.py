@@ -232,11 +232,11 @@ def test_nothing_of_cuda_is_called_when_switched_off_without_a_device_or_refused
     training = Training(cuda)
     off = StepGraph(CUDA, training.random, capture=False)
     none = StepGraph(torch.device("cpu"), training.random)
-    refused = StepGraph(CUDA, training.random, refusal="the loss Reading says that it cannot be captured")
+    refused = StepGraph(CUDA, training.random, refusal="the loss Reading has capturable = False")
     for graph in (off, none, refused):
         training.run(graph, "aaaaaa")
     assert [graph.reason for graph in (off, none)] == ["switched off", "no CUDA device"]
-    assert refused.reason == "the loss Reading says that it cannot be captured"
+    assert refused.reason == "the loss Reading has capturable = False"
     assert training.words == all_steps(6) * 3
     assert not cuda.events
     assert not cuda.streams
@@ -265,7 +265,7 @@ class Same(Augmentation):
 )
 def test_a_part_that_cannot_be_recorded_is_named(kind: str, base: type[Any]) -> None:
     part = ExaminedPart(kind, uncapturable(base), {})
-    expected = f"the {WORDS[kind]} Reading{base.__name__} says that it cannot be captured"
+    expected = f"the {WORDS[kind]} Reading{base.__name__} has capturable = False"
     game = make_game(part, own=False).game
     assert game.uncapturable == expected
     assert not make_game(ExaminedPart(kind, base, {}), own=False).game.uncapturable

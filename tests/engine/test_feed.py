@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from fractions import Fraction
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ganzoo.contract.recipe import BATCH_ORDERS
 from ganzoo.engine import memory
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.fingerprint import images_sha256
+from ganzoo.engine.history import Segment
 from ganzoo.engine.memory import MEMORY_SHARE, fits_in_memory, free_memory
 
 CPU = torch.device("cpu")
@@ -280,6 +282,17 @@ def test_images_are_read_two_steps_ahead_of_the_step(minibatches, monkeypatch):
     dataset.gate.set()
     for step in (3, 9, 4, 5):  # and from any other step
         assert seen(images, range(step, step + 1)) == seen(expected, range(step, step + 1))
+
+
+def test_minibatches_that_were_read_ahead_are_not_those_of_another_segment(held):
+    """A resumed run compiles its networks, which reads step 0, before the feed gets the segments of the run."""
+    segments = [Segment(0, 0, Fraction(0), LENGTH), Segment(1, 8, Fraction(8, LENGTH), LENGTH)]
+    images, expected = feed(), feed()
+    images.fill(0)
+    for each in (images, expected):
+        each.use_segments(segments)
+    assert seen(images, range(1, 4)) == seen(expected, range(1, 4))
+    assert [images.indices(step).tolist() for step in range(1, 4)] == seen(images, range(1, 4))
 
 
 def test_a_dataset_is_never_read_in_two_threads_at_once(monkeypatch):

@@ -337,7 +337,7 @@ def test_the_generator_can_reuse_the_fakes_of_the_discriminator(turns, mode):
 
 @pytest.mark.parametrize("turns", ["D+G", "G,D", "G"])
 def test_no_fakes_to_reuse_is_refused(turns):
-    with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} moves the generator right after"):
+    with pytest.raises(UsageError, match=f"no turn of {re.escape(turns)} trains the generator right after"):
         make_game(Tiny(norm=False, dropout=0), turns=turns, reuse_fakes=True)
 
 
@@ -393,11 +393,11 @@ class Misshapen(Tiny):
 @pytest.mark.parametrize(
     ("role", "change", "words"),
     [
-        (0, lambda fakes: fakes[:, :, :3], r"drew images \(16, 1, 3, 4\); .* \(16, 1, 4, 4\)"),
-        (0, lambda fakes: fakes[:5], r"drew images \(5, 1, 4, 4\)"),
-        (0, lambda fakes: fakes.flatten(1), r"drew images \(16, 16\)"),
-        (1, lambda logits: logits.mean(), r"gave \(\) logits for 16 images"),
-        (1, lambda logits: logits[:5], r"gave \(5,\) logits for 16 images"),
+        (0, lambda fakes: fakes[:, :, :3], r"returned images \(16, 1, 3, 4\), not \(16, 1, 4, 4\)"),
+        (0, lambda fakes: fakes[:5], r"returned images \(5, 1, 4, 4\)"),
+        (0, lambda fakes: fakes.flatten(1), r"returned images \(16, 16\)"),
+        (1, lambda logits: logits.mean(), r"returned logits \(\) for 16 images"),
+        (1, lambda logits: logits[:5], r"returned logits \(5,\) for 16 images"),
     ],
 )
 def test_outputs_of_a_wrong_shape_are_refused(role, change, words):

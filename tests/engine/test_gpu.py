@@ -184,7 +184,7 @@ def test_what_cannot_be_recorded_runs_eagerly_and_says_why() -> None:
 
 def test_a_part_that_is_not_capturable_is_not_tried(tmp_path: Path) -> None:
     _, graph = run_steps(make_setup({"losses": (f"{__file__}:Saying",)}), capture=True)
-    assert graph.reason == "the loss Saying says that it cannot be captured"
+    assert graph.reason == "the loss Saying has capturable = False"
     notes: list[str] = []
     fields = {"length": "4 steps", "losses": (f"{__file__}:Saying",)}
     recipe = plan(ZOO, Choice(f"{TINY}:Tiny"), Choice("digits", {"size": 8}), None, fields)

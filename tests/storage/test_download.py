@@ -144,7 +144,7 @@ def test_an_archive_arrives_whole(server, archive, capsys, answers, ranges):
         (lambda handler: whole(handler, b"\n<!DOCTYPE html><title>Log in</title>"), 1, "a web page came instead"),
         (lambda handler: whole(handler, b"PK\3\4"), 1, r"what came begins with b'PK', not with b'\x1f\x8b'"),
         (status(302, Location="/loop"), 11, "infinite loop"),
-        (status(302, Location="http://example.com/"), 1, "http://example.com is not asked, only https is"),
+        (status(302, Location="http://example.com/"), 1, "http://example.com is not allowed, only https is"),
         (
             status(302, Location="file:///etc/passwd"),
             1,

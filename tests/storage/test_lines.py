@@ -118,6 +118,17 @@ def test_the_form_of_a_line_without_checksum_is_checked(
     assert f"line 2 is damaged ({words}" in str(caught.value)
 
 
+def test_a_last_line_of_an_earlier_step_without_a_newline_is_left_out(tmp_path):
+    run = Run(tmp_path, Recipe())
+    for line in (*STATS, STATS[0]):
+        run.append("stats.jsonl", line)
+    path = tmp_path / "stats.jsonl"
+    with pytest.raises(GanzooError, match=f"line {len(STATS) + 1} is damaged .it is of step"):
+        read_lines(path)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert read_lines(path) == STATS
+
+
 def test_numbers_come_back_as_they_were():
     line = {"step": 1, "images": 16, "epoch": 1 / 3, "a": 1e-300, "b": float("inf"), "é\n\x7f": 0.1 + 0.2}
     text = format_line(line)

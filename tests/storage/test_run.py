@@ -192,6 +192,17 @@ def test_the_lock_of_a_dead_process_is_taken_over(run, sleeper):
     taken.close()
 
 
+def test_without_proc_a_process_of_another_user_is_alive(run, monkeypatch):
+    """macOS has no /proc, and `kill` reports another user's process as PermissionError."""
+
+    def kill(pid: int, number: int) -> None:
+        raise {1: PermissionError, 2: ProcessLookupError}.get(pid, OverflowError)
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    assert [_process_start(pid) for pid in (1, 2, 10**30)] == ["alive", None, None]
+
+
 def test_a_process_that_waits_to_be_buried_is_dead(run):
     with subprocess.Popen(["sleep", "600"]) as process:
         owned_by(run, process.pid)

@@ -347,6 +347,7 @@ BOMBS: dict[str, tuple[Any, str]] = {
     "lists in lists": (_shared(20), "nested deeper than 16"),
     "a name of safetensors' own": ({"__metadata__": torch.ones(1)}, "is taken"),
     "one name twice": ({"a": {"b": torch.ones(1)}, "a/b": torch.ones(1)}, "'a/b' is taken"),
+    "an empty name": ({"": torch.ones(1), "tensor": torch.zeros(1)}, "'tensor' is taken"),
     "no tensors": ({"step": 3}, "it holds no tensors"),
 }
 

@@ -301,7 +301,7 @@ def test_a_killed_rank_ends_the_other(rank: int, tmp_path: Path) -> None:
     status, took = ended(pids[1 - rank])
     output = (tmp_path / str(1 - rank) / "output.txt").read_text()
     assert (status, "Traceback" in output) == (1, False), output
-    assert "Another process of this training is gone" in output
+    assert "Another process of this training has ended" in output
     assert took < 30
     saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
