@@ -146,7 +146,7 @@ def length_of(epochs: Count | None = None, images: Count | None = None, steps: C
 def dataset_choice(value: Part) -> Choice:
     """A dataset as a Choice. A folder is a dataset of its pictures: `./photos:size=32` is `image-folder:path=./photos`.
 
-    A path is told from a name by its first letters or its slash, and has to be there.
+    A text is a folder if it begins with `.`, `/` or `~` or contains a slash, and the folder exists.
     """
     if isinstance(value, str):
         folder, options = value, ""

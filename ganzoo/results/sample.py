@@ -227,7 +227,7 @@ def _write_labels(trained: TrainedGenerator, labels: Tensor, out: Path) -> None:
 
 
 def _file_words(trained: TrainedGenerator, classes: Sequence[int] | None, at: int | str | None) -> str:
-    """What a file name says of the request: `-class-7`, `-class-2-dogs`, `-at-best`."""
+    """The words for classes and `at` in a file name: `-class-7`, `-class-2-dogs`, `-at-best`."""
     words = ""
     for number in classes or ():
         name = re.sub(r"\W+", "-", str(trained.class_names[number])).strip("-")[:40]

@@ -10,6 +10,8 @@ import pytest
 from helpers import ganzoo
 
 from ganzoo.cli import cli
+from ganzoo.contract.choice import Amount, amount_in_words
+from ganzoo.contract.errors import counted
 
 TRAIN = ("train", "dcgan", "digits", "--dry-run")
 
@@ -31,6 +33,21 @@ def test_a_number_that_is_none(arguments: tuple[str, ...], words: str) -> None:
     result = ganzoo(*arguments)
     assert result.exit_code == 2
     assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (counted(1, "earlier score was", "earlier scores were"), "1 earlier score was"),
+        (counted(2, "earlier score was", "earlier scores were"), "2 earlier scores were"),
+        (counted(0, "step"), "0 steps"),
+        (counted(3000, "step"), "3,000 steps"),
+        (amount_in_words(Amount(1, "epochs")), "1 epoch"),
+        (amount_in_words(Amount(50, "epochs")), "50 epochs"),
+    ],
+)
+def test_one_is_singular(text: str, words: str) -> None:
+    assert text == words
 
 
 def test_an_option_of_a_part_that_is_no_number() -> None:

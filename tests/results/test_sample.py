@@ -128,6 +128,13 @@ def test_an_older_generator_can_be_sampled(run, tmp_path):
         array(run, tmp_path, at=333)
 
 
+def test_files_of_others_beside_the_generators_are_not_listed(run, tmp_path):
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    (out / "generators" / "my favourite.safetensors").touch()
+    with pytest.raises(GanzooError, match="it has them at 320, 640 images"):
+        array(out, tmp_path, at=333)
+
+
 # --- classes ---
 
 
