@@ -163,7 +163,8 @@ def speedrun(
             raise Interrupted(
                 number,
                 f"Stopped by {signal.Signals(number).name} with {len(trials) - index} of "
-                f"{counted(len(trials), 'seed')} left to run; everything is saved in {out}. Continue with the same command.",
+                f"{counted(len(trials), 'seed')} left to run; everything is saved in {out}. "
+                f"Continue with the same command.",
             ) from None
         except GanzooError as error:
             if not _diverged(path):

@@ -55,7 +55,7 @@ def sample(
     Raises UsageError if the arguments contradict each other or the file cannot be written, before anything is drawn.
     """
     if animate and not interpolate:
-        if count is not None or shape is not None or label is not None or at is not None:
+        if count is not None or shape is not None or label is not None or at is not None or seed:
             raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
     suffix = ".gif" if animate else ".png"

@@ -328,7 +328,7 @@ def test_a_run_that_is_not_there(run: ganzoo.TrainedRun, tmp_path: Path) -> None
 @pytest.mark.parametrize("call", [ganzoo.sample, ganzoo.evaluate])
 def test_the_device_of_a_call_is_that_of_its_argument(run: ganzoo.TrainedRun, call: Callable[..., Any]) -> None:
     for given in (run, run.path):
-        with pytest.raises(ganzoo.GanzooError, match="cuda:99"):
+        with pytest.raises(ganzoo.GanzooError, match="--device cuda"):
             call(given, device="cuda:99")
     assert run.device == "auto"
 

@@ -10,8 +10,9 @@ import pytest
 from helpers import ganzoo
 
 from ganzoo.cli import cli
-from ganzoo.contract.choice import Amount, amount_in_words
-from ganzoo.contract.errors import counted
+from ganzoo.cli.plugins import _parts
+from ganzoo.contract.choice import Amount, Choice, amount_in_words
+from ganzoo.contract.errors import UsageError, counted
 
 TRAIN = ("train", "dcgan", "digits", "--dry-run")
 
@@ -48,6 +49,16 @@ def test_a_number_that_is_none(arguments: tuple[str, ...], words: str) -> None:
 )
 def test_one_is_singular(text: str, words: str) -> None:
     assert text == words
+
+
+def test_a_file_is_checked_with_the_kind_and_the_options_that_are_given(tmp_path: Path) -> None:
+    file = tmp_path / "both.py"
+    file.write_text("import ganzoo\n\nclass A(ganzoo.Loss):\n    pass\n\nclass B(ganzoo.Observer):\n    pass\n")
+    found = _parts(Choice.parse(f"{file}:width=8"), "losses")
+    assert [(str(choice), kind) for choice, kind in found] == [(f"{file}:A:width=8", "losses")]
+    assert len(_parts(Choice.parse(str(file)), None)) == 2
+    with pytest.raises(UsageError, match="defines none of the datasets: leave --kind out"):
+        _parts(Choice.parse(str(file)), "datasets")
 
 
 def test_an_option_of_a_part_that_is_no_number() -> None:

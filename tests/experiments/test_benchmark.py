@@ -353,12 +353,13 @@ def test_the_first_words_of_a_process_are_the_reason_of_its_failure(tmp_path: Pa
         os.write(stdout.fileno(), b"Error: it failed at once.\n")
         return SimpleNamespace(poll=lambda: 1)
 
-    monkeypatch.setattr(launchers.subprocess, "Popen", quick)
+    (trial,) = trials(TINY, seeds=[0])
+    monkeypatch.setattr(subprocess, "Popen", quick)
     log = tmp_path / "trial.log"
     log.write_text("Error: of an earlier process.\n")
     folder: Any = SimpleNamespace(write_request=lambda *_: 1, status_dir=lambda _: tmp_path, log=lambda _: log)
     launcher = launchers.LocalLauncher(folder, "cpu", 1, 60.0)
-    launcher.start(trials(seeds=[0])[0])
+    launcher.start(trial)
     assert [ended.reason for ended in launcher.collect()] == ["it failed at once."]
 
 

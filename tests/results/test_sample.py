@@ -307,6 +307,7 @@ def test_a_file_or_shape_is_refused_before_the_generator_is_loaded(run, tmp_path
     [
         ({"animate": True, "count": 5}, "--gif shows the grids of the training as they are"),
         ({"animate": True, "at": 320}, "--gif shows the grids of the training as they are"),
+        ({"animate": True, "seed": 3}, "--gif shows the grids of the training as they are"),
         ({"count": 10, "shape": (2, 2)}, "-n 10 images do not fill a grid of 2x2"),
         ({"count": 2, "shape": (2, 2)}, "-n 2 images do not fill a grid of 2x2"),
     ],
