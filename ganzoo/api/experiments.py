@@ -16,7 +16,6 @@ from ganzoo.api.keywords import (
     Parts,
     RecipeOptions,
     check_keywords,
-    check_samples,
     dataset_choice,
     folders,
     keywords_of,
@@ -26,6 +25,7 @@ from ganzoo.api.keywords import (
 from ganzoo.api.progress import log
 from ganzoo.api.recipes import plan
 from ganzoo.contract.errors import UsageError
+from ganzoo.contract.protocol import check_samples
 from ganzoo.contract.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -171,12 +171,6 @@ def parts(value: Parts | None, parse: Callable[[Part], Choice] = Choice.parse) -
     return tuple(parse(one) for one in several)
 
 
-def check_samples(samples: int | None) -> None:
-    """Raise UsageError for a number of fake images that no score can be computed from."""
-    if samples is not None and samples < 2:
-        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
-
-
 @contextmanager
 def folders(data_dir: str | Path | None = None, inception_weights: str | Path | None = None) -> Iterator[None]:
     """Use this folder of datasets, and these Inception weights, for a while; also in processes started meanwhile.

@@ -13,7 +13,6 @@ from ganzoo.api.keywords import (
     Parts,
     ResumeOptions,
     check_keywords,
-    check_samples,
     folders,
     keywords_of,
     length_of,
@@ -165,7 +164,6 @@ class TrainedRun:
         from ganzoo.registry.zoo import zoo
         from ganzoo.results.evaluate import evaluate as score
 
-        check_samples(samples)
         chosen = [choice for one in evaluators for choice in parts(one)]
         device = find_device(self.device)
         with folders(data_dir or self._data_dir, inception_weights):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import TrainingProgress
-from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.protocol import Protocol, check_samples
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.recorded import recorded_zoo
@@ -64,8 +64,7 @@ def evaluate(
     `changed_images` is not set, if a score would be meaningless, or if a part of the recipe (also an observer) cannot
     be built.
     """
-    if samples is not None and samples < 2:
-        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
+    check_samples(samples)
     trained = load_generator(path, zoo, device, at, changed_code, note)
     zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
