@@ -1,4 +1,4 @@
-"""Results that show themselves in a notebook: image grids, statistics, scores, tables and descriptions."""
+"""Results that a notebook shows: image grids, statistics, scores, tables and descriptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ImageGrid:
-    """Images in rows. It shows itself as a picture in a notebook; `tensor` holds the images themselves."""
+    """Images in rows. A notebook shows it as a picture; `tensor` holds the images themselves."""
 
     def __init__(self, tensor: Tensor, columns: int, row_labels: Sequence[str] = ()) -> None:
         #: uint8 (N, C, H, W) in RGB or grey, on the CPU
@@ -74,7 +74,7 @@ class ImageGrid:
 
 
 class Table(builtins.list[dict[str, Any]]):
-    """A list of dicts that shows itself as a table in a notebook."""
+    """A list of dicts, which a notebook shows as a table."""
 
     #: the keys that are shown, with the words above their columns; all keys by default
     columns: Mapping[str, str] = {}
@@ -95,7 +95,7 @@ class Stats(Table):
 
 
 class Scores(Table):
-    """Lines of scores.jsonl, oldest first: the score, its value, and the card that says how it was measured."""
+    """Lines of scores.jsonl, oldest first: the score, its value, and the card, which describes how it was measured."""
 
     columns = {"score": "score", "value": "value", "better": "better", "images": "images seen", "card": "card"}
 
@@ -136,7 +136,7 @@ class BenchmarkTable(Table):
 
 
 class SpeedrunRecord(dict[str, Any]):
-    """What came of a speedrun: a line for each seed, and their means where every seed reached the target."""
+    """The result of a speedrun: a line for each seed, and their means where every seed reached the target."""
 
     def _repr_html_(self) -> str:
         names = ("seed", "reached", "value", "training_seconds", "scoring_seconds", "images", "steps")

@@ -16,7 +16,6 @@ from ganzoo.api.keywords import (
     Parts,
     RecipeOptions,
     check_keywords,
-    check_samples,
     dataset_choice,
     folders,
     keywords_of,
@@ -26,6 +25,7 @@ from ganzoo.api.keywords import (
 from ganzoo.api.progress import log
 from ganzoo.api.recipes import plan
 from ganzoo.contract.errors import UsageError
+from ganzoo.contract.protocol import check_samples
 from ganzoo.contract.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def speedrun(
     """Train on a dataset until a score reaches its target, `"fid-domain<=30"`, once for each seed; return the record.
 
     The record has a line for each seed, and the means where every seed reached the target: seconds of training, images
-    and steps. The length is the most that a seed is given. A target is met at the first score that meets it, so no
-    finer than `score_every`; by default that is a hundredth of the length.
+    and steps. A seed is trained for the length of the recipe at most. It ends at the first score that reaches the
+    target, so the result is no more precise than `score_every`; by default that is a hundredth of the length.
 
     Raises UsageError for a wrong request, and TrainingInterrupted when it is stopped; the same call then goes on.
     """

@@ -146,7 +146,7 @@ def length_of(epochs: Count | None = None, images: Count | None = None, steps: C
 def dataset_choice(value: Part) -> Choice:
     """A dataset as a Choice. A folder is a dataset of its pictures: `./photos:size=32` is `image-folder:path=./photos`.
 
-    A path is told from a name by its first letters or its slash, and has to be there.
+    A text is a folder if it begins with `.`, `/` or `~` or contains a slash, and the folder exists.
     """
     if isinstance(value, str):
         folder, options = value, ""
@@ -169,12 +169,6 @@ def parts(value: Parts | None, parse: Callable[[Part], Choice] = Choice.parse) -
         return ()
     several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     return tuple(parse(one) for one in several)
-
-
-def check_samples(samples: int | None) -> None:
-    """Raise UsageError for a number of fake images that no score can be computed from."""
-    if samples is not None and samples < 2:
-        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _OTHER = ("step", "images", "epoch", "seconds", "images_per_second", "partial")
 
 
 class Plot(Figure):
-    """A matplotlib Figure that shows itself in a notebook, whether pyplot was imported or not."""
+    """A matplotlib Figure, which a notebook shows whether pyplot was imported or not."""
 
     def __init__(self, panels: int) -> None:
         super().__init__(figsize=(4.6 * panels, 3.2), layout="constrained")

@@ -52,7 +52,7 @@ class Waiting:
         self._thread = threading.Thread(target=self._run, daemon=True, name="ganzoo-waiting")
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of `total` images are done. From 0 on, the time that is left is estimated anew."""
+        """Note that `done` of `total` images are done. With 0 the estimate of the remaining time begins again."""
         if done == 0:
             self._started = time.monotonic()
         self._state = done, total

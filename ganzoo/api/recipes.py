@@ -12,7 +12,6 @@ from ganzoo.api.keywords import (
     Part,
     RecipeOptions,
     check_keywords,
-    check_samples,
     dataset_choice,
     keywords_of,
     length_of,
@@ -20,6 +19,7 @@ from ganzoo.api.keywords import (
 )
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.errors import UsageError
+from ganzoo.contract.protocol import check_samples
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import renaming_note, with_current_names
 

@@ -13,7 +13,6 @@ from ganzoo.api.keywords import (
     Parts,
     ResumeOptions,
     check_keywords,
-    check_samples,
     folders,
     keywords_of,
     length_of,
@@ -165,7 +164,6 @@ class TrainedRun:
         from ganzoo.registry.zoo import zoo
         from ganzoo.results.evaluate import evaluate as score
 
-        check_samples(samples)
         chosen = [choice for one in evaluators for choice in parts(one)]
         device = find_device(self.device)
         with folders(data_dir or self._data_dir, inception_weights):
@@ -225,7 +223,7 @@ class TrainedRun:
 def load(path: str | Path, *, device: str = "auto", data_dir: str | Path | None = None) -> TrainedRun:
     """The run in the directory `path`. Raises UsageError where there is none, GanzooError where it is damaged.
 
-    `device` and `data_dir` are used by what the run is asked for later.
+    `device` and `data_dir` are used when images are drawn, scores computed or the training continued.
     """
     run = TrainedRun(path, device, data_dir)
     run._run()  # raises where there is no run
@@ -240,7 +238,7 @@ def resume(run: str | Path | TrainedRun, **keywords: Unpack[ResumeOptions]) -> T
 
 
 def evaluate(run: str | Path | TrainedRun, *evaluators: Parts, device: str = "auto", **keywords: Any) -> Scores:
-    """Score the generator of a run, see `TrainedRun.evaluate`."""
+    """Score the generator of a run, see `TrainedRun.evaluate`. "auto" is the device of a TrainedRun."""
     check_keywords(TrainedRun.evaluate, keywords)
     return _opened(run, device).evaluate(*evaluators, **keywords)
 
@@ -248,10 +246,12 @@ def evaluate(run: str | Path | TrainedRun, *evaluators: Parts, device: str = "au
 def sample(
     run: str | Path | TrainedRun, count: int | None = None, *, device: str = "auto", **keywords: Any
 ) -> ImageGrid:
-    """New images of the generator of a run, see `TrainedRun.sample`."""
+    """New images of the generator of a run, see `TrainedRun.sample`. "auto" is the device of a TrainedRun."""
     check_keywords(TrainedRun.sample, keywords)
     return _opened(run, device).sample(count, **keywords)
 
 
 def _opened(run: str | Path | TrainedRun, device: str = "auto") -> TrainedRun:
-    return run if isinstance(run, TrainedRun) else load(run, device=device)
+    if not isinstance(run, TrainedRun):
+        return load(run, device=device)
+    return run if device == "auto" else TrainedRun(run.path, device, run._data_dir)

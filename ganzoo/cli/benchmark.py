@@ -22,7 +22,7 @@ from ganzoo.cli.options import (
 )
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError, UsageError, counted
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
@@ -201,7 +201,10 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
     if not as_json:
         _print_plan(pairs)
         missing = sum(pair.missing for pair in pairs)
-        log(f"{missing} of {len(trials)} trials to run in {out}, about {_duration(total)} with {jobs} at a time.")
+        log(
+            f"{missing} of {counted(len(trials), 'trial')} to run in {out}, about {_duration(total)} with {jobs} at a "
+            f"time."
+        )
         if missing:
             log(
                 "Not included: the start of each process, the scoring of pairs without a finished trial, and, once per "
@@ -275,4 +278,4 @@ def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) 
         log(verify.RULE)
     failures = sum(not verdict["holds"] for verdict in found)
     if failures:
-        raise GanzooError(f"{failures} of {len(found)} rows do not hold.")
+        raise GanzooError(f"{failures} of {counted(len(found), 'row')} {'does' if failures == 1 else 'do'} not hold.")

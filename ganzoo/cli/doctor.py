@@ -13,6 +13,7 @@ import click
 
 from ganzoo.cli.options import data_dir_option, json_option
 from ganzoo.cli.output import print_json, print_table
+from ganzoo.contract.errors import counted
 
 _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "torch-fidelity", "click", "pluggy", "safetensors")
 
@@ -47,11 +48,14 @@ def _versions() -> Iterator[_Finding]:
 def _devices() -> Iterator[_Finding]:
     import torch
 
+    from ganzoo.experiments.launchers import available_cores
+
     threads = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     advice = f"set OMP_NUM_THREADS={cores}: more threads than cores slow a training down" if threads > cores else ""
     idle = f" (OMP_NUM_THREADS keeps {cores - threads} idle)" if threads < cores else ""
-    yield "cpu", f"{threads} threads on {cores} cores{idle}, {torch.backends.cpu.get_cpu_capability()}", advice
+    used = f"{counted(threads, 'thread')} on {counted(cores, 'core')}{idle}"
+    yield "cpu", f"{used}, {torch.backends.cpu.get_cpu_capability()}", advice
     yield "allocator", _allocator(), ""
     if not torch.cuda.is_available():
         yield "cuda", f"no device (torch built for CUDA {torch.version.cuda or 'none'}); trainings run on the CPU", ""
@@ -84,7 +88,7 @@ def _plugins() -> Iterator[_Finding]:
                 zoo().load(part.kind, Choice(part.id))
             except GanzooError as error:
                 errors.append(str(error))
-        state = "disabled by GANZOO_DISABLE" if plugin.disabled else f"{len(plugin.components)} parts"
+        state = "disabled by GANZOO_DISABLE" if plugin.disabled else counted(len(plugin.components), "part")
         advice = f"{errors[0]} Fix or remove it, or set GANZOO_DISABLE={plugin.distribution}" if errors else ""
         yield f"plugin {plugin.distribution}", f"{plugin.version}, {state}", advice
     for kind in KINDS:

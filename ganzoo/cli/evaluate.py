@@ -100,8 +100,11 @@ def evaluate(
     from ganzoo.results.evaluate import evaluate as score
 
     if dataset is not None:
-        if run is not None or at is not None:
-            raise UsageError("--calibrate scores real images: leave RUN and --at out, or --calibrate.")
+        if run is not None or at is not None or seed or changed_code or changed_images:
+            raise UsageError(
+                "--calibrate scores real images, not a generator: leave out RUN, --at, --seed, --accept-changed-code "
+                "and --accept-changed-images, or leave out --calibrate."
+            )
         return _calibrate(dataset, evaluators, samples, protocol or "default", other, out, device, as_json)
     if other is not None or out is not None:
         raise UsageError("--other and -o belong to --calibrate DATASET.")

@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ganzoo.api.progress import Waiting, clock
+from ganzoo.api.progress import PLAIN_INTERVAL, Waiting, clock
 from ganzoo.api.terminal import console, plain, table
 from ganzoo.cli.output import log
+from ganzoo.contract.errors import counted
 
 if TYPE_CHECKING:
     from ganzoo.experiments.grid import Trial
 
 #: seconds between two updates of the live table
 _INTERVAL = 1.0
-#: seconds between two lines where there is no terminal
-_PLAIN_INTERVAL = 10.0
 
 
 class GridConsole:
@@ -69,7 +68,7 @@ class GridConsole:
     def on_progress(self, states: Mapping[str, str]) -> None:
         """Update the live table, or print a line now and then; `states` by the names of the trials."""
         self._prepared()
-        if time.monotonic() - self._drawn < (_PLAIN_INTERVAL if self._live is None else _INTERVAL):
+        if time.monotonic() - self._drawn < (PLAIN_INTERVAL if self._live is None else _INTERVAL):
             return
         self._drawn = time.monotonic()
         if self._live is not None:
@@ -77,10 +76,10 @@ class GridConsole:
         elif running := [trial for trial in self.trials if states[trial.name] == "running"]:
             done = sum(state in ("done", "failed") for state in states.values())
             now = ", ".join(f"{trial.name} {self._progress(trial)}" for trial in running)
-            self.message(f"{done} of {len(states)} trials have ended; running: {now}")
+            self.message(f"{done} of {counted(len(states), 'trial')} ended; running: {now}")
 
     def _prepared(self) -> None:
-        """The preparation has ended."""
+        """End the message about the preparation."""
         if self._preparing is not None:
             self._preparing.__exit__()
             self._preparing = None

@@ -9,6 +9,7 @@ import click
 
 from ganzoo.cli.options import json_option
 from ganzoo.cli.output import log, print_json
+from ganzoo.contract.errors import counted
 
 
 @click.command("import-checkpoint", short_help="Turn a .pt or .pth file into safetensors.")
@@ -28,5 +29,6 @@ def import_checkpoint(foreign: Path, out: Path, as_json: bool) -> None:
         print_json(**{**asdict(imported), "path": str(imported.path)})
         return
     click.echo(f"{imported.sha256}  {imported.path}")
-    rest = f"; {imported.left_out} values that are no tensors were left out" if imported.left_out else ""
-    log(f"{imported.tensors} tensors, {imported.bytes / 1e6:.1f} MB{rest}.")
+    left_out = counted(imported.left_out, "value that is no tensor was", "values that are no tensors were")
+    rest = f"; {left_out} left out" if imported.left_out else ""
+    log(f"{counted(imported.tensors, 'tensor')}, {imported.bytes / 1e6:.1f} MB{rest}.")

@@ -10,6 +10,7 @@ import click
 from ganzoo.cli.options import PartParam, json_option, kind_option
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 
 if TYPE_CHECKING:
@@ -118,11 +119,18 @@ def check(ctx: click.Context, part: Choice, kind: str | None, as_json: bool) -> 
 
 
 def _parts(part: Choice, kind: str | None) -> list[tuple[Choice, str]]:
-    """The parts to check, each with its kind: for a file without a class, every part that it defines."""
+    """The parts to check, each with its kind: for a file without a class, every part that it defines.
+
+    With `kind`, only the parts of this kind. The options are those of every part. Raises UsageError for a file that
+    has no such part.
+    """
     from ganzoo.registry.describe import find_kind, parts_of_file
 
     if part.name.endswith(".py"):
-        return parts_of_file(part.name)
+        found = [(Choice(one.name, part.options), of) for one, of in parts_of_file(part.name) if kind in (None, of)]
+        if not found:
+            raise UsageError(f"{part.name} defines none of the {kind}: leave --kind out to check all its parts.")
+        return found
     return [(part, kind or find_kind(part))]
 
 

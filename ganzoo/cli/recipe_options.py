@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 from ganzoo.api import recipes
-from ganzoo.api.displays import progress_observers
 from ganzoo.cli.options import pairs
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.recipe import Recipe
@@ -38,14 +37,9 @@ def talk_options(command: _Command) -> _Command:
 
 
 def execution_options(capture: bool | None, compile: bool | None) -> dict[str, bool]:
-    """Those of the two options that are set; what is not set is as the run was begun, or the default."""
+    """The options that are set. For the others a resumed run keeps its own values, and a new run has the defaults."""
     given = {"capture": capture, "compile": compile}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def console_observers(quiet: bool, verbose: bool) -> dict[str, object]:
-    """Observers that show the progress of a run, by name."""
-    return progress_observers(quiet, verbose)
 
 
 def recipe_from_options(

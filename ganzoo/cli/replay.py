@@ -47,6 +47,7 @@ def replay(
     Training starts again at the newest checkpoint before that step, or at the beginning. Nothing is written to RUN.
     """
     from ganzoo.registry.zoo import zoo
+    from ganzoo.training.diagnosis import described
     from ganzoo.training.environment import describe_changes
     from ganzoo.training.replay import replay as replay_step
 
@@ -60,16 +61,12 @@ def replay(
         click.echo(found["anomaly"])
         return
     print_table(
-        ["loss", "player", "value"], [[cost["name"], cost["what"], str(cost["value"])] for cost in found["costs"]]
+        ["loss", "player", "value"], [[loss["name"], loss["what"], str(loss["value"])] for loss in found["costs"]]
     )
     rows = [[name, str(found["gradients"][name]), str(found["weights"][name])] for name in found["weights"]]
     print_table(["parameter", "gradient norm", "weight norm after the step"], rows)
     bad = found["first_bad"]
-    click.echo(
-        f"First value that is not finite: {bad['kind']} of {bad['name']} ({bad['what']})"
-        if bad
-        else "All numbers are finite."
-    )
+    click.echo(f"First value that is not finite: {described(bad)}" if bad else "All numbers are finite.")
     if found["same"] is not None:
         verdict = "is the same as" if found["same"] else "DIFFERS from"
         click.echo(f"The state {verdict} the checkpoint of this step, bit for bit.")
@@ -99,7 +96,8 @@ def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _not_finite(bad: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The first value that is not finite: a loss, a gradient, a weight or an output, with its name."""
+    from ganzoo.training.diagnosis import quantity
+
     if bad is None:
         return None
-    quantity = "loss" if bad["kind"] == "cost" else bad["kind"]
-    return {"quantity": quantity, "name": bad["name"], "type": bad["what"], "value": bad["value"]}
+    return {"quantity": quantity(bad), "name": bad["name"], "type": bad["what"], "value": bad["value"]}

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ganzoo.api.displays import progress_observers
 from ganzoo.cli.options import (
     PartParam,
     WholeNumber,
@@ -19,14 +20,13 @@ from ganzoo.cli.options import (
 )
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.cli.recipe_options import (
-    console_observers,
     execution_options,
     length_options,
     recipe_from_options,
     talk_options,
 )
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.errors import GanzooError, counted
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
@@ -123,7 +123,7 @@ def speedrun(
     if out is None:
         out = Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
     more: dict[str, Any] = {
-        "extra_observers": lambda: console_observers(quiet, verbose),
+        "extra_observers": lambda: progress_observers(quiet, verbose),
         **execution_options(capture, compile),
     }
     record = run_speedrun(zoo(), trials, goal, out, device, note=log, **more)
@@ -131,7 +131,7 @@ def speedrun(
     print_json(path=str(path), record=record) if as_json else _show(record)
     log(f"Record: {path}")
     if record["reached"] < len(numbers):
-        raise GanzooError(f"{goal} was reached by {record['reached']} of {len(numbers)} seeds.")
+        raise GanzooError(f"{goal} was reached by {record['reached']} of {counted(len(numbers), 'seed')}.")
 
 
 def _show(record: dict[str, Any]) -> None:

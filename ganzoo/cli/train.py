@@ -26,6 +26,7 @@ from ganzoo.cli.options import (
 from ganzoo.cli.output import log, print_json
 from ganzoo.cli.recipe_options import length_options, talk_options
 from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import counted
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import BATCH_ORDERS, PRECISIONS
 
@@ -73,8 +74,9 @@ def _log_scores(run: TrainedRun) -> None:
         others = sum(line["card"].get("digest") != best["card"]["digest"] for line in same)
         if others:
             log(
-                f"This is the best of {len(same) - others} scores. {others} earlier scores were measured against other "
-                f"images or in another way, and cannot be compared with them."
+                f"This is the best of {counted(len(same) - others, 'score')}. "
+                f"{counted(others, 'earlier score was', 'earlier scores were')} measured against other images or in "
+                f"another way, and cannot be compared with it."
             )
 
 

@@ -108,3 +108,8 @@ class Amount:
 
     def __str__(self) -> str:
         return f"{self.count} {self.unit}"
+
+
+def amount_in_words(amount: Amount) -> str:
+    """An amount for a message: `1 epoch`, `50 epochs`. Files keep `str(amount)`, which is always in the plural."""
+    return f"1 {amount.unit.removesuffix('s')}" if amount.count == 1 else str(amount)

@@ -22,6 +22,11 @@ class RefusedSpec(UsageError):
     """An architecture has no networks for images of this size or number of channels."""
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun for a message: `1 step`, `2,000 steps`. `plural` is `noun` with an s by default."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' with the most similar of the known words; empty where none is similar."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.55)

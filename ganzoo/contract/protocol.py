@@ -66,3 +66,9 @@ PROTOCOLS = {
         ),
     )
 }
+
+
+def check_samples(samples: int | None) -> None:
+    """Raise UsageError for a number of fake images that no score can be computed from."""
+    if samples is not None and samples < 2:
+        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.errors import GanzooError, counted
 from ganzoo.engine.progress import Progress
 from ganzoo.engine.step import run_step
 from ganzoo.experiments.folder import Folder
@@ -58,11 +58,14 @@ def _seconds(zoo: Zoo, members: list[Trial], folder: Folder, device: torch.devic
         return sum(finished) / len(finished), f"mean of {len(finished)} finished"
     try:
         setup = build_setup(members[0].recipe, zoo, device)
-        per_step = _seconds_per_step(setup)
+        try:
+            per_step = _seconds_per_step(setup)
+        finally:
+            setup.feed.close()
     except GanzooError as error:
         return None, str(error)
-    steps = steps_of(setup)
-    return per_step * steps, f"{steps:,} steps of {per_step * 1000:.3g} ms, without scoring"
+    steps = Progress(setup.recipe.length, setup.feed).last_step
+    return per_step * steps, f"{counted(steps, 'step')} of {per_step * 1000:.3g} ms, without scoring"
 
 
 def _seconds_per_step(setup: TrainingSetup) -> float:
@@ -80,8 +83,3 @@ def _seconds_per_step(setup: TrainingSetup) -> float:
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def steps_of(setup: TrainingSetup) -> int:
-    """Number of steps of the whole run: the first step at which its progress is done."""
-    return Progress(setup.recipe.length, setup.feed).last_step

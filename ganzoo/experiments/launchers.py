@@ -72,6 +72,7 @@ class LocalLauncher:
         command = [sys.executable, "-P", "-m", "ganzoo.experiments.worker"]
         command += [str(self.folder.status_dir(trial)), str(os.getpid())]
         with open(self.folder.log(trial), "ab") as log:
+            log_offset = log.tell()  # before the process is started: it shares the position in the file
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -82,7 +83,7 @@ class LocalLauncher:
                 # trials
                 start_new_session=True,
             )
-            self.running.append(RunningTrial(trial, process, log.tell()))
+            self.running.append(RunningTrial(trial, process, log_offset))
 
     def collect(self) -> list[EndedTrial]:
         """The trials that have ended since the last call; does not wait. Kills processes that hang."""
@@ -124,7 +125,9 @@ class LocalLauncher:
 
     def _reason(self, running: RunningTrial, exit_code: int) -> str:
         if running.hung:
-            return f"Its process wrote nothing for {self.patience / 3600:.3g} hours (--patience), and was killed."
+            hours = f"{self.patience / 3600:.3g}"
+            unit = "hour" if hours == "1" else "hours"
+            return f"Its process wrote nothing for {hours} {unit} (--patience), and was killed."
         if exit_code in _STOPPED:
             return ""
         if exit_code < 0:

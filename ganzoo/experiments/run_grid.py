@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ganzoo.contract.errors import counted
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.experiments import real_baseline, table
@@ -123,8 +124,9 @@ class _Grid:
         if signals.number and self.missing:
             raise Interrupted(
                 signals.number,
-                f"Stopped by {signal.Signals(signals.number).name} with {len(self.missing)} of {len(self.trials)} "
-                f"trials left to run; everything is saved in {self.folder.path}. Continue with the same command.",
+                f"Stopped by {signal.Signals(signals.number).name} with {len(self.missing)} of "
+                f"{counted(len(self.trials), 'trial')} left to run; everything is saved in {self.folder.path}. "
+                f"Continue with the same command.",
             )
 
     def _record_outcome(self, trial: Trial, reason: str, exit_code: int | None = None) -> None:

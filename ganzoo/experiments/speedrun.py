@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ganzoo.contract.choice import Amount, Choice
-from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.choice import Amount, Choice, amount_in_words
+from ganzoo.contract.errors import GanzooError, UsageError, counted, did_you_mean
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_old_names
 from ganzoo.experiments.grid import ExpectedScore, Trial, expected_scores, make_trial, share
@@ -162,8 +162,9 @@ def speedrun(
             number = stopped.exit_code - 128
             raise Interrupted(
                 number,
-                f"Stopped by {signal.Signals(number).name} with {len(trials) - index} of {len(trials)} seeds left to "
-                f"run; everything is saved in {out}. Continue with the same command.",
+                f"Stopped by {signal.Signals(number).name} with {len(trials) - index} of "
+                f"{counted(len(trials), 'seed')} left to run; everything is saved in {out}. "
+                f"Continue with the same command.",
             ) from None
         except GanzooError as error:
             if not _diverged(path):
@@ -222,7 +223,9 @@ def _outcome(trial: Trial, path: Path, target: Target) -> dict[str, Any]:
     if hit is None:
         ordered = sorted((line["value"] for line in lines), reverse=target.expected.better == "higher")
         best = f"; the best was {ordered[0]:.4g}" if ordered else ""
-        why = "the training diverged" if _diverged(path) else f"{trial.recipe.length} were not enough"
+        length = trial.recipe.length
+        short = f"{amount_in_words(length)} {'was' if length.count == 1 else 'were'} not enough"
+        why = "the training diverged" if _diverged(path) else short
         seed["reason"] = f"{target} not reached: {why}{best}"
     return seed
 

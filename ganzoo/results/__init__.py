@@ -1,1 +1,1 @@
-"""What a run has to show: its generator, samples, scores, tables and plots."""
+"""Results of runs: generators, samples, scores, tables and plots."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import TrainingProgress
-from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.protocol import Protocol, check_samples
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.recorded import recorded_zoo
@@ -53,17 +53,18 @@ def evaluate(
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
     scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
     returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
-    fakes are those of the run's recipe if they are not given; if the recipe has none, the
-    evaluator is `fid-domain`, or `sliced-wasserstein` where the images have no labels.
+    fakes are those of the run's recipe if they are not given; if the recipe has none, the evaluator is `fid-domain`, or
+    `sliced-wasserstein` where the images have no labels.
+
     The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
-    `note` receives messages for the user. `on_fakes` is called with the number of fakes that were scored, and of all
-    that will be.
-    Raises GanzooError if shape or classes of the images have changed, unless
-    `changed_images`; if a score would be meaningless; or if a part (also an observer) of the recipe cannot be built.
-    Nothing but scores.jsonl is written.
+    `note` receives messages for the user. `on_fakes` is called with the number of fakes scored so far, and that of all
+    fakes. Nothing but scores.jsonl is written.
+
+    Raises UsageError for fewer than 2 samples. Raises GanzooError if shape or classes of the images have changed and
+    `changed_images` is not set, if a score would be meaningless, or if a part of the recipe (also an observer) cannot
+    be built.
     """
-    if samples is not None and samples < 2:
-        raise UsageError(f"--samples {samples}: a score needs at least 2 images, and means little below 1000.")
+    check_samples(samples)
     trained = load_generator(path, zoo, device, at, changed_code, note)
     zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)

@@ -67,7 +67,8 @@ def load_generator(
         at = int(best["images"])
     file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
     if file is None or not is_file(file):
-        saved = ", ".join(str(int(f.stem)) for f in sorted((path / "generators").glob("*.safetensors")))
+        files = [f for f in (path / "generators").glob("*.safetensors") if f.stem.isdecimal()]
+        saved = ", ".join(str(number) for number in sorted(int(f.stem) for f in files))
         what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
         raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
     zoo = recorded_zoo(run, zoo)

@@ -55,7 +55,7 @@ def sample(
     Raises UsageError if the arguments contradict each other or the file cannot be written, before anything is drawn.
     """
     if animate and not interpolate:
-        if count is not None or shape is not None or label is not None or at is not None:
+        if count is not None or shape is not None or label is not None or at is not None or seed:
             raise UsageError("--gif shows the grids of the training as they are; for new images add --interpolate.")
         return training_gif(Run.open(path), out or path / "training.gif")
     suffix = ".gif" if animate else ".png"
@@ -227,7 +227,7 @@ def _write_labels(trained: TrainedGenerator, labels: Tensor, out: Path) -> None:
 
 
 def _file_words(trained: TrainedGenerator, classes: Sequence[int] | None, at: int | str | None) -> str:
-    """What a file name says of the request: `-class-7`, `-class-2-dogs`, `-at-best`."""
+    """The words for classes and `at` in a file name: `-class-7`, `-class-2-dogs`, `-at-best`."""
     words = ""
     for number in classes or ():
         name = re.sub(r"\W+", "-", str(trained.class_names[number])).strip("-")[:40]

@@ -19,7 +19,7 @@ SAME, OTHER, UNKNOWN = "same", "other", "not recorded"
 
 
 def check_training_images(run: RunView, train: Dataset, accept: bool, note: Note) -> dict[str, str]:
-    """Compare the training split `train` with what the run recorded, and return what the card of a score says of it.
+    """Compare the training split `train` with what the run recorded, and return the facts for the card of a score.
 
     Raises GanzooError if shape, classes or class names differ, unless `accept`. Other images of the same kind are
     noted. Runs of version 0.1 have not recorded their images; only shape and classes are compared then.

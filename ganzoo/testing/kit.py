@@ -66,13 +66,13 @@ class ExaminedPart:
         Raises UsageError if there is no such part, or if two kinds have a part of this name and `kind` is empty.
         """
         if isinstance(part, type):
-            kinds = [kind] if kind else [_kind_of(part)]
+            kind = kind or _kind_of(part)
             try:
                 given = resolve(part, options or {}, part.__name__)
             except (TypeError, NameError):
                 # the check `options_survive_json` reports what is wrong with the constructor
                 given = dict(options or {})
-            return cls(kinds[0], part, given)
+            return cls(kind, part, given)
         choice = Choice.parse(part)
         choice = Choice(choice.name, {**choice.options, **(options or {})})
         kind = kind or find_kind(choice)

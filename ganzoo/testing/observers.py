@@ -31,12 +31,14 @@ def _run() -> Iterator[Run]:
     recipe = Recipe.from_dict({"architecture": "mlp-vanilla", "dataset": "digits", "length": "4 steps"})
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", recipe, {"device": "cpu"})
-        run.append("stats.jsonl", _arguments(run)["on_tick"]["scalars"])
-        run.append("scores.jsonl", {**_arguments(run)["on_score"]["scores"][0], "training": True})
-        run.file("samples", _PROGRESS, ".png").write_bytes(b"a picture")
-        checkpoints.save(run.path / "checkpoints", f"{_PROGRESS.images:09d}", {"x": torch.zeros(2)}, {"step": 2})
-        yield run
-        run.close()
+        try:
+            run.append("stats.jsonl", _arguments(run)["on_tick"]["scalars"])
+            run.append("scores.jsonl", {**_arguments(run)["on_score"]["scores"][0], "training": True})
+            run.file("samples", _PROGRESS, ".png").write_bytes(b"a picture")
+            checkpoints.save(run.path / "checkpoints", f"{_PROGRESS.images:09d}", {"x": torch.zeros(2)}, {"step": 2})
+            yield run
+        finally:  # also after a failed check: the lock of the run is released
+            run.close()
 
 
 def _arguments(run: Run) -> dict[str, dict[str, Any]]:

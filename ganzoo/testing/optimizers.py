@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ganzoo.contract.components import Optimizer
 from ganzoo.testing.kit import ExaminedPart, require
 from ganzoo.testing.small_game import captured_is_eager, resumes_bit_for_bit
 
@@ -24,7 +23,8 @@ def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], targ
     optimizer.step()
 
 
-def _write(component: Optimizer, optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Write the learning rate in place, as a training does before each step."""
     for group in optimizer.param_groups:
         group["lr"].fill_(rate)
 
@@ -52,7 +52,7 @@ def learning_rate_is_a_tensor_it_follows(part: ExaminedPart) -> None:
             require(
                 isinstance(group["lr"], Tensor), f"The learning rate is a {type(group['lr']).__name__}, not a tensor."
             )
-        _write(component, optimizer, factor * max(component.learning_rate(0), 1e-4))
+        _set_rate(optimizer, factor * max(component.learning_rate(0), 1e-4))
         _step(optimizer, parameters)
         distances.append(sum(float((p.detach() - b).abs().sum()) for p, b in zip(parameters, before, strict=True)))
     require(distances[1] > 1.5 * distances[0], "A learning rate written in place does not change the next step.")
@@ -71,7 +71,7 @@ def goes_downhill(part: ExaminedPart) -> None:
     """Steps move every parameter, and lower a quadratic loss."""
     component, parameters = part.build(), _parameters()
     optimizer, start = component.build(parameters), _copies(parameters)
-    _write(component, optimizer, 1e-2)
+    _set_rate(optimizer, 1e-2)
     for _ in range(20):
         _step(optimizer, parameters)
     stuck = sum(torch.equal(p.detach(), s) for p, s in zip(parameters, start, strict=True))

@@ -131,7 +131,10 @@ def captured_is_eager(part: ExaminedPart) -> str | None:
     expected, found = eager.state(), captured.state()
     # eager and recorded kernels may sum in another order; a wrong step makes a far larger difference
     different = [name for name in expected if not _near(expected[name], found[name])]
-    require(not different, f"{different[:1]} and {len(different)} tensors in all differ from those of eager steps.")
+    require(
+        not different,
+        f"{len(different)} of {len(expected)} tensors differ from those of eager steps, {different[:1]} first.",
+    )
     return None
 
 

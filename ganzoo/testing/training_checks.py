@@ -103,7 +103,7 @@ def bf16_is_finite(part: ExaminedPart) -> None:
     small_game.run(0, 2)
     state = small_game.state()
     bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
-    require(not bad, f"After two steps in bf16 {bad[:1]} and {len(bad)} tensors in all are not finite.")
+    require(not bad, f"After two steps in bf16 {len(bad)} of {len(state)} tensors are not finite, {bad[:1]} first.")
 
 
 def two_processes_are_one(part: ExaminedPart) -> str:
@@ -114,13 +114,14 @@ def two_processes_are_one(part: ExaminedPart) -> str:
     expected = {name: value for name, value in one_process.state().items() if name in first}
     different = [name for name in first if not torch.equal(first[name], second[name])]
     require(
-        not different, f"After two steps the processes differ in {different[:1]} and {len(different)} tensors in all."
+        not different,
+        f"After two steps the processes differ in {len(different)} of {len(first)} tensors, {different[:1]} first.",
     )
     far = [name for name in first if not torch.allclose(first[name], expected[name], rtol=1e-3, atol=1e-5)]
     reason = _why_halves_may_differ(part, one_process) if far else ""
     require(
         not far or reason,
-        f"Two processes do not learn what one does: {far[:1]} and {len(far)} tensors in all differ.",
+        f"Two processes do not learn what one does: {len(far)} of {len(first)} tensors differ, {far[:1]} first.",
     )
     return f"the processes were compared with each other only: {reason}" if reason else ""
 

@@ -96,7 +96,7 @@ class Chores:
             self._warn(self._health.fakes(progress.step, self._trained_fakes()))
 
     def _trained_fakes(self) -> torch.Tensor:
-        """Fakes of the weights that are trained, without an EMA, of latents of their own: uint8 (N, C, H, W)."""
+        """Fakes of the trained weights, not of their EMA, from latents that stay the same: uint8 (N, C, H, W)."""
         setup = self.setup
         latents = draw_latents(setup.architecture, SPREAD_FAKES, setup.device, setup.recipe.seed)
         labels = balanced_labels(len(latents), setup.dataset.spec.classes, setup.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import shlex
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,25 @@ def divergence(found: dict[str, Any], noticed: int, run: Path, newest: Path | No
     """
     step, bad = found["step"], found["first_bad"]
     command = f"ganzoo replay {shlex.quote(str(run))} --step {step}"
-    what = f"{bad['kind']} of {bad['name']} ({bad['what']}) is {bad['value']}" if bad else "a number is not finite"
+    what = f"{described(bad)} is {bad['value']}" if bad else "a number is not finite"
+    kept = "The last good checkpoint is kept." if newest else "No checkpoint was saved before it."
     facts = {**found, "noticed_at_step": noticed}
     facts |= {"last_good_checkpoint": str(newest) if newest else None, "replay": command}
     return facts, (
-        f"The training has diverged: {what} in step {step}. The last good checkpoint is kept. See "
+        f"The training has diverged: {what} in step {step}. {kept} See "
         f"{run / 'diagnosis.json'}; `{command}` runs that step again. Train again with a lower learning rate, or with "
         f"a penalty, for example --loss nonsaturating --loss r1."
     )
+
+
+def quantity(event: Mapping[str, Any]) -> str:
+    """What an event of `examine` is, in words: "loss", "gradient", "weight" or "output"."""
+    return "loss" if event["kind"] == "cost" else str(event["kind"])  # the files call a loss cost since version 0.1
+
+
+def described(event: Mapping[str, Any]) -> str:
+    """An event of `examine` in a message: `gradient of discriminator.0.weight (discriminator)`."""
+    return f"{quantity(event)} of {event['name']} ({event['what']})"
 
 
 @contextmanager

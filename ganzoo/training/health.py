@@ -1,6 +1,6 @@
 """Warnings about a training that goes wrong although all its numbers are finite.
 
-A warning that is wrong once is not read again. So each one is given only where its sign means what it says:
+After one wrong warning users ignore all others. So each warning is given only where its sign is reliable:
 the accuracy of the discriminator, where logit 0 separates real from fake for the losses of the run; the spread of the
 fakes, where there are enough of them, from the generator itself and not from its EMA, and only after it has lasted.
 """

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from ganzoo.contract.choice import short_name
+from ganzoo.contract.choice import amount_in_words, short_name
+from ganzoo.contract.errors import counted
 from ganzoo.engine.device import device_name
 from ganzoo.engine.progress import Progress
 from ganzoo.training.build import TrainingSetup
@@ -33,7 +34,7 @@ def introduction(setup: TrainingSetup) -> Iterator[str]:
     steps = Progress(recipe.length, feed).last_step
     yield (
         f"Generator {networks[0]} parameters, discriminator {networks[1]}; device {device_name(setup.device)}; "
-        f"{recipe.length}: {steps:,} steps of {recipe.batch_size} images."
+        f"{amount_in_words(recipe.length)}: {counted(steps, 'step')} of {counted(recipe.batch_size, 'image')}."
     )
     yield from _advice(setup, steps)
 
@@ -63,6 +64,6 @@ def _reasons(images: int, steps: int, options: list[str]) -> str:
     reasons = {
         "--batch-size": "few for this batch",
         "--augmentation": "so few that the discriminator learns them by heart",
-        "--steps": f"seen in {steps:,} steps only, where thousands are needed",
+        "--steps": f"seen in {counted(steps, 'step')} only, where thousands are needed",
     }
-    return f"{images:,} images are " + ", ".join(reasons[option.split()[0]] for option in options)
+    return f"{counted(images, 'image is', 'images are')} " + ", ".join(reasons[option.split()[0]] for option in options)

@@ -68,7 +68,8 @@ def replay(
         compile_networks(game, feed)
     last = _last_step(run, newest, note)
     if not 1 <= step <= last:
-        raise UsageError(f"--step {step}: {path} has trained steps 1 to {last}.")
+        trained = f"steps 1 to {last}" if last else "no step yet"
+        raise UsageError(f"--step {step}: {path} has trained {trained}.")
     first = _restore_before(setup, history, path, step)
     with torch.autograd.set_detect_anomaly(anomaly):
         for earlier in range(first, step - 1):

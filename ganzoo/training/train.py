@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ganzoo.contract.choice import Amount
+from ganzoo.contract.choice import Amount, amount_in_words
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.protocol import Protocol
@@ -176,7 +176,7 @@ def train(
 
 
 def _discard(text: str) -> None:
-    """The notes of a process that does not write the run: the first process makes the same ones."""
+    """The notes of a process that does not write the run: the first process shows the same ones."""
 
 
 def _observers(recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None) -> Observers:
@@ -284,7 +284,9 @@ def _nothing_left(path: Path, progress: Progress) -> str:
     length, now = progress.length, progress.snapshot
     trained = int(length.count_of(now.step, now.images, now.epochs))
     unit = length.unit
-    done = f"{trained} {unit}, more than {length}" if trained > length.count else f"its {length}"
+    done = f"its {amount_in_words(length)}"
+    if trained > length.count:
+        done = f"{trained} {unit}, more than {amount_in_words(length)}"
     return (
         f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
         f"{shlex.quote(str(path))} --{unit} {trained + -(-trained // 2)}`."

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,14 @@ def test_a_run_that_is_not_there(run: ganzoo.TrainedRun, tmp_path: Path) -> None
         run.sample(0)
     with pytest.raises(ganzoo.UsageError, match="holds a run already"):
         ganzoo.train("dcgan-tutorial", "digits:size=8", out=run.path, **SMALL)
+
+
+@pytest.mark.parametrize("call", [ganzoo.sample, ganzoo.evaluate])
+def test_the_device_of_a_call_is_that_of_its_argument(run: ganzoo.TrainedRun, call: Callable[..., Any]) -> None:
+    for given in (run, run.path):
+        with pytest.raises(ganzoo.GanzooError, match="--device cuda"):
+            call(given, device="cuda:99")
+    assert run.device == "auto"
 
 
 def test_a_folder_of_data_is_used_for_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ def test_doctor_says_what_a_training_on_a_cpu_has(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
     monkeypatch.delenv("LD_PRELOAD", raising=False)
     facts = found()
-    assert "1 threads on 3 cores (OMP_NUM_THREADS keeps 2 idle)" in facts["cpu"]
+    assert "1 thread on 3 cores (OMP_NUM_THREADS keeps 2 idle)" in facts["cpu"]
     assert "jemalloc" in facts["allocator"] or platform.system() != "Linux"
     monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2")
     assert found()["allocator"] == "jemalloc"

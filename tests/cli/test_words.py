@@ -10,6 +10,9 @@ import pytest
 from helpers import ganzoo
 
 from ganzoo.cli import cli
+from ganzoo.cli.plugins import _parts
+from ganzoo.contract.choice import Amount, Choice, amount_in_words
+from ganzoo.contract.errors import UsageError, counted
 
 TRAIN = ("train", "dcgan", "digits", "--dry-run")
 
@@ -31,6 +34,31 @@ def test_a_number_that_is_none(arguments: tuple[str, ...], words: str) -> None:
     result = ganzoo(*arguments)
     assert result.exit_code == 2
     assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (counted(1, "earlier score was", "earlier scores were"), "1 earlier score was"),
+        (counted(2, "earlier score was", "earlier scores were"), "2 earlier scores were"),
+        (counted(0, "step"), "0 steps"),
+        (counted(3000, "step"), "3,000 steps"),
+        (amount_in_words(Amount(1, "epochs")), "1 epoch"),
+        (amount_in_words(Amount(50, "epochs")), "50 epochs"),
+    ],
+)
+def test_one_is_singular(text: str, words: str) -> None:
+    assert text == words
+
+
+def test_a_file_is_checked_with_the_kind_and_the_options_that_are_given(tmp_path: Path) -> None:
+    file = tmp_path / "both.py"
+    file.write_text("import ganzoo\n\nclass A(ganzoo.Loss):\n    pass\n\nclass B(ganzoo.Observer):\n    pass\n")
+    found = _parts(Choice.parse(f"{file}:width=8"), "losses")
+    assert [(str(choice), kind) for choice, kind in found] == [(f"{file}:A:width=8", "losses")]
+    assert len(_parts(Choice.parse(str(file)), None)) == 2
+    with pytest.raises(UsageError, match="defines none of the datasets: leave --kind out"):
+        _parts(Choice.parse(str(file)), "datasets")
 
 
 def test_an_option_of_a_part_that_is_no_number() -> None:

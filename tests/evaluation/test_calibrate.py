@@ -310,7 +310,16 @@ def test_wrong_requests_get_one_sentence(arguments, words):
 
 def test_options_of_a_calibration_are_refused_without_one():
     assert "--other and -o belong to --calibrate" in ganzoo("evaluate", "-o", "x.png").stderr
-    assert "leave RUN and --at out" in ganzoo("evaluate", "runs/a", "--calibrate", "digits").stderr
+    for given in (
+        ["runs/a"],
+        ["--at", "best"],
+        ["--seed", "3"],
+        ["--accept-changed-code"],
+        ["--accept-changed-images"],
+    ):
+        refused = ganzoo("evaluate", *given, "--calibrate", "digits")
+        assert refused.exit_code == 2
+        assert "leave out RUN, --at, --seed, " in refused.stderr
     assert "or --calibrate a DATASET" in ganzoo("evaluate").stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from click.testing import Result
 from helpers import ZOO, ganzoo
 
 from ganzoo import Choice, UsageError
-from ganzoo.experiments import table, verify
+from ganzoo.experiments import launchers, table, verify
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
 from ganzoo.experiments.run_grid import benchmark
@@ -342,6 +344,23 @@ def test_a_cell_that_hangs_has_failed(tmp_path: Path) -> None:
     assert [(row["seeds"], row["failures"]) for row in found.values()] == [(0, 1), (1, 0)]
     reason = "Its process wrote nothing for 0.01 hours (--patience), and was killed."
     assert found[str(grid[0].recipe.architecture)]["reasons"] == {"0": reason}
+
+
+def test_the_first_words_of_a_process_are_the_reason_of_its_failure(tmp_path: Path, monkeypatch: Any) -> None:
+    """They are read although they were written before the launcher looked at the log."""
+
+    def quick(*command: Any, stdout: Any, **settings: Any) -> SimpleNamespace:
+        os.write(stdout.fileno(), b"Error: it failed at once.\n")
+        return SimpleNamespace(poll=lambda: 1)
+
+    (trial,) = trials(TINY, seeds=[0])
+    monkeypatch.setattr(subprocess, "Popen", quick)
+    log = tmp_path / "trial.log"
+    log.write_text("Error: of an earlier process.\n")
+    folder: Any = SimpleNamespace(write_request=lambda *_: 1, status_dir=lambda _: tmp_path, log=lambda _: log)
+    launcher = launchers.LocalLauncher(folder, "cpu", 1, 60.0)
+    launcher.start(trial)
+    assert [ended.reason for ended in launcher.collect()] == ["it failed at once."]
 
 
 def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> None:

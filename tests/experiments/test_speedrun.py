@@ -291,7 +291,7 @@ def test_the_default_interval_of_scores_and_the_default_folder(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     without_interval = [one for one in arguments("--target", NONE, "--seeds", "3") if one not in ("--score-every", "2")]
     result = ganzoo(*without_interval)
-    assert "0 of 1 seeds" in result.stderr
+    assert "0 of 1 seed." in result.stderr
     (run,) = runs(tmp_path / "runs" / "speedrun-tiny-digits")
     assert Run.open(run).recipe.score_every == Amount(1, "steps")
     assert Run.open(run).recipe.seed == 3

@@ -128,6 +128,13 @@ def test_an_older_generator_can_be_sampled(run, tmp_path):
         array(run, tmp_path, at=333)
 
 
+def test_files_of_others_beside_the_generators_are_not_listed(run, tmp_path):
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    (out / "generators" / "my favourite.safetensors").touch()
+    with pytest.raises(GanzooError, match="it has them at 320, 640 images"):
+        array(out, tmp_path, at=333)
+
+
 # --- classes ---
 
 
@@ -300,6 +307,7 @@ def test_a_file_or_shape_is_refused_before_the_generator_is_loaded(run, tmp_path
     [
         ({"animate": True, "count": 5}, "--gif shows the grids of the training as they are"),
         ({"animate": True, "at": 320}, "--gif shows the grids of the training as they are"),
+        ({"animate": True, "seed": 3}, "--gif shows the grids of the training as they are"),
         ({"count": 10, "shape": (2, 2)}, "-n 10 images do not fill a grid of 2x2"),
         ({"count": 2, "shape": (2, 2)}, "-n 2 images do not fill a grid of 2x2"),
     ],

@@ -380,7 +380,7 @@ def test_import_checkpoint_as_it_is_typed(canary: Path, tmp_path: Path) -> None:
     sha256 = hashlib.sha256((tmp_path / "good.safetensors").read_bytes()).hexdigest()
     assert good.returncode == 0, good.stderr
     assert good.stdout == f"{sha256}  good.safetensors\n"
-    assert good.stderr == "1 tensors, 0.0 MB; 1 values that are no tensors were left out.\n"
+    assert good.stderr == "1 tensor, 0.0 MB; 1 value that is no tensor was left out.\n"
     assert torch.equal(safetensors.torch.load_file(tmp_path / "good.safetensors")["model/w"], torch.arange(6.0))
     for refused, words in ((evil, "it asks for exec to be run"), (greed, "is refused: it")):
         assert refused.returncode == 1, refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import is_finite
 from ganzoo.training import health
+from ganzoo.training.diagnosis import divergence
 from ganzoo.training.health import COLLAPSED, COLLAPSED_STEPS, PATIENCE, HealthMonitor
 from ganzoo.training.replay import replay
 from ganzoo.training.train import start
@@ -81,6 +83,21 @@ def test_a_replayed_step_is_the_same_bit_for_bit(run, step):
     assert {cost["what"] for cost in found["costs"]} == {"generator", "discriminator"}
     assert found["gradients"].keys() == found["weights"].keys()
     assert all(norm > 0 for norm in found["weights"].values())
+
+
+def test_a_run_without_a_step_has_none_to_replay(run, tmp_path):
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    shutil.rmtree(out / "checkpoints")
+    (out / "stats.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"--step 1: .* has trained no step yet"):
+        replay(out, ZOO, 1)
+
+
+def test_the_message_of_a_divergence_names_a_checkpoint_only_where_there_is_one(tmp_path):
+    found = {"step": 3, "first_bad": {"kind": "cost", "name": "R1 (loss 2)", "what": "discriminator", "value": "nan"}}
+    without, kept = (divergence(found, 4, tmp_path, newest)[1] for newest in (None, tmp_path / "000000032"))
+    assert "loss of R1 (loss 2) (discriminator) is nan in step 3. No checkpoint was saved before it. See " in without
+    assert "in step 3. The last good checkpoint is kept. See " in kept
 
 
 def test_replay_starts_from_the_checkpoint_before_or_from_the_beginning(run):

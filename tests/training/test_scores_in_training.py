@@ -255,7 +255,7 @@ def test_scores_that_cannot_be_compared_are_mentioned_beside_the_best(tmp_path):
     best = Run.open(out).best()
     assert best["value"] > 0
     assert f"best {best['value']:.4f} at {best['images']}." in said
-    assert "This is the best of 4 scores. 1 earlier scores were measured against other " in said
+    assert "This is the best of 4 scores. 1 earlier score was measured against other images" in said
 
 
 class _Signal:

@@ -405,8 +405,8 @@ def test_a_misspelt_hook_is_found_before_the_first_step(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words", "kept"),
     [
-        ({"tick_every": "1 steps"}, "cost of Souring .* is nan in step 5", 4),
-        ({"tick_every": "100 steps"}, "cost of Souring .* is nan in step 5", 4),
+        ({"tick_every": "1 steps"}, "loss of Souring .* is nan in step 5", 4),
+        ({"tick_every": "100 steps"}, "loss of Souring .* is nan in step 5", 4),
     ],
 )
 def test_a_run_that_diverges_stops_with_one_sentence_and_keeps_the_last_checkpoint(tmp_path, changes, words, kept):
