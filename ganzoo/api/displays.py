@@ -154,24 +154,25 @@ class NotebookProgress:
         self._share = 0.0
         self._where, self._facts, self._scores, self._state = "starting", "", "", ""
         self._grid: Path | None = None
+        self._run: RunView | None = None
 
     @hookimpl
     def on_run_start(self, run: RunView) -> None:
         """Open the display."""
+        self._run = run
         self._draw(run, at_once=True)
+
+    def on_heartbeat(self, progress: TrainingProgress, doing: str = "") -> None:
+        """Show how far the training is, and what it is `doing` where that is not a step."""
+        if self._run is not None:
+            self._move(self._run.recipe.length, progress, doing)
+            self._draw(self._run)
 
     @hookimpl
     def on_tick(self, run: RunView, progress: TrainingProgress, scalars: dict[str, Any]) -> None:
         """Update the bar, the losses and the time left."""
-        length = run.recipe.length
-        self._share = share_done(length, progress)
-        self._where = (
-            f"{position(length, progress)} of {length.count:,}"
-            if length.unit != "images"
-            else (f"{progress.images:,} of {length.count:,} images")
-        )
         self._facts = f"{losses(scalars)}  {scalars['images_per_second']:,.0f} images/s"
-        self._state = self._left(self._share)
+        self._move(run.recipe.length, progress)
         self._draw(run)
 
     @hookimpl
@@ -199,6 +200,15 @@ class NotebookProgress:
         """Leave the last state on display."""
         self._state = "finished" if error is None else "stopped"
         self._draw(run, at_once=True)
+
+    def _move(self, length: Amount, progress: TrainingProgress, doing: str = "") -> None:
+        self._share = share_done(length, progress)
+        self._where = (
+            f"{position(length, progress)} of {length.count:,}"
+            if length.unit != "images"
+            else f"{progress.images:,} of {length.count:,} images"
+        )
+        self._state = "  ".join(filter(None, (doing, self._left(self._share))))
 
     def _draw(self, run: RunView, at_once: bool = False) -> None:
         from IPython.display import display
