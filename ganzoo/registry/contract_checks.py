@@ -56,7 +56,7 @@ class CheckedPart:
 def check_dataset(dataset: Dataset, owner: CheckedPart) -> None:
     """Read a few images and their labels. Raises GanzooError if they do not match the dataset's `spec`."""
     spec, total = dataset.spec, len(dataset)
-    indices = torch.linspace(0, total - 1, min(_READ, total)).long()
+    indices = torch.linspace(0, total - 1, min(_READ, total), dtype=torch.float64).long()
     with owner("read"), torch.random.fork_rng([]):
         images, labels = dataset.read(indices)
     shape = (len(indices), spec.channels, spec.height, spec.width)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import ZOO
 
 import ganzoo
 from ganzoo.cli import cli
 from ganzoo.engine import memory
 from ganzoo.storage.run import Run
+from ganzoo.testing.datasets import _some as spread
 from ganzoo_plugins.datasets.npy import Npy
 
 GENERATOR = np.random.default_rng(0)
@@ -133,6 +135,15 @@ def test_images_that_use_little_of_their_range_are_named(highest, tmp_path, caps
     Npy(path=path, test_every=0)
     said = f"images of {path} use only the values 0..{highest} of 0..255" in capsys.readouterr().err
     assert said == (highest <= 16)
+
+
+def test_more_images_than_a_float32_can_count(tmp_path):
+    # float32 rounds the index of the last image, 16,777,219, to 16,777,220
+    path = tmp_path / "many.npy"
+    np.lib.format.open_memmap(path, "w+", np.uint8, (16_777_220, 1, 1)).flush()
+    dataset = ZOO.build("datasets", ganzoo.Choice("npy", {"path": str(path), "test_every": 0}), split="train")
+    assert len(dataset) == 16_777_220
+    assert int(spread(dataset)[-1]) == 16_777_219
 
 
 def test_images_come_at_another_size(colours):

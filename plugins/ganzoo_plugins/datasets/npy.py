@@ -133,7 +133,7 @@ class Npy(ganzoo.Dataset):
 
     def _note_levels(self, path: str) -> None:
         """Name a set that uses a sixteenth of the values it may have, such as 0 and 1."""
-        indices = torch.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT)).long()
+        indices = torch.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT), dtype=torch.float64).long()
         images = self._file.read(self._rows(indices) if self._chosen is None else self._chosen[indices])
         low, high = int(images.min()), int(images.max())
         if high - low <= _FEW_LEVELS:
