@@ -67,19 +67,21 @@ class Zoo:
 
         A part of torch-ganzoo itself always keeps its short name.
         """
-        name = normal_id(name)
+        given, name = name, normal_id(name)
         matches = [component for component in self.components(kind) if name in (component.name, component.id)]
         matches = [component for component in matches if component.distribution == FIRST_PARTY] or matches
         if len(matches) > 1:
             ids = " and ".join(component.id for component in matches)
             raise UsageError(f"{name!r} is the name of {len(matches)} {kind}: write the full id, {ids}.")
         if not matches:
-            raise UsageError(self._no_such_part(kind, name))
+            raise UsageError(self._no_such_part(kind, given))
         return matches[0]
 
     def _no_such_part(self, kind: str, name: str) -> str:
         if name.endswith(".py"):
             return f"{name!r} is a file: a part in it is named by its class, {name}:Class."
+        if kind == "datasets" and name.startswith((".", "/", "~")):
+            return _no_such_folder(name)
         names = self.names(kind)
         others = [other for other in KINDS if other != kind and name in self.names(other)]
         hint = did_you_mean(name, names)
@@ -226,6 +228,16 @@ class Zoo:
 
             check_dataset(part, CheckedPart(owner, file_of(loaded)))
         return part
+
+
+def _no_such_folder(path: str) -> str:
+    """Why a path is no folder of pictures, and what to write instead."""
+    if is_file(absolute_path(path)):
+        advice = f"write npy:path={path}" if path.endswith(".npy") else "give the folder that holds the pictures"
+        return f"{path} is a file, not a folder of pictures: {advice}."
+    return (
+        f"There is no folder {path}: give a folder of pictures, or a dataset by its name; see `ganzoo list datasets`."
+    )
 
 
 def _singular(kind: str) -> str:
