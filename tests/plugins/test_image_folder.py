@@ -162,6 +162,23 @@ def test_broken_pictures_stop_the_run_with_a_list(folder):
     assert "\n" not in message
 
 
+def test_a_picture_that_comes_back_while_another_process_decodes_is_read(folder, monkeypatch):
+    paint(folder / "a.png").rename(folder / "a.away")
+    paint(folder / "b.png")
+    load, calls = PictureCache._load, []
+
+    def load_and_bring_back(cache):
+        calls.append(cache)
+        if len(calls) == 2:  # the lock is held now
+            (folder / "a.away").rename(folder / "a.png")
+        return load(cache)
+
+    monkeypatch.setattr(PictureCache, "_load", load_and_bring_back)
+    cache = PictureCache(folder, ["a.png", "b.png"], {"channels": 3, "size": 4, "crop": True}, retry=True)
+    assert cache.broken == {}
+    assert cache.row_of("a.png") >= 0
+
+
 def test_broken_pictures_are_skipped_when_asked(folder, capsys):
     for name, content in broken_pictures(folder).items():
         (folder / name).write_bytes(content)

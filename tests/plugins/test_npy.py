@@ -73,6 +73,13 @@ def test_every_so_manieth_image_is_a_test_image(every, colours, tmp_path):
         assert dataset.spec.classes == 7
 
 
+def test_where_test_images_have_a_file_of_their_own_test_every_does_not_matter(colours, tmp_path):
+    other = saved(tmp_path / "other.npy", COLOURS[:5])
+    assert len(Npy(path=colours, test=other, test_every=1)) == 50
+    with pytest.raises(ganzoo.UsageError, match="test_every=1 every image is a test image"):
+        Npy(path=colours, test_every=1)
+
+
 @pytest.mark.parametrize("kind", ["uint8", "int16", "uint64", ">i4"])
 def test_test_images_may_have_a_file_of_their_own(kind, colours, tmp_path, capsys):
     files = {
