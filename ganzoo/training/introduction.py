@@ -57,7 +57,7 @@ def _advice(setup: TrainingSetup, length: Amount, steps: int) -> Iterator[str]:
     if images < SMALL_SET and length.unit == "epochs" and steps < FEW_STEPS:
         options.append("--steps 5000")
     if options:
-        small = FEW_IMAGES_RECIPE in setup.architecture.recipes
+        small = FEW_IMAGES_RECIPE in setup.architecture.recipes and not recipe.augmentations  # not that recipe yet
         named = f", or train with --recipe {FEW_IMAGES_RECIPE}" if small and images < SMALL_SET else ""
         yield f"Advice: {_reasons(images, steps, options)}: add {' '.join(options)}{named}."
 

@@ -172,6 +172,12 @@ def introduced(
     return "\n".join(introduction.introduction(build_setup(chosen, ZOO, torch.device("cpu")), chosen.length))
 
 
+def test_the_recipe_for_few_images_is_not_advised_to_itself() -> None:
+    text = introduced("digits", 55, "dcgan", "few-images")
+    assert "Advice: 55 images are few for this batch: add --batch-size 8." in text
+    assert "--recipe few-images" not in text
+
+
 @pytest.mark.parametrize(
     ("images", "batch", "advised"),
     [

@@ -157,7 +157,7 @@ def test_broken_pictures_stop_the_run_with_a_list(folder):
     message = str(caught.value)
     assert message.startswith(f"5 of 6 pictures in {folder} cannot be read (cut.jpg: ")
     assert "cut.png: " in message
-    assert "empty.png: cannot identify" in message
+    assert "empty.png: cannot identify image file; " in message
     assert "; and 2 more): mend or delete them, or leave them out with skip_broken=true." in message
     assert "\n" not in message
 
