@@ -10,7 +10,6 @@ of the training at the default interval.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measure import write
 
 from ganzoo import Choice
 from ganzoo.engine.device import find_device
@@ -30,7 +30,6 @@ from ganzoo.storage import checkpoints
 from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.train import start
 
-RESULTS = Path(__file__).parent / "results"
 #: steps from one checkpoint to the next
 STEPS_BETWEEN = 2
 
@@ -150,9 +149,7 @@ def main() -> None:
         f"share of the training at the default interval, {facts['default_interval']} of 60,000 images: "
         f"{facts['share_at_default_interval']:.4%}; if a step took 1 ms: {facts['share_at_1_ms_a_step']:.2%}"
     )
-    path = RESULTS / f"checkpoint_stall-{device.type}.json"
-    path.write_text(json.dumps(facts, indent=2) + "\n")
-    print(f"written to {path}")
+    write(f"checkpoint_stall-{device.type}", facts)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,13 @@ def _seconds(zoo: Zoo, members: list[Trial], folder: Folder, device: torch.devic
     except GanzooError as error:
         return None, str(error)
     steps = Progress(setup.recipe.length, setup.feed).last_step
-    return per_step * steps, f"{counted(steps, 'step')} of {per_step * 1000:.3g} ms, without scoring"
+    return per_step * steps, f"{counted(steps, 'step')} of {_duration(per_step)}, without scoring"
+
+
+def _duration(seconds: float) -> str:
+    """The time of a step with three digits: `3.19 ms`, `910 ms`, `2.81 s`."""
+    milliseconds = f"{seconds * 1000:.3g}"
+    return f"{seconds:.3g} s" if "e+" in milliseconds else f"{milliseconds} ms"
 
 
 def _seconds_per_step(setup: TrainingSetup) -> float:

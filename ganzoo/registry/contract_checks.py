@@ -60,7 +60,7 @@ def check_dataset(dataset: Dataset, owner: CheckedPart) -> None:
         spec, total = dataset.spec, len(dataset)
     if not total:
         raise owner.refuse("it has no images")
-    indices = torch.linspace(0, total - 1, min(_READ, total)).long()
+    indices = torch.linspace(0, total - 1, min(_READ, total), dtype=torch.float64).long()
     with owner("read"), torch.random.fork_rng([]):
         images, labels = dataset.read(indices)
     shape = (len(indices), spec.channels, spec.height, spec.width)

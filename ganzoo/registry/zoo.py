@@ -81,7 +81,7 @@ class Zoo:
         if name.endswith(".py"):
             return f"{name!r} is a file: a part in it is named by its class, {name}:Class."
         if kind == "datasets" and name.startswith((".", "/", "~")):
-            return f"There is no folder {name}: name one with pictures, or a dataset of `ganzoo list datasets`."
+            return _no_such_folder(name)
         names = self.names(kind)
         others = [other for other in KINDS if other != kind and name in self.names(other)]
         hint = did_you_mean(name, names)
@@ -228,6 +228,16 @@ class Zoo:
 
             check_dataset(part, CheckedPart(owner, file_of(loaded)))
         return part
+
+
+def _no_such_folder(path: str) -> str:
+    """Why a path is no folder of pictures, and what to write instead."""
+    if is_file(absolute_path(path)):
+        advice = f"write npy:path={path}" if path.endswith(".npy") else "give the folder that holds the pictures"
+        return f"{path} is a file, not a folder of pictures: {advice}."
+    return (
+        f"There is no folder {path}: give a folder of pictures, or a dataset by its name; see `ganzoo list datasets`."
+    )
 
 
 def _singular(kind: str) -> str:

@@ -24,7 +24,7 @@ _MANY = 20_000
 
 def _some(dataset: Dataset, count: int = _SOME) -> Tensor:
     """Up to `count` indices (n,), spread over the whole dataset."""
-    return torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().long()
+    return torch.linspace(0, len(dataset) - 1, min(count, len(dataset)), dtype=torch.float64).round().long()
 
 
 def _equal(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:

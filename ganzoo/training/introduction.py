@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from ganzoo.contract.choice import amount_in_words, short_name
+from ganzoo.contract.choice import Amount, amount_in_words, short_name
 from ganzoo.contract.errors import counted
 from ganzoo.engine.device import device_name
 from ganzoo.engine.progress import Progress
@@ -22,8 +22,11 @@ SMALLEST_BATCH = 8
 FEW_IMAGES_RECIPE = "few-images"
 
 
-def introduction(setup: TrainingSetup) -> Iterator[str]:
-    """Lines about the data, the networks and the length, and about what a user may want to change."""
+def introduction(setup: TrainingSetup, length: Amount) -> Iterator[str]:
+    """Lines about the data, the networks and the run's `length`, and about what a user may want to change.
+
+    `length` is not always that of the recipe of `setup`: a resume may give the run another one.
+    """
     recipe, feed, spec = setup.recipe, setup.feed, setup.dataset.spec
     names = short_name(recipe.architecture), short_name(recipe.dataset)
     classes = f", {spec.classes} classes" if spec.classes > 1 else ""
@@ -31,19 +34,20 @@ def introduction(setup: TrainingSetup) -> Iterator[str]:
     held_out = f" ({kept:,} more are kept for tests)" if kept else ""
     yield f"Training {names[0]} on {names[1]}: {feed.length:,} training images{held_out}, {spec}{classes}."
     networks = [_parameters(network) for network in (setup.game.generator, setup.game.discriminator)]
-    steps = Progress(recipe.length, feed).last_step
+    steps = Progress(length, feed).last_step
+    total = "" if length.unit == "steps" else f"{amount_in_words(length)}: "
     yield (
         f"Generator {networks[0]} parameters, discriminator {networks[1]}; device {device_name(setup.device)}; "
-        f"{amount_in_words(recipe.length)}: {counted(steps, 'step')} of {counted(recipe.batch_size, 'image')}."
+        f"{total}{counted(steps, 'step')} of {counted(recipe.batch_size, 'image')}."
     )
-    yield from _advice(setup, steps)
+    yield from _advice(setup, length, steps)
 
 
 def _parameters(network: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
 
 
-def _advice(setup: TrainingSetup, steps: int) -> Iterator[str]:
+def _advice(setup: TrainingSetup, length: Amount, steps: int) -> Iterator[str]:
     """A line with options to add, where a setting is plainly wrong for a small set."""
     recipe, images, options = setup.recipe, setup.feed.length, []
     batch = max(SMALLEST_BATCH, min(32, images // 8))
@@ -51,10 +55,10 @@ def _advice(setup: TrainingSetup, steps: int) -> Iterator[str]:
         options.append(f"--batch-size {batch}")
     if images < SMALL_SET and not recipe.augmentations:
         options.append("--augmentation diffaugment")
-    if images < SMALL_SET and recipe.length.unit == "epochs" and steps < FEW_STEPS:
+    if images < SMALL_SET and length.unit == "epochs" and steps < FEW_STEPS:
         options.append("--steps 5000")
     if options:
-        small = FEW_IMAGES_RECIPE in setup.architecture.recipes
+        small = FEW_IMAGES_RECIPE in setup.architecture.recipes and not recipe.augmentations  # not that recipe yet
         named = f", or train with --recipe {FEW_IMAGES_RECIPE}" if small and images < SMALL_SET else ""
         yield f"Advice: {_reasons(images, steps, options)}: add {' '.join(options)}{named}."
 

@@ -149,7 +149,7 @@ def train(
                 scorer = _scorer(run, setup, zoo)
                 loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop_when, heartbeat)
                 loop.restore(saved)
-            for text in introduction(setup) if introduce else ():
+            for text in introduction(setup, run.recipe.length) if introduce else ():
                 note(text)
             if saved is None:
                 _note_missing_classes(setup, note)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import ZOO, ganzoo
@@ -51,11 +52,12 @@ def test_a_folder_is_a_dataset(photos: Path, tmp_path: Path, monkeypatch: pytest
     )
     assert said is not None
     assert int(said[1]) + int(said[2]) == 40
-    assert re.search(
-        r"Generator [\d,]+ parameters, discriminator [\d,]+; device .*; 2 steps: 2 steps of 32 images", text
-    )
+    assert re.search(r"Generator [\d,]+ parameters, discriminator [\d,]+; device .*; 2 steps of 32 images", text)
     assert "are few for this batch, so few that the discriminator learns them by heart: " in text
     assert "add --batch-size 8 --augmentation diffaugment, or train with --recipe few-images." in text
+    resumed = ganzoo("resume", out, "--steps", 3)
+    assert resumed.exit_code == 0, resumed.output[-3000:]
+    assert "; 3 steps of 32 images" in resumed.stderr
     quiet = ganzoo("train", "dcgan", "./photos", *SMALL, "--steps", 2, "--out", tmp_path / "quiet", "-q")
     assert quiet.exit_code == 0
     assert "Advice" not in quiet.output
@@ -74,9 +76,19 @@ def test_a_folder_with_the_name_of_a_dataset_is_not_meant(tmp_path: Path, monkey
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     assert 'dataset = { name = "digits"' in ganzoo("train", "dcgan", "digits", "--dry-run").stdout
-    missing = ganzoo("train", "dcgan", "./pictures", "--dry-run")
-    assert missing.exit_code == 2
     assert Choice.parse("digits").name == "digits"
+
+
+def test_a_folder_that_is_not_there_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in ("./pictures", "./pictures:size=32"):
+        missing = ganzoo("train", "dcgan", given, "--dry-run")
+        assert missing.exit_code == 2
+        assert "There is no folder ./pictures: give a folder of pictures" in missing.output
+    np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
+    array = ganzoo("train", "dcgan", "./a.npy", "--dry-run")
+    assert array.exit_code == 2
+    assert "./a.npy is a file, not a folder of pictures: write npy:path=./a.npy." in array.output
 
 
 def test_a_folder_may_have_options_and_is_a_dataset_in_python_too(
@@ -157,7 +169,13 @@ def introduced(
     """What is printed before the first step of a training on the first images of a dataset; nothing is trained."""
     fields = {"subset": f"first {images}", **changes}
     chosen = recipes.plan(ZOO, Choice(architecture), Choice.parse(dataset), recipe, fields)
-    return "\n".join(introduction.introduction(build_setup(chosen, ZOO, torch.device("cpu"))))
+    return "\n".join(introduction.introduction(build_setup(chosen, ZOO, torch.device("cpu")), chosen.length))
+
+
+def test_the_recipe_for_few_images_is_not_advised_to_itself() -> None:
+    text = introduced("digits", 55, "dcgan", "few-images")
+    assert "Advice: 55 images are few for this batch: add --batch-size 8." in text
+    assert "--recipe few-images" not in text
 
 
 @pytest.mark.parametrize(

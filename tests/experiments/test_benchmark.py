@@ -22,7 +22,7 @@ from click.testing import Result
 from helpers import ZOO, ganzoo
 
 from ganzoo import Choice, UsageError
-from ganzoo.experiments import launchers, table, verify
+from ganzoo.experiments import estimate, launchers, table, verify
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
 from ganzoo.experiments.run_grid import benchmark
@@ -570,6 +570,13 @@ def test_a_changed_file_is_another_trial(tmp_path: Path) -> None:
     before = trials(f"{tmp_path}/parts.py:Crashing", seeds=[0])
     (tmp_path / "parts.py").write_text(PARTS + "\n")
     assert trials(f"{tmp_path}/parts.py:Crashing", seeds=[0])[0].name != before[0].name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.003187, "3.19 ms"), (0.91, "910 ms"), (0.9996, "1 s"), (2.81, "2.81 s"), (12.3, "12.3 s")]
+)
+def test_the_time_of_a_step_has_no_exponent(seconds: float, words: str) -> None:
+    assert estimate._duration(seconds) == words
 
 
 def test_a_dry_run_trains_nothing(finished: Path, tmp_path: Path) -> None:

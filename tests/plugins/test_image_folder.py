@@ -157,9 +157,26 @@ def test_broken_pictures_stop_the_run_with_a_list(folder):
     message = str(caught.value)
     assert message.startswith(f"5 of 6 pictures in {folder} cannot be read (cut.jpg: ")
     assert "cut.png: " in message
-    assert "empty.png: cannot identify" in message
+    assert "empty.png: cannot identify image file; " in message
     assert "; and 2 more): mend or delete them, or leave them out with skip_broken=true." in message
     assert "\n" not in message
+
+
+def test_a_picture_that_comes_back_while_another_process_decodes_is_read(folder, monkeypatch):
+    paint(folder / "a.png").rename(folder / "a.away")
+    paint(folder / "b.png")
+    load, calls = PictureCache._load, []
+
+    def load_and_bring_back(cache):
+        calls.append(cache)
+        if len(calls) == 2:  # the lock is held now
+            (folder / "a.away").rename(folder / "a.png")
+        return load(cache)
+
+    monkeypatch.setattr(PictureCache, "_load", load_and_bring_back)
+    cache = PictureCache(folder, ["a.png", "b.png"], {"channels": 3, "size": 4, "crop": True}, retry=True)
+    assert cache.broken == {}
+    assert cache.row_of("a.png") >= 0
 
 
 def test_broken_pictures_are_skipped_when_asked(folder, capsys):

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import ZOO
 
 import ganzoo
 from ganzoo.cli import cli
 from ganzoo.engine import memory
 from ganzoo.storage.run import Run
+from ganzoo.testing.datasets import _some as spread
 from ganzoo_plugins.datasets.npy import Npy
 
 GENERATOR = np.random.default_rng(0)
@@ -69,6 +71,13 @@ def test_every_so_manieth_image_is_a_test_image(every, colours, tmp_path):
         assert np.array_equal(found.numpy(), CLASSES[chosen])
         assert found.dtype == torch.int64
         assert dataset.spec.classes == 7
+
+
+def test_where_test_images_have_a_file_of_their_own_test_every_does_not_matter(colours, tmp_path):
+    other = saved(tmp_path / "other.npy", COLOURS[:5])
+    assert len(Npy(path=colours, test=other, test_every=1)) == 50
+    with pytest.raises(ganzoo.UsageError, match="test_every=1 every image is a test image"):
+        Npy(path=colours, test_every=1)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "uint64", ">i4"])
@@ -133,6 +142,15 @@ def test_images_that_use_little_of_their_range_are_named(highest, tmp_path, caps
     Npy(path=path, test_every=0)
     said = f"images of {path} use only the values 0..{highest} of 0..255" in capsys.readouterr().err
     assert said == (highest <= 16)
+
+
+def test_more_images_than_a_float32_can_count(tmp_path):
+    # float32 rounds the index of the last image, 16,777,219, to 16,777,220
+    path = tmp_path / "many.npy"
+    np.lib.format.open_memmap(path, "w+", np.uint8, (16_777_220, 1, 1)).flush()
+    dataset = ZOO.build("datasets", ganzoo.Choice("npy", {"path": str(path), "test_every": 0}), split="train")
+    assert len(dataset) == 16_777_220
+    assert int(spread(dataset)[-1]) == 16_777_219
 
 
 def test_images_come_at_another_size(colours):

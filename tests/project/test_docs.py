@@ -162,7 +162,9 @@ def test_the_version_of_the_contract_is_the_one_told() -> None:
     assert f"`ganzoo_api = {ganzoo.API_VERSION}`" in GUIDE
 
 
-def test_the_commands_of_the_readme_exist() -> None:
+def test_the_commands_of_the_readme_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^(ganzoo .+?)(?:\s{2,}#.*)?$", README, re.MULTILINE)
     assert len(commands) >= 8
     for command in commands:

@@ -115,10 +115,7 @@ class PictureCache:
         if not self._healed:
             self._healed = True
             first = click.format_filename(name)
-            click.echo(
-                f"{self.folder} is damaged: what is damaged is decoded anew, beginning with {first}.",
-                err=True,
-            )
+            click.echo(f"{self.folder} is damaged: what is damaged is decoded anew, beginning with {first}.", err=True)
         with contextlib.suppress(OSError), self._path.open("r+b") as file:
             file.seek(row * self._index.row_bytes)
             file.write(image.numpy().tobytes())
@@ -155,7 +152,8 @@ class PictureCache:
 
     def _missing(self) -> list[str]:
         """The names whose picture is not in the index as it is now."""
-        missing = []
+        missing: list[str] = []
+        self._unopened = {}
         for name in self._names:
             facts = facts_of(self._root / name)
             known, _, row = self._index.pictures.get(name, ([], "", ""))

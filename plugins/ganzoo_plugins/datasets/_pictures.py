@@ -76,7 +76,8 @@ def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
             raise
     # a broken file may raise anything: decoders differ, and none of them promises which
     except Exception as error:
-        return " ".join(str(error).replace(repr(str(path)), "it").split()) or type(error).__name__
+        words = " ".join(str(error).replace(repr(str(path)), "").split()).rstrip(" :")
+        return words or type(error).__name__
     return _fitted(pixels, size, crop)
 
 

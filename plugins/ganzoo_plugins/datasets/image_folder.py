@@ -51,7 +51,7 @@ class ImageFolder(ganzoo.Dataset):
         test_share: Annotated[float, click.FloatRange(0, 0.5), "share of the pictures kept for the test split"] = 0.1,
     ) -> None:
         if not path:
-            raise ganzoo.UsageError("image-folder needs to be told its folder: write image-folder:path=DIR.")
+            raise ganzoo.UsageError("image-folder needs a folder of pictures: write image-folder:path=DIR.")
         self._root = Path(os.path.expanduser(path)).absolute()
         listing = list_pictures(self._root)
         names = listing.names

@@ -42,18 +42,20 @@ class Npy(ganzoo.Dataset):
         *,
         split: Split = "train",
         path: Annotated[str, click.Path(), "the images"] = "",
-        labels: Annotated[str, click.Path(), "their classes, a .npy file of N whole numbers"] = "",
-        test: Annotated[str, click.Path(), "the test images, where they have a file of their own"] = "",
-        test_labels: Annotated[str, click.Path(), "their classes"] = "",
-        test_every: Annotated[int, click.IntRange(min=0), "otherwise every so many-th image is one; 0: none is"] = 10,
-        layout: Annotated[Literal["NHWC", "NCHW"], "where the channels stand in an array of four dimensions"] = "NHWC",
+        labels: Annotated[str, click.Path(), "the classes of the images, a .npy file of N whole numbers"] = "",
+        test: Annotated[str, click.Path(), "the test images, if they have a file of their own"] = "",
+        test_labels: Annotated[str, click.Path(), "the classes of the test images"] = "",
+        test_every: Annotated[
+            int, click.IntRange(min=0), "without `test`: every n-th image is a test image; 0: none is"
+        ] = 10,
+        layout: Annotated[Literal["NHWC", "NCHW"], "order of the axes of an array of four dimensions"] = "NHWC",
         size: Size = 0,
     ) -> None:
         if not path:
-            raise ganzoo.UsageError("npy needs to be told its file: write npy:path=FILE.npy.")
+            raise ganzoo.UsageError("npy needs a file of images: write npy:path=FILE.npy.")
         if bool(test_labels) != bool(test and labels):
             raise ganzoo.UsageError("npy: test images have labels where the others have, so name both files or none.")
-        if test_every == 1:
+        if test_every == 1 and not test:
             raise ganzoo.UsageError(
                 "npy: with test_every=1 every image is a test image; 10 keeps one in ten for tests."
             )
@@ -133,7 +135,7 @@ class Npy(ganzoo.Dataset):
 
     def _note_levels(self, path: str) -> None:
         """Name a set that uses a sixteenth of the values it may have, such as 0 and 1."""
-        indices = torch.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT)).long()
+        indices = torch.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT), dtype=torch.float64).long()
         images = self._file.read(self._rows(indices) if self._chosen is None else self._chosen[indices])
         low, high = int(images.min()), int(images.max())
         if high - low <= _FEW_LEVELS:

@@ -1,1 +1,1 @@
-"""First-party parts of ganzoo, written as a third party would write them."""
+"""The evaluators that come with ganzoo, written as those of any plugin."""

@@ -1,1 +1,1 @@
-"""First-party parts of ganzoo, written as a third party would write them."""
+"""Layers and sizes of networks that several architectures share."""

@@ -1,1 +1,1 @@
-"""First-party parts of ganzoo, written as a third party would write them."""
+"""The gradient penalties that come with ganzoo. A penalty is a loss, and is listed with the losses."""
