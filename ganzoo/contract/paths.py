@@ -40,7 +40,7 @@ def filled_folders(root: Path) -> list[str]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file. Raises UsageError where a folder on the way may not be entered.
+    """Whether `path` is a file. Raises UsageError where a folder on the way may not be entered, or it is too long.
 
     `Path.is_file` raises PermissionError there, in Python 3.14 it returns False: neither tells a user what is wrong.
     """
@@ -48,7 +48,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether `path` is a directory. Raises UsageError where a folder on the way may not be entered."""
+    """Whether `path` is a directory. Raises UsageError as `is_file` does."""
     return _is(path, Path.is_dir)
 
 
@@ -62,7 +62,7 @@ def _is(path: Path, check: Callable[[Path], bool]) -> bool:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EBADF):
             return False
-        raise UsageError(
-            f"{path} cannot be read ({error.strerror}): give a path that you may read, or change its permissions."
-        ) from None
+        too_long = error.errno == errno.ENAMETOOLONG
+        advice = "give a shorter path" if too_long else "give a path that you may read, or change its permissions"
+        raise UsageError(f"{path} cannot be read ({error.strerror}): {advice}.") from None
     return found
