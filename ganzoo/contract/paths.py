@@ -66,7 +66,7 @@ def _is(path: Path, check: Callable[[Path], bool]) -> bool:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EBADF):
             return False
-        raise UsageError(
-            f"{path} cannot be read ({error.strerror}): give a path that you may read, or change its permissions."
-        ) from None
+        too_long = error.errno == errno.ENAMETOOLONG
+        advice = "give a shorter path" if too_long else "give a path that you may read, or change its permissions"
+        raise UsageError(f"{path} cannot be read ({error.strerror}): {advice}.") from None
     return found
