@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import bz2
 import contextlib
@@ -15,6 +16,7 @@ import lzma
 import marshal
 import pickle
 import runpy
+import shlex
 import site
 import struct
 import sys
@@ -141,7 +143,8 @@ def _opcodes(code: str) -> dict[str, bytes]:
 
 
 def _shell(code: str) -> bytes:
-    text = f"touch {code.split(chr(39))[1]}".encode()
+    path = ast.literal_eval(f"'{code.split(chr(39))[1]}'")
+    text = f"touch {shlex.quote(path)}".encode()
     return b"X" + struct.pack("<I", len(text)) + text
 
 
@@ -172,7 +175,7 @@ def disguises(canary: Path) -> dict[str, bytes]:
     """Kind -> content of a file. Any code in it, if it is run or unpickled, creates the file `canary`."""
     touch = Touch(canary)
     plain = pickle.dumps(touch, 2)
-    code = f"open({str(canary)!r}, 'a').close()"
+    code = f"open({str(canary)!a}, 'a').close()"  # text opcodes hold ASCII only
     weights = _safetensors(plain)
     return {
         **{f"pickle, protocol {protocol}": pickle.dumps(touch, protocol) for protocol in range(6)},

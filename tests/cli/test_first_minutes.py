@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,7 +154,7 @@ def test_a_long_first_step_is_not_silent(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_commands_that_a_training_recommends_work_without_labels(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     trained = ganzoo("train", "dcgan", photos, *SMALL, "--steps", 2, "--batch-size", 8, "--out", out)
-    assert f"score: ganzoo evaluate {out}" in trained.output
+    assert f"score: ganzoo evaluate {shlex.quote(str(out))}" in trained.output
     scored = ganzoo("evaluate", out, "--samples", 40)  # fewer, to be quick
     assert scored.exit_code == 0, scored.output
     assert "| sliced-wasserstein |" in scored.output

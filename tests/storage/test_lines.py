@@ -119,10 +119,9 @@ def test_the_form_of_a_line_without_checksum_is_checked(
 
 
 def test_a_last_line_of_an_earlier_step_without_a_newline_is_left_out(tmp_path):
-    run = Run(tmp_path, Recipe())
-    for line in (*STATS, STATS[0]):
-        run.append("stats.jsonl", line)
+    """Lines of version 0.1.0, without checksums."""
     path = tmp_path / "stats.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (*STATS, STATS[0])))
     with pytest.raises(GanzooError, match=f"line {len(STATS) + 1} is damaged .it is of step"):
         read_lines(path)
     path.write_bytes(path.read_bytes().rstrip(b"\n"))

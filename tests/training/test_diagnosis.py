@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_divergence_is_found_within_fifty_steps_and_names_its_step_and_cause(tmp
     assert found["noticed_at_step"] - step < 50
     bad = found["first_bad"]
     assert (bad["kind"], bad["name"], bad["value"]) == ("cost", "Souring (loss 2)", "nan")
-    assert found["replay"] == f"ganzoo replay {tmp_path / 'run'} --step {step}"
+    assert found["replay"] == f"ganzoo replay {shlex.quote(str(tmp_path / 'run'))} --step {step}"
     saved = checkpoints.load_latest(tmp_path / "run" / "checkpoints")
     if saved is None:
         assert found["last_good_checkpoint"] is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import signal
 import socket
 import statistics
@@ -156,7 +157,7 @@ def test_a_signal(place: str, number: signal.Signals, to: str, reference: Path, 
     assert "Traceback" not in output
     if place in IN_TRAINING:
         run = tmp_path / "run"
-        hint = f"everything is saved. Continue with: ganzoo resume {run}"
+        hint = f"everything is saved. Continue with: ganzoo resume {shlex.quote(str(run))}"
         assert re.search(rf"Error: Stopped by {number.name} after step \d+; {re.escape(hint)}$", output.rstrip()), (
             output
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -208,7 +210,8 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
     whole = files(train(tmp_path / "whole", 8, **changes))
     out, stopper = tmp_path / "stopped", stopping_at(3, number=number)
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=rf"Stopped by {number.name} after step 3; .*ganzoo resume {out}$") as stopped:
+    command = re.escape(f"ganzoo resume {shlex.quote(str(out))}")
+    with pytest.raises(Interrupted, match=rf"Stopped by {number.name} after step 3; .*{command}$") as stopped:
         train(out, 8, **changes, extra_observers=stopper)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
@@ -543,7 +546,7 @@ def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, st
     step, images = found[1]["step"], found[1]["images"]
     if number != signal.SIGKILL:
         assert f"Stopped by {number.name} after step {step}; everything is saved." in stderr
-        assert f"ganzoo resume {out}" in stderr
+        assert f"ganzoo resume {shlex.quote(str(out))}" in stderr
         assert not (out / "lock").exists()
     train_to(out, step + 7)
     whole, resumed = files(train(tmp_path / "whole", step + 7, **changes)), files(out)
