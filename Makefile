@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
-#: processes that share the tests, a file at a time; `make test WORKERS=0` runs all in one
+#: processes that share the tests, a file at a time, each on one core; `make test WORKERS=0` runs all in one
 WORKERS ?= 2
 TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist loadfile
 #: interpreters of `make test-pythons`
@@ -20,14 +20,14 @@ demo: $(VENV)/.installed  ## train two DCGANs on real handwritten digits, score 
 	$(BIN)/ganzoo demo --out demo
 
 test: $(VENV)/.installed  ## the tests, without the ones that take minutes
-	$(BIN)/python $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(TESTS)
 
 test-pythons:  ## the same with every Python that is supported, each in an environment of its own
 	for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=$(VENV)-$$python || exit 1; done
 
 # what a user has who installed the oldest versions that pyproject.toml allows
 test-lowest: $(VENV)-lowest/.installed  ## the same with the lowest versions of all dependencies
-	$(VENV)-lowest/bin/python $(TESTS)
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python $(TESTS)
 
 $(VENV)-lowest/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lowest
