@@ -22,7 +22,22 @@ def length_options(command: _Command) -> _Command:
     return command
 
 
-def talk_options(command: _Command) -> _Command:
+def recipe_options(command: _Command) -> _Command:
+    """-o, --recipe."""
+    command = click.option(
+        "--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's."
+    )(command)
+    return click.option(
+        "-o",
+        "--option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="An option of the architecture, or dataset.KEY=VALUE.",
+    )(command)
+
+
+def run_options(command: _Command) -> _Command:
     """-q, -v, --no-capture, --compile."""
     command = click.option(
         "--capture/--no-capture", default=None, help="Record CUDA steps in graphs (the default on CUDA), or not."

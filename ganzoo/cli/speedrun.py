@@ -23,7 +23,8 @@ from ganzoo.cli.recipe_options import (
     execution_options,
     length_options,
     recipe_from_options,
-    talk_options,
+    recipe_options,
+    run_options,
 )
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, counted
@@ -46,15 +47,7 @@ from ganzoo.contract.recipe import PRECISIONS
     metavar="SPEC",
     help="The architecture.",
 )
-@click.option(
-    "-o",
-    "--option",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of the architecture, or dataset.KEY=VALUE.",
-)
-@click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
+@recipe_options
 @click.option(
     "-e",
     "--evaluator",
@@ -76,7 +69,7 @@ from ganzoo.contract.recipe import PRECISIONS
 @inception_weights_option
 @data_dir_option
 @json_option
-@talk_options
+@run_options
 def speedrun(
     dataset: Choice,
     target: str,

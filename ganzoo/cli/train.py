@@ -24,7 +24,7 @@ from ganzoo.cli.options import (
     run_argument,
 )
 from ganzoo.cli.output import log, print_json
-from ganzoo.cli.recipe_options import length_options, talk_options
+from ganzoo.cli.recipe_options import length_options, recipe_options, run_options
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import counted
 from ganzoo.contract.protocol import PROTOCOLS
@@ -83,15 +83,7 @@ def _log_scores(run: TrainedRun) -> None:
 @click.command(short_help="Train an architecture on a dataset.")
 @click.argument("architecture", type=PartParam("architectures"))
 @click.argument("dataset", type=PartParam("datasets"))
-@click.option(
-    "-o",
-    "--option",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of the architecture, or dataset.KEY=VALUE.",
-)
-@click.option("--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's.")
+@recipe_options
 @click.option(
     "--loss", "losses", multiple=True, type=PartParam("losses"), metavar="SPEC", help="A loss; several add up."
 )
@@ -162,7 +154,7 @@ def _log_scores(run: TrainedRun) -> None:
 @data_dir_option
 @click.option("--dry-run", is_flag=True, help="Print the recipe and stop.")
 @json_option
-@talk_options
+@run_options
 def train(
     architecture: Choice,
     dataset: Choice,
@@ -228,7 +220,7 @@ def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
 @changed_code_option
 @changed_images_option
 @json_option
-@talk_options
+@run_options
 def resume(run: Path, changed_code: bool, changed_images: bool, as_json: bool, quiet: bool, **keywords: Any) -> None:
     """Continue RUN from its newest checkpoint. A length is the new total length of the run.
 
