@@ -24,8 +24,10 @@ FLOORS = {
     "results": 4,
     "testing": 4,
     "experiments": 5,
-    "api": 6,
-    "cli": 7,
+    "report": 6,
+    "api": 7,
+    "server": 7,
+    "cli": 8,
 }
 #: the two doors: names that are resolved when they are used, and `python -m ganzoo`
 DOORS = {"__init__": {"contract", "storage"}, "__main__": {"cli"}}
