@@ -93,25 +93,36 @@ def _workers() -> tuple[_Worker, _Worker]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
-    pair = _start(0, store, environment), _start(1, store, environment)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(folder.cleanup)
+        first = _start(0, store, environment)
+        on_failure.callback(first.stop)
+        second = _start(1, store, environment)
+        on_failure.pop_all()
     atexit.register(_stop)
     _FOLDERS.append(folder)
-    return pair
+    return first, second
 
 
 def _start(rank: int, store: str, environment: dict[str, str]) -> _Worker:
     jobs_out, jobs_in = os.pipe()
     answers_out, answers_in = os.pipe()
     theirs = (jobs_out, answers_in)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(rank), store, *map(str, theirs)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=theirs,
-        env=environment,
-    )
-    for descriptor in theirs:
-        os.close(descriptor)  # only the other process has it open then, so reading ends when that process ends
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(rank), store, *map(str, theirs)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=theirs,
+            env=environment,
+        )
+    except OSError:
+        os.close(jobs_in)
+        os.close(answers_out)
+        raise
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)  # only the other process has it open then, so reading ends when that process ends
     return _Worker(process, os.fdopen(jobs_in, "wb"), os.fdopen(answers_out, "rb"))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from ganzoo.testing.kit import ExaminedPart, Failed
+from ganzoo.testing import two_processes
+from ganzoo.testing.kit import ExaminedPart, Failed, Skipped
 from ganzoo.testing.training_checks import two_processes_are_one
 from ganzoo.testing.two_processes import run_two_steps
 
@@ -55,3 +59,25 @@ def test_a_failure_in_one_process_is_reported_and_the_next_part_gets_new_process
         run_two_steps(ExaminedPart.of(f"{file}:Failing"))
     first, _ = run_two_steps(ExaminedPart.of(f"{file}:Good"))
     assert first
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts the open descriptors in /proc")
+def test_a_second_process_that_cannot_start_leaves_nothing_of_the_first(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_processes._stop()
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def one_only(*args: Any, **keywords: Any) -> subprocess.Popen[bytes]:
+        if started:
+            raise OSError("too many processes")
+        started.append(popen(*args, **keywords))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", one_only)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Skipped, match="too many processes"):
+        run_two_steps(ExaminedPart.of(f"{file}:Good"))
+    assert started[0].poll() is not None
+    assert len(os.listdir("/proc/self/fd")) == before
