@@ -22,9 +22,14 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c() -> None:
-    """SIGINT raises KeyboardInterrupt. If a shell starts the tests in the background, SIGINT is ignored at first."""
+def _usual_signals() -> None:
+    """SIGINT raises KeyboardInterrupt, SIGHUP ends a process.
+
+    If a shell starts the tests in the background, SIGINT is ignored at first, and under nohup SIGHUP is.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from ganzoo.contract.hooks import KINDS, Component
 from ganzoo.contract.options import options_of
 from ganzoo.contract.paths import absolute_path, is_file
 from ganzoo.registry.plugins import Plugin, normal_id
-from ganzoo.registry.source import refuse_other_api, source
+from ganzoo.registry.source import file_of, refuse_other_api, source
 from ganzoo.registry.zoo import Zoo, zoo
 
 if TYPE_CHECKING:  # both import torch, and `ganzoo list` must not
@@ -31,7 +31,7 @@ def describe(zoo: Zoo, kind: str, choice: Choice, images: ImageSpec) -> dict[str
     facts: dict[str, Any] = {
         **_origin(zoo, kind, choice),
         "description": inspect.getdoc(loaded) or "",
-        "path": inspect.getsourcefile(loaded),
+        "path": str(file) if (file := file_of(loaded)) else None,
         "options": [
             {"name": o.name, "type": o.describe(), "default": o.default, "value": given[o.name], "description": o.help}
             for o in options_of(loaded).values()

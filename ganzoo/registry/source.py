@@ -94,7 +94,8 @@ def file_of(loaded: Any) -> Path | None:
         file = inspect.getsourcefile(loaded)
     except (OSError, TypeError):
         return None
-    return Path(file) if file else None
+    # for code that a string was compiled from, Python 3.13 returns `<string>`
+    return Path(file) if file and not file.startswith("<") else None
 
 
 def source_location(loaded: Any) -> str:

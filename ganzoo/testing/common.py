@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import sys
 import uuid
@@ -14,6 +13,7 @@ import torch
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.options import options_of, resolve
 from ganzoo.engine import seeds
+from ganzoo.registry.source import file_of
 from ganzoo.testing.kit import ExaminedPart, Failed, require
 from ganzoo.testing.process import changes, random_state, restoring_process
 
@@ -64,7 +64,7 @@ def leaves_the_process_as_it_was(part: ExaminedPart) -> None:
 def _import_again(component: type[Any]) -> None:
     """Run the module of a component again, under a new name. Raises Failed if that changes a random state."""
     before = random_state()
-    path = inspect.getsourcefile(component)
+    path = file_of(component)
     package = component.__module__.rpartition(".")[0]
     name = f"{package}.conformance_{uuid.uuid4().hex}".lstrip(".")  # in its package, for relative imports
     spec = importlib.util.spec_from_file_location(name, path) if path else None

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import inspect
 import os
 import pickle
 import subprocess
@@ -26,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ganzoo.contract.choice import Choice
+from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import zoo
 from ganzoo.testing.kit import ExaminedPart, Failed, Skipped
 from ganzoo.testing.small_game import make_game
@@ -82,7 +82,7 @@ def _address(part: ExaminedPart) -> str:
     if found is not component:
         raise Skipped("another process cannot import the class by its module and name: it may be local to a function")
     if component.__module__.startswith("ganzoo_location_") or getattr(module, "__spec__", None) is None:
-        return f"{inspect.getsourcefile(component)}:{component.__qualname__}"
+        return f"{file_of(component)}:{component.__qualname__}"
     return f"{component.__module__}:{component.__qualname__}"
 
 

@@ -61,7 +61,7 @@ class ImageFolder(ganzoo.Dataset):
         if broken:
             if len(broken) == len(names) or not skip_broken:
                 raise _complaint(self._root, names, broken)
-            click.echo(f"{_account(self._root, names, broken)}: left out.", err=True)
+            note_once(f"{_account(self._root, names, broken)}: left out.")
         rows = [row for row, name in enumerate(names) if name not in broken]
         parts: dict[str, list[int]] = {"train": [], "test": []}
         for row in rows:
