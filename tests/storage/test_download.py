@@ -253,14 +253,27 @@ IDX_OF_THREE = bytes([0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 7, 8, 9])
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(CONTENT), "is not the published file: it is packed by gzip twice, and `gunzip` unpacks it once"),
-        (gzip.compress(IDX_OF_THREE), "was cut off or is another file than the published one: it has"),
+        (
+            gzip.compress(CONTENT, mtime=0),
+            "is not the published file: it is packed by gzip twice, and `gunzip` unpacks it once",
+        ),
+        (gzip.compress(IDX_OF_THREE, mtime=0), "was cut off or is another file than the published one: it has"),
         (gzip.decompress(CONTENT) + bytes(999), "is not the published file: it is not packed by gzip"),
         (IDX_OF_THREE, "is not the published file: it is not packed by gzip"),
         (b"<html>log in", "is a web page and not the published file"),
         (CONTENT[:-9], f"was cut off or is another file than the published one: it has {len(CONTENT) - 9} bytes"),
         (CONTENT[:-1] + b"?", "is damaged"),
         (b"", "is not the published file: it is not packed by gzip"),
+    ],
+    ids=[
+        "packed twice",
+        "another file, packed",
+        "not packed, longer",
+        "IDX",
+        "web page",
+        "cut off",
+        "damaged",
+        "empty",
     ],
 )
 def test_what_lies_there_is_named_and_never_to_be_deleted(server, archive, content, words):
