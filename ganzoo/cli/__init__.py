@@ -23,6 +23,7 @@ from ganzoo.training.signals import ending_signals, leave_closed_terminal
 BUILT_IN = {
     "train": "train:train",
     "resume": "train:resume",
+    "runs": "runs:runs",
     "sample": "sample:sample",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
@@ -195,4 +196,8 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    if "_GANZOO_COMPLETE" in os.environ:
+        from ganzoo.cli.completion import install
+
+        install()
     sys.exit(cli())

@@ -11,6 +11,7 @@ import click
 from ganzoo.api.progress import Waiting
 from ganzoo.cli.options import (
     PartParam,
+    RunParam,
     WholeNumber,
     at_option,
     changed_code_option,
@@ -28,7 +29,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 
 
 @click.command(short_help="Score the generator of a run.")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=RunParam(), required=False)
 @click.option(
     "-e",
     "--evaluator",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.options import KindParam, WholeNumber, json_option, kind_option, matches
+from ganzoo.cli.options import AnyPartParam, KindParam, WholeNumber, json_option, kind_option, matches
 from ganzoo.cli.output import log, print_json, print_table, print_text
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS, Component
@@ -64,7 +64,7 @@ def _print_names(parts: Sequence[Component]) -> None:
 
 
 @click.command(short_help="Show one part: its options, recipe and networks.")
-@click.argument("name")
+@click.argument("name", type=AnyPartParam())
 @kind_option
 @click.option("--size", type=WholeNumber(1), default=28, show_default=True, help="Image size to count parameters at.")
 @click.option("--channels", type=WholeNumber(1), default=1, show_default=True)

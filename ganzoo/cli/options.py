@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "AnyPartParam",
     "At",
     "KindParam",
+    "OptionPairParam",
     "PartParam",
     "PositiveNumber",
+    "RecipeParam",
+    "RunParam",
     "Shape",
     "WholeNumber",
     "at_option",
@@ -65,10 +69,59 @@ class PartParam(click.ParamType):
         return dataset_choice(value) if self.kind == "datasets" else Choice.parse(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The names of the kind that begin with `incomplete`, read from package metadata without an import."""
-        from ganzoo.registry.zoo import zoo
+        """The names of the kind that begin with `incomplete`, and after `name:` the options; without an import."""
+        from ganzoo.cli.completion import part_items
 
-        return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+        return part_items(self.kind, incomplete)
+
+
+class AnyPartParam(click.ParamType):
+    """A parameter that names a part of any kind. Its value is the text."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names of all kinds that begin with `incomplete`."""
+        from ganzoo.cli.completion import any_part_items
+
+        return any_part_items(incomplete)
+
+
+class OptionPairParam(click.ParamType):
+    """`KEY=VALUE`, an option of the command's architecture, or `dataset.KEY=VALUE`. Its value is the text."""
+
+    name = "key=value"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The options of the architecture and the dataset that are typed before, with `=`."""
+        from ganzoo.cli.completion import option_items
+
+        return option_items(ctx.params.get("architecture"), ctx.params.get("dataset"), incomplete)
+
+
+class RecipeParam(click.ParamType):
+    """A recipe file, or the name of a recipe. Its value is the text."""
+
+    name = "recipe"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The variants of the architecture that is typed before, or files."""
+        from ganzoo.cli.completion import recipe_items
+
+        return recipe_items(ctx.params.get("architecture"), incomplete)
+
+
+class RunParam(click.Path):
+    """The directory of a run. Its value is a Path; whether it holds a run is checked when it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The runs whose path begins with `incomplete`, the newest first."""
+        from ganzoo.cli.completion import run_items
+
+        return run_items(incomplete)
 
 
 class KindParam(click.ParamType):
@@ -217,6 +270,12 @@ class At(click.ParamType):
         """The number of images, or "best". Raises click's usage error for another text."""
         return "best" if value == "best" else WholeNumber(0).convert(value, param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The generators that the run has, which is typed before."""
+        from ganzoo.cli.completion import moment_items
+
+        return moment_items(ctx.params.get("run"), incomplete)
+
 
 def kind_option(command: _Command) -> _Command:
     """--kind, of a part that is given by name."""
@@ -247,7 +306,7 @@ def changed_images_option(command: _Command) -> _Command:
 
 def run_argument(command: _Command) -> _Command:
     """RUN, the directory of a run."""
-    return click.argument("run", type=click.Path(path_type=Path))(command)
+    return click.argument("run", type=RunParam())(command)
 
 
 def device_named(name: str) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ganzoo.api import recipes
-from ganzoo.cli.options import pairs
+from ganzoo.cli.options import OptionPairParam, RecipeParam, pairs
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.recipe import Recipe
 
@@ -25,13 +25,17 @@ def length_options(command: _Command) -> _Command:
 def recipe_options(command: _Command) -> _Command:
     """-o, --recipe."""
     command = click.option(
-        "--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's."
+        "--recipe",
+        type=RecipeParam(),
+        metavar="FILE.toml|NAME",
+        help="A recipe file, a variant of the architecture, or another's.",
     )(command)
     return click.option(
         "-o",
         "--option",
         "options",
         multiple=True,
+        type=OptionPairParam(),
         metavar="KEY=VALUE",
         help="An option of the architecture, or dataset.KEY=VALUE.",
     )(command)
