@@ -19,7 +19,7 @@ _HOMES = {
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",
     "api.recipes": "plan",
-    "api.runs": "RunList runs",
+    "api.runs": "runs",
     "api.train": "train",
     "api.trained_run": "TrainedRun evaluate load resume sample",
     "contract.choice": "Amount Choice",

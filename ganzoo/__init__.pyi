@@ -8,7 +8,6 @@ from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
 from ganzoo.api.recipes import plan as plan
-from ganzoo.api.runs import RunList as RunList
 from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun

@@ -84,7 +84,7 @@ def runs(
 
     directory = Path(path)
     if not is_directory(directory):
-        raise UsageError(f"There is no directory {directory}: name the one that holds the runs, as in `ganzoo runs DIR`.")
+        raise UsageError(f"There is no directory {directory}: name the one that holds the runs.")
     for name, given, known in (("state", state, STATES), ("sort", sort, tuple(SORTS))):
         if given is not None and given not in known:
             raise UsageError(f"--{name} {given!r} is not one of: {', '.join(known)}.{did_you_mean(given, known)}")

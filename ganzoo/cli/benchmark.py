@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     PartParam,
     PositiveNumber,
@@ -41,7 +42,15 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     )
 
 
-@click.command(short_help="Train and score many, and compare them in a table.")
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "The grid": "-a -d --seeds --recipe --epochs --images --steps --precision",
+        "Scores": "-e --protocol --samples --score-every --calibrate --inception-weights",
+        "How it runs": "--device --jobs --launcher --patience --retry-failed --data-dir",
+        "Output": "--out --dry-run --verify --json --help",
+    },
+)
 @_part_option("-a", "architectures", "An architecture; several are compared.")
 @_part_option("-d", "datasets", "A dataset; each is trained on by each architecture.")
 @_part_option("-e", "evaluators", "What the generators are scored by.  [default: fid-domain]")

@@ -245,7 +245,7 @@ def _words(annotation: ast.expr) -> Iterator[str]:
 def _recipe_names(node: ast.ClassDef) -> list[str]:
     """The keys of the class attribute `recipes`."""
     for line in node.body:
-        targets = line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+        targets = getattr(line, "targets", [getattr(line, "target", None)])
         named = any(isinstance(target, ast.Name) and target.id == "recipes" for target in targets)
         value = getattr(line, "value", None)
         if named and isinstance(value, ast.Dict):
@@ -291,7 +291,7 @@ class Bash(BashComplete):
     def get_completion_args(self) -> tuple[list[str], str]:
         """(the words before, the word at the cursor)."""
         number = int(os.environ["COMP_CWORD"])
-        words = (split_arg_string(os.environ["COMP_WORDS"]) + [""])[: number + 1]
+        words = [*split_arg_string(os.environ["COMP_WORDS"]), ""][: number + 1]
         joined: list[str] = []
         goes_on = False
         for word in words[1:]:

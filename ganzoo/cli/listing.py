@@ -22,7 +22,7 @@ def _warn_of_broken_plugins() -> None:
             log(f"Warning: {plugin.distribution} {plugin.version}: {error}")
 
 
-@click.command("list", short_help="List the parts that can be used by name.")
+@click.command("list")
 @click.argument("kind", type=KindParam(), required=False)
 @click.argument("pattern", required=False)
 @json_option
@@ -63,7 +63,7 @@ def _print_names(parts: Sequence[Component]) -> None:
     log("`ganzoo list KIND` describes the parts of a kind, `ganzoo show NAME` one part.")
 
 
-@click.command(short_help="Show one part: its options, recipe and networks.")
+@click.command()
 @click.argument("name", type=AnyPartParam())
 @kind_option
 @click.option("--size", type=WholeNumber(1), default=28, show_default=True, help="Image size to count parameters at.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +16,9 @@ from click.shell_completion import CompletionItem
 
 from ganzoo.api.keywords import dataset_choice, length_of
 from ganzoo.api.parts import matches
+from ganzoo.cli.help import HelpContext
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import UsageError
+from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS, kind_named
 from ganzoo.contract.paths import absolute_path
 
@@ -75,6 +78,20 @@ class PartParam(click.ParamType):
         return part_items(self.kind, incomplete)
 
 
+def _typed(ctx: click.Context, name: str) -> Any:
+    """The value of an argument that is typed before the word to complete; None without one.
+
+    Click leaves arguments unassigned where the last word is an option that has no value yet: then they are in `args`.
+    """
+    arguments = [param for param in ctx.command.params if isinstance(param, click.Argument)]
+    if ctx.params.get(name) is None:
+        with suppress(GanzooError, click.UsageError):
+            for argument, text in zip(arguments, ctx.args, strict=False):
+                if argument.name == name:
+                    return argument.type.convert(text, argument, ctx)
+    return ctx.params.get(name)
+
+
 class AnyPartParam(click.ParamType):
     """A parameter that names a part of any kind. Its value is the text."""
 
@@ -96,7 +113,7 @@ class OptionPairParam(click.ParamType):
         """The options of the architecture and the dataset that are typed before, with `=`."""
         from ganzoo.cli.completion import option_items
 
-        return option_items(ctx.params.get("architecture"), ctx.params.get("dataset"), incomplete)
+        return option_items(_typed(ctx, "architecture"), _typed(ctx, "dataset"), incomplete)
 
 
 class RecipeParam(click.ParamType):
@@ -108,7 +125,7 @@ class RecipeParam(click.ParamType):
         """The variants of the architecture that is typed before, or files."""
         from ganzoo.cli.completion import recipe_items
 
-        return recipe_items(ctx.params.get("architecture"), incomplete)
+        return recipe_items(_typed(ctx, "architecture"), incomplete)
 
 
 class RunParam(click.Path):
@@ -274,7 +291,7 @@ class At(click.ParamType):
         """The generators that the run has, which is typed before."""
         from ganzoo.cli.completion import moment_items
 
-        return moment_items(ctx.params.get("run"), incomplete)
+        return moment_items(_typed(ctx, "run"), incomplete)
 
 
 def kind_option(command: _Command) -> _Command:
@@ -327,17 +344,25 @@ def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
     return found
 
 
-def name_variables(command: click.Command, prefix: str) -> None:
-    """Let the environment set each option under its long name: GANZOO_TRAIN_LOSS is --loss of `train`.
+def prepare(command: click.Command, prefix: str) -> None:
+    """Let the environment set each option under its long name, and fit the help page to the terminal.
 
-    Click takes the name of the parameter in the code, which is another one for some options; that one works as well.
+    GANZOO_TRAIN_LOSS is --loss of `train`. Click takes the name of the parameter in the code, which is another one for
+    some options; that one works as well.
     """
+    command.context_class = HelpContext
+    prefix = _variable(prefix)
     for option in command.params:
         if isinstance(option, click.Option) and option.envvar is None:
             long = next((text for text in option.opts if text.startswith("--")), "")
-            option.envvar = f"{prefix}_{long[2:].replace('-', '_').upper()}" if long else None
+            option.envvar = f"{prefix}_{_variable(long[2:])}" if long else None
     if isinstance(command, click.Group):
         with click.Context(command) as ctx:
             for name in command.list_commands(ctx):
                 if inner := command.get_command(ctx, name):
-                    name_variables(inner, f"{prefix}_{name.replace('-', '_').upper()}")
+                    prepare(inner, f"{prefix}_{name}")
+
+
+def _variable(name: str) -> str:
+    """A name as a part of the name of an environment variable."""
+    return re.sub(r"\W", "_", name).upper()

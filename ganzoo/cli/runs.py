@@ -51,7 +51,7 @@ class _Folder(click.Path):
         return names or [CompletionItem(incomplete, type="dir")]
 
 
-@click.group("runs", cls=_Runs, invoke_without_command=True, short_help="List the runs of a folder; remove or archive.")
+@click.group("runs", cls=_Runs, invoke_without_command=True)
 @click.argument("directory", metavar="[DIR]", type=_Folder(path_type=Path), required=False)
 @click.option("--state", type=click.Choice(_STATES), help="Only runs in this state.")
 @click.option("-a", "--architecture", metavar="NAME", help="Only this architecture: a name, part of one, or a pattern.")
@@ -59,9 +59,10 @@ class _Folder(click.Path):
 @click.option(
     "--sort",
     type=click.Choice(_SORTS),
+    metavar="COLUMN",
     default="path",
     show_default=True,
-    help="Newest, largest, best, longest first; the others by name.",
+    help="path, age (newest first), size (largest first), score (best first), length, state, architecture, dataset.",
 )
 @json_option
 @click.pass_context

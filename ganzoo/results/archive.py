@@ -150,13 +150,13 @@ def _read_zip(path: Path) -> Iterator[tuple[str, BinaryIO]]:
                 yield name, file  # type: ignore[misc]
 
 
-def _verify(
-    held: Iterator[tuple[str, BinaryIO]], written: dict[str, str], files: dict[str, Path], path: Path
-) -> None:
+def _verify(held: Iterator[tuple[str, BinaryIO]], written: dict[str, str], files: dict[str, Path], path: Path) -> None:
     """Raise GanzooError unless the archive holds exactly the files, as they were read and as they are now."""
     packed = {name: _sha256(file) for name, file in held}
     if packed != written:
-        raise GanzooError(f"{path} does not hold what was written to it: the disk may be damaged. Nothing is left of it.")
+        raise GanzooError(
+            f"{path} does not hold what was written to it: the disk may be damaged. Nothing is left of it."
+        )
     for name, file in files.items():
         with open(file, "rb") as opened:
             if _sha256(opened) != written[name]:

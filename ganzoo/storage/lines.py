@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 from ganzoo.contract.errors import GanzooError
 from ganzoo.storage.files import parse_json
 
-
 #: bytes at the end of a file that `read_last_lines` reads
 _LAST_BYTES = 1 << 16
 

@@ -58,8 +58,8 @@ class Lock:
         since = f", since {owner.since}" if owner.since else ""
         if not owner.is_here:
             raise GanzooError(
-                f"{self.directory} is locked by process {owner.pid} on {owner.host}{since}; if that one is gone, or this "
-                f"is a copy of its run, remove {self._path} and try again."
+                f"{self.directory} is locked by process {owner.pid} on {owner.host}{since}; if that one is gone, or "
+                f"this is a copy of its run, remove {self._path} and try again."
             )
         if owner.directory not in (None, _identity(self.directory)):
             return True

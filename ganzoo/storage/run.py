@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.contract.choice import Amount
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 from ganzoo.storage import checkpoints

@@ -33,7 +33,9 @@ def read_recipe(run: Path) -> Recipe:
     """The recipe of the run in this directory. Raises UsageError if there is none, GanzooError if it is damaged."""
     path = run / "recipe.json"
     if not is_file(path):
-        raise UsageError(f"{run} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed.")
+        raise UsageError(
+            f"{run} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
+        )
     try:
         recipe = Recipe.from_dict(with_current_names(parse_json(_read(path))))
         if recipe.architecture is None or recipe.dataset is None:

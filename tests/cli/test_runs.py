@@ -58,7 +58,12 @@ def test_the_list_as_json(trained: Path) -> None:
     assert (facts["schema"], facts["command"], facts["path"]) == (1, "runs", str(trained))
     a, b = facts["runs"]
     assert (a["run"], b["run"]) == (str(trained / "a"), str(trained / "bench/runs/b"))
-    assert (a["state"], a["architecture"], a["dataset"], a["length"]) == ("finished", "mlp-vanilla", "digits", "4 steps")
+    assert (a["state"], a["architecture"], a["dataset"], a["length"]) == (
+        "finished",
+        "mlp-vanilla",
+        "digits",
+        "4 steps",
+    )
     assert (a["step"], a["share"], a["seed"]) == (4, 1.0, 0)
     assert a["score"]["score"] == "sliced-wasserstein"
     assert b["score"] is None
@@ -202,7 +207,9 @@ def test_an_archive_holds_the_run(folder: Path, tmp_path: Path, suffix: str) -> 
     assert resumed.exit_code == 0, resumed.output
 
 
-def test_an_archive_without_checkpoints_of_two_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_without_checkpoints_of_two_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = ganzoo("runs", "archive", folder / "a", folder / "bench/runs/b", "--light")
     assert done.exit_code == 0, done.output
