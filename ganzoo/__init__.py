@@ -21,6 +21,7 @@ _HOMES = {
     "api.recipes": "plan",
     "api.runs": "runs",
     "api.train": "train",
+    "api.watch": "watch",
     "api.trained_run": "TrainedRun evaluate load resume sample",
     "contract.choice": "Amount Choice",
     "contract.components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "

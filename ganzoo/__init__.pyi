@@ -15,6 +15,7 @@ from ganzoo.api.trained_run import evaluate as evaluate
 from ganzoo.api.trained_run import load as load
 from ganzoo.api.trained_run import resume as resume
 from ganzoo.api.trained_run import sample as sample
+from ganzoo.api.watch import watch as watch
 from ganzoo.contract.choice import Amount as Amount
 from ganzoo.contract.choice import Choice as Choice
 from ganzoo.contract.components import Architecture as Architecture

@@ -24,6 +24,7 @@ from ganzoo.training.signals import ending_signals, leave_closed_terminal
 BUILT_IN = {
     "train": "train:train",
     "resume": "train:resume",
+    "watch": "watch:watch",
     "runs": "runs:runs",
     "sample": "sample:sample",
     "replay": "replay:replay",
@@ -201,7 +202,8 @@ def _out_of_memory(error: BaseException) -> str:
     },
     epilog="Exit status: 0 done, 1 failed, 2 wrong arguments, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. "
     "GANZOO_DEBUG=1 shows tracebacks and calls of plugin hooks, GANZOO_DATA and GANZOO_CACHE move the folders, "
-    "GANZOO_DISABLE=dist,... leaves plugins out, NO_COLOR turns colour off.",
+    "GANZOO_DISABLE=dist,... leaves plugins out, GANZOO_PICTURES=off writes no pictures to the terminal, "
+    "NO_COLOR turns colour off.",
 )
 @click.version_option(package_name="torch-ganzoo", prog_name="ganzoo")
 def cli() -> None:

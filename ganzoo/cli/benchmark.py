@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ganzoo.api.progress import duration
 from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     PartParam,
@@ -211,7 +212,7 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
         _print_plan(pairs)
         missing = sum(pair.missing for pair in pairs)
         log(
-            f"{missing} of {counted(len(trials), 'trial')} to run in {out}, about {_duration(total)} with {jobs} at a "
+            f"{missing} of {counted(len(trials), 'trial')} to run in {out}, about {duration(total)} with {jobs} at a "
             f"time."
         )
         if missing:
@@ -245,16 +246,10 @@ def _print_plan(pairs: Sequence[Pair]) -> None:
         chosen = pair.trials[0].recipe
         seeds = ",".join(str(trial.recipe.seed) for trial in pair.trials)
         counts = [str(count) for count in (pair.done, pair.failed, pair.missing)]
-        each = pair.source if pair.seconds is None else f"{_duration(pair.seconds)} ({pair.source})"
+        each = pair.source if pair.seconds is None else f"{duration(pair.seconds)} ({pair.source})"
         numbers = [str(chosen.length), str(chosen.batch_size), chosen.precision]
         rows.append([*pair.trials[0].pair, seeds, *counts, *numbers, each])
     print_table(columns, rows)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) -> None:

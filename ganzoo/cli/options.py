@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from ganzoo.api.keywords import dataset_choice, length_of
 from ganzoo.api.parts import matches
+from ganzoo.api.terminal_pictures import no_pictures
 from ganzoo.cli.help import HelpContext
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
@@ -48,6 +49,7 @@ __all__ = [
     "kind_option",
     "length_of",
     "matches",
+    "no_pictures_option",
     "pairs",
     "run_argument",
     "seeds_option",
@@ -244,6 +246,22 @@ def inception_weights_option(command: _Command) -> _Command:
         show_envvar=True,
         metavar="FILE",
         help="File of the Inception-v3 weights of FID.  [default: downloaded]",
+    )(command)
+
+
+def _forbid_pictures(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        no_pictures()
+
+
+def no_pictures_option(command: _Command) -> _Command:
+    """--no-pictures, for this process and its child processes."""
+    return click.option(
+        "--no-pictures",
+        is_flag=True,
+        expose_value=False,
+        callback=_forbid_pictures,
+        help="Show no sample grids in the terminal. GANZOO_PICTURES=kitty|iterm2|sixel|off chooses how.",
     )(command)
 
 
