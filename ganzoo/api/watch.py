@@ -104,8 +104,8 @@ def watch(run: str | Path | TrainedRun, *, verbose: bool = False) -> str:
     from ganzoo.storage.lines import read_last_lines
     from ganzoo.storage.lock import writer
 
-    watched = _Watched(Path(getattr(run, "path", run)))
-    path = watched.path
+    path = Path(run) if isinstance(run, str | Path) else run.path
+    watched = _Watched(path)
     last = (read_last_lines(path / "stats.jsonl") or [{}])[-1]
     display = NotebookProgress(verbose) if in_notebook() else ConsoleProgress(verbose, last.get("seconds", 0.0))
     follower = _Follower(watched, display)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -76,9 +76,9 @@ class HelpFormatter(click.HelpFormatter):
         width = self.width - self.current_indent
         super().write_text("\n\n".join(_fitted(block, width) if block.startswith("\b") else block for block in blocks))
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write a list of terms and their descriptions."""
-        super().write_dl(rows, min(col_max, 22) if self.width < _NARROW else col_max, col_spacing)
+        super().write_dl(list(rows), min(col_max, 22) if self.width < _NARROW else col_max, col_spacing)
 
 
 def _fitted(block: str, width: int) -> str:

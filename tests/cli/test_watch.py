@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,12 +44,16 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def training(run: Path, seconds: float, *more: str) -> subprocess.Popen[str]:
+@contextmanager
+def training(run: Path, seconds: float, *more: str) -> Iterator[subprocess.Popen[str]]:
     """A process that writes the run; it has begun."""
-    process = subprocess.Popen([sys.executable, PRETEND, run, str(seconds), *more], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    return process
+    command = [sys.executable, str(PRETEND), str(run), str(seconds), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield process
+        if process.poll() is None:
+            process.kill()
 
 
 def watcher(run: Path) -> subprocess.Popen[str]:
@@ -56,10 +62,9 @@ def watcher(run: Path) -> subprocess.Popen[str]:
 
 
 def test_a_log_of_a_training_to_its_end(run: Path) -> None:
-    process = training(run, 3)
-    with watcher(run) as watching:
+    with training(run, 3) as process, watcher(run) as watching:
         _, text = watching.communicate(timeout=120)
-    assert process.wait() == 0
+        assert process.wait() == 0
     assert watching.returncode == 0, text
     assert "\x1b" not in text
     assert text.splitlines()[-1] == f"{run} is finished."
@@ -70,26 +75,22 @@ def test_a_log_of_a_training_to_its_end(run: Path) -> None:
 
 
 def test_a_training_that_dies(run: Path) -> None:
-    process = training(run, 2, "--die")
-    with watcher(run) as watching:
+    with training(run, 2, "--die") as process, watcher(run) as watching:
         _, text = watching.communicate(timeout=120)
-    assert process.wait() == 1
+        assert process.wait() == 1
     assert watching.returncode == 1
     assert text.splitlines()[-1] == f"{run} is interrupted."
 
 
 def test_ctrl_c_ends_only_the_watcher(run: Path) -> None:
-    process = training(run, 30)
-    with watcher(run) as watching:
+    with training(run, 60) as process, watcher(run) as watching:
         assert watching.stderr is not None
         watching.stderr.readline()
         watching.send_signal(signal.SIGINT)
         _, text = watching.communicate(timeout=60)
+        assert process.poll() is None
     assert watching.returncode == 130
     assert f"No longer watching {run}. The training goes on." in text
-    assert process.poll() is None
-    process.kill()
-    process.communicate()
 
 
 def test_a_run_that_no_process_writes(trained: Path, tmp_path: Path) -> None:
@@ -105,9 +106,9 @@ def test_a_run_that_no_process_writes(trained: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_live_display_fits_and_has_everything(run: Path, columns: int) -> None:
-    process = training(run, 3)
-    status, text = ganzoo_in_terminal("watch", run, columns=columns)
-    assert process.wait() == 0
+    with training(run, 3) as process:
+        status, text = ganzoo_in_terminal("watch", run, columns=columns)
+        assert process.wait() == 0
     assert status == 0, text
     live = [part for part in re.split(r"[\r\n]+", text) if part.startswith("step ") or part.startswith("  ")]
     assert all(len(line) <= columns for line in live), live
