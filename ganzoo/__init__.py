@@ -19,7 +19,9 @@ _HOMES = {
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",
     "api.recipes": "plan",
+    "api.runs": "runs",
     "api.train": "train",
+    "api.watch": "watch",
     "api.trained_run": "TrainedRun evaluate load resume sample",
     "contract.choice": "Amount Choice",
     "contract.components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "

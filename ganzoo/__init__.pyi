@@ -8,12 +8,14 @@ from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
 from ganzoo.api.recipes import plan as plan
+from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun
 from ganzoo.api.trained_run import evaluate as evaluate
 from ganzoo.api.trained_run import load as load
 from ganzoo.api.trained_run import resume as resume
 from ganzoo.api.trained_run import sample as sample
+from ganzoo.api.watch import watch as watch
 from ganzoo.contract.choice import Amount as Amount
 from ganzoo.contract.choice import Choice as Choice
 from ganzoo.contract.components import Architecture as Architecture

@@ -6,7 +6,7 @@ import errno
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import click
@@ -92,21 +92,33 @@ def position(length: Amount, progress: TrainingProgress) -> str:
     return f"epoch {progress.epochs:.2f}" if length.unit != "steps" else f"step {progress.step}"
 
 
-def losses(scalars: dict[str, Any]) -> str:
-    """The losses and the accuracy of a tick, in short."""
-    short = {"discriminator_loss": "D", "generator_loss": "G", "discriminator_accuracy": "accuracy"}
-    return "  ".join(f"{short[name]} {scalars[name]:.4f}" for name in short if name in scalars)
+def losses(scalars: dict[str, Any]) -> list[str]:
+    """The losses of a tick, and its accuracy, in short."""
+    short = {"discriminator_loss": "D", "generator_loss": "G"}
+    words = ["  ".join(f"{short[name]} {scalars[name]:.4f}" for name in short if name in scalars)]
+    accuracy = scalars.get("discriminator_accuracy")
+    return words if accuracy is None else [*words, f"accuracy {accuracy:.4f}"]
 
 
-def fitting(words: Sequence[str], columns: int) -> str:
-    """The first of these words that fit into so many columns, two spaces apart."""
-    shown = ""
+def speed(scalars: dict[str, Any]) -> str:
+    """The images per second of a tick."""
+    return f"{scalars['images_per_second']:,.0f} images/s"
+
+
+def scores_in_words(scores: Sequence[Mapping[str, Any]]) -> str:
+    """Scores in short, `fid 12.34  recall 0.5`."""
+    return "  ".join(f"{line['score']} {line['value']:.4g}" for line in scores)
+
+
+def fitting(begin: str, words: Sequence[str], columns: int, most_lines: int = 1) -> list[str]:
+    """Lines of at most so many columns: `begin`, and those of the words that fit behind it, two spaces apart."""
+    lines = [begin]
     for word in filter(None, words):
-        longer = f"{shown}  {word}" if shown else word
-        if len(longer) > columns:
-            break
-        shown = longer
-    return shown
+        if len(lines[-1]) + 2 + len(word) <= columns:
+            lines[-1] += f"  {word}"
+        elif len(lines) < most_lines and 2 + len(word) <= columns:
+            lines.append(f"  {word}")
+    return lines
 
 
 def clock(seconds: float) -> str:
@@ -116,17 +128,36 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class TimeLeft:
-    """The time that a run still needs, at the speed it had since it was first asked."""
+def duration(seconds: float) -> str:
+    """A time as `42 s`, `12 min` or `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
-    def __init__(self) -> None:
-        self._first: tuple[float, float] | None = None
+
+class TimeLeft:
+    """The time that a run still needs, at the speed it had since it was first asked.
+
+    With `elapsed`, it is the speed since the run began, so many seconds ago.
+    """
+
+    def __init__(self, elapsed: float = 0.0) -> None:
+        self._first = (time.perf_counter() - elapsed, 0.0) if elapsed else None
 
     def __call__(self, share: float) -> str:
         """`0:12 left`, or an empty string where it is not known yet; `share` of the run is done."""
+        left = self.seconds(share)
+        return f"{clock(left)} left" if left else ""
+
+    def seconds(self, share: float) -> float | None:
+        """The seconds left; None where they are not known yet."""
         now = time.perf_counter()
         if self._first is None:
             self._first = now, share
         since, first = self._first
-        left = (now - since) / (share - first) * (1 - share) if share > first else 0.0
-        return f"{clock(left)} left" if left else ""
+        return (now - since) / (share - first) * (1 - share) if share > first else None
+
+    @property
+    def measured(self) -> float:
+        """The seconds over which the speed is measured."""
+        return time.perf_counter() - self._first[0] if self._first else 0.0

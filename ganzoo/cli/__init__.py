@@ -15,6 +15,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from ganzoo.cli.help import HelpContext, grouped, short_help
 from ganzoo.contract.errors import GanzooError, did_you_mean
 from ganzoo.training.signals import ending_signals, leave_closed_terminal
 
@@ -23,6 +24,8 @@ from ganzoo.training.signals import ending_signals, leave_closed_terminal
 BUILT_IN = {
     "train": "train:train",
     "resume": "train:resume",
+    "watch": "watch:watch",
+    "runs": "runs:runs",
     "sample": "sample:sample",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
@@ -82,6 +85,8 @@ class _Commands(click.Group):
     Commands of plugins are looked up only where the name is no built-in one, for --help, and for completion.
     """
 
+    context_class = HelpContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(BUILT_IN)  # click imports what is listed here, so commands of plugins are not
 
@@ -89,13 +94,12 @@ class _Commands(click.Group):
         if cmd_name in BUILT_IN:
             module, _, attribute = BUILT_IN[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(f"ganzoo.cli.{module}"), attribute)
-            options = importlib.import_module("ganzoo.cli.options")
-            options.name_variables(command, f"GANZOO_{cmd_name.replace('-', '_').upper()}")
-            return command
-        from ganzoo.cli.plugin_commands import find_command, load_command
+            command.short_help = short_help(cmd_name) or command.short_help
+            return _prepared(command, cmd_name)
+        from ganzoo.cli.plugin_commands import find_command, load_command, typed_name
 
         found = find_command(cmd_name, BUILT_IN)
-        return load_command(found) if found else None
+        return _prepared(load_command(found), typed_name(found, BUILT_IN)) if found else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in BUILT_IN and not args[0].startswith("-"):
@@ -107,11 +111,20 @@ class _Commands(click.Group):
                 ctx.fail(f"No such command {args[0]!r}.{hint}{zoo().missing_plugins()}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in groups, and then the options. Commands in a group are not imported for it."""
         from ganzoo.cli.plugin_commands import write_help
 
-        super().format_commands(ctx, formatter)
+        width = max(map(len, BUILT_IN))
+        for group, names in grouped(BUILT_IN):
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(width), short_help(name) or self._line(ctx, name)) for name in names])
         write_help(formatter, list(BUILT_IN))
+        click.Command.format_options(self, ctx, formatter)
+
+    def _line(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(80) if command else ""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from ganzoo.cli.plugin_commands import typed_names
@@ -159,6 +172,14 @@ class _Commands(click.Group):
             raise _with_plugin_named(error, debug) from error
 
 
+def _prepared(command: click.Command, name: str) -> click.Command:
+    """The command with the variables of its options, and with help pages that fit the terminal."""
+    from ganzoo.cli.options import prepare
+
+    prepare(command, f"GANZOO_{name}")
+    return command
+
+
 def _with_plugin_named(error: Exception, debug: bool) -> Exception:
     """A sentence that names the plugin in whose code an error arose; the error itself if it was in no plugin's."""
     loaded = sys.modules.get("ganzoo.registry.zoo")
@@ -181,7 +202,8 @@ def _out_of_memory(error: BaseException) -> str:
     },
     epilog="Exit status: 0 done, 1 failed, 2 wrong arguments, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. "
     "GANZOO_DEBUG=1 shows tracebacks and calls of plugin hooks, GANZOO_DATA and GANZOO_CACHE move the folders, "
-    "GANZOO_DISABLE=dist,... leaves plugins out, NO_COLOR turns colour off.",
+    "GANZOO_DISABLE=dist,... leaves plugins out, GANZOO_PICTURES=off writes no pictures to the terminal, "
+    "NO_COLOR turns colour off.",
 )
 @click.version_option(package_name="torch-ganzoo", prog_name="ganzoo")
 def cli() -> None:
@@ -189,10 +211,16 @@ def cli() -> None:
 
     \b
       ganzoo train dcgan-tutorial mnist --epochs 50
+      ganzoo sample runs/dcgan-tutorial-mnist
+      ganzoo runs
       ganzoo list architectures
     """
 
 
 def main() -> None:
     """The console script."""
+    if "_GANZOO_COMPLETE" in os.environ:
+        from ganzoo.cli.completion import install
+
+        install()
     sys.exit(cli())

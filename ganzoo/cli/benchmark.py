@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ganzoo.api.progress import duration
+from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     PartParam,
     PositiveNumber,
@@ -41,7 +43,15 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     )
 
 
-@click.command(short_help="Train and score many, and compare them in a table.")
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "The grid": "-a -d --seeds --recipe --epochs --images --steps --precision",
+        "Scores": "-e --protocol --samples --score-every --calibrate --inception-weights",
+        "How it runs": "--device --jobs --launcher --patience --retry-failed --data-dir",
+        "Output": "--out --dry-run --verify --json --help",
+    },
+)
 @_part_option("-a", "architectures", "An architecture; several are compared.")
 @_part_option("-d", "datasets", "A dataset; each is trained on by each architecture.")
 @_part_option("-e", "evaluators", "What the generators are scored by.  [default: fid-domain]")
@@ -202,7 +212,7 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
         _print_plan(pairs)
         missing = sum(pair.missing for pair in pairs)
         log(
-            f"{missing} of {counted(len(trials), 'trial')} to run in {out}, about {_duration(total)} with {jobs} at a "
+            f"{missing} of {counted(len(trials), 'trial')} to run in {out}, about {duration(total)} with {jobs} at a "
             f"time."
         )
         if missing:
@@ -236,16 +246,10 @@ def _print_plan(pairs: Sequence[Pair]) -> None:
         chosen = pair.trials[0].recipe
         seeds = ",".join(str(trial.recipe.seed) for trial in pair.trials)
         counts = [str(count) for count in (pair.done, pair.failed, pair.missing)]
-        each = pair.source if pair.seconds is None else f"{_duration(pair.seconds)} ({pair.source})"
+        each = pair.source if pair.seconds is None else f"{duration(pair.seconds)} ({pair.source})"
         numbers = [str(chosen.length), str(chosen.batch_size), chosen.precision]
         rows.append([*pair.trials[0].pair, seeds, *counts, *numbers, each])
     print_table(columns, rows)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) -> None:

@@ -18,7 +18,7 @@ _DATASET = "digits"
 _SAMPLES = 5_000
 
 
-@click.command(short_help="Train two small GANs on digits, in minutes.")
+@click.command()
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Directory of the results."
 )

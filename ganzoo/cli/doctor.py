@@ -18,7 +18,7 @@ from ganzoo.contract.errors import counted
 _PACKAGES = ("torch-ganzoo", "torch", "torchvision", "torchmetrics", "torch-fidelity", "click", "pluggy", "safetensors")
 
 
-@click.command(short_help="Check this installation, with advice for problems.")
+@click.command()
 @data_dir_option
 @json_option
 def doctor(as_json: bool) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from ganzoo.api.progress import Waiting
+from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     PartParam,
+    RunParam,
     WholeNumber,
     at_option,
     changed_code_option,
@@ -27,8 +29,16 @@ from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import PROTOCOLS
 
 
-@click.command(short_help="Score the generator of a run.")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "Scores": "--evaluator --samples --protocol --seed --at --inception-weights",
+        "Calibration, in place of a RUN": "--calibrate --other --out",
+        "How it runs": "--device --data-dir --accept-changed-code --accept-changed-images",
+        "Output": "--json --help",
+    },
+)
+@click.argument("run", type=RunParam(), required=False)
 @click.option(
     "-e",
     "--evaluator",

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ganzoo.api.progress import PLAIN_INTERVAL, Waiting, clock
+from ganzoo.api.progress import PLAIN_INTERVAL, Waiting, clock, share_done
 from ganzoo.api.terminal import console, plain, table
 from ganzoo.cli.output import log
 from ganzoo.contract.errors import counted
+from ganzoo.contract.hooks import TrainingProgress
 
 if TYPE_CHECKING:
     from ganzoo.experiments.grid import Trial
@@ -114,9 +115,7 @@ class GridConsole:
         since = self._since.setdefault(trial.name, now)
         if not line:  # before its first statistics
             return f"seed {trial.recipe.seed}: starting, {clock(now - since)}"
-        length = trial.recipe.length
-        position = length.count_of(line["step"], line["images"], line["epoch"])
-        share = min(1.0, position / length.count)
+        share = share_done(trial.recipe.length, TrainingProgress(line["step"], line["images"], line["epoch"]))
         # the time to score is not in it: how long that takes is not known before the first score
         left = f", about {clock(line['seconds'] / share * (1 - share))} left" if share and "seconds" in line else ""
         return f"seed {trial.recipe.seed}: {share:.0%}, {line['images_per_second']:.0f} images/s{left}"

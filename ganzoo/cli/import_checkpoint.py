@@ -12,7 +12,7 @@ from ganzoo.cli.output import log, print_json
 from ganzoo.contract.errors import counted
 
 
-@click.command("import-checkpoint", short_help="Turn a .pt or .pth file into safetensors.")
+@click.command("import-checkpoint")
 @click.argument("foreign", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.safetensors")
 @json_option

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.options import KindParam, WholeNumber, json_option, kind_option, matches
+from ganzoo.cli.options import AnyPartParam, KindParam, WholeNumber, json_option, kind_option, matches
 from ganzoo.cli.output import log, print_json, print_table, print_text
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS, Component
@@ -22,7 +22,7 @@ def _warn_of_broken_plugins() -> None:
             log(f"Warning: {plugin.distribution} {plugin.version}: {error}")
 
 
-@click.command("list", short_help="List the parts that can be used by name.")
+@click.command("list")
 @click.argument("kind", type=KindParam(), required=False)
 @click.argument("pattern", required=False)
 @json_option
@@ -63,8 +63,8 @@ def _print_names(parts: Sequence[Component]) -> None:
     log("`ganzoo list KIND` describes the parts of a kind, `ganzoo show NAME` one part.")
 
 
-@click.command(short_help="Show one part: its options, recipe and networks.")
-@click.argument("name")
+@click.command()
+@click.argument("name", type=AnyPartParam())
 @kind_option
 @click.option("--size", type=WholeNumber(1), default=28, show_default=True, help="Image size to count parameters at.")
 @click.option("--channels", type=WholeNumber(1), default=1, show_default=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +16,10 @@ from click.shell_completion import CompletionItem
 
 from ganzoo.api.keywords import dataset_choice, length_of
 from ganzoo.api.parts import matches
+from ganzoo.api.terminal_pictures import no_pictures
+from ganzoo.cli.help import HelpContext
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import UsageError
+from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS, kind_named
 from ganzoo.contract.paths import absolute_path
 
@@ -24,10 +28,14 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "AnyPartParam",
     "At",
     "KindParam",
+    "OptionPairParam",
     "PartParam",
     "PositiveNumber",
+    "RecipeParam",
+    "RunParam",
     "Shape",
     "WholeNumber",
     "at_option",
@@ -41,6 +49,7 @@ __all__ = [
     "kind_option",
     "length_of",
     "matches",
+    "no_pictures_option",
     "pairs",
     "run_argument",
     "seeds_option",
@@ -65,10 +74,73 @@ class PartParam(click.ParamType):
         return dataset_choice(value) if self.kind == "datasets" else Choice.parse(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The names of the kind that begin with `incomplete`, read from package metadata without an import."""
-        from ganzoo.registry.zoo import zoo
+        """The names of the kind that begin with `incomplete`, and after `name:` the options; without an import."""
+        from ganzoo.cli.completion import part_items
 
-        return [CompletionItem(name) for name in zoo().names(self.kind) if name.startswith(incomplete)]
+        return part_items(self.kind, incomplete)
+
+
+def _typed(ctx: click.Context, name: str) -> Any:
+    """The value of an argument that is typed before the word to complete; None without one.
+
+    Click leaves arguments unassigned where the last word is an option that has no value yet: then they are in `args`.
+    """
+    arguments = [param for param in ctx.command.params if isinstance(param, click.Argument)]
+    if ctx.params.get(name) is None:
+        with suppress(GanzooError, click.UsageError):
+            for argument, text in zip(arguments, ctx.args, strict=False):
+                if argument.name == name:
+                    return argument.type.convert(text, argument, ctx)
+    return ctx.params.get(name)
+
+
+class AnyPartParam(click.ParamType):
+    """A parameter that names a part of any kind. Its value is the text."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names of all kinds that begin with `incomplete`."""
+        from ganzoo.cli.completion import any_part_items
+
+        return any_part_items(incomplete)
+
+
+class OptionPairParam(click.ParamType):
+    """`KEY=VALUE`, an option of the command's architecture, or `dataset.KEY=VALUE`. Its value is the text."""
+
+    name = "key=value"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The options of the architecture and the dataset that are typed before, with `=`."""
+        from ganzoo.cli.completion import option_items
+
+        return option_items(_typed(ctx, "architecture"), _typed(ctx, "dataset"), incomplete)
+
+
+class RecipeParam(click.ParamType):
+    """A recipe file, or the name of a recipe. Its value is the text."""
+
+    name = "recipe"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The variants of the architecture that is typed before, or files."""
+        from ganzoo.cli.completion import recipe_items
+
+        return recipe_items(_typed(ctx, "architecture"), incomplete)
+
+
+class RunParam(click.Path):
+    """The directory of a run. Its value is a Path; whether it holds a run is checked when it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The runs whose path begins with `incomplete`, the newest first."""
+        from ganzoo.cli.completion import run_items
+
+        return run_items(incomplete)
 
 
 class KindParam(click.ParamType):
@@ -177,6 +249,22 @@ def inception_weights_option(command: _Command) -> _Command:
     )(command)
 
 
+def _forbid_pictures(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        no_pictures()
+
+
+def no_pictures_option(command: _Command) -> _Command:
+    """--no-pictures, for this process and its child processes."""
+    return click.option(
+        "--no-pictures",
+        is_flag=True,
+        expose_value=False,
+        callback=_forbid_pictures,
+        help="Show no sample grids in the terminal. GANZOO_PICTURES=kitty|iterm2|sixel|off chooses how.",
+    )(command)
+
+
 def seeds_option(command: _Command) -> _Command:
     """--seeds, given once or several times; the value is one text for `parse_seeds`."""
     return click.option(
@@ -217,6 +305,12 @@ class At(click.ParamType):
         """The number of images, or "best". Raises click's usage error for another text."""
         return "best" if value == "best" else WholeNumber(0).convert(value, param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The generators that the run has, which is typed before."""
+        from ganzoo.cli.completion import moment_items
+
+        return moment_items(_typed(ctx, "run"), incomplete)
+
 
 def kind_option(command: _Command) -> _Command:
     """--kind, of a part that is given by name."""
@@ -247,7 +341,7 @@ def changed_images_option(command: _Command) -> _Command:
 
 def run_argument(command: _Command) -> _Command:
     """RUN, the directory of a run."""
-    return click.argument("run", type=click.Path(path_type=Path))(command)
+    return click.argument("run", type=RunParam())(command)
 
 
 def device_named(name: str) -> torch.device:
@@ -268,17 +362,25 @@ def pairs(texts: Sequence[str], option: str = "-o") -> dict[str, str]:
     return found
 
 
-def name_variables(command: click.Command, prefix: str) -> None:
-    """Let the environment set each option under its long name: GANZOO_TRAIN_LOSS is --loss of `train`.
+def prepare(command: click.Command, prefix: str) -> None:
+    """Let the environment set each option under its long name, and fit the help page to the terminal.
 
-    Click takes the name of the parameter in the code, which is another one for some options; that one works as well.
+    GANZOO_TRAIN_LOSS is --loss of `train`. Click takes the name of the parameter in the code, which is another one for
+    some options; that one works as well.
     """
+    command.context_class = HelpContext
+    prefix = _variable(prefix)
     for option in command.params:
         if isinstance(option, click.Option) and option.envvar is None:
             long = next((text for text in option.opts if text.startswith("--")), "")
-            option.envvar = f"{prefix}_{long[2:].replace('-', '_').upper()}" if long else None
+            option.envvar = f"{prefix}_{_variable(long[2:])}" if long else None
     if isinstance(command, click.Group):
         with click.Context(command) as ctx:
             for name in command.list_commands(ctx):
                 if inner := command.get_command(ctx, name):
-                    name_variables(inner, f"{prefix}_{name.replace('-', '_').upper()}")
+                    prepare(inner, f"{prefix}_{name}")
+
+
+def _variable(name: str) -> str:
+    """A name as a part of the name of an environment variable."""
+    return re.sub(r"\W", "_", name).upper()

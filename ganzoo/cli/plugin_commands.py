@@ -41,6 +41,11 @@ def find_command(name: str, built_in: Container[str]) -> Command | None:
     return None
 
 
+def typed_name(command: Command, built_in: Container[str]) -> str:
+    """What is typed for a plugin command: its name, or its id where the name is taken."""
+    return next(name for name, found in typed_names(built_in).items() if found == command)
+
+
 def load_command(command: Command) -> click.Command:
     """The click command itself, imported now. Raises GanzooError, naming the plugin, where that fails."""
     from ganzoo.registry.zoo import zoo

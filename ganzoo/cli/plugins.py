@@ -36,9 +36,7 @@ class _Plugins(click.Group):
         return None
 
 
-@click.group(
-    "plugins", cls=_Plugins, invoke_without_command=True, short_help="List the plugins, check a part, start a new one."
-)
+@click.group("plugins", cls=_Plugins, invoke_without_command=True)
 @json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:

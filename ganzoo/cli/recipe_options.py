@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ganzoo.api import recipes
-from ganzoo.cli.options import pairs
+from ganzoo.cli.options import OptionPairParam, RecipeParam, no_pictures_option, pairs
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.recipe import Recipe
 
@@ -25,20 +25,24 @@ def length_options(command: _Command) -> _Command:
 def recipe_options(command: _Command) -> _Command:
     """-o, --recipe."""
     command = click.option(
-        "--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's."
+        "--recipe",
+        type=RecipeParam(),
+        metavar="FILE.toml|NAME",
+        help="A recipe file, a variant of the architecture, or another's.",
     )(command)
     return click.option(
         "-o",
         "--option",
         "options",
         multiple=True,
+        type=OptionPairParam(),
         metavar="KEY=VALUE",
         help="An option of the architecture, or dataset.KEY=VALUE.",
     )(command)
 
 
 def run_options(command: _Command) -> _Command:
-    """-q, -v, --no-capture, --compile."""
+    """-q, -v, --no-pictures, --no-capture, --compile."""
     command = click.option(
         "--capture/--no-capture", default=None, help="Record CUDA steps in graphs (the default on CUDA), or not."
     )(command)
@@ -47,6 +51,7 @@ def run_options(command: _Command) -> _Command:
         default=None,
         help="Compile the networks with torch.compile. Meant for CUDA: on a CPU it is slower.",
     )(command)
+    command = no_pictures_option(command)
     command = click.option("-v", "--verbose", is_flag=True, help="Name every file that is written.")(command)
     return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
 

@@ -20,7 +20,7 @@ from ganzoo.cli.options import (
 from ganzoo.cli.output import log, print_json, print_table
 
 
-@click.command(short_help="Run one step of a run again and examine it.")
+@click.command()
 @run_argument
 @click.option("--step", type=WholeNumber(1), required=True, metavar="N", help="Number of the step, from 1.")
 @click.option("--anomaly", is_flag=True, help="Let torch name the operation whose backward pass returns NaN.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     Shape,
     WholeNumber,
@@ -19,7 +20,15 @@ from ganzoo.cli.options import (
 from ganzoo.cli.output import log, print_json
 
 
-@click.command(short_help="Draw new images with the generator of a run.")
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "What is drawn": "--count --grid --seed --at --class --classes --truncation",
+        "How it is shown": "--interpolate --slerp --with-reals --neighbours --labels --caption --gif --webp --mp4",
+        "How it runs": "--device --accept-changed-code --data-dir",
+        "Output": "--out --png-dir --json --help",
+    },
+)
 @run_argument
 @click.option("-n", "--count", "count", type=WholeNumber(1, 1_000_000), metavar="N", help="Number of images.")
 @click.option("--grid", "shape", type=Shape(), metavar="RxC", help="Rows and columns.")

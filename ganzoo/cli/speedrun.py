@@ -32,7 +32,7 @@ from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
 
 
-@click.command(short_help="Measure the time until a score reaches a target.")
+@click.command()
 @click.argument("dataset", type=PartParam("datasets"))
 @click.option(
     "--target", required=True, metavar="SCORE<=X", help="The score that ends a run; >= where higher is better."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ganzoo.api.interrupt import TrainingInterrupted
+from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     PartParam,
     WholeNumber,
@@ -80,7 +81,18 @@ def _log_scores(run: TrainedRun) -> None:
             )
 
 
-@click.command(short_help="Train an architecture on a dataset.")
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "The recipe": "--option --recipe --loss --augmentation --generator-optimizer --discriminator-optimizer --turns "
+        "--batch-size --batch-order --subset --ema-half-life --seed --observer",
+        "Length": "--epochs --images --steps",
+        "Scores during the training": "--evaluator --score-every --samples --protocol --best-by --inception-weights",
+        "What is saved": "--out --samples-every --grid --checkpoint-every --tick-every",
+        "How it runs": "--device --precision --capture --compile --data-dir",
+        "What is printed": "--quiet --verbose --no-pictures --dry-run --json --help",
+    },
+)
 @click.argument("architecture", type=PartParam("architectures"))
 @click.argument("dataset", type=PartParam("datasets"))
 @recipe_options
@@ -212,7 +224,14 @@ def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
             keywords[name] = value
 
 
-@click.command(short_help="Continue a run from its newest checkpoint.")
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "Length": "--epochs --images --steps",
+        "How it runs": "--device --capture --compile --data-dir --accept-changed-code --accept-changed-images",
+        "What is printed": "--quiet --verbose --no-pictures --json --help",
+    },
+)
 @run_argument
 @length_options
 @device_option(None)

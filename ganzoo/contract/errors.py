@@ -27,6 +27,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def sentence(text: str) -> str:
+    """The text with the full stop of a sentence, unless it ends with one, or with `?` or `!`."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' with the most similar of the known words; empty where none is similar."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.55)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Dataset, class_names
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.errors import GanzooError, sentence
 from ganzoo.contract.hooks import KINDS, Component
 from ganzoo.contract.recipe import KIND_OF_FIELD
 from ganzoo.contract.run_view import RunView
@@ -54,7 +54,7 @@ class _RecordedZoo(Zoo):
         if plugin is not None and plugin.disabled:
             return f"{text}, and GANZOO_DISABLE leaves {distribution} out: take it out of that variable."
         if plugin is not None and plugin.errors:
-            return f"{text}, and {distribution} {plugin.version} failed to load: {plugin.errors[0].rstrip('.')}."
+            return f"{text}, and {distribution} {plugin.version} failed to load: {sentence(plugin.errors[0])}"
         if not version:
             return f"{text}, which was registered while the program ran: register it again."
         what = f"{distribution} {plugin.version} does not have it" if plugin else "it is not installed"

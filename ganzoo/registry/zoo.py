@@ -15,7 +15,7 @@ import click
 import pluggy
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean
+from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean, sentence
 from ganzoo.contract.hooks import KINDS, Command, Component
 from ganzoo.contract.options import options_of, resolve
 from ganzoo.contract.paths import absolute_path, is_directory, is_file
@@ -96,7 +96,7 @@ class Zoo:
         """Sentences that name one plugin that failed and all disabled ones; they may explain why a name is missing."""
         broken = [f"{p.distribution}: {p.errors[0]}" for p in self.plugins.values() if p.errors]
         disabled = [p.distribution for p in self.plugins.values() if p.disabled]
-        text = f" A plugin failed to load: {broken[0]}." if broken else ""
+        text = f" A plugin failed to load: {sentence(broken[0])}" if broken else ""
         return text + (f" Disabled by GANZOO_DISABLE: {', '.join(disabled)}." if disabled else "")
 
     def full_name(self, kind: str, choice: Choice) -> str:

@@ -16,6 +16,9 @@ from typing import Any, BinaryIO
 from ganzoo.contract.errors import GanzooError
 from ganzoo.storage.files import parse_json
 
+#: bytes at the end of a file that `read_last_lines` reads
+_LAST_BYTES = 1 << 16
+
 
 def format_line(line: Mapping[str, Any]) -> str:
     """A line of the file, with its checksum and the newline."""
@@ -88,6 +91,32 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 f"{path}, line {number} is damaged ({error}): put the file back from a copy, or delete this line to "
                 f"go on without it."
             ) from None
+    return lines
+
+
+def read_last_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines in the last 64 KiB of stats.jsonl or scores.jsonl, which are enough to know how far a run is.
+
+    An empty list where there is no such file, or only a torn line. Raises GanzooError where one of them is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES)
+            file.seek(start)
+            texts = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise GanzooError(f"{path} cannot be read ({error.strerror}).") from None
+    lines = []
+    for number, text in enumerate(texts if start == 0 else texts[1:], start=1):
+        try:
+            if text:
+                lines.append(parse_line(text, path.name))
+        except (ValueError, TypeError, RecursionError) as error:
+            if number == len(texts) - (start > 0):  # without a newline: torn
+                break
+            raise GanzooError(f"{path} is damaged near its end: {error}.") from None
     return lines
 
 

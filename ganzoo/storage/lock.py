@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -51,24 +52,21 @@ class Lock:
 
         A directory that was copied while it was written has the lock of the original in it.
         """
-        try:
-            owner = parse_json(self._path.read_bytes())
-            pid, host, start = int(owner["pid"]), owner["host"], owner["start"]
-        except (OSError, ValueError, KeyError, TypeError):
+        owner = _read_owner(self._path)
+        if owner is None:
             return False  # half-written by a process that died
-        since = f", since {owner['since']}" if owner.get("since") else ""
-        if host != socket.gethostname():
+        since = f", since {owner.since}" if owner.since else ""
+        if not owner.is_here:
             raise GanzooError(
-                f"{self.directory} is locked by process {pid} on {host}{since}; if that one is gone, or this is a copy "
-                f"of its run, remove {self._path} and try again."
+                f"{self.directory} is locked by process {owner.pid} on {owner.host}{since}; if that one is gone, or "
+                f"this is a copy of its run, remove {self._path} and try again."
             )
-        if owner.get("directory") not in (None, _identity(self.directory)):
+        if owner.directory not in (None, _identity(self.directory)):
             return True
-        # process numbers and starts are counted anew in every boot
-        if owner.get("boot") in (None, _boot()) and start is not None and _process_start(pid) == start:
-            here = f" ({host}{since})" if since else ""
+        if owner.is_alive:
+            here = f" ({owner.host}{since})" if since else ""
             raise GanzooError(
-                f"{self.directory} is being written by process {pid} on this machine{here}; stop that one first."
+                f"{self.directory} is being written by process {owner.pid} on this machine{here}; stop that one first."
             )
         return False
 
@@ -76,6 +74,61 @@ class Lock:
         """Remove the lock file, if it is still that of this process."""
         if self._path.is_file() and self._path.read_text(encoding="utf-8") == self._text:
             self._path.unlink()
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """The process that a lock file names."""
+
+    pid: int
+    host: str
+    #: an identifier of the process among those with its number
+    start: str | None
+    boot: str | None
+    #: when the lock was made; empty in locks of version 0.1.0
+    since: str
+    #: the identity of the directory that the lock was made for
+    directory: list[int] | None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still exists. It is not known of other machines: then it is False."""
+        # process numbers and starts are counted anew in every boot
+        same_boot = self.is_here and self.boot in (None, _boot())
+        return same_boot and self.start is not None and _process_start(self.pid) == self.start
+
+
+def _read_owner(lock_file: Path) -> Owner | None:
+    """The owner that a lock file names; None where there is no such file, or half of one."""
+    try:
+        found = parse_json(lock_file.read_bytes())
+        owner = Owner(
+            int(found["pid"]),
+            found["host"],
+            found["start"],
+            found.get("boot"),
+            str(found.get("since") or ""),
+            found.get("directory"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return owner
+
+
+def writer(directory: Path) -> Owner | None:
+    """The process that writes in a run directory now; None without one. Nothing is changed.
+
+    A process of another machine counts as one that writes, because it is not known whether it still exists.
+    """
+    owner = _read_owner(directory / "lock")
+    if owner is None or (owner.is_here and owner.directory not in (None, _identity(directory))):
+        return None
+    return owner if not owner.is_here or owner.is_alive else None
 
 
 @contextmanager

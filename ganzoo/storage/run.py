@@ -22,17 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.contract.choice import Amount
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import TrainingProgress
-from ganzoo.contract.paths import is_file
 from ganzoo.contract.recipe import Recipe
-from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import make_directory, naming, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
 from ganzoo.storage.recipe_binding import recipe_text
-from ganzoo.storage.run_checks import read_environment, refuse_own_code, sealed
+from ganzoo.storage.run_checks import read_environment, read_recipe, refuse_own_code, sealed
 from ganzoo.storage.run_directory import refuse_taken
 
 
@@ -82,16 +80,7 @@ class Run:
     @classmethod
     def open(cls, path: Path, writes: bool = False) -> Run:
         """The run in `path`. Raises UsageError if there is none, GanzooError if another process writes it."""
-        if not is_file(path / "recipe.json"):
-            raise UsageError(
-                f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
-            )
-        try:
-            recipe = Recipe.from_dict(with_current_names(parse_json(_read(path / "recipe.json"))))
-            if recipe.architecture is None or recipe.dataset is None:
-                raise ValueError("it names no architecture or no dataset")
-        except (ValueError, TypeError, AttributeError, UsageError) as error:
-            raise GanzooError(f"{path / 'recipe.json'} is damaged: {str(error).rstrip('.')}.") from None
+        recipe = read_recipe(path)
         refuse_own_code(path, recipe)
         run = cls(path, recipe, writes)
         if writes:
@@ -284,11 +273,3 @@ class Run:
 
     def _write_json(self, name: str, value: Any) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def _read(path: Path) -> bytes:
-    """The content of a file. Raises GanzooError where it may not be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None

@@ -11,8 +11,9 @@ from typing import Any
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.contract.paths import absolute_path
+from ganzoo.contract.paths import absolute_path, is_file
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage.files import digest_of, parse_json
 
 
@@ -26,6 +27,30 @@ def read_environment(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise GanzooError(f"{path} is damaged or missing: {error}.") from None
     return facts
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe of the run in this directory. Raises UsageError if there is none, GanzooError if it is damaged."""
+    path = run / "recipe.json"
+    if not is_file(path):
+        raise UsageError(
+            f"{run} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
+        )
+    try:
+        recipe = Recipe.from_dict(with_current_names(parse_json(_read(path))))
+        if recipe.architecture is None or recipe.dataset is None:
+            raise ValueError("it names no architecture or no dataset")
+    except (ValueError, TypeError, AttributeError, UsageError) as error:
+        raise GanzooError(f"{path} is damaged: {str(error).rstrip('.')}.") from None
+    return recipe
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file. Raises GanzooError where it may not be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GanzooError(f"{path} cannot be read ({error.strerror}): change its permissions.") from None
 
 
 def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:

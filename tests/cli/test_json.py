@@ -97,6 +97,24 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
             set(),
         )
     ],
+    "runs": [
+        (
+            ("runs", "{tmp}"),
+            {"path", "runs"},
+            "runs",
+            {"run", "state", "reason", "architecture", "dataset", "seed", "length", "step", "images", "epoch", "share"}
+            | {"score", "bytes", "modified"},
+        )
+    ],
+    "runs rm": [(("runs", "rm", "{run}", "--yes"), {"runs", "bytes"}, "", set())],
+    "runs archive": [
+        (
+            ("runs", "archive", "{run}", "-o", "{tmp}/x.zip"),
+            {"path", "runs", "files", "bytes", "sha256", "light"},
+            "",
+            set(),
+        )
+    ],
     "list": [
         (("list",), {"parts"}, "parts", _PART),
         (("list", "losses"), {"parts"}, "parts", _PART),
