@@ -18,6 +18,7 @@ _HOMES = {
     "api.experiments": "benchmark speedrun",
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",
+    "api.plots": "plot",
     "api.recipes": "plan",
     "api.train": "train",
     "api.trained_run": "TrainedRun evaluate load resume sample",

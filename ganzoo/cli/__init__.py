@@ -24,6 +24,7 @@ BUILT_IN = {
     "train": "train:train",
     "resume": "train:resume",
     "sample": "sample:sample",
+    "plot": "plot:plot",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "benchmark": "benchmark:benchmark",

@@ -117,7 +117,7 @@ class TrainingImages:
         choice = extractor_of(evaluator)
         extractor: Extractor = self.zoo.build("extractors", choice).to(self.trained.device)
         extractor.bind(short_name(self.choice), self.dataset)
-        words = short_name(choice) if short_name(choice) == evaluator.layer else f"features: {short_name(choice)}"
+        words = short_name(choice) if short_name(choice) == evaluator.layer else f"{short_name(choice)} features"
         return extractor, evaluator.layer, words
 
     def _training_features(self, extractor: Extractor, layer: str) -> Tensor:

@@ -127,7 +127,7 @@ class _Layout:
         self.factor = scale_of(width, scale)
         self.height, self.width = height * self.factor, width * self.factor
         self.rows = -(-count // columns)
-        size = min(26, max(14, self.height // 5))
+        size = min(20, max(14, self.height // 5))
         self.label_font, self.title_font, self.caption_font = _font(size), _font(size + 2), _font(max(12, size - 2))
         widest = max((int(self.label_font.getlength(label)) for label in labels), default=0)
         self.left = MARGIN + (widest + _LABEL_GAP if widest else 0)
