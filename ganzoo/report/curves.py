@@ -108,8 +108,12 @@ def _labels(groups: Sequence[list[RunLines]]) -> list[str]:
         return [""]
     recipes = [_without_seed(members[0]) for members in groups]
     names = [short_name(_choice(recipe, "architecture")) for recipe in recipes]
-    if len({str(recipe.get("dataset")) for recipe in recipes}) > 1:
-        names = [f"{name}, {short_name(_choice(r, 'dataset'))}" for name, r in zip(names, recipes, strict=True)]
+    datasets = [_choice(recipe, "dataset") for recipe in recipes]
+    if len(set(map(str, datasets))) > 1:
+        short = list(map(short_name, datasets))
+        ambiguous = len(set(short)) < len(set(map(str, datasets)))
+        shown = list(map(str, datasets)) if ambiguous else short
+        names = [f"{name}, {dataset}" for name, dataset in zip(names, shown, strict=True)]
     if len(set(names)) < len(names):
         names = [_with_differences(name, place, names, recipes) for place, name in enumerate(names)]
     if len(set(names)) < len(names):

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter
 
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.paths import is_directory
@@ -157,6 +157,8 @@ def _draw_panel(axes: Any, title: str, curves: Sequence[Curve], look: Look, note
             )
     if look.log and _positive(curves):
         axes.set_yscale("log")
+        for kind in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            kind(LogFormatter(minor_thresholds=(1.5, 0.6)))  # 0.6 and not 6 x 10^-1
     elif look.log and curves:
         note(f"The axis of {title!r} stays linear: it has values of 0 or below.")
 
