@@ -92,6 +92,14 @@ class Plot(Figure):
         return data.getvalue()
 
 
+class _PlainLog(LogFormatter):
+    """Labels of a logarithmic axis in plain numbers: 0.6 and not 6e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of a place; empty where it has none."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def check_out(out: Path) -> None:
     """Raises UsageError for a file that no figure can be written to."""
     if out.suffix not in SUFFIXES:
@@ -158,7 +166,7 @@ def _draw_panel(axes: Any, title: str, curves: Sequence[Curve], look: Look, note
     if look.log and _positive(curves):
         axes.set_yscale("log")
         for kind in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            kind(LogFormatter(minor_thresholds=(1.5, 0.6)))  # 0.6 and not 6 x 10^-1
+            kind(_PlainLog(minor_thresholds=(1.5, 0.6)))
     elif look.log and curves:
         note(f"The axis of {title!r} stays linear: it has values of 0 or below.")
 
@@ -181,7 +189,7 @@ def _finish(axes: Any, title: str, axis: str, look: Look) -> None:
     axes.set_xlabel("images seen" if axis == "images" else axis, color=ink)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_facecolor(paper)
-    axes.tick_params(colors=ink)
+    axes.tick_params(which="both", colors=ink)
     axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(ink)

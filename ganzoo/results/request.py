@@ -193,8 +193,15 @@ class SampleRequest:
 
     def _latents_digest(self) -> str:
         if isinstance(self.latents, Path):
-            return _digest(self.latents.read_bytes())
+            return _digest(_bytes(self.latents))
         return _digest(self.latents.cpu().numpy().tobytes()) if self.latents is not None else ""
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--latents {path} cannot be read ({error.strerror}).") from None
 
 
 def _digest(data: bytes) -> str:

@@ -28,6 +28,8 @@ _MOST_VIDEO_PIXELS = 4096 * 2304
 
 def require_format(suffix: str) -> None:
     """Raises UsageError where animations with this suffix cannot be written here, with what to do instead."""
+    if suffix not in SUFFIXES:
+        raise UsageError(f"An animation must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, not in {suffix!r}.")
     if suffix in _VIDEO and importlib.util.find_spec("av") is None:
         raise UsageError(
             f"A {suffix} film needs the extra `video`: pip install 'torch-ganzoo[video]', or name a .gif or .webp file."
