@@ -18,6 +18,7 @@ _HOMES = {
     "api.experiments": "benchmark speedrun",
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",
+    "api.plots": "plot",
     "api.recipes": "plan",
     "api.runs": "runs",
     "api.train": "train",

@@ -7,6 +7,7 @@ from ganzoo.api.experiments import speedrun as speedrun
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
+from ganzoo.api.plots import plot as plot
 from ganzoo.api.recipes import plan as plan
 from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train

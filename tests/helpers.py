@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+import torch
 from click.testing import CliRunner, Result
 
 from ganzoo import Choice, Recipe
 from ganzoo.cli import cli
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
+from ganzoo.results.request import SampleRequest
+from ganzoo.results.sample import sample as draw_samples
 from ganzoo.storage.tensors import tensors_from_bytes, tensors_to_bytes
 
 ZOO = Zoo()
@@ -57,3 +60,19 @@ def forget_recipe(run: Path) -> None:
     known.pop("recipe", None)
     known.pop("sha256", None)
     (run / "environment.json").write_text(json.dumps(known))
+
+
+def sample(
+    run: Path,
+    zoo: Zoo,
+    device: torch.device,
+    out: Path | None = None,
+    *,
+    label: int | str | None = None,
+    animate: bool | str = False,
+    **fields: Any,
+) -> Path:
+    """`ganzoo.results.sample.sample` with the fields of its request; `animate=True` is a GIF, `label` one class."""
+    classes = {} if label is None else {"classes": (label,)}
+    suffix = ".gif" if animate is True else animate or ""
+    return draw_samples(run, zoo, device, SampleRequest(out=out, animate=suffix, **classes, **fields))

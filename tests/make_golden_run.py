@@ -18,7 +18,7 @@ import torch
 from ganzoo import Choice
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.sample import sample
+from ganzoo.results.sample import SampleRequest, sample
 from ganzoo.training.train import start
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -39,7 +39,7 @@ def make(out: Path) -> None:
     """Train a run of 8 steps in `out`, and save samples of it beside it."""
     zoo, cpu = Zoo(), torch.device("cpu")
     start(plan(zoo, ARCHITECTURE, Choice("digits", {"size": 8}), None, CHANGES), out, zoo, cpu)
-    sample(out, zoo, cpu, out.parent / f"{out.name}.npy", seed=3)
+    sample(out, zoo, cpu, SampleRequest(out=out.parent / f"{out.name}.npy", seed=3))
     environment = json.loads((out / "environment.json").read_text())
     environment["platform"] = "Linux"  # without the version of the kernel
     (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")

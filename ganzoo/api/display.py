@@ -11,53 +11,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.contract.choice import short_name
-from ganzoo.contract.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
     from ganzoo.api.plots import Plot
+    from ganzoo.results.drawing import Drawing
     from ganzoo.storage.run import Run
 
 
 class ImageGrid:
     """Images in rows. A notebook shows it as a picture; `tensor` holds the images themselves."""
 
-    def __init__(self, tensor: Tensor, columns: int, row_labels: Sequence[str] = ()) -> None:
-        #: uint8 (N, C, H, W) in RGB or grey, on the CPU
-        self.tensor = tensor
-        self.columns = columns
-        self.row_labels = list(row_labels)
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+        #: uint8 (N, C, H, W) in RGB or grey, on the CPU: the generated images
+        self.tensor = drawing.images
+        #: (N,) int64, the classes of the images, and (N, Z), their latents; both on the CPU
+        self.labels, self.latents = drawing.labels, drawing.latents
+        self.columns = drawing.columns
+        self.row_labels = list(drawing.row_labels)
+
+    @property
+    def neighbours(self) -> Tensor | None:
+        """(N, K): the positions of the nearest training images in the training split, where they were asked for."""
+        return self._drawing.neighbours.positions if self._drawing.neighbours else None
 
     @property
     def image(self) -> Image:
         """The grid as a PIL image in RGB. Small images are enlarged by a whole factor."""
-        from ganzoo.storage import pictures
-
-        return pictures.grid(self.tensor, self.columns, row_labels=self.row_labels)
+        return self._drawing.picture()
 
     def save(self, path: str | Path) -> Path:
-        """Write the grid as `.png`, or the images as `.npy` (uint8, N x C x H x W), and return the path.
+        """Write the images and return the path: the grid as `.png`, the images as `.npy` (uint8, N x C x H x W), the
+        images with labels and latents as `.npz`, or each image as a PNG of its own size in a new folder, `DIR/`.
 
-        Raises UsageError for another suffix, or a directory that does not exist.
+        Raises UsageError for another suffix, a directory that does not exist, or a folder that holds other files.
         """
-        from ganzoo.storage import pictures
-        from ganzoo.storage.files import write_atomically
+        from ganzoo.results import sample_files
+        from ganzoo.results.request import is_directory_text
 
         out = Path(path)
-        if out.suffix not in (".png", ".npy"):
-            raise UsageError(f"{out}: the file must end in .png or .npy.")
-        if not out.parent.is_dir():
-            raise UsageError(f"{out}: there is no directory {out.parent}.")
-        if out.suffix == ".png":
-            pictures.save_png(self.image, out)
+        if is_directory_text(str(path)):
+            sample_files.check_directory(out)
+            sample_files.write_directory(self._drawing, out)
             return out
-        import numpy as np
-
-        data = io.BytesIO()
-        np.save(data, self.tensor.numpy(), allow_pickle=False)
-        write_atomically(out, data.getvalue())
+        sample_files.check_out(out, (".png", ".npy", ".npz"))
+        sample_files.write(self._drawing, out)
         return out
 
     def __len__(self) -> int:

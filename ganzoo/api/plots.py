@@ -1,85 +1,87 @@
-"""Figures of statistics and scores, made without pyplot: no global state, no window, no backend to choose."""
+"""Plots of losses and scores: of the lines of one run, and of several runs."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from ganzoo.api.progress import log
+from ganzoo.api.trained_run import TrainedRun
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.report.curves import RunLines, curves_of, find_runs, quantities, read_runs, require_names, score_names
+from ganzoo.report.figures import Look, Plot, draw
 
-_COLOURS = ("#3a74b8", "#d9822b", "#2f7d4f", "#8e5aa8", "#c4432b", "#5c6670")
-#: keys of a line of stats.jsonl that are not means of the training
-_OTHER = ("step", "images", "epoch", "seconds", "images_per_second", "partial")
+__all__ = ["Plot", "plot", "plot_scores", "plot_stats"]
 
 
-class Plot(Figure):
-    """A matplotlib Figure, which a notebook shows whether pyplot was imported or not."""
+def plot(
+    *runs: str | Path | TrainedRun,
+    score: str | Sequence[str] = (),
+    stat: str | Sequence[str] = (),
+    axis: Literal["images", "epochs", "steps"] = "images",
+    smooth: int = 1,
+    log_scale: bool = False,
+    band: Literal["range", "std"] = "range",
+    theme: Literal["light", "dark"] = "light",
+    title: str = "",
+) -> Plot:
+    """The losses and scores of runs, benchmarks, folders of runs or patterns such as `runs/*`, as a figure.
 
-    def __init__(self, panels: int) -> None:
-        super().__init__(figsize=(4.6 * panels, 3.2), layout="constrained")
-        FigureCanvasAgg(self)
-
-    def _repr_png_(self) -> bytes:
-        data = io.BytesIO()
-        self.savefig(data, format="png", dpi=100)
-        return data.getvalue()
+    Runs that differ only in their seed are one curve, the mean, with a band from the lowest to the highest run, or of
+    one standard deviation. `score` and `stat` (a key of stats.jsonl) choose what is drawn; by default all losses and
+    all scores. `smooth` is the number of points of a moving mean of the statistics.
+    `Plot.save` writes a .png, .svg or .pdf. Raises UsageError for a name that no run has.
+    """
+    if not runs:
+        raise UsageError("Name at least one run to plot.")
+    if smooth < 1:
+        raise UsageError(f"A moving mean is over 1 point or more, not {smooth}.")
+    lines = read_runs(find_runs(run.path if isinstance(run, TrainedRun) else run for run in runs))
+    scores, stats = ([names] if isinstance(names, str) else list(names) for names in (score, stat))
+    require_names(scores, score_names(lines), "score")
+    require_names(stats, quantities(lines), "statistic")
+    if not scores and not stats:
+        stats = [name for name in quantities(lines) if name.endswith("_loss")]
+        scores = score_names(lines)
+    if not scores and not stats:
+        raise GanzooError("There is nothing to plot yet: the runs have no statistics and no scores, train them longer.")
+    return _figure(lines, stats, scores, axis, smooth, band, Look(theme, log_scale, title))
 
 
 def plot_stats(lines: Sequence[Mapping[str, Any]]) -> Plot:
     """One panel with the losses, and one for each other mean, over the images seen."""
-    names = [name for name in dict.fromkeys(key for line in lines for key in line) if name not in _OTHER]
-    losses = [name for name in names if name.endswith("_loss")]
-    panels = [losses, *([name] for name in names if name not in losses)] if names else [[]]
-    plot = Plot(len(panels))
-    for axis, (place, panel) in zip(plot.subplots(1, len(panels), squeeze=False).flat, enumerate(panels), strict=True):
-        for index, name in enumerate(panel):
-            points = [(line["images"], line[name]) for line in lines if name in line]
-            colour = _COLOURS[(index if not place else place + 1) % len(_COLOURS)]
-            label = name.removesuffix("_loss").replace("_", " ")
-            axis.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=label, marker=_marker(points))
-        _finish(axis, "loss" if panel == losses else panel[0].replace("_", " "), legend=len(panel) > 1)
-    return plot
+    runs = [RunLines("", None, stats=lines)]
+    return _figure(runs, quantities(runs), [], together=True)
 
 
 def plot_scores(lines: Sequence[Mapping[str, Any]]) -> Plot:
     """A panel for each score; in it a line for each way of measuring, and a dot for each score made afterwards."""
-    names = list(dict.fromkeys(line["score"] for line in lines))
-    plot = Plot(max(1, len(names)))
-    axes = plot.subplots(1, max(1, len(names)), squeeze=False).flat
-    for axis, name in zip(axes, names or [""], strict=True):
-        group = [line for line in lines if line["score"] == name]
-        digests = list(dict.fromkeys(line["card"]["digest"] for line in group))
-        for index, digest in enumerate(digests):
-            colour = _COLOURS[index % len(_COLOURS)]
-            alike = [line for line in group if line["card"]["digest"] == digest]
-            label = f"{alike[0]['card']['measure']['fakes']:,} fakes" if len(digests) > 1 else ""
-            trained = [(line["images"], line["value"]) for line in alike if line.get("training")]
-            after = [(line["images"], line["value"]) for line in alike if not line.get("training")]
-            if trained:
-                axis.plot(
-                    *zip(*trained, strict=True), color=colour, linewidth=1.4, marker="o", markersize=4, label=label
-                )
-            if after:
-                axis.scatter(*zip(*after, strict=True), color=colour, marker="D", s=28, label="" if trained else label)
-        words = f"{name} ({group[0]['better']} is better)" if group else "no scores yet"
-        _finish(axis, words, legend=len(digests) > 1)
-    return plot
+    runs = [RunLines("", None, scores=lines)]
+    return _figure(runs, [], score_names(runs)) if lines else draw([("no scores yet", [])])
 
 
-def _marker(points: Sequence[Any]) -> str:
-    """Dots where there are too few points for a line to be seen."""
-    return "o" if len(points) < 3 else ""
-
-
-def _finish(axis: Any, title: str, legend: bool) -> None:
-    axis.set_title(title, fontsize=10, loc="left")
-    axis.set_xlabel("images seen", fontsize=9)
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.tick_params(labelsize=8)
-    axis.grid(color="#808080", alpha=0.2, linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)
-    if legend:
-        axis.legend(fontsize=8, frameon=False)
+def _figure(
+    runs: Sequence[RunLines],
+    stats: Sequence[str],
+    scores: Sequence[str],
+    axis: str = "images",
+    smooth: int = 1,
+    band: Literal["range", "std"] = "range",
+    look: Look | None = None,
+    together: bool = False,
+) -> Plot:
+    """The panels of these statistics and scores. The losses of a single group of runs stand in one panel."""
+    curves = curves_of(runs, stats, scores, axis, smooth, band)
+    losses = [curve for curve in curves if curve.quantity in stats and curve.quantity.endswith("_loss")]
+    panels = []
+    if losses and len({curve.group for curve in curves}) == 1:
+        panels.append(("loss", losses))
+    names = [name for name in (*stats, *scores) if not panels or not name.endswith("_loss") or name in scores]
+    for name in names:
+        of_name = [curve for curve in curves if curve.quantity == name]
+        better = next((curve.better for curve in of_name if curve.better), "")
+        words = f"{name} ({better} is better)" if better else name.replace("_", " ")
+        if of_name:
+            panels.append((words, of_name))
+    return draw(panels, axis, look, log)

@@ -19,7 +19,6 @@ from ganzoo.api.keywords import (
     parts,
 )
 from ganzoo.api.progress import log
-from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 
@@ -122,25 +121,112 @@ class TrainedRun:
         at: int | str | None = None,
         grid: str | tuple[int, int] | None = None,
         accept_changed_code: bool = False,
+        latents: Tensor | str | Path | None = None,
+        truncation: float | None = None,
+        tile: tuple[int, int] | None = None,
+        with_reals: bool = False,
+        neighbours: int = 0,
+        theme: str = "dark",
+        title: str = "",
+        caption: bool = False,
+        scale: int | None = None,
     ) -> ImageGrid:
         """New images of the generator, as a function of the seed: those of `ganzoo sample`.
 
         `count` images, or as many as `grid` (rows, columns) has places; by default the grid of the recipe. `classes` is
-        one class or several, by number or name, a row each in turn, of a conditional architecture. `at` is a number of
-        images seen or "best". Raises UsageError for a class or a grid that is not there, GanzooError without such a
-        generator.
+        one class or several, by number or name, a row each in turn, of a conditional architecture; "0..9" is a range.
+        `at` is a number of images seen or "best". `latents` (N, Z) replaces those of the seed: a tensor, or a .npy or
+        .npz file. `truncation` limits the absolute values of Gaussian latents. `tile` is the row and column, from 1, of
+        a tile of the training's own grid. `with_reals` shows as many training images beside the generated ones,
+        `neighbours` the nearest ones of each. `theme` ("dark" or "light"), `title`, `caption` (the moment of the
+        training) and `scale` (a whole factor) are those of the picture.
+        Raises UsageError for a class or a grid that is not there, GanzooError without such a generator, and where
+        training images are asked for and cannot be read.
         """
-        from ganzoo.results.sample import draw_images, grid_shape, row_names
+        look = {"theme": theme, "title": title, "caption": caption, "scale": scale}
+        return self._draw(
+            count=count,
+            shape=_shape(grid),
+            seed=seed,
+            classes=_classes(classes),
+            latents=Path(latents) if isinstance(latents, str) else latents,
+            truncation=truncation,
+            tile=tile,
+            with_reals=with_reals,
+            neighbours=neighbours,
+            at=at,
+            changed_code=accept_changed_code,
+            **look,
+        )
 
-        if count is not None and count < 1:
-            raise UsageError(f"{count} images cannot be drawn: name at least 1.")
-        trained = self._trained(at, accept_changed_code)
-        shape = Recipe(grid="x".join(map(str, grid)) if isinstance(grid, tuple) else grid).grid_shape if grid else None
-        rows, columns = grid_shape(count, shape, trained.run.recipe.grid_shape)
-        wanted = (classes,) if isinstance(classes, int | str) else classes
-        images, labels = draw_images(trained, count or rows * columns, columns, seed, wanted)
-        whole = classes is not None or len(images) == rows * columns
-        return ImageGrid(images, columns, row_names(trained, labels[::columns]) if whole else [])
+    def interpolate(
+        self,
+        *,
+        grid: str | tuple[int, int] | None = None,
+        seed: int = 0,
+        from_seed: int | None = None,
+        to_seed: int | None = None,
+        frames: int | None = None,
+        method: str = "slerp",
+        classes: int | str | Sequence[int | str] | None = None,
+        latents: Tensor | str | Path | None = None,
+        truncation: float | None = None,
+        at: int | str | None = None,
+        accept_changed_code: bool = False,
+        theme: str = "dark",
+        title: str = "",
+        caption: bool = False,
+        scale: int | None = None,
+    ) -> ImageGrid:
+        """Walks between latents, one in each row: those of `ganzoo sample --interpolate`.
+
+        The ends are drawn from `seed`, or are the images of `from_seed` and `to_seed`, or neighbouring rows of
+        `latents`. `frames` is the number of images of a walk, `method` "slerp" (on arcs) or "lerp" (on lines). The
+        other arguments are those of `sample`. Raises UsageError and GanzooError as `sample` does.
+        """
+        look = {"theme": theme, "title": title, "caption": caption, "scale": scale}
+        return self._draw(
+            interpolate=True,
+            shape=_shape(grid),
+            seed=seed,
+            from_seed=from_seed,
+            to_seed=to_seed,
+            frames=frames,
+            method=method,
+            classes=_classes(classes),
+            latents=Path(latents) if isinstance(latents, str) else latents,
+            truncation=truncation,
+            at=at,
+            changed_code=accept_changed_code,
+            **look,
+        )
+
+    def gif(self, path: str | Path | None = None, *, frames: int | None = None, theme: str = "dark") -> Path:
+        """Write the grids that the training saved as an animation, and return its path: `ganzoo sample --gif`.
+
+        The suffix is the format: .gif, .webp, .avif, .mp4 or .webm. Without a path it is `training.gif` in the run.
+        At most `frames` of the grids are shown, evenly chosen. Raises UsageError for another suffix, GanzooError
+        without grids.
+        """
+        from ganzoo.engine.device import find_device
+        from ganzoo.registry.zoo import zoo
+        from ganzoo.results.sample import SampleRequest, sample
+
+        out = None if path is None else Path(path)
+        suffix = ".gif" if out is None else out.suffix
+        request = SampleRequest(out=out, animate=suffix or ".gif", frames=frames, theme=theme)
+        return sample(self.path, zoo(), find_device("cpu"), request, log)
+
+    def _draw(self, **fields: Any) -> ImageGrid:
+        """The images of a request with these fields."""
+        from ganzoo.registry.zoo import zoo
+        from ganzoo.results.drawing import draw, grid_shape
+        from ganzoo.results.request import SampleRequest
+
+        request = SampleRequest(**fields)
+        grid_shape(request.count, request.shape, self.recipe.grid_shape)  # refused before the generator is loaded
+        trained = self._trained(request.at, request.changed_code)
+        return ImageGrid(draw(trained, request, zoo(), log))
 
     def evaluate(
         self,
@@ -218,6 +304,15 @@ class TrainedRun:
 
     def _repr_html_(self) -> str:
         return run_html(self._run(), self._summary())
+
+
+def _shape(grid: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    """(rows, columns) of a grid, which may be written `4x8`."""
+    return Recipe(grid="x".join(map(str, grid)) if isinstance(grid, tuple) else grid).grid_shape if grid else None
+
+
+def _classes(classes: int | str | Sequence[int | str] | None) -> str | Sequence[int | str] | None:
+    return (classes,) if isinstance(classes, int) else classes
 
 
 def load(path: str | Path, *, device: str = "auto", data_dir: str | Path | None = None) -> TrainedRun:

@@ -27,6 +27,7 @@ BUILT_IN = {
     "watch": "watch:watch",
     "runs": "runs:runs",
     "sample": "sample:sample",
+    "plot": "plot:plot",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "benchmark": "benchmark:benchmark",

@@ -158,7 +158,7 @@ def test_a_grid_shows_itself(run: ganzoo.TrainedRun, tmp_path: Path) -> None:
     assert grid._repr_png_().startswith(b"\x89PNG")
     assert repr(grid) == "<ImageGrid of 16 images 1x8x8>"
     assert np.array_equal(_png(grid.save(str(tmp_path / "a.png"))), np.asarray(grid.image))
-    for wrong, words in (("a.jpg", ".png or .npy"), ("nowhere/a.png", "no directory")):
+    for wrong, words in (("a.jpg", ".png, .npy or .npz"), ("nowhere/a.png", "no directory")):
         with pytest.raises(ganzoo.UsageError, match=words):
             grid.save(tmp_path / wrong)
 

@@ -50,6 +50,7 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
         (("sample", "{run}"), {"run", "path", "labels"}, "", set()),
         (("sample", "{run}", "-n", "3", "-o", "{tmp}/x.npy"), {"run", "path", "labels"}, "", set()),
     ],
+    "plot": [(("plot", "{run}", "-o", "{tmp}/x.svg"), {"runs", "path"}, "", set())],
     "replay": [
         (
             ("replay", "{run}", "--step", "2", *more),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import ZOO, change_environment, forget_recipe, ganzoo, tiny_recipe
+from helpers import ZOO, change_environment, forget_recipe, ganzoo, sample, tiny_recipe
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
@@ -26,7 +26,6 @@ from ganzoo.evaluation import features, scorer
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.results.evaluate import evaluate
-from ganzoo.results.sample import sample
 from ganzoo.results.training_images import check_training_images
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import SMALL_DIGITS, ZOO, change_environment, ganzoo
+from helpers import SMALL_DIGITS, ZOO, change_environment, ganzoo, sample
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
@@ -24,16 +24,19 @@ from ganzoo.results.sample import (
     draw_images,
     draw_interpolations,
     row_names,
-    sample,
     sample_latents,
     slerp,
 )
+from ganzoo.storage import pictures
 from ganzoo.training.train import start
 
 CPU = torch.device("cpu")
 SIZE = 8
 #: factor by which a tile is enlarged to be 72 pixels wide, and pixels between two tiles
 SCALE, GAP = 9, 2
+#: pixels around a grid, and pixels of a picture of one row or column besides its tiles
+MARGIN = pictures.MARGIN
+FRAME = 2 * MARGIN - GAP
 
 
 def train(out: Path, name: str, **changes: Any) -> Path:
@@ -57,14 +60,14 @@ def array(run: Path, tmp_path: Path, **more: Any) -> np.ndarray:
     return np.load(sample(run, ZOO, CPU, tmp_path / "images.npy", **more), allow_pickle=False)
 
 
-def tiles(path: Path, rows: int, columns: int, left: int = GAP) -> np.ndarray:
+def tiles(path: Path, rows: int, columns: int, left: int = MARGIN) -> np.ndarray:
     """The images (rows, columns, 8, 8) of a grid, at their own size."""
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     step = SIZE * SCALE + GAP
-    assert pixels.shape == (GAP + rows * step, left + columns * step, 3)
+    assert pixels.shape == (FRAME + rows * step, left - GAP + columns * step + MARGIN, 3)
     found = [
-        pixels[GAP + row * step :, left + column * step :][: SIZE * SCALE : SCALE, : SIZE * SCALE : SCALE, 0]
+        pixels[MARGIN + row * step :, left + column * step :][: SIZE * SCALE : SCALE, : SIZE * SCALE : SCALE, 0]
         for row in range(rows)
         for column in range(columns)
     ]
@@ -162,8 +165,8 @@ def test_a_conditional_grid_has_one_class_in_each_row(conditional, tmp_path):
     expected = draw_all(trained.network, trained.architecture, latents, labels).numpy()
     path = sample(conditional, ZOO, CPU, tmp_path / "a.png", shape=(4, 3))
     with Image.open(path) as picture:
-        left = picture.width - 3 * (SIZE * SCALE + GAP)
-    assert left > GAP + 12  # the names of the classes
+        left = picture.width - 3 * (SIZE * SCALE + GAP) + GAP - MARGIN
+    assert left > MARGIN + 12  # the names of the classes
     assert np.array_equal(tiles(path, 4, 3, left).reshape(12, SIZE, SIZE), expected[:, 0])
 
 
@@ -192,7 +195,7 @@ def test_an_interpolation_ends_at_samples(kind, tmp_path, request):
     path = request.getfixturevalue(kind)
     picture = sample(path, ZOO, CPU, tmp_path / "a.png", shape=(3, 5), seed=4, interpolate=True)
     with Image.open(picture) as opened:
-        left = opened.width - 5 * (SIZE * SCALE + GAP)
+        left = opened.width - 5 * (SIZE * SCALE + GAP) + GAP - MARGIN
     walks = tiles(picture, 3, 5, left)
     trained = load_generator(path, ZOO, CPU)
     for column, end in ((0, "first"), (4, "last")):
@@ -264,7 +267,7 @@ def test_an_animated_interpolation_has_48_frames(run, tmp_path):
     found = frames(sample(run, ZOO, CPU, tmp_path / "a.gif", shape=(2, 2), interpolate=True, animate=True))
     assert sum(duration for duration, _ in found) == 48 * 80  # equal frames are merged into a longer one
     assert len(found) > 10
-    assert {size for _, size in found} == {(2 * (SIZE * SCALE + GAP) + GAP,) * 2}
+    assert {size for _, size in found} == {(2 * (SIZE * SCALE + GAP) + FRAME,) * 2}
 
 
 # --- errors ---
@@ -273,9 +276,9 @@ def test_an_animated_interpolation_has_48_frames(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "more", "words"),
     [
-        ("a.jpg", {}, "must end in .png or .npy"),
-        ("a", {}, "must end in .png or .npy"),
-        ("a.gif", {}, "must end in .png or .npy"),
+        ("a.jpg", {}, "must end in .png, .npy or .npz"),
+        ("a", {}, "must end in .png, .npy or .npz"),
+        ("a.gif", {}, "must end in .png, .npy or .npz"),
         ("a.npy", {"interpolate": True}, "must end in .png"),
         ("a.png", {"animate": True}, "must end in .gif"),
         ("a.png", {"interpolate": True, "animate": True}, "must end in .gif"),
@@ -296,7 +299,7 @@ def test_a_directory_is_no_file(run, tmp_path):
 
 def test_a_file_or_shape_is_refused_before_the_generator_is_loaded(run, tmp_path):
     (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())  # a run that has no generator
-    with pytest.raises(UsageError, match=r"must end in \.png or \.npy"):
+    with pytest.raises(UsageError, match=r"must end in \.png, \.npy or \.npz"):
         sample(tmp_path, ZOO, CPU, tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="-n 10 images do not fill a grid of 2x2"):
         sample(tmp_path, ZOO, CPU, count=10, shape=(2, 2))

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from helpers import sample
 from malicious_files import disguises
 from test_safe_files import CPU, ZOO, every, forge, trained  # noqa: F401  (a fixture)
 
 from ganzoo import Amount, Choice, GanzooError, Recipe
-from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.storage.tensors import tensors_from_bytes

@@ -19,6 +19,7 @@ import safetensors.torch
 import tiny
 import torch
 from click.testing import CliRunner
+from helpers import sample
 from malicious_files import TRUSTING, disguises, nothing_runs
 
 import ganzoo
@@ -28,7 +29,6 @@ from ganzoo.experiments.verify import read_table
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.evaluate import evaluate
-from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints, foreign
 from ganzoo.storage.cache import Cache
 from ganzoo.storage.run import Run

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ZOO
+from helpers import ZOO, sample
 from make_golden_run import GOLDEN, make
 
 from ganzoo import Amount
-from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.train import resume

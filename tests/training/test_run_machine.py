@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import ZOO, tiny_recipe
+from helpers import ZOO, sample, tiny_recipe
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -35,7 +35,6 @@ import ganzoo
 from ganzoo import Amount, Choice, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.engine.game import Game
 from ganzoo.results.evaluate import evaluate
-from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.checkpointer import Checkpointer

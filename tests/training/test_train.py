@@ -20,13 +20,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import ZOO, tiny_recipe
+from helpers import ZOO, sample, tiny_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 
 import ganzoo
 from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
-from ganzoo.results.sample import sample
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.replay import replay

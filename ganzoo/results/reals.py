@@ -1,0 +1,148 @@
+"""Training images beside generated ones: any, of the same classes, or the nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganzoo.contract.choice import Choice, short_name
+from ganzoo.contract.components import Dataset, Evaluator, Extractor
+from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.recipe import parse_subset
+from ganzoo.engine.seeds import derive
+from ganzoo.evaluation.features import extractor_of, versions
+from ganzoo.registry.recorded import recorded_zoo
+from ganzoo.registry.zoo import Zoo
+from ganzoo.results.evaluate import DEFAULT_EVALUATORS, UNLABELLED_EVALUATORS
+from ganzoo.results.load import TrainedGenerator
+from ganzoo.results.training_images import SAME, check_training_images
+from ganzoo.storage.cache import Cache
+
+_BATCH = 500
+#: features of the training images with the extractor's digest, so that the next picture needs no pass over them
+_CACHE = Cache("statistics")
+
+
+@dataclass
+class Neighbours:
+    """The nearest training images of each of N generated ones, nearest first."""
+
+    #: uint8 (N, K, C, H, W)
+    images: Tensor
+    #: (N, K): their positions in the training split, and their Euclidean distances between features
+    positions: Tensor
+    distances: Tensor
+    #: what is compared, in words: `pixels`, or an extractor and its layer
+    by: str
+
+
+class TrainingImages:
+    """The images that a run was trained on, read from its dataset."""
+
+    def __init__(self, trained: TrainedGenerator, zoo: Zoo, option: str, note: Callable[[str], None]) -> None:
+        """Raises GanzooError where the dataset cannot be read, or has images of another shape than the generator."""
+        self.trained, self.zoo = trained, recorded_zoo(trained.run, zoo)
+        recipe = trained.run.recipe
+        assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
+        self.choice: Choice = recipe.dataset
+        try:
+            self.dataset: Dataset = self.zoo.build("datasets", self.choice, split="train")
+        except GanzooError as error:
+            raise type(error)(f"{option} shows images of {self.choice}, which cannot be read: {error}") from None
+        if str(self.dataset.spec) != str(trained.images):
+            raise GanzooError(
+                f"{option}: the images of {self.choice} are {self.dataset.spec} now, and the generator draws "
+                f"{trained.images}: restore the images that it was trained on."
+            )
+        self.facts = check_training_images(trained.run, self.dataset, True, note)
+        self.positions = torch.tensor(parse_subset(recipe.subset, len(self.dataset)))
+
+    def _shuffled(self, seed: int) -> Tensor:
+        """The positions of the training images in an order that depends on the seed."""
+        generator = torch.Generator().manual_seed(derive(seed, "reals"))
+        return self.positions[torch.randperm(len(self.positions), generator=generator)]
+
+    def _batches(self, positions: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Positions (n,), images (n, C, H, W) and labels (n,) of the images at these positions."""
+        for part in torch.split(positions, _BATCH):
+            images, labels = self.dataset.read(part)
+            yield part, images.cpu(), labels.cpu()
+
+    def any(self, count: int, seed: int) -> Tensor:
+        """`count` different training images, uint8 (count, C, H, W), as a function of the seed."""
+        if count > len(self.positions):
+            raise GanzooError(f"{self.choice} has {len(self.positions)} training images: draw fewer than {count}.")
+        return torch.cat([images for _, images, _ in self._batches(self._shuffled(seed)[:count])])
+
+    def of_classes(self, labels: Tensor, seed: int) -> Tensor:
+        """A different training image of the class of each label (N,), uint8 (N, C, H, W), as a function of the seed."""
+        missing = {int(label): int((labels == label).sum()) for label in torch.unique(labels).tolist()}
+        found: dict[int, list[Tensor]] = {label: [] for label in missing}
+        for _, images, of_images in self._batches(self._shuffled(seed)):
+            for label, count in missing.items():
+                found[label].extend(images[of_images == label][: count - len(found[label])])
+            if all(len(found[label]) == count for label, count in missing.items()):
+                break
+        for label, count in missing.items():
+            if len(found[label]) < count:
+                raise GanzooError(
+                    f"{self.choice} has {len(found[label])} training images of the class "
+                    f"{self.trained.class_names[label]}: draw fewer of it than {count}."
+                )
+        iterators = {label: iter(images) for label, images in found.items()}
+        return torch.stack([next(iterators[int(label)]) for label in labels])
+
+    def nearest(self, images: Tensor, count: int) -> Neighbours:
+        """The `count` nearest training images of uint8 images (N, C, H, W), by Euclidean distance between features.
+
+        The features are those of the evaluator that scores such a dataset by default, as in the memorisation scores:
+        those of a classifier of the dataset where it has labels, else pixels.
+        """
+        count = min(count, len(self.positions))
+        extractor, layer, name = self._extractor()
+        points = _features(extractor, layer, images, self.trained.device)
+        features = self._training_features(extractor, layer)
+        distances = torch.cat([torch.cdist(part, features).cpu() for part in torch.split(points, 16)])
+        nearest, places = distances.topk(count, largest=False)
+        positions = self.positions[places]
+        read = torch.cat([images for _, images, _ in self._batches(positions.flatten())])
+        return Neighbours(read.reshape(*positions.shape, *read.shape[1:]), positions, nearest, name)
+
+    def _extractor(self) -> tuple[Extractor, str, str]:
+        default = DEFAULT_EVALUATORS if self.dataset.spec.classes > 1 else UNLABELLED_EVALUATORS
+        evaluator: Evaluator = self.zoo.build("evaluators", default[0])
+        choice = extractor_of(evaluator)
+        extractor: Extractor = self.zoo.build("extractors", choice).to(self.trained.device)
+        extractor.bind(short_name(self.choice), self.dataset)
+        words = short_name(choice) if short_name(choice) == evaluator.layer else f"{short_name(choice)} features"
+        return extractor, evaluator.layer, words
+
+    def _training_features(self, extractor: Extractor, layer: str) -> Tensor:
+        """The features (M, D) of the training images, from the cache where it has them."""
+        recorded = self.trained.run.environment.get("training_images")
+        facts = {
+            "kind": "features of training images",
+            "extractor": [extractor.digest, extractor.preprocessing, layer],
+            "images": recorded,
+            "versions": versions(),
+        }
+        # features as large as the images are not worth a file; images that are not those of the training have no name
+        small = extractor.layers[layer] < self.dataset.spec.pixels
+        keeps = small and recorded is not None and self.facts.get("training_images") == SAME
+        kept = _CACHE.load_tensors(facts, self.trained.device) if keeps else None
+        if kept is not None:
+            return kept["features"]
+        batches = self._batches(self.positions)
+        features = torch.cat([_features(extractor, layer, images, self.trained.device) for _, images, _ in batches])
+        if keeps:
+            _CACHE.save_tensors(facts, {"features": features.cpu()})
+        return features
+
+
+@torch.no_grad()
+def _features(extractor: Extractor, layer: str, images: Tensor, device: torch.device) -> Tensor:
+    """The features (N, D) of uint8 images (N, C, H, W), float32."""
+    return torch.cat([extractor(part.to(device))[layer].flatten(1).float() for part in torch.split(images, _BATCH)])
