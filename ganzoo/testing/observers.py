@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pluggy
 import torch
+from PIL import Image
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import RunHooks, TrainingProgress
@@ -23,18 +25,32 @@ from ganzoo.testing.process import random_state
 
 _HOOKS = tuple(name for name in vars(RunHooks) if name.startswith("on_"))
 _PROGRESS = TrainingProgress(step=2, images=16, epochs=0.25)
+#: the part of environment.json that every run has
+_ENVIRONMENT = {
+    "versions": {"torch": torch.__version__},
+    "device": "cpu",
+    "images": {"channels": 1, "height": 8, "width": 8, "classes": 10},
+    "class_names": [str(label) for label in range(10)],
+}
+
+
+def _picture() -> bytes:
+    """A small PNG file."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @contextmanager
 def _run() -> Iterator[Run]:
-    """A run directory with a tick, a grid, a checkpoint and a score in it."""
+    """A run directory with the facts of a run, and a tick, a grid, a checkpoint and a score in it."""
     recipe = Recipe.from_dict({"architecture": "mlp-vanilla", "dataset": "digits", "length": "4 steps"})
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "run", recipe, {"device": "cpu"})
+        run = Run.create(Path(folder) / "run", recipe, _ENVIRONMENT)
         try:
             run.append("stats.jsonl", _arguments(run)["on_tick"]["scalars"])
             run.append("scores.jsonl", {**_arguments(run)["on_score"]["scores"][0], "training": True})
-            run.file("samples", _PROGRESS, ".png").write_bytes(b"a picture")
+            run.file("samples", _PROGRESS, ".png").write_bytes(_picture())
             checkpoints.save(run.path / "checkpoints", f"{_PROGRESS.images:09d}", {"x": torch.zeros(2)}, {"step": 2})
             yield run
         finally:  # also after a failed check: the lock of the run is released

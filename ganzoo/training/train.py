@@ -142,9 +142,9 @@ def train(
     try:
         with Signals().installed() as signals:
             with distributed.all_or_none():
-                if run.writes:
-                    observers = _observers(run.recipe, zoo, extra_observers)
                 note = note if run.writes else _discard
+                if run.writes:
+                    observers = _observers(run.recipe, zoo, extra_observers, note)
                 heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
                 scorer = _scorer(run, setup, zoo)
                 loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop_when, heartbeat)
@@ -179,10 +179,12 @@ def _discard(text: str) -> None:
     """The notes of a process that does not write the run: the first process shows the same ones."""
 
 
-def _observers(recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None) -> Observers:
-    """The observers of the recipe by their full names, and the extra ones."""
+def _observers(
+    recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None, note: Callable[[str], None]
+) -> Observers:
+    """The observers of the recipe by their full names, and the extra ones. `note` receives their warnings."""
     named = {zoo.full_name("observers", choice): zoo.build("observers", choice) for choice in recipe.observers}
-    return Observers({**named, **(extra_observers or {})})
+    return Observers({**named, **(extra_observers or {})}, note)
 
 
 def _scorer(run: Run, setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
