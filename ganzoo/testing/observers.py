@@ -80,18 +80,31 @@ def _hooks(part: ExaminedPart) -> Any:
     return manager.hook
 
 
+def _started(part: ExaminedPart, run: Run) -> Any:
+    """The hooks of a new observer, after on_run_start. Raises Skipped where an optional one lacks its library."""
+    hooks = _hooks(part)
+    try:
+        hooks.on_run_start(run=run)
+    except Exception as error:
+        if part.component.optional and (isinstance(error, ImportError) or isinstance(error.__cause__, ImportError)):
+            raise Skipped(str(error)) from error
+        raise
+    return hooks
+
+
 def _observe_or_skip(part: ExaminedPart, run: Run, arguments: dict[str, dict[str, Any]]) -> None:
     """As `_observe`, but raises Skipped if the observer raises an error, which another check reports."""
     try:
         _observe(part, run, arguments)
+    except Skipped:
+        raise
     except Exception as error:
         raise Skipped("it raises an error during a run") from error
 
 
 def _observe(part: ExaminedPart, run: Run, arguments: dict[str, dict[str, Any]]) -> None:
     """Call all hooks of a new observer, from the start of a run to its end."""
-    hooks = _hooks(part)
-    hooks.on_run_start(run=run)
+    hooks = _started(part, run)
     for hook, hook_arguments in arguments.items():
         # an observer written before version 0.2 takes `progress` under its old name, `moment`
         getattr(hooks, hook)(run=run, progress=_PROGRESS, moment=_PROGRESS, **hook_arguments)
@@ -111,6 +124,12 @@ def hooks_are_known(part: ExaminedPart) -> None:
     require(not unmarked, f"Without @ganzoo.hookimpl it is never called: {', '.join(unmarked)}.")
 
 
+def optional_is_true_or_false(part: ExaminedPart) -> None:
+    """`optional`, whether a run goes on without it after an error in it, is True or False, for the whole class."""
+    declared = part.component.optional
+    require(isinstance(declared, bool), f"`optional` is {declared!r}: set it to True or False in the class.")
+
+
 def observes_a_whole_run(part: ExaminedPart) -> None:
     """It raises no error in a whole run: start, tick, sample grid, checkpoint, score and end."""
     with _run() as run:
@@ -128,9 +147,7 @@ def failed_run_raises_nothing(part: ExaminedPart) -> None:
     """`on_run_end` with an error raises nothing, also where `on_run_start` was never called."""
     with _run() as run:
         for started in (True, False):
-            hooks = _hooks(part)
-            if started:
-                hooks.on_run_start(run=run)
+            hooks = _started(part, run) if started else _hooks(part)
             try:
                 hooks.on_run_end(run=run, error=RuntimeError("the training has failed"))
             except Exception as failure:
@@ -170,6 +187,7 @@ def random_state_is_left_alone(part: ExaminedPart) -> None:
 
 CHECKS = (
     hooks_are_known,
+    optional_is_true_or_false,
     observes_a_whole_run,
     observes_a_resumed_run,
     failed_run_raises_nothing,

@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ import ganzoo
 #: keys of a line of stats.jsonl that are no measured number
 _NO_SCALARS = ("step", "partial")
 #: the order of the events of one step
-_ORDER = ("samples", "tick", "score")
+_ORDER = ("tick", "samples", "score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +90,10 @@ class Tracker(ganzoo.Observer, ABC):
     def time_of(self, run: Any, event: Event) -> float:
         """When an event happened, in seconds since 1970, computed from the run: its start, and seconds of training.
 
-        Events must be passed in their order. A grid has the time of the tick or score before it.
+        Events must be passed in their order. A grid has the time of the tick or score before it. No event is earlier
+        than the one before it: a score that a resumed run has kept may have been made later than its next tick.
         """
-        self.seconds = event.line.get("seconds", self.seconds)
+        self.seconds = max(self.seconds, event.line.get("seconds", 0.0))
         return float((run.path / "environment.json").stat().st_mtime + self.seconds)
 
 
@@ -130,7 +132,7 @@ def _step_at(images: int, known: list[tuple[int, int]]) -> int:
 
     It is exact at a known number of images, and as long as only the last step in between had a smaller batch.
     """
-    full = max((-(-(b[0] - a[0]) // max(1, b[1] - a[1])) for a, b in zip(known, known[1:], strict=False)), default=1)
+    full = max((-(-(b[0] - a[0]) // max(1, b[1] - a[1])) for a, b in pairwise(known)), default=1)
     seen, step = [pair for pair in known if pair[0] <= images][-1]
     return step + -(-(images - seen) // max(1, full))
 

@@ -47,7 +47,8 @@ class JSONL(Tracker):
         if error is not None and not run.lines("stats.jsonl"):
             self._path(run).unlink(missing_ok=True)
         else:
-            self._append(run, [{"event": "end", "error": None if error is None else f"{type(error).__name__}: {error}"}])
+            reason = None if error is None else f"{type(error).__name__}: {error}"
+            self._append(run, [{"event": "end", "error": reason}])
 
     def _append(self, run: Any, lines: Iterable[dict[str, Any]]) -> None:
         with open(self._path(run), "a", encoding="utf-8") as stream:

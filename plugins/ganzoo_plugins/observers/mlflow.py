@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import ganzoo
 from filelock import FileLock
+
+import ganzoo
 from ganzoo_plugins.observers._tracker import (
     Event,
     Tracker,
@@ -37,7 +38,7 @@ class MLflow(Tracker):
     def __init__(
         self,
         *,
-        uri: Annotated[str, "Tracking URI, such as http://host:5000; default: sqlite:/// mlflow.db beside the run."] = "",
+        uri: Annotated[str, "Tracking URI, such as http://host:5000; default: mlflow.db beside the run."] = "",
         experiment: Annotated[str, "Experiment of the run."] = "ganzoo",
         name: Annotated[str, "Name of the run; default: the name of its directory."] = "",
     ) -> None:
@@ -64,9 +65,6 @@ class MLflow(Tracker):
             missing = events
         for name, text in texts_of(run).items():
             self._client.log_text(self._id, text, f"{name}.json")
-        for event in events:
-            self.time_of(run, event)
-        self.seconds = 0.0
         self.log(run, missing)
 
     def _experiment_id(self, run: Any) -> str:
@@ -92,11 +90,11 @@ class MLflow(Tracker):
         self._id = found.info.run_id
         self._client.update_run(self._id, status="RUNNING")
         pictures = {item.path for item in self._client.list_artifacts(self._id, "samples")}
-        return [
-            event
-            for event in events
-            if (_picture(event) not in pictures if event.kind == "samples" else (_series(event), event.step) not in logged)
-        ]
+
+        def is_logged(event: Event) -> bool:
+            return _picture(event) in pictures if event.kind == "samples" else (_series(event), event.step) in logged
+
+        return [event for event in events if not is_logged(event)]
 
     def _found(self, run: Any) -> Any:
         """The MLflow run that mlflow.json names; None where there is none."""

@@ -25,7 +25,7 @@ class WandB(Tracker):
         project: Annotated[str, "Project of the run."] = "ganzoo",
         name: Annotated[str, "Name of the run; default: the name of its directory."] = "",
         folder: Annotated[str, "Where the folder `wandb` is made; default: the run."] = "",
-        mode: Annotated[Literal["offline", "online"], "online needs an account and sends the run to a server."] = "offline",
+        mode: Annotated[Literal["offline", "online"], "online needs an account."] = "offline",
     ) -> None:
         super().__init__()
         self._project, self._name, self._folder, self._mode = project, name, folder, mode
@@ -62,20 +62,21 @@ class WandB(Tracker):
                 x_save_requirements=False,
             ),
         )
-        self._send(events)
+        self._send(run, events)
         for path in older:
             shutil.rmtree(path, ignore_errors=True)
 
     def log(self, run: Any, events: Iterable[Event]) -> None:
         """Add events of one step."""
-        self._send(list(events))
+        self._send(run, events)
 
-    def _send(self, events: list[Event]) -> None:
+    def _send(self, run: Any, events: Iterable[Event]) -> None:
         import wandb
 
         for step, together in groupby(events, key=lambda event: event.step):
             row: dict[str, Any] = {}
             for event in together:
+                row["_timestamp"] = self.time_of(run, event)
                 if event.kind == "samples":
                     row["samples"] = wandb.Image(str(event.line["path"]))
                 elif event.kind == "tick":
