@@ -104,7 +104,11 @@ class TrainedRun:
         return self.load_generator()
 
     def load_generator(self, at: int | str | None = None) -> nn.Module:
-        """The generator saved at `at` images seen, the "best" one scored in training, or the newest."""
+        """The generator saved at `at`, or the newest.
+
+        `at` is a number of images seen, `"epoch:20"`, `"step:5000"`, `"best"` (by the scores of the training) or
+        `"last"`.
+        """
         return self._trained(at).network
 
     def latents(self, count: int, seed: int = 0) -> Tensor:
@@ -126,8 +130,8 @@ class TrainedRun:
         """New images of the generator, as a function of the seed: those of `ganzoo sample`.
 
         `count` images, or as many as `grid` (rows, columns) has places; by default the grid of the recipe. `classes` is
-        one class or several, by number or name, a row each in turn, of a conditional architecture. `at` is a number of
-        images seen or "best". Raises UsageError for a class or a grid that is not there, GanzooError without such a
+        one class or several, by number or name, a row each in turn, of a conditional architecture. `at` is as in
+        `load_generator`. Raises UsageError for a class or a grid that is not there, GanzooError without such a
         generator.
         """
         from ganzoo.results.sample import draw_images, grid_shape, row_names
@@ -174,6 +178,10 @@ class TrainedRun:
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
         """Continue the run from its newest checkpoint and return it. A length is the new total: `resume(epochs=10)`.
 
+        `set` changes fields of the recipe from here on, `set={"batch_size": 32, "generator_optimizer.lr": 1e-4}`; what
+        would make another network, or another set of images, is refused. `dataset={"path": ...}` is the new place of
+        images that have moved; they are compared by their fingerprint.
+
         Raises UsageError where nothing is left to train, GanzooError where the code of a part or the training images
         have changed, and TrainingInterrupted, with everything saved, when it is stopped.
         """
@@ -185,6 +193,9 @@ class TrainedRun:
         length = length_of(*(given.get(unit) for unit in ("epochs", "images", "steps")))
         observers = progress_observers(given.get("quiet", False), given.get("verbose", False))
         changed = (given.get("accept_changed_code", False), given.get("accept_changed_images", False))
+        changes = dict(given.get("set", {}))
+        if "early_stop" in given:
+            changes["early_stop"] = given["early_stop"]
         steps = {name: given[name] for name in ("capture", "compile") if name in given}
         data_dir = given.get("data_dir", self._data_dir)
         with folders(data_dir, given.get("inception_weights")), interruptible(self.path):
@@ -194,6 +205,8 @@ class TrainedRun:
                 given.get("device"),
                 length,
                 *changed,
+                changes=changes,
+                dataset=given.get("dataset"),
                 extra_observers=observers,
                 note=log,
                 introduce=bool(observers),

@@ -25,7 +25,9 @@ def length_options(command: _Command) -> _Command:
 def recipe_options(command: _Command) -> _Command:
     """-o, --recipe."""
     command = click.option(
-        "--recipe", metavar="FILE.toml|NAME", help="A recipe file, a variant of the architecture, or another's."
+        "--recipe",
+        metavar="FILE.toml|RUN|NAME",
+        help="A recipe file, a run, a variant of the architecture, or another's.",
     )(command)
     return click.option(
         "-o",

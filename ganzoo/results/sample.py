@@ -232,7 +232,7 @@ def _file_words(trained: TrainedGenerator, classes: Sequence[int] | None, at: in
     for number in classes or ():
         name = re.sub(r"\W+", "-", str(trained.class_names[number])).strip("-")[:40]
         words += f"-class-{number}" + (f"-{name}" if name and name != str(number) else "")
-    return words if at is None else f"{words}-at-{at}"
+    return words if at is None else f"{words}-at-{str(at).replace(':', '-')}"
 
 
 def _write_interpolation_gif(
