@@ -220,7 +220,7 @@ class At(click.ParamType):
         try:
             return parse_at(value)
         except UsageError as error:
-            self.fail(error.message, param, ctx)
+            self.fail(str(error), param, ctx)
 
 
 def kind_option(command: _Command) -> _Command:
