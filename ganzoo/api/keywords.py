@@ -37,7 +37,7 @@ class RecipeOptions(LengthOptions, total=False):
 
     #: options of the parts: `{"width": 32}` of the architecture, `{"dataset.size": 32}` of another part
     options: Mapping[str, Any] | None
-    #: a Recipe, the path of a recipe file, the name of a variant, or the name of another architecture
+    #: a Recipe, a recipe file, the directory of a run, the name of a variant, or the name of another architecture
     recipe: Recipe | str | Path | None
     loss: Parts | None
     augmentation: Parts | None
@@ -48,6 +48,8 @@ class RecipeOptions(LengthOptions, total=False):
     samples: int | None
     protocol: str | None
     best_by: str | None
+    #: "SCORE patience=N": stop after N scorings in which SCORE has not improved
+    early_stop: str | None
     generator_optimizer: Part | None
     #: "shared": the generator's optimiser object serves both networks
     discriminator_optimizer: Part | None
@@ -97,6 +99,12 @@ class ResumeOptions(LengthOptions, ExecutionOptions, total=False):
 
     #: the run's own device by default
     device: str | None
+    #: fields of the recipe that change from here on: `{"batch_size": 32, "generator_optimizer.lr": 1e-4}`
+    set: Mapping[str, Any] | None
+    #: `{"path": ...}`: the new place of a dataset that has moved
+    dataset: Mapping[str, Any] | None
+    #: "SCORE patience=N", or "off"
+    early_stop: str | None
     accept_changed_code: bool
     accept_changed_images: bool
 

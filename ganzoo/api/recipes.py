@@ -44,18 +44,21 @@ _FIELDS = ("architecture", "dataset", "generator_optimizer", "discriminator_opti
 def plan(architecture: Part | None = None, dataset: Part | None = None, **keywords: Unpack[RecipeOptions]) -> Recipe:
     """The complete recipe that `ganzoo.train` would run with the same arguments. Nothing is trained.
 
-    With a `ganzoo.Recipe` as `recipe`, the architecture and the dataset may be left out: they are then the recipe's.
+    With a `ganzoo.Recipe`, the directory of a run or its recipe.json as `recipe`, the architecture and the dataset may
+    be left out: they are then the recipe's.
     Raises UsageError for a name, an option or a value that no recipe can have.
     """
     check_keywords(plan, keywords)
     given: dict[str, Any] = dict(keywords)
     named = given.pop("recipe", None)
+    if isinstance(named, str | Path) and (architecture is None or dataset is None):
+        named = _recipe_of_run(Path(named)) or named
     if isinstance(named, Recipe):
         architecture, dataset = architecture or named.architecture, dataset or named.dataset
     chosen: dict[str, Choice] = {}
     for name, part in (("architecture", architecture), ("dataset", dataset)):
         if part is None:
-            raise UsageError(f"Name the {name}, or give a recipe= that is a ganzoo.Recipe with one.")
+            raise UsageError(f"Name the {name}, or give a recipe= that is a ganzoo.Recipe with one, or a run.")
         chosen[name] = dataset_choice(part) if name == "dataset" else Choice.parse(part)
     shared = given.get("discriminator_optimizer") == "shared"
     for name in _FIELDS[2:]:
@@ -108,12 +111,13 @@ def recipe_from_options(
     """
     from ganzoo.registry.guard import print_to_stderr
     from ganzoo.registry.recipes import plan as complete
+    from ganzoo.registry.recipes import read_recipe
     from ganzoo.registry.zoo import zoo
 
     named = str(named) if isinstance(named, Path) else named
     given_fields = {name: value for name, value in changes.items() if value is not None}
     fields = with_current_names(given_fields)
-    in_file = Recipe.read_toml(Path(named)) if isinstance(named, str) and _is_recipe_file(named) else {}
+    in_file = read_recipe(Path(named)) if isinstance(named, str) and _is_recipe_file(named) else {}
     if note := renaming_note({**in_file, **given_fields}):
         print_to_stderr(note)
     if length:
@@ -126,7 +130,13 @@ def recipe_from_options(
 
 
 def _is_recipe_file(named: str) -> bool:
-    return named.endswith(".toml") and Path(named).is_file()
+    return named.endswith((".toml", ".json")) and Path(named).is_file()
+
+
+def _recipe_of_run(path: Path) -> Recipe | None:
+    """The recipe in the directory of a run, or in its recipe.json; None for another path."""
+    file = path / "recipe.json" if path.is_dir() else path
+    return Recipe.from_dict(Recipe.read_json(file)) if file.suffix == ".json" and file.is_file() else None
 
 
 def _by_field(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -103,7 +103,11 @@ class TrainedRun:
         return self.load_generator()
 
     def load_generator(self, at: int | str | None = None) -> nn.Module:
-        """The generator saved at `at` images seen, the "best" one scored in training, or the newest."""
+        """The generator saved at `at`, or the newest.
+
+        `at` is a number of images seen, `"epoch:20"`, `"step:5000"`, `"best"` (by the scores of the training) or
+        `"last"`.
+        """
         return self._trained(at).network
 
     def latents(self, count: int, seed: int = 0) -> Tensor:
@@ -135,7 +139,7 @@ class TrainedRun:
 
         `count` images, or as many as `grid` (rows, columns) has places; by default the grid of the recipe. `classes` is
         one class or several, by number or name, a row each in turn, of a conditional architecture; "0..9" is a range.
-        `at` is a number of images seen or "best". `latents` (N, Z) replaces those of the seed: a tensor, or a .npy or
+        `at` is as in `load_generator`. `latents` (N, Z) replaces those of the seed: a tensor, or a .npy or
         .npz file. `truncation` limits the absolute values of Gaussian latents. `tile` is the row and column, from 1, of
         a tile of the training's own grid. `with_reals` shows as many training images beside the generated ones,
         `neighbours` the nearest ones of each. `theme` ("dark" or "light"), `title`, `caption` (the moment of the
@@ -260,6 +264,10 @@ class TrainedRun:
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
         """Continue the run from its newest checkpoint and return it. A length is the new total: `resume(epochs=10)`.
 
+        `set` changes fields of the recipe from here on, `set={"batch_size": 32, "generator_optimizer.lr": 1e-4}`; what
+        would make another network, or another set of images, is refused. `dataset={"path": ...}` is the new place of
+        images that have moved; they are compared by their fingerprint.
+
         Raises UsageError where nothing is left to train, GanzooError where the code of a part or the training images
         have changed, and TrainingInterrupted, with everything saved, when it is stopped.
         """
@@ -271,6 +279,9 @@ class TrainedRun:
         length = length_of(*(given.get(unit) for unit in ("epochs", "images", "steps")))
         observers = progress_observers(given.get("quiet", False), given.get("verbose", False))
         changed = (given.get("accept_changed_code", False), given.get("accept_changed_images", False))
+        changes = dict(given.get("set", {}))
+        if "early_stop" in given:
+            changes["early_stop"] = given["early_stop"]
         steps = {name: given[name] for name in ("capture", "compile") if name in given}
         data_dir = given.get("data_dir", self._data_dir)
         with folders(data_dir, given.get("inception_weights")), interruptible(self.path):
@@ -280,6 +291,8 @@ class TrainedRun:
                 given.get("device"),
                 length,
                 *changed,
+                changes=changes,
+                dataset=given.get("dataset"),
                 extra_observers=observers,
                 note=log,
                 introduce=bool(observers),

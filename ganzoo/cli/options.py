@@ -294,16 +294,21 @@ def device_option(default: str | None = "auto") -> Callable[[_Command], _Command
 
 
 class At(click.ParamType):
-    """A parameter that chooses a saved generator: a number of images seen, or the word `best`.
+    """A parameter that chooses a saved generator: images seen, `epoch:20`, `step:5000`, `best` or `last`.
 
-    Its value is an int, or "best" for the generator with the best score of the training.
+    Its value is the canonical form of `saved_generators.parse_at`.
     """
 
-    name = "IMAGES|best"
+    name = "IMAGES|epoch:E|step:S|best|last"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number of images, or "best". Raises click's usage error for another text."""
-        return "best" if value == "best" else WholeNumber(0).convert(value, param, ctx)
+        """The number of images, or a word. Raises click's usage error for another text."""
+        from ganzoo.storage.saved_generators import parse_at
+
+        try:
+            return parse_at(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The generators that the run has, which is typed before."""
@@ -321,8 +326,8 @@ def kind_option(command: _Command) -> _Command:
 
 def at_option(command: _Command) -> _Command:
     """--at."""
-    help = "The generator saved at this number of images seen, or the one with the best score.  [default: the newest]"
-    return click.option("--at", type=At(), metavar="IMAGES|best", help=help)(command)
+    help = "Which saved generator: by images seen, epoch or step, or by the best score.  [default: last]"
+    return click.option("--at", type=At(), metavar="IMAGES|epoch:E|step:S|best|last", help=help)(command)
 
 
 def changed_code_option(command: _Command) -> _Command:

@@ -27,8 +27,8 @@ def recipe_options(command: _Command) -> _Command:
     command = click.option(
         "--recipe",
         type=RecipeParam(),
-        metavar="FILE.toml|NAME",
-        help="A recipe file, a variant of the architecture, or another's.",
+        metavar="FILE.toml|RUN|NAME",
+        help="A recipe file, a run, a variant of the architecture, or another's.",
     )(command)
     return click.option(
         "-o",

@@ -136,6 +136,11 @@ def _log_scores(run: TrainedRun) -> None:
 @click.option(
     "--best-by", metavar="SCORE", help="The score by which the best checkpoint is kept.  [default: the first]"
 )
+@click.option(
+    "--early-stop",
+    metavar="'SCORE patience=N'",
+    help="Stop when SCORE has not improved in N scorings, such as 'fid-domain patience=3'.",
+)
 @inception_weights_option
 @click.option("--generator-optimizer", type=PartParam("optimizers"), metavar="SPEC", help="Trains the generator.")
 @click.option("--discriminator-optimizer", metavar="SPEC|shared", help="Trains the discriminator.")
@@ -234,21 +239,44 @@ def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
 )
 @run_argument
 @length_options
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Change a field of the recipe from here on: batch_size=32, generator_optimizer.lr=1e-4.",
+)
+@click.option("--early-stop", metavar="'SCORE patience=N'|off", help="As --set early_stop=...")
+@click.option("--dataset", multiple=True, metavar="path=NEW", help="The new place of images that have moved.")
 @device_option(None)
 @data_dir_option
 @changed_code_option
 @changed_images_option
 @json_option
 @run_options
-def resume(run: Path, changed_code: bool, changed_images: bool, as_json: bool, quiet: bool, **keywords: Any) -> None:
+def resume(
+    run: Path,
+    changes: tuple[str, ...],
+    dataset: tuple[str, ...],
+    changed_code: bool,
+    changed_images: bool,
+    as_json: bool,
+    quiet: bool,
+    **keywords: Any,
+) -> None:
     """Continue RUN from its newest checkpoint. A length is the new total length of the run.
 
     \b
       ganzoo resume runs/dcgan-tutorial-mnist               finish what was interrupted
       ganzoo resume runs/dcgan-tutorial-mnist --epochs 75   train a run of 50 epochs for 25 more
+      ganzoo resume runs/a --set batch_size=32 --set generator_optimizer.lr=1e-4
+      ganzoo resume runs/a --dataset path=/new/photos       the folder of the images has moved
+
+    --set changes what does not need other networks or other images; history.json records from which step on.
     """
     from ganzoo.api.trained_run import resume as continue_run
 
+    keywords |= {"set": pairs(changes, "--set") or None, "dataset": pairs(dataset, "--dataset") or None}
     keywords |= {"accept_changed_code": changed_code, "accept_changed_images": changed_images, "quiet": quiet}
     with stopped_by_signal():
         resumed = continue_run(run, **keywords)

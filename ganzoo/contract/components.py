@@ -276,6 +276,10 @@ class Observer:
     Its methods are run hooks (see `ganzoo.contract.hooks`), marked with `@ganzoo.hookimpl`.
     """
 
+    #: whether a run goes on without this observer after an error in one of its hooks, with one warning; otherwise the
+    #: error ends the run
+    optional: ClassVar[bool] = False
+
 
 def class_names(dataset: Dataset) -> Sequence[str]:
     """The names of the classes; their numbers where they have no names."""

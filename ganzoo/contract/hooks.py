@@ -117,8 +117,9 @@ _observer_hookspec = hookspec(warn_on_impl_args=_RENAMED)
 class RunHooks:
     """The hooks of an observer: each is called at one point of a run.
 
-    An error in a hook ends the run, and the message names the observer. `progress` is the progress of the training;
-    `moment` is the old name of this argument.
+    An error in a hook ends the run, and the message names the observer. If the observer is `optional`, the run goes on
+    instead: there is one warning, and in this process no hook of that observer is called again, except `on_run_end`.
+    `progress` is the progress of the training; `moment` is the old name of this argument.
     """
 
     @hookspec

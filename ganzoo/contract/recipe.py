@@ -47,8 +47,8 @@ def parse_turns(text: str) -> list[list[str]]:
 
     Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
     `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
-    Raises UsageError for another player, for turns without `G` or `GD`, and for two of `D`, `D.reals`, `D.fakes`, or
-    both of `G`, `GD`, in one turn.
+    Raises UsageError for another player, for turns without `G` or `GD`, and for a turn that updates a network twice:
+    two of `D`, `D.reals`, `D.fakes`, or one of them with `GD`, or both of `G`, `GD`.
     """
     turns = [[player.strip() for player in turn.split("+")] for turn in str(text).split(",")]
     for player in (player for turn in turns for player in turn):
@@ -58,7 +58,25 @@ def parse_turns(text: str) -> list[list[str]]:
         raise UsageError(f"turns={text!r} never trains the generator; write for example 'D,G'.")
     if any(sum(player[0] == network for player in turn) > 1 for turn in turns for network in "DG"):
         raise UsageError(f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, and at most one of G, GD.")
+    if any("GD" in turn and len(turn) > 1 for turn in turns):
+        raise UsageError(
+            f"turns={text!r}: GD updates the discriminator as well, so it is not joined with another player by a plus: "
+            f"both would change the same weights on one round. Write 'D,GD', one after the other."
+        )
     return turns
+
+
+def parse_early_stop(text: str) -> tuple[str, int]:
+    """(score, patience) of the rule `SCORE patience=N`: stop after N scorings without a better value than before.
+
+    Raises UsageError for any other text, and for a patience below 1.
+    """
+    match = re.fullmatch(r"\s*(\S+)\s+patience=(\d+)\s*", str(text))
+    if not match:
+        raise UsageError(f"early_stop={text!r} is not written 'SCORE patience=N', such as 'fid-domain patience=3'.")
+    if int(match[2]) < 1:
+        raise UsageError(f"early_stop={text!r}: the patience must be at least 1 scoring.")
+    return match[1], int(match[2])
 
 
 def parse_subset(text: str, total: int) -> range:
@@ -125,6 +143,8 @@ class Recipe:
     best_by: str = ""
     #: rows x columns of the sample grid
     grid: str = "4x4"
+    #: stop when a score has not improved for a number of scorings, see `parse_early_stop`; empty: never
+    early_stop: str = ""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -140,6 +160,8 @@ class Recipe:
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         Protocol.named(self.protocol)
+        if self.early_stop:
+            object.__setattr__(self, "early_stop", "{} patience={}".format(*parse_early_stop(self.early_stop)))
         for name in ("length", *_INTERVALS):
             if getattr(self, name).count < 1:
                 raise UsageError(f"{name} must be at least 1 {getattr(self, name).unit}, not {getattr(self, name)}.")
@@ -180,8 +202,12 @@ class Recipe:
         return dataclasses.replace(self, **{**changes, **intervals})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values. `Recipe.from_dict` returns the same recipe from them."""
-        return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        """The fields as plain JSON values. `Recipe.from_dict` returns the same recipe from them.
+
+        `early_stop` is left out where it is empty: recipes without it have the digests of earlier versions.
+        """
+        found = {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {name: value for name, value in found.items() if value or name != "early_stop"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -197,6 +223,17 @@ class Recipe:
         if self.discriminator_optimizer is None:
             lines.append('discriminator_optimizer = "shared"')
         return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def read_json(path: Path) -> dict[str, Any]:
+        """The fields of a run's recipe.json. Raises UsageError where it is none."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"{path} is not the recipe.json of a run: {error}.") from None
+        if not isinstance(found, dict):
+            raise UsageError(f"{path} is not the recipe.json of a run: it is no JSON object.")
+        return found
 
     @staticmethod
     def read_toml(path: Path) -> dict[str, Any]:

@@ -120,7 +120,10 @@ class Feed:
         if step >= self._start.step:
             return self._start, self._plan
         segment = [before for before in self._earlier if before.step <= step][-1]
-        return segment, replace(self._plan, length=segment.length)
+        return segment, self._plan_of(segment)
+
+    def _plan_of(self, segment: Segment) -> BatchPlan:
+        return replace(self._plan, length=segment.length, batch_size=segment.batch_size or self.batch_size)
 
     @property
     def segments(self) -> list[Segment]:
@@ -137,11 +140,15 @@ class Feed:
         self._source.discard_ahead()  # these minibatches were chosen for another segment
 
     def continue_from(self, segments: Sequence[Segment], step: int) -> None:
-        """Continue a training with these `segments` after `step` steps; if the images have changed, add a segment."""
+        """Continue a training with these `segments` after `step` steps.
+
+        If the images or the batch size have changed, a segment is added.
+        """
         self.use_segments(segments)
         last = segments[-1]
         known = last.training_images
-        if (known and known != self.fingerprint) or (not known and last.length != self.length):
+        other_images = (known and known != self.fingerprint) or (not known and last.length != self.length)
+        if other_images or last.batch_size not in (0, self.batch_size):
             # a segment in which no step was trained is no part of the history
             earlier = [segment for segment in segments if segment.step < step]
             self.use_segments([*earlier, self.next_segment(segments, step)])
@@ -149,7 +156,7 @@ class Feed:
     def next_segment(self, segments: Sequence[Segment], step: int) -> Segment:
         """The segment of this feed's images that begins after `step` steps of a training with these `segments`."""
         last = segments[-1]
-        plan = replace(self._plan, length=last.length)
+        plan = self._plan_of(last)
         seen = plan.images_at(step - last.step)
         return Segment(step, last.images + seen, last.epochs + Fraction(seen, plan.epoch_images), self.length)
 

@@ -1,4 +1,7 @@
-"""The observers of a run: each is called by itself, so that an error names the observer."""
+"""The observers of a run: each is called by itself, so that an error names the observer.
+
+An error in an observer ends the run, unless the observer is `optional`: then the run goes on without it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ class Observers:
     def __init__(self, observers: Mapping[str, object], note: Note = print_to_stderr) -> None:
         self.note = note
         self._hooks: dict[str, tuple[object, Any]] = {}
+        #: names of the optional observers that have failed
+        self._failed: set[str] = set()
         for name, observer in observers.items():
             manager = make_manager(RunHooks)  # one for each observer: an error in one must not keep others from a call
             try:
@@ -28,10 +33,13 @@ class Observers:
             self._hooks[name] = observer, manager.hook
 
     def tell(self, hook: str, **arguments: Any) -> None:
-        """Call one hook of every observer. Raises GanzooError with the name of the observer that failed."""
+        """Call one hook of every observer. Raises GanzooError with the name of the observer that failed.
+
+        The failure of an optional observer is a warning, and this observer is not called again before the end.
+        """
         if "progress" in arguments:
             arguments["moment"] = arguments["progress"]  # the old name of the argument
-        for name in self._hooks:
+        for name in [name for name in self._hooks if name not in self._failed]:
             self._call(name, hook, arguments)
 
     def tell_end(self, run: RunView, error: BaseException | None) -> None:
@@ -52,4 +60,16 @@ class Observers:
                 getattr(hooks, hook)(**arguments)
         except PLUGIN_ERRORS as error:
             cause = error_text(error, file_of(type(observer)))
+            if getattr(observer, "optional", False):
+                self._leave_out(name, hook, cause)
+                return
             raise GanzooError(f"Observer {name} failed in {hook}: {cause}") from error
+
+    def _leave_out(self, name: str, hook: str, cause: str) -> None:
+        """Warn, once, that an optional observer has failed."""
+        if name not in self._failed:
+            self._failed.add(name)
+            self.note(
+                f"Warning: observer {name} failed in {hook}: {cause.rstrip('.')}. The run goes on without it; "
+                f"`ganzoo resume` tries it again."
+            )

@@ -71,22 +71,34 @@ def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: 
     """The fields of a recipe, of a recipe file, of a variant, or of what another architecture published."""
     if isinstance(named, Recipe):
         return named.to_dict()
-    path = Path(named)
-    if path.suffix == ".toml":
-        if not is_file(path):
+    if file := recipe_file(named):
+        if not is_file(file):
             raise UsageError(f"There is no recipe file {named}.")
-        return with_current_names(Recipe.read_toml(path))
+        return with_current_names(read_recipe(file))
     if named in architecture.recipes:
         return architecture.recipes[named]
     if named in zoo.names("architectures"):
         others: Recipe = zoo.load("architectures", Choice(named)).recipe
         return {key: value for key, value in others.to_dict().items() if key not in ("architecture", "dataset")}
+    if is_file(Path(named) / "recipe.json"):
+        return with_current_names(read_recipe(Path(named) / "recipe.json"))
     known = ", ".join(architecture.recipes) or "none"
     near = did_you_mean(named, [*architecture.recipes, *zoo.names("architectures")])
     raise UsageError(
         f"{name} has no recipe {named!r}.{near} Its own: {known}. The name of another architecture means the recipe "
-        f"that it was published with. A file must end in .toml."
+        f"that it was published with. A file must end in .toml or .json, and a run's directory has a recipe.json."
     )
+
+
+def recipe_file(named: str) -> Path | None:
+    """The file that `named` is by its ending, there or not; None for a name, which may also be a run's directory."""
+    path = Path(named)
+    return path if path.suffix in (".toml", ".json") and not is_file(path / "recipe.json") else None
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """The fields of a recipe file, in TOML or the recipe.json of a run. Raises UsageError for another content."""
+    return Recipe.read_json(file) if file.suffix == ".json" else Recipe.read_toml(file)
 
 
 def _resolved(zoo: Zoo, kind: str, value: Any) -> Any:

@@ -48,7 +48,7 @@ def evaluate(
     note: Callable[[str], None] = print,
     on_fakes: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Score the newest generator of the run in `path`, the one at `at` images, or the "best" one.
+    """Score the newest generator of the run in `path`, or the one that `at` names: see `load_generator`.
 
     `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
     scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.contract.components import Architecture
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.images import ImageSpec
-from ganzoo.contract.paths import is_file
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
+from ganzoo.storage.saved_generators import find_generator
 from ganzoo.storage.tensors import tensors_from_bytes
 
 
@@ -49,7 +49,7 @@ def load_generator(
     changed_code: bool = False,
     note: Callable[[str], None] = print,
 ) -> TrainedGenerator:
-    """The newest generator of the run in `path`, the one saved at `at` images, or the "best" one scored in training.
+    """The newest generator of the run in `path`, or the one that `at` names: see `saved_generators.parse_at`.
 
     Raises UsageError if `path` is no run or has no best generator, and GanzooError if it has no such generator, if the
     file is damaged, if the plugin of the architecture is missing, or if the architecture's code has changed since the
@@ -58,22 +58,13 @@ def load_generator(
     """
     run = Run.open(path)
     if at == "best":
-        best = run.best()
         newest = _newest_meta(run)
         for text in run.lost_lines(newest) if newest else []:
             note(text)
-        if best is None or "images" not in best:
-            raise UsageError(f"{path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
-        at = int(best["images"])
-    file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
-    if file is None or not is_file(file):
-        files = [f for f in (path / "generators").glob("*.safetensors") if f.stem.isdecimal()]
-        saved = ", ".join(str(number) for number in sorted(int(f.stem) for f in files))
-        what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
-        raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+    file = find_generator(run, at)
     zoo = recorded_zoo(run, zoo)
     tensors, metadata = _read(file, run)
-    for text in check_recipe(path, run.recipe, metadata.get("recipe"), f"generators/{file.name}"):
+    for text in check_recipe(path, run.recipe, metadata.get("recipe"), f"generators/{file.name}", run.recipe_changes):
         note(text)
     if not changed_code:
         refuse_changed_code(run, zoo, ("architecture",))

@@ -173,7 +173,7 @@ class SampleRequest:
         words += "" if self.method == METHODS[0] else f"-{self.method}"
         words += "-with-reals" if self.with_reals else ""
         words += f"-neighbours-{self.neighbours}" if self.neighbours else ""
-        words += "" if self.at is None else f"-at-{self.at}"
+        words += "" if self.at is None else f"-at-{str(self.at).replace(':', '-')}"
         words += f"-{self.count}" if self.count is not None and self.shape is None else ""
         words += "" if self.shape is None else f"-{self.shape[0]}x{self.shape[1]}"
         words += "" if self.frames is None else f"-{self.frames}-frames"

@@ -21,7 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ganzoo.contract.choice import Amount
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
@@ -29,7 +28,7 @@ from ganzoo.storage import checkpoints
 from ganzoo.storage.files import make_directory, naming, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
-from ganzoo.storage.recipe_binding import recipe_text
+from ganzoo.storage.recipe_binding import recipe_text, recorded_changes
 from ganzoo.storage.run_checks import read_environment, read_recipe, refuse_own_code, sealed
 from ganzoo.storage.run_directory import refuse_taken
 
@@ -87,9 +86,9 @@ class Run:
             run._lock = Lock(path)
         return run
 
-    def lengthen(self, length: Amount) -> None:
-        """Change the length of the run: the one field of a recipe that may change."""
-        self.recipe = self.recipe.merged({"length": length})
+    def change(self, recipe: Recipe) -> None:
+        """Write another recipe. Changes of other fields than the length must be recorded in history.json before."""
+        self.recipe = recipe
         if self.writes:
             self._write_json("recipe.json", self.recipe.to_dict())
 
@@ -239,6 +238,13 @@ class Run:
     def history(self) -> dict[str, Any] | None:
         """The content of history.json; None where it is damaged, and where there is none (runs of version 0.1.0)."""
         return self._read_json("history.json")
+
+    @property
+    def recipe_changes(self) -> list[dict[str, Any]]:
+        """The fields that `ganzoo resume --set` has changed, with their new values, from history.json."""
+        newest = self.newest_checkpoint()
+        kept = (self._read_json(f"checkpoints/{newest.name}/meta.json") or {}).get("history") if newest else None
+        return recorded_changes(self.history or kept or {})
 
     @property
     def had_checkpoint(self) -> bool:

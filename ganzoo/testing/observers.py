@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pluggy
 import torch
+from PIL import Image
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import RunHooks, TrainingProgress
@@ -23,18 +25,32 @@ from ganzoo.testing.process import random_state
 
 _HOOKS = tuple(name for name in vars(RunHooks) if name.startswith("on_"))
 _PROGRESS = TrainingProgress(step=2, images=16, epochs=0.25)
+#: the part of environment.json that every run has
+_ENVIRONMENT = {
+    "versions": {"torch": torch.__version__},
+    "device": "cpu",
+    "images": {"channels": 1, "height": 8, "width": 8, "classes": 10},
+    "class_names": [str(label) for label in range(10)],
+}
+
+
+def _picture() -> bytes:
+    """A small PNG file."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @contextmanager
 def _run() -> Iterator[Run]:
-    """A run directory with a tick, a grid, a checkpoint and a score in it."""
+    """A run directory with the facts of a run, and a tick, a grid, a checkpoint and a score in it."""
     recipe = Recipe.from_dict({"architecture": "mlp-vanilla", "dataset": "digits", "length": "4 steps"})
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "run", recipe, {"device": "cpu"})
+        run = Run.create(Path(folder) / "run", recipe, _ENVIRONMENT)
         try:
             run.append("stats.jsonl", _arguments(run)["on_tick"]["scalars"])
             run.append("scores.jsonl", {**_arguments(run)["on_score"]["scores"][0], "training": True})
-            run.file("samples", _PROGRESS, ".png").write_bytes(b"a picture")
+            run.file("samples", _PROGRESS, ".png").write_bytes(_picture())
             checkpoints.save(run.path / "checkpoints", f"{_PROGRESS.images:09d}", {"x": torch.zeros(2)}, {"step": 2})
             yield run
         finally:  # also after a failed check: the lock of the run is released
@@ -64,18 +80,31 @@ def _hooks(part: ExaminedPart) -> Any:
     return manager.hook
 
 
+def _started(part: ExaminedPart, run: Run) -> Any:
+    """The hooks of a new observer, after on_run_start. Raises Skipped where an optional one lacks its library."""
+    hooks = _hooks(part)
+    try:
+        hooks.on_run_start(run=run)
+    except Exception as error:
+        if part.component.optional and (isinstance(error, ImportError) or isinstance(error.__cause__, ImportError)):
+            raise Skipped(str(error)) from error
+        raise
+    return hooks
+
+
 def _observe_or_skip(part: ExaminedPart, run: Run, arguments: dict[str, dict[str, Any]]) -> None:
     """As `_observe`, but raises Skipped if the observer raises an error, which another check reports."""
     try:
         _observe(part, run, arguments)
+    except Skipped:
+        raise
     except Exception as error:
         raise Skipped("it raises an error during a run") from error
 
 
 def _observe(part: ExaminedPart, run: Run, arguments: dict[str, dict[str, Any]]) -> None:
     """Call all hooks of a new observer, from the start of a run to its end."""
-    hooks = _hooks(part)
-    hooks.on_run_start(run=run)
+    hooks = _started(part, run)
     for hook, hook_arguments in arguments.items():
         # an observer written before version 0.2 takes `progress` under its old name, `moment`
         getattr(hooks, hook)(run=run, progress=_PROGRESS, moment=_PROGRESS, **hook_arguments)
@@ -95,6 +124,12 @@ def hooks_are_known(part: ExaminedPart) -> None:
     require(not unmarked, f"Without @ganzoo.hookimpl it is never called: {', '.join(unmarked)}.")
 
 
+def optional_is_true_or_false(part: ExaminedPart) -> None:
+    """`optional`, whether a run goes on without it after an error in it, is True or False, for the whole class."""
+    declared = part.component.optional
+    require(isinstance(declared, bool), f"`optional` is {declared!r}: set it to True or False in the class.")
+
+
 def observes_a_whole_run(part: ExaminedPart) -> None:
     """It raises no error in a whole run: start, tick, sample grid, checkpoint, score and end."""
     with _run() as run:
@@ -112,9 +147,7 @@ def failed_run_raises_nothing(part: ExaminedPart) -> None:
     """`on_run_end` with an error raises nothing, also where `on_run_start` was never called."""
     with _run() as run:
         for started in (True, False):
-            hooks = _hooks(part)
-            if started:
-                hooks.on_run_start(run=run)
+            hooks = _started(part, run) if started else _hooks(part)
             try:
                 hooks.on_run_end(run=run, error=RuntimeError("the training has failed"))
             except Exception as failure:
@@ -154,6 +187,7 @@ def random_state_is_left_alone(part: ExaminedPart) -> None:
 
 CHECKS = (
     hooks_are_known,
+    optional_is_true_or_false,
     observes_a_whole_run,
     observes_a_resumed_run,
     failed_run_raises_nothing,

@@ -60,9 +60,17 @@ def _no_network(*_: Any, **__: Any) -> Any:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Context manager: no network connection can be made; an attempt raises OSError."""
+    """Context manager: no network connection can be made; an attempt raises OSError.
+
+    A socket in the file system is no network: by it a library talks to a process that it has started itself.
+    """
     original = socket.socket.connect, socket.getaddrinfo
-    socket.socket.connect, socket.getaddrinfo = _no_network, _no_network  # type: ignore[method-assign, assignment]
+
+    def connect(own: socket.socket, address: Any) -> None:
+        local = own.family == getattr(socket, "AF_UNIX", None)
+        return original[0](own, address) if local else _no_network()
+
+    socket.socket.connect, socket.getaddrinfo = connect, _no_network  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from ganzoo.contract.components import Architecture, Dataset
-from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.protocol import Protocol
+from ganzoo.contract.recipe import Recipe, parse_early_stop
 from ganzoo.engine import distributed, seeds
 from ganzoo.engine.feed import Feed
 from ganzoo.engine.game import Game
 from ganzoo.engine.history import History
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.zoo import Zoo
 
 
@@ -55,3 +58,34 @@ def build_setup(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup
     )
     feed = Feed(dataset, recipe, game.minibatches, architecture.value_range, device)
     return TrainingSetup(recipe, architecture, dataset, game, feed, device)
+
+
+def build_scorer(setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
+    """The scorer of the recipe's evaluators; None without evaluators.
+
+    Raises UsageError for a score that the recipe names and no evaluator has.
+    """
+    recipe = setup.recipe
+    if not recipe.evaluators:
+        if recipe.early_stop:
+            raise UsageError(
+                f"--early-stop {recipe.early_stop!r} needs an evaluator that scores the training, such as "
+                f"-e {recipe.early_stop.split()[0]}."
+            )
+        return None
+    assert recipe.dataset is not None  # noqa: S101  (the recipe of a run is complete)
+    scorer = Scorer(
+        zoo,
+        recipe.dataset,
+        recipe.evaluators,
+        setup.device,
+        Protocol.named(recipe.protocol),
+        recipe.score_samples or None,
+        conditional=setup.architecture.conditional,
+    )
+    stopping = parse_early_stop(recipe.early_stop)[0] if recipe.early_stop else ""
+    for option, score in (("--best-by", recipe.best_by), ("--early-stop", stopping)):
+        if score and score not in scorer.names:
+            near = did_you_mean(score, scorer.names)
+            raise UsageError(f"{option} {score!r} is not a score of this run; it has: {', '.join(scorer.names)}.{near}")
+    return scorer

@@ -7,6 +7,7 @@ from fractions import Fraction
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.engine.history import BatchPlan, History, Segment
 from ganzoo.storage.checkpoints import Saved
+from ganzoo.storage.recipe_binding import changes_since
 from ganzoo.storage.run import Run
 from ganzoo.training.build import TrainingSetup
 
@@ -32,10 +33,15 @@ def history_of(setup: TrainingSetup, run: Run, saved: Saved | None) -> History:
 def restore_history(setup: TrainingSetup, run: Run, saved: Saved | None) -> None:
     """Let the setup continue the history of the run after the checkpoint `saved`, with the images that are there now.
 
-    Another set of images begins a new segment. `setup.history` also gets the present length of the run.
+    Another set of images or another batch size begins a new segment. `setup.history` also gets the present length of
+    the run, and what has changed in its recipe since the checkpoint.
     """
     step = saved.meta["step"] if saved else 0
-    history = history_of(setup, run, saved)
+    then = saved.meta.get("recipe") if saved else run.first_recipe
+    made = changes_since(run.path, setup.recipe, then, "its newest checkpoint")
+    history = history_of(setup, run, saved).with_changes(step, made)
+    if "batch_size" in made:
+        history = history.with_batch_size(made["batch_size"]["from"])
     setup.feed.continue_from(history.segments, step)
     setup.history = history.with_segments(setup.feed.segments).with_length(step, run.recipe.length)
 

@@ -53,7 +53,7 @@ def replay(
     """
     run = Run.open(path)
     zoo = recorded_zoo(run, zoo)
-    check_recipe(path, run.recipe, run.first_recipe, "the run")
+    check_recipe(path, run.recipe, run.first_recipe, "the run", run.recipe_changes)
     if not changed_code:
         refuse_changed_code(run, zoo)
     device = find_device(device_name or run.environment["device"].partition(":")[0])
@@ -102,6 +102,13 @@ def _restore_before(setup: TrainingSetup, history: History, path: Path, step: in
     if before is not None:
         setup.game.restore(before.tensors)
         first = before.meta["step"]
+    changed = history.changes[-1][0] if history.changes else 0
+    if history.changes and (step <= changed or first < changed):
+        why = "" if step <= changed else f", and {path} has no checkpoint between the two"
+        raise GanzooError(
+            f"Step {step} cannot be replayed: the recipe was changed after step {changed} (resume --set){why}; replay "
+            f"a later step."
+        )
     if first < (begin := history.segment_at(step - 1).step):
         raise GanzooError(
             f"Step {step} cannot be replayed: the training images were changed after step {begin}, and {path} has no "
@@ -132,7 +139,9 @@ def _images_of_run(setup: TrainingSetup, length: Amount) -> int:
 def _last_step(run: Run, saved: checkpoints.Saved | None, note: Callable[[str], None]) -> int:
     """The last step that the run is known to have trained. Raises GanzooError where its recipe was changed."""
     if saved is not None:
-        notes = check_recipe(run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint")
+        notes = check_recipe(
+            run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint", run.recipe_changes
+        )
         for text in [*saved.notes, *notes]:
             note(text)
     ticks = [line["step"] for line in run.lines("stats.jsonl")]

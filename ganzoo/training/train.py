@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 
-from ganzoo.contract.choice import Amount, amount_in_words
-from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.choice import Amount
+from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import TrainingProgress
-from ganzoo.contract.protocol import Protocol
 from ganzoo.contract.recipe import Recipe
 from ganzoo.engine import distributed
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
-from ganzoo.engine.progress import Progress
-from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
@@ -27,13 +24,16 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
-from ganzoo.training.build import TrainingSetup, build_setup
-from ganzoo.training.environment import changed_environment, describe_changes, environment, refuse_other_images
+from ganzoo.training.build import TrainingSetup, build_scorer, build_setup
+from ganzoo.training.continuation import differences, last_checkpoint, set_length, set_recipe
+from ganzoo.training.early_stop import EarlyStop
+from ganzoo.training.environment import environment, refuse_other_images
 from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.history import history_of, restore_history
 from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
+from ganzoo.training.recipe_changes import changed_recipe, moved_dataset
 from ganzoo.training.signals import Interrupted, Signals
 
 
@@ -66,17 +66,23 @@ def resume(
     length: Amount | None = None,
     changed_code: bool = False,
     changed_images: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    dataset: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> tuple[Run, TrainingProgress]:
     """Continue the run in `path` from its newest good checkpoint, to a new total `length` if given.
 
-    The device, `capture` and `compile` are those the run was started with, unless others are given. `more` is as in
-    `start`. Raises GanzooError where there is nothing left to train, and where a part's file or the training images
-    have changed, unless `changed_code` or `changed_images` is set.
+    The device, `capture` and `compile` are those the run was started with, unless others are given. `changes` are
+    fields of the recipe that change from here on, see `changed_recipe`; `dataset` is the new `path` of a dataset that
+    has moved. `more` is as in `start`. Raises GanzooError where there is nothing left to train, and where a part's file
+    or the training images have changed, unless `changed_code` or `changed_images` is set.
     """
     reader = Run.open(path)
     zoo = recorded_zoo(reader, zoo)
-    check_recipe(path, reader.recipe, reader.first_recipe, "the run")  # before parts of another recipe are built
+    # before parts of another recipe are built
+    check_recipe(path, reader.recipe, reader.first_recipe, "the run", reader.recipe_changes)
+    recipe = changed_recipe(reader.recipe, changes or {}, zoo)
+    recipe = moved_dataset(recipe, dataset, zoo) if dataset else recipe
     if not changed_code:
         refuse_changed_code(reader, zoo)
     before = reader.environment
@@ -85,26 +91,31 @@ def resume(
     if before["device"].startswith("cuda"):  # on a CPU no steps are recorded, so it does not say what was asked for
         more.setdefault("capture", before.get("capture", True))
     distributed.init_process_group(device)
-    setup, run = _checked_setup(reader.recipe, zoo, device), reader
+    setup, run = _checked_setup(recipe, zoo, device), reader
     _compile(setup, more)
     try:
         with distributed.all_or_none():
             run = Run.open(path, writes=True) if distributed.rank() == 0 else reader
-            saved = _last_checkpoint(run)
+            saved = last_checkpoint(run)
             images = history_of(setup, run, saved).segments[-1].training_images
             if not changed_images:
                 refuse_other_images(run, images, setup.feed.fingerprint)
-            changes = _changes(run, setup, zoo, more, images)
             restore_history(setup, run, saved)
-            _set_length(run, setup, saved, length)
+            changed = differences(run, setup, zoo, more, images)
+            if changes:
+                build_scorer(setup, zoo)  # raises, before anything is written, for a score that the run does not have
+            set_length(run, setup, zoo, saved, length)
+            made = set_recipe(run, setup, saved)
     except BaseException:
         run.close()
         raise
     note = more.get("note", print)
     if run.taken_over:
         note(f"The process that wrote {path} before has died without finishing; its run is continued.")
-    for change in changes:
+    for change in changed:
         note(f"Resumed with {change}: the numbers are no longer the same bit for bit.")
+    for text in made:
+        note(f"From step {saved.meta['step'] if saved else 0} on, {text}.")
     return run, train(run, setup, zoo, saved, **more)
 
 
@@ -142,13 +153,17 @@ def train(
     try:
         with Signals().installed() as signals:
             with distributed.all_or_none():
-                if run.writes:
-                    observers = _observers(run.recipe, zoo, extra_observers)
                 note = note if run.writes else _discard
+                if run.writes:
+                    observers = _observers(run.recipe, zoo, extra_observers, note)
                 heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
-                scorer = _scorer(run, setup, zoo)
-                loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop_when, heartbeat)
+                scorer = build_scorer(setup, zoo) if run.writes else None
+                early_stop = EarlyStop(run, setup.recipe.early_stop) if setup.recipe.early_stop else None
+                stop = _either(stop_when, early_stop)
+                loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop, heartbeat)
                 loop.restore(saved)
+                if early_stop is not None and run.writes:  # a process may have died between its last score and its end
+                    loop.chores.stop_condition_met = early_stop()
             for text in introduction(setup, run.recipe.length) if introduce else ():
                 note(text)
             if saved is None:
@@ -157,6 +172,8 @@ def train(
             with heartbeat.watching(loop.progress):
                 loop.run(signals)
             _raise_interrupted(signals, loop)
+            if loop.stopped_early and early_stop is not None and early_stop():
+                note(early_stop.describe(loop.progress.step))
             if loop.stopwatch.scoring_seconds:
                 scoring, seconds = loop.stopwatch.scoring_seconds, loop.stopwatch.seconds
                 note(f"Scoring took {scoring:.1f} s, {scoring / seconds:.0%} of the run.")
@@ -179,30 +196,22 @@ def _discard(text: str) -> None:
     """The notes of a process that does not write the run: the first process shows the same ones."""
 
 
-def _observers(recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None) -> Observers:
-    """The observers of the recipe by their full names, and the extra ones."""
+def _observers(
+    recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None, note: Callable[[str], None]
+) -> Observers:
+    """The observers of the recipe by their full names, and the extra ones. `note` receives their warnings."""
     named = {zoo.full_name("observers", choice): zoo.build("observers", choice) for choice in recipe.observers}
-    return Observers({**named, **(extra_observers or {})})
+    return Observers({**named, **(extra_observers or {})}, note)
 
 
-def _scorer(run: Run, setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
-    """The scorer of the recipe's evaluators; None without evaluators, and on processes that do not write the run."""
-    recipe = setup.recipe
-    if not recipe.evaluators or not run.writes:
-        return None
-    assert recipe.dataset is not None  # noqa: S101  (the recipe of a run is complete)
-    scorer = Scorer(
-        zoo,
-        recipe.dataset,
-        recipe.evaluators,
-        setup.device,
-        Protocol.named(recipe.protocol),
-        recipe.score_samples or None,
-        conditional=setup.architecture.conditional,
-    )
-    if recipe.best_by and recipe.best_by not in scorer.names:
-        raise UsageError(f"--best-by {recipe.best_by!r} is not a score of this run; it has: {', '.join(scorer.names)}.")
-    return scorer
+def _either(
+    stop_when: Callable[[list[dict[str, Any]]], bool] | None, early_stop: EarlyStop | None
+) -> Callable[[list[dict[str, Any]]], bool] | None:
+    """A function that returns True where one of the two does; None without both."""
+    if early_stop is None:
+        return stop_when
+    rule = early_stop
+    return lambda lines: (stop_when is not None and stop_when(lines)) or rule(lines)
 
 
 def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
@@ -229,65 +238,3 @@ def _compile(setup: TrainingSetup, more: dict[str, Any]) -> None:
     compiling = more.pop("compile", False)
     if compiling and (left_out := compile_networks(setup.game, setup.feed)) and distributed.rank() == 0:
         more.get("note", print)(left_out)
-
-
-def _changes(run: Run, setup: TrainingSetup, zoo: Zoo, more: Mapping[str, Any], images: str) -> list[str]:
-    """What has changed since the run was started, in words; only for the process that writes.
-
-    `images` is the fingerprint of the images that it was last trained on.
-    """
-    if not run.writes:
-        return []
-    changes = describe_changes(changed_environment(run, setup, zoo, more.get("capture", True), images))
-    if changes and more.get("stop_when"):  # its time to a score would be measured on two different setups
-        raise GanzooError(
-            f"{run.path} was started differently ({'; '.join(changes)}): continue it as it was started, or remove it."
-        )
-    return changes
-
-
-def _last_checkpoint(run: Run) -> checkpoints.Saved | None:
-    """The newest good checkpoint of a run, or None where it was stopped before its first one.
-
-    Raises GanzooError where the run had checkpoints and they are gone: to start again would remove its results.
-    """
-    saved = checkpoints.load_latest(run.path / "checkpoints")
-    if saved is None and run.had_checkpoint:
-        raise GanzooError(
-            f"{run.path} has been trained and has no checkpoint to continue from: put its folder checkpoints back, or "
-            f"train again in another directory (its generators can still be sampled)."
-        )
-    if saved is not None:
-        saved.notes.extend(check_recipe(run.path, run.recipe, saved.meta.get("recipe"), "its newest checkpoint"))
-        saved.notes.extend(run.lost_lines(saved.meta))
-    return saved
-
-
-def _set_length(run: Run, setup: TrainingSetup, saved: checkpoints.Saved | None, length: Amount | None) -> None:
-    """Set the run's `length` if one is given. Raises UsageError where nothing is left to train."""
-    progress = Progress(length or run.recipe.length, setup.feed)
-    progress.step = saved.meta["step"] if saved else 0
-    if saved and run.writes:  # a process that was killed while saving has not done this
-        checkpoints.prune(run.path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
-    same_end = bool(run.recipe.evaluators) and length in (None, run.recipe.length)
-    scores_missing = same_end and not run.scored_at(progress.step)  # a signal cancelled the last scores
-    if progress.done and not scores_missing:
-        raise UsageError(_nothing_left(run.path, progress))
-    if length is not None:
-        run.lengthen(length)
-        assert setup.history is not None  # noqa: S101  (restored before)
-        setup.history = setup.history.with_length(progress.step, length)
-
-
-def _nothing_left(path: Path, progress: Progress) -> str:
-    """The message that a run has reached its length, with a command that continues it."""
-    length, now = progress.length, progress.snapshot
-    trained = int(length.count_of(now.step, now.images, now.epochs))
-    unit = length.unit
-    done = f"its {amount_in_words(length)}"
-    if trained > length.count:
-        done = f"{trained} {unit}, more than {amount_in_words(length)}"
-    return (
-        f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
-        f"{shlex.quote(str(path))} --{unit} {trained + -(-trained // 2)}`."
-    )

@@ -84,6 +84,10 @@ _PARTS = {
     },
     "observers": {
         "csv": "observers.csv:CSV",
+        "jsonl": "observers.jsonl:JSONL",
+        "tensorboard": "observers.tensorboard:TensorBoard",
+        "wandb": "observers.wandb:WandB",
+        "mlflow": "observers.mlflow:MLflow",
     },
 }
 

@@ -23,7 +23,7 @@ TRAIN = ("train", "dcgan", "digits", "--dry-run")
         ((*TRAIN, "--seed", "abc"), "'--seed': 'abc' is not a whole number of at least 0."),
         ((*TRAIN, "--batch-size", "0"), "'--batch-size': '0' is not a whole number of at least 1."),
         ((*TRAIN, "--batch-size", "1.5"), "'--batch-size': '1.5' is not a whole number of at least 1."),
-        (("sample", "x", "--at", "abc"), "'--at': 'abc' is not a whole number of at least 0."),
+        (("sample", "x", "--at", "abc"), "'--at': 'abc' names no saved generator"),
         (("sample", "x", "-n", "0"), "'-n' / '--count': '0' is not a whole number of at least 1 and at most 1000000."),
         (("evaluate", "x", "--samples", "one"), "'--samples': 'one' is not a whole number of at least 2."),
         (("show", "dcgan", "--size", "big"), "'--size': 'big' is not a whole number of at least 1."),

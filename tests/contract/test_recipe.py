@@ -167,7 +167,22 @@ def test_turns(text, turns):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "D", "d,g", "D,,G", "D;G", "D.reals,D", "X,G", "D+D,G", "G+GD", "D+D.reals,G", "D.reals+D.fakes,G"]
+    "text",
+    [
+        "",
+        "D",
+        "d,g",
+        "D,,G",
+        "D;G",
+        "D.reals,D",
+        "X,G",
+        "D+D,G",
+        "G+GD",
+        "D+D.reals,G",
+        "D.reals+D.fakes,G",
+        "D+GD",
+        "GD+D.reals",
+    ],
 )
 def test_impossible_turns_are_refused(text):
     with pytest.raises(UsageError, match="turns="):

@@ -80,7 +80,7 @@ def test_a_run_with_old_names_opens_in_silence_and_is_written_with_new_ones(tmp_
         warnings.simplefilter("error")
         run = Run.open(tmp_path / "run", writes=True)
     assert run.recipe == recipe
-    run.lengthen(recipe.length.parse("9 epochs"))
+    run.change(run.recipe.merged({"length": recipe.length.parse("9 epochs")}))
     run.close()
     assert json.loads(path.read_text())["ema_half_life"] == 30
 

@@ -29,6 +29,12 @@ class Unheard(Good):
         raise RuntimeError("never called")
 
 
+class Undecided(Good):
+    """Does not say whether it is optional."""
+
+    optional = "sometimes"
+
+
 class Demanding(Good):
     """Needs a scalar that a run need not have."""
 
@@ -80,6 +86,7 @@ class Drawing(Good):
 
 MUTANTS = {
     "hooks_are_known": Unheard,
+    "optional_is_true_or_false": Undecided,
     "observes_a_whole_run": Demanding,
     "observes_a_resumed_run": Once,
     "failed_run_raises_nothing": Panicking,

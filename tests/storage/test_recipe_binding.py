@@ -12,9 +12,10 @@ import tiny
 import torch
 from helpers import ZOO, ganzoo, tiny_recipe
 
-from ganzoo import Amount, GanzooError
+from ganzoo import Amount, Choice, GanzooError
 from ganzoo.results.load import load_generator
 from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import _same_part
 from ganzoo.training.replay import replay
 from ganzoo.training.train import resume, start
 
@@ -127,3 +128,17 @@ def test_a_generator_under_another_name_is_refused(run: Path) -> None:
     generators[-1].write_bytes(generators[0].read_bytes())
     with pytest.raises(GanzooError, match="it is the generator at 64 images under another name"):
         load_generator(run, ZOO, CPU)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        ("gz_one/net", "gz-one/net", True),
+        ("GZ.One/net", "gz-one/net", True),
+        ("net", "gz-one/net", True),
+        ("gz-two/net", "gz-one/net", False),
+        ("gz-one/net", "gz-one/other", False),
+    ],
+)
+def test_a_distribution_is_the_same_however_its_name_is_written(then: str, now: str, same: bool) -> None:
+    assert _same_part("architecture", Choice(then), Choice(now)) is same

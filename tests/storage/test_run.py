@@ -139,10 +139,10 @@ def test_a_damaged_environment_is_named(run, text):
 
 
 def test_only_the_length_moves(run):
-    run.lengthen(Amount(75, "epochs"))
+    run.change(run.recipe.merged({"length": Amount(75, "epochs")}))
     assert Run.open(run.path).recipe == RECIPE.merged({"length": "75 epochs"})
     reader = Run.open(run.path)
-    reader.lengthen(Amount(80, "epochs"))
+    reader.change(reader.recipe.merged({"length": Amount(80, "epochs")}))
     assert reader.recipe.length == Amount(80, "epochs")
     assert Run.open(run.path).recipe.length == Amount(75, "epochs")
 

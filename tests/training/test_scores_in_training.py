@@ -185,6 +185,19 @@ def test_the_share_of_scoring_is_noted(tmp_path):
     assert any(line.startswith("Scoring took ") and line.endswith("% of the run.") for line in said)
 
 
+def test_one_missing_score_of_the_last_step_is_made_up(tmp_path):
+    out = train(tmp_path / "run", **SCORED)
+    lines = (out / "scores.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not ('"reals"' in line and '"step": 10,' in line)]
+    assert len(kept) == len(lines) - 1
+    (out / "scores.jsonl").write_text("".join(kept))
+    resume(out, ZOO, note=lambda text: None)
+    steps = {name: [row[2] for row in scores(out) if row[0] == name] for name in ("brightness", "reals", "fakes")}
+    assert all(found == [3, 6, 9, 10] for found in steps.values())
+    with pytest.raises(UsageError, match="has already trained"):
+        resume(out, ZOO, note=lambda text: None)
+
+
 def test_an_unknown_best_by_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(
         UsageError, match="--best-by 'fid' is not a score of this run; it has: brightness, reals, fakes"
