@@ -57,7 +57,8 @@ def plot_scores(lines: Sequence[Mapping[str, Any]]) -> Plot:
             alike = [line for line in group if line["card"]["digest"] == digest]
             label = f"{alike[0]['card']['measure']['fakes']:,} fakes" if len(digests) > 1 else ""
             trained = [(line["images"], line["value"]) for line in alike if line.get("training")]
-            after = [(line["images"], line["value"]) for line in alike if not line.get("training")]
+            # images that no run has drawn have no number of images seen
+            after = [(line["images"] or 0, line["value"]) for line in alike if not line.get("training")]
             if trained:
                 axis.plot(
                     *zip(*trained, strict=True), color=colour, linewidth=1.4, marker="o", markersize=4, label=label
