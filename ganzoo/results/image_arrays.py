@@ -92,8 +92,11 @@ def images_of(array: Any, name: str = "the array", labels: Any = None) -> ImageA
         raise GanzooError(f"{name} holds no images: it is an array of shape {stored.shape}.")
     if stored.dtype != np.uint8:
         raise GanzooError(_other_numbers(stored, name))
-    sides = {"NHW": (1, *stored.shape[1:]), "NCHW": stored.shape[1:], "NHWC": (stored.shape[3], *stored.shape[1:3])}
-    channels, height, width = map(int, sides[layout])
+    channels, height, width = {
+        "NHW": lambda count, *sides: (1, *sides),
+        "NCHW": lambda count, *sides: sides,
+        "NHWC": lambda count, height, width, channels: (channels, height, width),
+    }[layout](*map(int, stored.shape))
     found = None if labels is None else _labels(labels, len(stored), name)
     classes = 1 if found is None else int(found.max()) + 1
     return ImageArray(name, ImageSpec(channels, height, width, classes), layout, stored, found)
@@ -175,6 +178,7 @@ def _map_file(path: Path) -> np.ndarray:
     except Exception as error:  # for a file that is not of NumPy, it may raise anything
         raise _unreadable(path, error) from None
     if not isinstance(stored, np.memmap):
+        stored.close()
         raise GanzooError(f"{path} is an archive of arrays: name it with the suffix .npz.")
     if size != stored.offset + stored.nbytes:
         raise GanzooError(f"{path} is damaged: it has {size} bytes, and its header says {stored.shape}.")
