@@ -68,21 +68,19 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
     """Download dataset NAME where it is missing, and verify every image.
 
     The domain extractor is prepared as well: the classifier whose features fid-domain and other scores use. Its weights
-    for mnist, fashion-mnist and digits come with ganzoo. For another labelled dataset it is trained once, which takes
-    minutes, and kept.
+    for mnist, fashion-mnist and digits come with ganzoo. For another dataset it is trained once, which takes minutes,
+    and kept; without labels, on clusters of similar images in place of classes.
     """
     splits = _each_split(name)
-    _print(name, splits, as_json, "left out" if bare else _extractor(name, splits[0]["classes"]))
+    _print(name, splits, as_json, "left out" if bare else _extractor(name))
 
 
-def _extractor(name: Choice, classes: int) -> str:
-    """Train the domain extractor of a labelled dataset if that was not done before; its digest and test accuracy."""
+def _extractor(name: Choice) -> str:
+    """Train the domain extractor of a dataset if that was not done before; its digest, and its test accuracy."""
     from ganzoo.contract.protocol import Protocol
     from ganzoo.evaluation.scorer import Scorer
     from ganzoo.registry.zoo import zoo
 
-    if classes < 2:
-        return "none: domain scores need labels"
     with Waiting(f"Preparing the classifier of {name}, whose features the domain scores use"):
         scorer = Scorer(zoo(), name, [Choice("fid-domain")], device_named("auto"), Protocol.named("default"))
     (group,) = scorer.groups

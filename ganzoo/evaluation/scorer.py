@@ -124,6 +124,13 @@ class Scorer:
         # options that the evaluator sets override those of the protocol
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
+        unlabelled = self.train.spec.classes < 2
+        for running in evaluators:  # before the extractor is bound, which may train it for minutes
+            if unlabelled and extractor.predicts and running.evaluator.layer == extractor.predicts:
+                raise UsageError(
+                    f"Evaluator {running.name} needs the class of each image, and the images of {dataset} have no "
+                    "labels: leave it out."
+                )
         extractor.bind(short_name(dataset), self.train)
         group = ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, evaluators, self.device)
         group.accuracy = accuracy_of(group, str(dataset), lambda: self._test_reals(zoo, dataset), zoo.note)

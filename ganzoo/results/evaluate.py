@@ -48,8 +48,8 @@ def default_evaluators(classes: int, note: Callable[[str], None]) -> tuple[Choic
     """The evaluators for a dataset with this number of classes, where none is named. A note says what is special."""
     if classes < 2:
         note(
-            "The images have no labels, so fid-domain compares features of a network that learns without them: see "
-            "docs/evaluation.md."
+            "The images have no labels: fid-domain compares features of a network that learnt clusters of similar "
+            "images in place of classes."
         )
     return DEFAULT_EVALUATORS
 

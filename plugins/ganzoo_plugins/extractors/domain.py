@@ -3,7 +3,8 @@
 Fréchet distances on a network trained for the data at hand: Liu et al. 2018, "An improved evaluation framework for
 generative adversarial networks" (arXiv:1803.07474), which calls it class-aware; Binkowski et al. 2018
 (arXiv:1801.01401) score MNIST with the features of a LeNet. Values compare only under the same weights, so those of the
-usual datasets are pinned, and the digest goes with every score.
+usual datasets are pinned, and the digest goes with every score. Where images have no labels, the network learns
+clusters of similar images in place of classes (see `_clusters`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from ganzoo_plugins.extractors._classifier import (
     train_classifier,
     weights_digest,
 )
+from ganzoo_plugins.extractors._clusters import RECIPE as CLUSTERS
+from ganzoo_plugins.extractors._clusters import cluster, clusters_for
 from ganzoo_plugins.extractors._exact import exact
 
 #: sides of the images a network is trained on
@@ -42,7 +45,8 @@ PINNED = {path.stem: path for path in sorted((Path(__file__).parent / "weights")
 
 def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
     """All images at `size`, all labels, and the sha256 of both as they were read and of the recipe."""
-    digest = hashlib.sha256(f"{RECIPE}|{PREPROCESSING}|{size}|{train.spec}|{train.spec.classes}|{len(train)}".encode())
+    recipe = RECIPE if train.spec.classes > 1 else f"{RECIPE}|{CLUSTERS}"
+    digest = hashlib.sha256(f"{recipe}|{PREPROCESSING}|{size}|{train.spec}|{train.spec.classes}|{len(train)}".encode())
     images, labels = [], []
     for indices in torch.split(torch.arange(len(train)), 1000):
         some_images, some_labels = train.read(indices)
@@ -87,14 +91,17 @@ class Domain(ganzoo.Extractor):
 
     `pre128`: the penultimate layer before its ReLU, each dimension divided by its standard deviation over the training
     images. `logits`: one a class, known once bound. The weights of mnist, fashion-mnist and digits are pinned; for any
-    other labelled dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
+    other dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
+
+    Where images have no labels, the network learns clusters of similar images in place of classes (Caron et al. 2018,
+    arXiv:1807.05520, with one round of k-means on pixels), and there are no `logits`.
 
     stacked-mnist is read by the weights of mnist, each channel by itself: `pre128` is that of the three channels in a
     row (384), `logits` the log-probabilities of the 1,000 numbers the three digits write.
     """
 
     deviation: Tensor
-    predicts = "logits"
+    predicts = "logits"  # "" once it is bound to images without labels
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,12 +120,9 @@ class Domain(ganzoo.Extractor):
             weights, metadata = load_weights(PINNED[name])
             if int(metadata["channels"]) == train.spec.channels:
                 return self.load(weights, metadata)
+        self.load(*self._trained(name, train))
         if train.spec.classes < 2:
-            raise ganzoo.GanzooError(
-                f"The domain extractor learns from labels, and {name!r} has none: use the evaluator "
-                "sliced-wasserstein (-e sliced-wasserstein), or one of Inception features, such as fid."
-            )
-        return self.load(*self._trained(name, train))
+            self._forget_classes()
 
     def _stack(self) -> None:
         """Apply the network for one channel to each of three channels."""
@@ -127,26 +131,38 @@ class Domain(ganzoo.Extractor):
         self.digest = hashlib.sha256(f"stacked-1|{self.digest}".encode()).hexdigest()
         self.preprocessing += ", each channel by itself"
 
+    def _forget_classes(self) -> None:
+        """Leave only the features: the logits are of clusters, which mean nothing to a user."""
+        self.predicts, self.layers = "", {"pre128": PENULTIMATE}
+        self.digest = hashlib.sha256(f"{CLUSTERS}|{self.digest}".encode()).hexdigest()
+        self.preprocessing += ", learnt without labels"
+
     def _trained(self, name: str, train: ganzoo.Dataset) -> tuple[dict[str, Tensor], dict[str, str]]:
         height, width = (min(max(side, SMALLEST), LARGEST) for side in (train.spec.height, train.spec.width))
         images, labels, content = _content(train, (height, width))
         path = ganzoo.cache_dir() / "domain" / f"{content}.safetensors"
-        facts = describe(images, train.spec.classes, name, epochs_for(len(images)))
+        classes = train.spec.classes if train.spec.classes > 1 else clusters_for(len(images))
+        facts = describe(images, classes, name, epochs_for(len(images)))
         shape = {key: facts[key] for key in ("channels", "height", "width", "classes")}
         kept = _load_kept(path, shape)
         if kept is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):  # of several processes one trains, the others wait
-                kept = _load_kept(path, shape) or self._train_and_keep(name, train.spec.classes, images, labels, path)
+                kept = _load_kept(path, shape)
+                if kept is None:
+                    labels = labels if train.spec.classes > 1 else cluster(images)
+                    how = "" if train.spec.classes > 1 else f", on {classes} clusters of them in place of labels"
+                    kept = self._train_and_keep(name, classes, images, labels, path, how)
         return kept
 
     def _train_and_keep(
-        self, name: str, classes: int, images: Tensor, labels: Tensor, path: Path
+        self, name: str, classes: int, images: Tensor, labels: Tensor, path: Path, how: str
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.exists():
             click.echo(f"{path} is damaged and will be made again.", err=True)
         epochs, start = epochs_for(len(images)), time.perf_counter()
-        click.echo(f"Training the domain extractor of {name}, once: {len(images)} images, {epochs} epochs.", err=True)
+        what = f"{len(images)} images, {epochs} epochs{how}"
+        click.echo(f"Training the domain extractor of {name}, once: {what}.", err=True)
         shown = _EpochsDone(epochs)
         weights = train_classifier(
             images, labels, classes, epochs=epochs, device=self.deviation.device, after_epoch=shown
@@ -162,7 +178,7 @@ class Domain(ganzoo.Extractor):
         self.size, self.stacked = (int(metadata["height"]), int(metadata["width"])), False
         self.preprocessing = f"{PREPROCESSING} at {self.size[0]}x{self.size[1]}"
         self.channels, classes = int(metadata["channels"]), int(metadata["classes"])
-        self.layers = {"pre128": PENULTIMATE, "logits": classes}
+        self.layers, self.predicts = {"pre128": PENULTIMATE, "logits": classes}, "logits"
         with torch.random.fork_rng(devices=[]):
             network = Classifier(self.channels, classes).float()
         network.load_state_dict({name: value for name, value in weights.items() if name != "deviation"})
@@ -176,7 +192,7 @@ class Domain(ganzoo.Extractor):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (N, C, H, W) of any size -> float32 `pre128` (N, 128) in deviations, and `logits` (N, classes).
 
-        Of stacked-mnist (N, 384) and (N, 1000), see above.
+        Of stacked-mnist (N, 384) and (N, 1000), and without labels no logits, see above.
         """
         if self.network is None:
             raise ganzoo.GanzooError("The domain extractor has no dataset yet: call bind(name, train) first.")
@@ -189,6 +205,8 @@ class Domain(ganzoo.Extractor):
             resized = ganzoo.resize(images, self.size)
             penultimate, logits = self.network(resized.reshape(-1, 1, *self.size) if self.stacked else resized)
             features = penultimate / self.deviation
+            if not self.predicts:
+                return {"pre128": features}
             if not self.stacked:
                 return {"pre128": features, "logits": logits}
             red, green, blue = logits.log_softmax(dim=1).unflatten(0, (-1, 3)).unbind(dim=1)
