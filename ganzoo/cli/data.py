@@ -68,8 +68,8 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
     """Download dataset NAME where it is missing, and verify every image.
 
     The domain extractor is prepared as well: the classifier whose features fid-domain and other scores use. Its weights
-    for mnist, fashion-mnist and digits come with ganzoo. For another dataset it is trained once, which takes minutes,
-    and kept; without labels, on clusters of similar images in place of classes.
+    for mnist, fashion-mnist and digits come with ganzoo. For another labelled dataset it is trained once, which takes
+    minutes, and kept. Without labels it is not trained, and made in seconds.
     """
     splits = _each_split(name)
     _print(name, splits, as_json, "left out" if bare else _extractor(name))

@@ -48,8 +48,8 @@ def default_evaluators(classes: int, note: Callable[[str], None]) -> tuple[Choic
     """The evaluators for a dataset with this number of classes, where none is named. A note says what is special."""
     if classes < 2:
         note(
-            "The images have no labels: fid-domain compares features of a network that learnt clusters of similar "
-            "images in place of classes."
+            "The images have no labels, so the features of fid-domain are of a network that is not trained: it sees "
+            "noise and blur, and less of the content."
         )
     return DEFAULT_EVALUATORS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -14,12 +14,9 @@ def exact(device: torch.device) -> Iterator[None]:
 
     Among them is `torch.set_float32_matmul_precision`, which allows TF32 on CUDA, and bfloat16 on CPUs that have it.
     """
-    with (
-        torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        _ieee(device),
-    ):
+    cuda = device.type == "cuda"
+    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False) if cuda else nullcontext()
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), cudnn, _ieee(device):
         yield
 
 

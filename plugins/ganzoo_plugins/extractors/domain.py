@@ -3,8 +3,8 @@
 Fréchet distances on a network trained for the data at hand: Liu et al. 2018, "An improved evaluation framework for
 generative adversarial networks" (arXiv:1803.07474), which calls it class-aware; Binkowski et al. 2018
 (arXiv:1801.01401) score MNIST with the features of a LeNet. Values compare only under the same weights, so those of the
-usual datasets are pinned, and the digest goes with every score. Where images have no labels, the network learns
-clusters of similar images in place of classes (see `_clusters`).
+usual datasets are pinned, and the digest goes with every score. Where images have no labels, the network is not
+trained: Naeem et al. 2020 (arXiv:2002.09797) score images unlike those of ImageNet with random networks too.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from ganzoo_plugins.extractors._classifier import (
     PENULTIMATE,
     PREPROCESSING,
     RECIPE,
+    UNTRAINED,
     Classifier,
     describe,
     epochs_for,
     load_weights,
     save_weights,
     train_classifier,
+    untrained_weights,
     weights_digest,
 )
-from ganzoo_plugins.extractors._clusters import RECIPE as CLUSTERS
-from ganzoo_plugins.extractors._clusters import cluster, clusters_for
 from ganzoo_plugins.extractors._exact import exact
 
 #: sides of the images a network is trained on
@@ -45,7 +45,7 @@ PINNED = {path.stem: path for path in sorted((Path(__file__).parent / "weights")
 
 def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
     """All images at `size`, all labels, and the sha256 of both as they were read and of the recipe."""
-    recipe = RECIPE if train.spec.classes > 1 else f"{RECIPE}|{CLUSTERS}"
+    recipe = RECIPE if train.spec.classes > 1 else UNTRAINED
     digest = hashlib.sha256(f"{recipe}|{PREPROCESSING}|{size}|{train.spec}|{train.spec.classes}|{len(train)}".encode())
     images, labels = [], []
     for indices in torch.split(torch.arange(len(train)), 1000):
@@ -93,8 +93,8 @@ class Domain(ganzoo.Extractor):
     images. `logits`: one a class, known once bound. The weights of mnist, fashion-mnist and digits are pinned; for any
     other dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
 
-    Where images have no labels, the network learns clusters of similar images in place of classes (Caron et al. 2018,
-    arXiv:1807.05520, with one round of k-means on pixels), and there are no `logits`.
+    Where images have no labels, the network has the random weights of its initialisation, and batch norms of the
+    training images; there are no `logits`. Naeem et al. 2020 (arXiv:2002.09797) score with such networks.
 
     stacked-mnist is read by the weights of mnist, each channel by itself: `pre128` is that of the three channels in a
     row (384), `logits` the log-probabilities of the 1,000 numbers the three digits write.
@@ -132,41 +132,37 @@ class Domain(ganzoo.Extractor):
         self.preprocessing += ", each channel by itself"
 
     def _forget_classes(self) -> None:
-        """Leave only the features: the logits are of clusters, which mean nothing to a user."""
+        """Leave only the features: there are no classes to predict."""
         self.predicts, self.layers = "", {"pre128": PENULTIMATE}
-        self.digest = hashlib.sha256(f"{CLUSTERS}|{self.digest}".encode()).hexdigest()
-        self.preprocessing += ", learnt without labels"
+        self.digest = hashlib.sha256(f"{UNTRAINED}|{self.digest}".encode()).hexdigest()
+        self.preprocessing += ", not trained"
 
     def _trained(self, name: str, train: ganzoo.Dataset) -> tuple[dict[str, Tensor], dict[str, str]]:
         height, width = (min(max(side, SMALLEST), LARGEST) for side in (train.spec.height, train.spec.width))
         images, labels, content = _content(train, (height, width))
         path = ganzoo.cache_dir() / "domain" / f"{content}.safetensors"
-        classes = train.spec.classes if train.spec.classes > 1 else clusters_for(len(images))
-        facts = describe(images, classes, name, epochs_for(len(images)))
+        facts = describe(images, train.spec.classes, name, epochs_for(len(images)))
         shape = {key: facts[key] for key in ("channels", "height", "width", "classes")}
         kept = _load_kept(path, shape)
         if kept is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):  # of several processes one trains, the others wait
-                kept = _load_kept(path, shape)
-                if kept is None:
-                    labels = labels if train.spec.classes > 1 else cluster(images)
-                    how = "" if train.spec.classes > 1 else f", on {classes} clusters of them in place of labels"
-                    kept = self._train_and_keep(name, classes, images, labels, path, how)
+                kept = _load_kept(path, shape) or self._make_and_keep(name, train.spec.classes, images, labels, path)
         return kept
 
-    def _train_and_keep(
-        self, name: str, classes: int, images: Tensor, labels: Tensor, path: Path, how: str
+    def _make_and_keep(
+        self, name: str, classes: int, images: Tensor, labels: Tensor, path: Path
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.exists():
             click.echo(f"{path} is damaged and will be made again.", err=True)
-        epochs, start = epochs_for(len(images)), time.perf_counter()
-        what = f"{len(images)} images, {epochs} epochs{how}"
-        click.echo(f"Training the domain extractor of {name}, once: {what}.", err=True)
+        epochs, start, device = epochs_for(len(images)), time.perf_counter(), self.deviation.device
+        if classes < 2:
+            weights = untrained_weights(images, device=device)
+            save_weights(path, weights, {**describe(images, classes, name, 0), "recipe": UNTRAINED})
+            return load_weights(path)
+        click.echo(f"Training the domain extractor of {name}, once: {len(images)} images, {epochs} epochs.", err=True)
         shown = _EpochsDone(epochs)
-        weights = train_classifier(
-            images, labels, classes, epochs=epochs, device=self.deviation.device, after_epoch=shown
-        )
+        weights = train_classifier(images, labels, classes, epochs=epochs, device=device, after_epoch=shown)
         save_weights(path, weights, describe(images, classes, name, epochs))
         click.echo(f"Trained in {time.perf_counter() - start:.0f} s and kept as {path}.", err=True)
         return load_weights(path)
