@@ -10,6 +10,7 @@ from ganzoo.api.display import ImageGrid, Scores, Stats, run_html
 from ganzoo.api.displays import progress_observers
 from ganzoo.api.interrupt import interruptible
 from ganzoo.api.keywords import (
+    Part,
     Parts,
     ResumeOptions,
     check_keywords,
@@ -19,6 +20,7 @@ from ganzoo.api.keywords import (
     parts,
 )
 from ganzoo.api.progress import log
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from ganzoo.results.image_arrays import ImageArray
     from ganzoo.results.load import TrainedGenerator
     from ganzoo.storage.run import Run
 
@@ -243,22 +246,32 @@ class TrainedRun:
         inception_weights: str | Path | None = None,
         accept_changed_code: bool = False,
         accept_changed_images: bool = False,
+        against: Part | Path | None = None,
+        resize: bool = False,
+        save_fakes: str | Path | None = None,
     ) -> Scores:
         """Score the generator against the real images of its dataset, append the scores to the run and return them.
 
         Without an evaluator those of the recipe are used, or `fid-domain`. `samples` fake images are drawn from `seed`;
         by default as many as the protocol says. Only scores whose cards have the same digest can be compared.
+        `against` is another dataset, a folder of pictures or a file of an array to compare with; such scores are not
+        appended. `resize` brings fakes of another size to that of the reals. `save_fakes` is a file (.npy, or .npz with
+        the labels) to write the fakes to.
         Raises UsageError for a wrong request, GanzooError where a score would mean nothing.
         """
-        from ganzoo.engine.device import find_device
-        from ganzoo.registry.zoo import zoo
-        from ganzoo.results.evaluate import evaluate as score
-
-        chosen = [choice for one in evaluators for choice in parts(one)]
-        device = find_device(self.device)
+        given: dict[str, Any] = {
+            "samples": samples,
+            "protocol": protocol,
+            "seed": seed,
+            "at": at,
+            "accept_changed_code": accept_changed_code,
+            "accept_changed_images": accept_changed_images,
+            "against": against,
+            "resize": resize,
+            "save_fakes": save_fakes,
+        }
         with folders(data_dir or self._data_dir, inception_weights):
-            changed = (accept_changed_code, accept_changed_images)
-            return Scores(score(self.path, zoo(), device, chosen, samples, protocol, seed, at, *changed, log))
+            return _score(self.path, self.device, evaluators, **given)
 
     @keywords_of(ResumeOptions)
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
@@ -345,10 +358,54 @@ def resume(run: str | Path | TrainedRun, **keywords: Unpack[ResumeOptions]) -> T
     return _opened(run).resume(**keywords)
 
 
-def evaluate(run: str | Path | TrainedRun, *evaluators: Parts, device: str = "auto", **keywords: Any) -> Scores:
-    """Score the generator of a run, see `TrainedRun.evaluate`. "auto" is the device of a TrainedRun."""
+def evaluate(run: str | Path | TrainedRun | Any, *evaluators: Parts, device: str = "auto", **keywords: Any) -> Scores:
+    """Score the generator of a run, see `TrainedRun.evaluate`; or other images. "auto" is the device of a TrainedRun.
+
+    `run` may also be a `.npy` or `.npz` file of uint8 images, a folder of pictures, or an array or tensor of uint8
+    images (N, C, H, W), (N, H, W, C) or (N, H, W). The keyword `against` then names what to compare with.
+
+        ganzoo.evaluate("fakes.npy", "fid-domain", against="mnist")
+    """
     check_keywords(TrainedRun.evaluate, keywords)
-    return _opened(run, device).evaluate(*evaluators, **keywords)
+    if isinstance(run, TrainedRun):
+        return _opened(run, device).evaluate(*evaluators, **keywords)
+    from ganzoo.results.image_arrays import images_of
+
+    source = Path(run) if isinstance(run, str | Path) else images_of(run)
+    with folders(keywords.pop("data_dir", None), keywords.pop("inception_weights", None)):
+        return _score(source, device, evaluators, **keywords)
+
+
+def _score(
+    source: Path | ImageArray,
+    device: str,
+    evaluators: Sequence[Parts],
+    *,
+    accept_changed_code: bool = False,
+    accept_changed_images: bool = False,
+    against: Part | Path | None = None,
+    save_fakes: str | Path | None = None,
+    **options: Any,
+) -> Scores:
+    """The scores of a run or of images. The keywords are those of `TrainedRun.evaluate`."""
+    from ganzoo.engine.device import find_device
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import evaluate as score
+
+    return Scores(
+        score(
+            source,
+            zoo(),
+            find_device(device),
+            [choice for one in evaluators for choice in parts(one)],
+            changed_code=accept_changed_code,
+            changed_images=accept_changed_images,
+            note=log,
+            against=against if against is None or isinstance(against, str | Path) else Choice.parse(against),
+            save_fakes=None if save_fakes is None else Path(save_fakes),
+            **options,
+        )
+    )
 
 
 def sample(

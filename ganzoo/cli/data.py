@@ -69,20 +69,18 @@ def prepare(name: Choice, bare: bool, as_json: bool) -> None:
 
     The domain extractor is prepared as well: the classifier whose features fid-domain and other scores use. Its weights
     for mnist, fashion-mnist and digits come with ganzoo. For another labelled dataset it is trained once, which takes
-    minutes, and kept.
+    minutes, and kept. Without labels it is not trained, and made in seconds.
     """
     splits = _each_split(name)
-    _print(name, splits, as_json, "left out" if bare else _extractor(name, splits[0]["classes"]))
+    _print(name, splits, as_json, "left out" if bare else _extractor(name))
 
 
-def _extractor(name: Choice, classes: int) -> str:
-    """Train the domain extractor of a labelled dataset if that was not done before; its digest and test accuracy."""
+def _extractor(name: Choice) -> str:
+    """Train the domain extractor of a dataset if that was not done before; its digest, and its test accuracy."""
     from ganzoo.contract.protocol import Protocol
     from ganzoo.evaluation.scorer import Scorer
     from ganzoo.registry.zoo import zoo
 
-    if classes < 2:
-        return "none: domain scores need labels"
     with Waiting(f"Preparing the classifier of {name}, whose features the domain scores use"):
         scorer = Scorer(zoo(), name, [Choice("fid-domain")], device_named("auto"), Protocol.named("default"))
     (group,) = scorer.groups

@@ -32,13 +32,13 @@ from ganzoo.contract.protocol import PROTOCOLS
 @click.command(
     cls=SectionedCommand,
     sections={
-        "Scores": "--evaluator --samples --protocol --seed --at --inception-weights",
+        "Scores": "--evaluator --against --resize --samples --protocol --seed --at --save-fakes --inception-weights",
         "Calibration, in place of a RUN": "--calibrate --other --out",
         "How it runs": "--device --data-dir --accept-changed-code --accept-changed-images",
         "Output": "--json --help",
     },
 )
-@click.argument("run", type=RunParam(), required=False)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=RunParam())
 @click.option(
     "-e",
     "--evaluator",
@@ -46,8 +46,14 @@ from ganzoo.contract.protocol import PROTOCOLS
     multiple=True,
     type=PartParam("evaluators"),
     metavar="NAME[:k=v]",
-    help="An evaluator; may be repeated.  [default: of the run, or fid-domain; without labels sliced-wasserstein]",
+    help="An evaluator; may be repeated.  [default: of the run, or fid-domain]",
 )
+@click.option(
+    "--against",
+    metavar="DATASET|FOLDER|FILE",
+    help="Compare with this dataset, folder of pictures or .npy file.  [default: the dataset of the run]",
+)
+@click.option("--resize", is_flag=True, help="Bring fakes of another size to the size of the real images.")
 @click.option("--samples", type=WholeNumber(2), metavar="N", help="Number of fakes.  [default: as the protocol says]")
 @click.option(
     "--protocol",
@@ -56,6 +62,12 @@ from ganzoo.contract.protocol import PROTOCOLS
 )
 @click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
+@click.option(
+    "--save-fakes",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npy|.npz",
+    help="Write the fakes of the run that are scored; .npz keeps their labels too.",
+)
 @click.option(
     "--calibrate",
     "dataset",
@@ -81,12 +93,15 @@ from ganzoo.contract.protocol import PROTOCOLS
 @data_dir_option
 @json_option
 def evaluate(
-    run: Path | None,
+    runs: tuple[Path, ...],
     evaluators: tuple[Choice, ...],
+    against: str | None,
+    resize: bool,
     samples: int | None,
     protocol: str | None,
     seed: int,
     at: int | str | None,
+    save_fakes: Path | None,
     dataset: Choice | None,
     other: Choice | None,
     out: Path | None,
@@ -95,49 +110,91 @@ def evaluate(
     device: str,
     as_json: bool,
 ) -> None:
-    """Score the generator of RUN against the real images of its dataset; or calibrate the scores.
+    """Score the generator of RUN against the real images of its dataset; or other images; or calibrate the scores.
 
     \b
       ganzoo evaluate runs/a                     Frechet distance on features of a classifier of the dataset, offline
       ganzoo evaluate runs/a -e fid              Inception FID (its weights are downloaded once)
       ganzoo evaluate runs/a --at best           the best generator of a run that was scored during training
+      ganzoo evaluate runs/a runs/b runs/c       one table
+      ganzoo evaluate fakes.npy --against mnist  images of another program: an array, or a folder of pictures
       ganzoo evaluate --calibrate mnist          the scores of real images under known corruptions; cached and plotted
 
     Each score is appended to RUN/scores.jsonl with a card that describes how it was measured. Compare two scores only
     if their cards have the same digest. Where scores.jsonl cannot be written, the scores are printed all the same.
-    """
-    from ganzoo.registry.zoo import zoo
-    from ganzoo.results.evaluate import evaluate as score
 
+    A RUN may be a .npy or .npz file of uint8 images (N,C,H,W), (N,H,W,C) or (N,H,W), or a folder of pictures. Their
+    scores are those of the run that drew them if they are the same images: see --save-fakes.
+    """
     if dataset is not None:
-        if run is not None or at is not None or seed or changed_code or changed_images:
+        if runs or at is not None or seed or changed_code or changed_images or against or resize or save_fakes:
             raise UsageError(
-                "--calibrate scores real images, not a generator: leave out RUN, --at, --seed, --accept-changed-code "
-                "and --accept-changed-images, or leave out --calibrate."
+                "--calibrate scores real images, not a generator: leave out RUN, --at, --seed, --against, --resize, "
+                "--save-fakes, --accept-changed-code and --accept-changed-images, or leave out --calibrate."
             )
         return _calibrate(dataset, evaluators, samples, protocol or "default", other, out, device, as_json)
     if other is not None or out is not None:
         raise UsageError("--other and -o belong to --calibrate DATASET.")
-    if run is None:
-        raise UsageError("Name the RUN to score: the directory that `ganzoo train` printed; or --calibrate a DATASET.")
-    changed = (changed_code, changed_images)
+    if not runs:
+        raise UsageError(
+            "Name the RUN to score: the directory that `ganzoo train` printed, or images, with --against; or "
+            "--calibrate a DATASET."
+        )
+    if save_fakes is not None and len(runs) > 1:
+        raise UsageError(f"--save-fakes is for one RUN, and there are {len(runs)}.")
+    arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images, log)
+    options: dict[str, Any] = {"against": against, "resize": resize, "save_fakes": save_fakes}
+    found: list[tuple[Path, list[dict[str, Any]]]] = []
+    try:
+        for run in runs:
+            found.append((run, _score(run, device, *arguments, **options)))
+    finally:  # where one of several cannot be scored, the scores of those before are printed all the same
+        if found:
+            _print_json(found, several=len(runs) > 1) if as_json else _print_scores(found, several=len(runs) > 1)
+
+
+def _score(run: Path, device: str, *arguments: Any, **options: Any) -> list[dict[str, Any]]:
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import evaluate as score
+
     with Waiting(f"Scoring {run}") as waiting:
-        lines = score(run, zoo(), device_named(device), evaluators, samples, protocol, seed, at, *changed, log, waiting)
-    if as_json:
-        return print_json(run=str(run), scores=lines)
+        return score(run, zoo(), device_named(device), *arguments, waiting, **options)
+
+
+def _print_json(found: Sequence[tuple[Path, list[dict[str, Any]]]], several: bool) -> None:
+    """One object: the scores of the only RUN, or a list of such objects."""
+    objects = [{"run": str(run), "scores": lines} for run, lines in found]
+    print_json(runs=objects) if several else print_json(**objects[0])
+
+
+def _print_scores(found: Sequence[tuple[Path, list[dict[str, Any]]]], several: bool) -> None:
+    """One table; of several runs, the lines of one score below each other, with a note if they cannot be compared."""
+    lines = [(run, line) for run, scores in found for line in scores]
+    names = list(dict.fromkeys(line["score"] for _, line in lines))
     rows = [
         [
+            *([str(run)] if several else []),
             line["score"],
             f"{line['value']:.4f}",
             line["better"],
             str(line["card"]["measure"]["fakes"]),
             f"{line['card']['measure']['reals']['images']} {line['card']['measure']['reals']['split']}",
-            str(line["images"]),
+            "" if line["images"] is None else str(line["images"]),
             line["card"]["digest"],
         ]
-        for line in lines
+        for name in names
+        for run, line in lines
+        if line["score"] == name
     ]
-    print_table(["score", "value", "better", "fakes", "reals", "images seen", "card"], rows)
+    columns = ["score", "value", "better", "fakes", "reals", "images seen", "card"]
+    print_table([*(["run"] if several else []), *columns], rows)
+    for name in names:
+        digests = {line["card"]["digest"] for _, line in lines if line["score"] == name}
+        if len(digests) > 1:
+            log(
+                f"The values of {name} cannot be compared: their cards have {len(digests)} digests, so they were not "
+                "measured alike. The numbers of fakes, the reals and the protocol must be the same."
+            )
 
 
 def _calibrate(

@@ -13,6 +13,9 @@ from ganzoo.engine.seeds import generator
 
 #: latents are drawn in blocks of this size, each block with its own random generator
 _BLOCK = 64
+#: fakes in a batch. Features of an image differ in the last digits between batches of different sizes, so images from a
+#: file are scored in batches of this size too
+DRAW_BATCH = 250
 
 
 def draw_latents(architecture: Architecture, count: int, device: torch.device, seed: int) -> Tensor:
@@ -29,7 +32,7 @@ def balanced_labels(count: int, classes: int, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def draw(
-    network: nn.Module, architecture: Architecture, latents: Tensor, labels: Tensor, batch_size: int = 250
+    network: nn.Module, architecture: Architecture, latents: Tensor, labels: Tensor, batch_size: int = DRAW_BATCH
 ) -> Iterator[Tensor]:
     """Fakes, uint8 (n, C, H, W) in batches, of `latents` (N, Z) and `labels` (N,), on the latents' device.
 

@@ -51,15 +51,17 @@ class Scorer:
         seed: int = 0,
         conditional: bool = True,
         check_train: Callable[[Dataset], None] = lambda train: None,
+        unconditional: str = "this architecture is not conditional",
     ) -> None:
         """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
 
-        `conditional`: whether the generator uses labels, so that a fake is of the class of its label.
+        `conditional`: whether a fake is of the class of its label; if not, `unconditional` is the reason for messages.
         `check_train` is called with the training split before an extractor sees it; it may raise.
         Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
         split of reals, too few images, or an evaluator of class labels with an unconditional generator.
         """
         self.protocol, self.device, self.seed = protocol, device, seed
+        self._unconditional = unconditional
         #: number of fakes of each score
         self.samples = samples or protocol.samples
         with seeds.aside(seed, "evaluate"):  # evaluators may draw random numbers; the training must not depend on that
@@ -108,9 +110,7 @@ class Scorer:
                 f"{self.protocol.name} with the {self.protocol.split} images: choose another protocol, or leave it out."
             )
         if running.evaluator.conditional and not conditional:
-            raise UsageError(
-                f"Evaluator {running.name} asks for classes, and this architecture is not conditional: leave it out."
-            )
+            raise UsageError(f"Evaluator {running.name} asks for classes, and {self._unconditional}: leave it out.")
 
     def _real_counts(self, running: RunningEvaluator) -> dict[str, int]:
         """The numbers of real images that an evaluator compares with, for `_require_enough`."""
@@ -124,6 +124,13 @@ class Scorer:
         # options that the evaluator sets override those of the protocol
         choice = Choice(choice.name, {**self.protocol.extractors.get(choice.name, {}), **choice.options})
         extractor: Extractor = zoo.build("extractors", choice).to(self.device)
+        unlabelled = self.train.spec.classes < 2
+        for running in evaluators:  # before the extractor is bound, which may train it for minutes
+            if unlabelled and extractor.predicts and running.evaluator.layer == extractor.predicts:
+                raise UsageError(
+                    f"Evaluator {running.name} needs the class of each image, and the images of {dataset} have no "
+                    "labels: leave it out."
+                )
         extractor.bind(short_name(dataset), self.train)
         group = ExtractorGroup(choice, _provenance(zoo, "extractors", choice), extractor, evaluators, self.device)
         group.accuracy = accuracy_of(group, str(dataset), lambda: self._test_reals(zoo, dataset), zoo.note)
@@ -136,12 +143,18 @@ class Scorer:
         return Reals(zoo, dataset, "test")
 
     def score(
-        self, fakes: Images, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
+        self,
+        fakes: Images,
+        subject: Mapping[str, Any],
+        stopped: Callable[[], bool] = lambda: False,
+        resized: str = "",
     ) -> list[dict[str, Any]]:
         """Score fakes and return one dictionary a score: `score` (its name), `value`, `better` and `card`.
 
         `fakes` are batches of uint8 images (n, C, H, W) and the labels (n,) they were generated for. `subject`
-        describes the generator and is stored in the cards. The random state of the process is unchanged afterwards.
+        describes the generator and is stored in the cards. `resized` says how fakes of another size were brought to
+        that of the reals: such scores compare with others that were resized alike. The random state of the process is
+        unchanged afterwards.
         Raises GanzooError if a score would be meaningless, and ScoringCancelled once `stopped()` is true.
         """
         started = time.perf_counter()
@@ -161,7 +174,7 @@ class Scorer:
                 "score": name,
                 "value": value,
                 "better": running.evaluator.scores[name].better,
-                "card": self._card(group, running, name, count, subject, seconds),
+                "card": self._card(group, running, name, count, {**subject, "seed": self.seed}, resized, seconds),
             }
             for group, running, name, value in found
         ]
@@ -181,6 +194,7 @@ class Scorer:
         score: str,
         fakes: int,
         subject: Mapping[str, Any],
+        resized: str,
         seconds: float,
     ) -> dict[str, Any]:
         """The card of a score. Two scores can be compared only if the digests of their `measure` are equal."""
@@ -192,6 +206,7 @@ class Scorer:
             "reals": self.reals.facts,
             **({"held_out": self.held_out.facts} if self.held_out and running.evaluator.held_out else {}),
             "fakes": fakes,
+            **({"fakes_resized": resized} if resized else {}),
             "shape": str(spec),
             "precision": group.extractor.precision,
         }
@@ -200,7 +215,7 @@ class Scorer:
             "measure": measure,
             "digest": digest_of(measure)[:16],
             **({"classifier": group.accuracy} if group.accuracy else {}),
-            "subject": {**subject, "seed": self.seed},
+            "subject": subject,
             "versions": versions(),
             "seconds": seconds,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,41 +1,77 @@
-"""Evaluate: score a trained generator and append the scores, with their cards, to the run's scores.jsonl."""
+"""Evaluate: score a generator, or other images. Each score has a card; those of a run are added to scores.jsonl."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ganzoo.contract.choice import Choice
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.components import Dataset
+from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
+from ganzoo.contract.paths import is_directory
 from ganzoo.contract.protocol import Protocol, check_samples
 from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
+from ganzoo.results.image_arrays import SUFFIXES, ImageArray
 from ganzoo.results.load import TrainedGenerator, load_generator
-from ganzoo.results.training_images import check_training_images
+from ganzoo.results.subjects import (
+    Batches,
+    count_of,
+    fitted,
+    is_run,
+    open_subject,
+    reals_choice,
+    resize_words,
+    shape_of,
+    source_of,
+)
+from ganzoo.results.training_images import SAME, check_training_images
+from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
 
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
-#: of datasets without labels, from which no domain extractor can learn
-UNLABELLED_EVALUATORS = (Choice("sliced-wasserstein"),)
 
 
 def default_evaluators(classes: int, note: Callable[[str], None]) -> tuple[Choice, ...]:
     """The evaluators for a dataset with this number of classes, where none is named. A note says what is special."""
-    if classes > 1:
-        return DEFAULT_EVALUATORS
-    note("The images have no labels, so they are scored by sliced-wasserstein and not by fid-domain.")
-    return UNLABELLED_EVALUATORS
+    if classes < 2:
+        note(
+            "The images have no labels, so the features of fid-domain are of a network that is not trained: it sees "
+            "noise and blur, and less of the content."
+        )
+    return DEFAULT_EVALUATORS
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """How images are scored."""
+
+    zoo: Zoo
+    device: torch.device
+    evaluators: tuple[Choice, ...]
+    samples: int | None
+    protocol: str | None
+    seed: int
+    against: Choice | str | Path | None
+    resize: bool
+    note: Callable[[str], None]
+    on_fakes: Callable[[int, int], None]
 
 
 def evaluate(
-    path: Path,
+    path: Path | ImageArray,
     zoo: Zoo,
     device: torch.device,
     evaluators: Sequence[Choice] = (),
@@ -47,51 +83,159 @@ def evaluate(
     changed_images: bool = False,
     note: Callable[[str], None] = print,
     on_fakes: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    against: Choice | str | Path | None = None,
+    resize: bool = False,
+    save_fakes: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Score the newest generator of the run in `path`, or the one that `at` names: see `load_generator`.
+    """Score a generator of the run in `path`, the newest or the one that `at` names (see `load_generator`); or images.
 
-    `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score is appended to the run's
+    `path` may also be a `.npy` or `.npz` file of images, a folder of pictures, or an array. `against` is then the
+    dataset to compare with: one of the zoo, a folder of pictures, or a file of an array.
+
+    `samples` fakes (None: as many as the protocol says) are drawn from `seed`. Each score of a run is appended to its
     scores.jsonl, passed to the observers of the run, and returned. Where scores.jsonl cannot be written, they are
     returned all the same, observers are not called, and `note` receives a message. Evaluators, protocol and number of
-    fakes are those of the run's recipe if they are not given; if the recipe has none, the evaluator is `fid-domain`, or
-    `sliced-wasserstein` where the images have no labels.
+    fakes are those of the run's recipe if they are not given; if there are none, the evaluator is `fid-domain`.
 
-    The dataset is compared with what the run recorded of it: other images are noted, and named in the card.
+    The dataset is compared with what the run recorded of it: other images are noted, and named in the card. With
+    `against`, a run is compared with another dataset: its scores are then returned and not appended, unless the images
+    are those of the training. `resize` brings fakes of another size to that of the reals. `save_fakes` (.npy, or .npz
+    with the labels) is written with the fakes of a run: to score that file gives the same scores.
     `note` receives messages for the user. `on_fakes` is called with the number of fakes scored so far, and that of all
-    fakes. Nothing but scores.jsonl is written.
+    fakes. Nothing else is written.
 
-    Raises UsageError for fewer than 2 samples. Raises GanzooError if shape or classes of the images have changed and
-    `changed_images` is not set, if a score would be meaningless, or if a part of the recipe (also an observer) cannot
-    be built.
+    Raises UsageError for fewer than 2 samples, and for images without a dataset to compare with. Raises GanzooError if
+    shape or classes of the images have changed and `changed_images` is not set, if a score would be meaningless, or if
+    a part of the recipe (also an observer) cannot be built.
     """
     check_samples(samples)
-    trained = load_generator(path, zoo, device, at, changed_code, note)
-    zoo, recipe = recorded_zoo(trained.run, zoo), trained.run.recipe
+    request = _Request(zoo, device, tuple(evaluators), samples, protocol, seed, against, resize, note, on_fakes)
+    source = source_of(path)
+    if isinstance(source, Path) and is_run(source):
+        return _evaluate_run(source, request, at, changed_code, changed_images, save_fakes)
+    name = source.name if isinstance(source, ImageArray) else str(source)
+    if isinstance(source, Path) and not any(source.iterdir()):
+        Run.open(source)  # raises: it is empty
+    given = {"--at": at is not None, "--accept-changed-code": changed_code, "--save-fakes": save_fakes is not None}
+    if wrong := [option for option, is_given in given.items() if is_given]:
+        raise UsageError(f"{name} is no run, its images are there already: leave out {' and '.join(wrong)}.")
+    if against is None:
+        raise UsageError(
+            f"{name} holds no run (there is no recipe.json), so say what to compare its images with: --against mnist, "
+            "or --against FOLDER for a folder of pictures."
+        )
+    return _evaluate_images(source, name, request)
+
+
+def _evaluate_run(
+    path: Path, request: _Request, at: int | str | None, changed_code: bool, changed_images: bool, save: Path | None
+) -> list[dict[str, Any]]:
+    _check_save(save)
+    note, against = request.note, request.against
+    trained = load_generator(path, request.zoo, request.device, at, changed_code, note)
+    zoo, recipe = recorded_zoo(trained.run, request.zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
+    dataset = recipe.dataset if against is None else reals_choice(against, lambda channels: trained.images)
     # built before anything is computed: an observer whose file is gone must not fail after the scoring
     observers = Observers({zoo.full_name("observers", c): zoo.build("observers", c) for c in recipe.observers})
+    protocol, samples = request.protocol, request.samples
     if protocol is None:
         protocol, samples = recipe.protocol, samples or recipe.score_samples or None
-    images: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+
+    def check_train(train: Dataset) -> None:
+        words = zoo.note if against is None else lambda text: None
+        facts.update(check_training_images(trained.run, train, changed_images or against is not None, words))
+        if resized := resize_words(str(path), trained.images, train.spec, str(dataset), request.resize):
+            facts["resized"] = resized
+
     scorer = Scorer(
         zoo,
-        recipe.dataset,
-        tuple(evaluators) or recipe.evaluators or default_evaluators(trained.images.classes, note),
-        device,
+        dataset,
+        request.evaluators or recipe.evaluators or default_evaluators(trained.images.classes, note),
+        request.device,
         Protocol.named(protocol),
         samples,
-        seed,
+        request.seed,
         conditional=trained.architecture.conditional,
-        check_train=lambda train: images.update(check_training_images(trained.run, train, changed_images, zoo.note)),
+        check_train=check_train,
     )
     progress = _progress_when_saved(trained)
     when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": False}
-    fakes = fakes_of(trained.network, trained.architecture, trained.images, scorer.samples, device, seed)
-    counted = _counted(fakes, scorer.samples, on_fakes)
-    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **images})
+    drawn = fakes_of(
+        trained.network, trained.architecture, trained.images, scorer.samples, request.device, request.seed
+    )
+    saved: list[tuple[Tensor, Tensor]] = []
+    fakes = fitted(_kept(drawn, saved) if save else drawn, scorer.reals.dataset.spec)
+    counted = _counted(fakes, scorer.samples, request.on_fakes)
+    resized = facts.pop("resized", "")
+    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, resized=resized)
     lines = [{**score, **when} for score in scores]
-    _keep(trained.run, lines, progress, observers, note)
+    if against is None or facts["training_images"] == SAME:
+        _keep(trained.run, lines, progress, observers, note)
+    else:
+        note(f"The scores are not kept in {path}: they are against {dataset}, which it was not trained on.")
+    if save:
+        _save(save, saved)
     return lines
+
+
+def _evaluate_images(source: Path | ImageArray, name: str, request: _Request) -> list[dict[str, Any]]:
+    """The scores of images that no run draws."""
+    assert request.against is not None  # noqa: S101  (checked before)
+    zoo, protocol = request.zoo, Protocol.named(request.protocol or "default")
+    dataset = reals_choice(request.against, functools.partial(shape_of, source, zoo))
+    reals: Dataset = zoo.build("datasets", dataset, split=protocol.split)
+    subject = open_subject(source, zoo, reals, request.resize)
+    resized = resize_words(name, subject.spec, reals.spec, str(dataset), request.resize)
+    count = count_of(subject, request.samples, protocol, request.note)
+    scorer = Scorer(
+        zoo,
+        dataset,
+        request.evaluators or default_evaluators(reals.spec.classes, request.note),
+        request.device,
+        protocol,
+        count,
+        request.seed,
+        conditional=subject.labelled,
+        unconditional=f"{name} has no labels that are classes of {dataset}",
+    )
+    # the digest of the pixels is added when all of them have been read, before the cards are made
+    facts: dict[str, Any] = {**subject.facts, "images": count, "of": subject.available, "shape": str(subject.spec)}
+    fakes = fitted(subject.batches(count, request.seed), reals.spec, facts)
+    scores = scorer.score(_counted(fakes, count, request.on_fakes), facts, resized=resized)
+    return [{**score, "step": None, "images": None, "epoch": None, "training": False} for score in scores]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _check_save(out: Path | None) -> None:
+    """Raises UsageError, before anything is drawn, for a file that cannot be written or has another suffix."""
+    if out is None:
+        return
+    if out.suffix not in SUFFIXES or is_directory(out):
+        raise UsageError(f"--save-fakes {out}: name a file that ends in .npy, or in .npz to keep the labels too.")
+    if not is_directory(out.parent) or not os.access(out.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--save-fakes {out}: {out.parent} is no folder that can be written.")
+
+
+def _kept(batches: Batches, kept: list[tuple[Tensor, Tensor]]) -> Batches:
+    for images, labels in batches:
+        kept.append((images.cpu(), labels.cpu()))
+        yield images, labels
+
+
+def _save(out: Path, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write the fakes of a run: uint8 (N, C, H, W), in an archive with their labels (N,) as `images` and `labels`."""
+    images, labels = (torch.cat(tensors).numpy() for tensors in zip(*batches, strict=True))
+    data = io.BytesIO()
+    if out.suffix == ".npz":
+        np.savez(data, images=images, labels=labels)
+    else:
+        np.save(data, images, allow_pickle=False)
+    write_atomically(out, data.getvalue())
 
 
 def _keep(

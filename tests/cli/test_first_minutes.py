@@ -157,11 +157,13 @@ def test_the_commands_that_a_training_recommends_work_without_labels(photos: Pat
     assert f"score: ganzoo evaluate {shlex.quote(str(out))}" in trained.output
     scored = ganzoo("evaluate", out, "--samples", 40)  # fewer, to be quick
     assert scored.exit_code == 0, scored.output
-    assert "| sliced-wasserstein |" in scored.output
-    assert "no labels, so they are scored by sliced-wasserstein and not by fid-domain" in scored.stderr
-    refused = ganzoo("evaluate", out, "--samples", 40, "-e", "fid-domain")
-    assert refused.exit_code == 1
-    assert "(-e sliced-wasserstein)" in refused.output
+    assert "| fid-domain |" in scored.output
+    assert "no labels, so the features of fid-domain are of a network that is not trained" in scored.stderr
+    more = ganzoo("evaluate", out, "--samples", 40, "-e", "precision-recall", "-e", "sliced-wasserstein", "--json")
+    assert more.exit_code == 0, more.output
+    refused = ganzoo("evaluate", out, "--samples", 40, "-e", "mode-coverage")
+    assert refused.exit_code == 2
+    assert "needs the class of each image" in refused.output
 
 
 def introduced(

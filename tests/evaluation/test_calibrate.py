@@ -336,23 +336,33 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_dataset_without_labels_has_no_domain_scores(photographs):
-    result = ganzoo("evaluate", "--calibrate", f"image-folder:path={photographs}/plain,size=8", "-e", "fid-domain")
-    assert result.exit_code == 1
-    assert "learns from labels" in result.stderr
-    assert "-e sliced-wasserstein" in result.stderr
+def test_a_dataset_without_labels_has_domain_scores_but_none_of_classes(photographs):
+    plain = f"image-folder:path={photographs}/plain,size=8,test_share=0.5"
+    result = ganzoo("evaluate", "--calibrate", plain, "--json")
+    assert result.exit_code == 0, result.output
+    assert {row["score"] for row in json.loads(result.stdout)["scores"]} == {"fid-domain"}
+    assert "the features of fid-domain are of a network that is not trained" in result.stderr
+    for name in ("mode-coverage", "class-accuracy"):
+        refused = ganzoo("evaluate", "--calibrate", plain, "-e", name)
+        assert refused.exit_code == 2
+        assert f"Evaluator torch-ganzoo/{name}" in refused.stderr
+        assert "needs the class of each image" in refused.stderr
+        assert "have no labels: leave it out." in refused.stderr
 
 
 def test_data_prepare_makes_the_domain_extractor_ready(photographs, cache):
     facts = json.loads(ganzoo("data", "prepare", "digits:size=8", "--json").stdout)
     assert facts["extractor"].startswith("ready, digest ")
     facts = json.loads(ganzoo("data", "prepare", f"image-folder:path={photographs}/plain,size=8", "--json").stdout)
-    assert facts["extractor"] == "none: domain scores need labels"
+    assert facts["extractor"].startswith("ready, digest ")
+    assert "correct" not in facts["extractor"]
+    for file in (cache.parent / "domain").iterdir():
+        file.unlink()
     labelled = ["data", "prepare", f"image-folder:path={photographs}/classes,size=8", "--json"]
     kept = cache.parent / "domain"
     facts = json.loads(ganzoo(*labelled, "--no-extractor").stdout)
     assert facts["extractor"] == "left out"
-    assert not kept.exists()
+    assert not list(kept.iterdir())
     result = ganzoo(*labelled)
     assert result.exit_code == 0, result.output
     assert "Training the domain extractor" in result.stderr

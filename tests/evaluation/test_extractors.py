@@ -21,10 +21,11 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 import ganzoo
+from ganzoo.evaluation import corruptions
 from ganzoo_plugins.datasets.digits import Digits
 from ganzoo_plugins.datasets.stacked_mnist import StackedMNIST
 from ganzoo_plugins.datasets.torchvision_sets import MNIST
-from ganzoo_plugins.evaluators.frechet import FID
+from ganzoo_plugins.evaluators.frechet import FID, FIDDomain
 from ganzoo_plugins.extractors import inception
 from ganzoo_plugins.extractors._classifier import load_weights, save_weights, weights_digest
 from ganzoo_plugins.extractors.domain import PINNED, Domain, _content, _load_kept
@@ -294,9 +295,95 @@ def test_says_what_happens_to_images(digits: Domain, colours: Domain) -> None:
     assert antialiased.preprocessing.startswith("antialiased bilinear to 299x299, grey repeated")
 
 
-def test_an_unlabelled_dataset_is_refused(digits: Domain) -> None:
-    with pytest.raises(ganzoo.GanzooError, match=r"learns from labels, and 'plain' has none: use .*sliced-.* fid\.$"):
-        Domain().bind("plain", Colours(classes=1))
+class Unlabelled(ganzoo.Dataset):
+    """The digits of one split, without their labels."""
+
+    def __init__(self, size: int = 8, split: str = "train") -> None:
+        digits = Digits(split=split, size=size)
+        self.images, self.labels = digits.read(torch.arange(len(digits)))
+        self.spec = ganzoo.ImageSpec(1, size, size)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[indices], torch.zeros_like(indices)
+
+
+@pytest.fixture(scope="module")
+def unlabelled() -> Domain:
+    extractor = Domain()
+    extractor.bind("plain", Unlabelled())
+    return extractor
+
+
+def test_without_labels_the_network_is_not_trained(
+    unlabelled: Domain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unlabelled.layers == {"pre128": 128}
+    assert unlabelled.predicts == ""
+    assert unlabelled.preprocessing.endswith("at 8x8, not trained")
+    images = Unlabelled().images
+    features = unlabelled(images)["pre128"]
+    assert torch.allclose(features.std(dim=0, correction=0), torch.ones(128), atol=2e-3)
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    again, random_state = Domain(), torch.get_rng_state()
+    with torch.inference_mode():
+        again.bind("another name", Unlabelled())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert again.digest == unlabelled.digest
+    assert torch.equal(again(images)["pre128"], features)
+    (kept,) = (tmp_path / "domain").glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-10])
+    again.bind("plain", Unlabelled())
+    assert again.digest == unlabelled.digest
+    assert "is damaged and will be made again" in capsys.readouterr().err
+    again.bind("colours", Colours())  # bound to labelled images, it predicts classes again
+    assert (again.layers, again.predicts) == ({"pre128": 128, "logits": 2}, "logits")
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_without_labels_the_distance_grows_with_every_corruption(size: int) -> None:
+    extractor, reals, test = Domain(), Unlabelled(size), Unlabelled(size, "test")
+    extractor.bind("plain", reals)
+    labels = Digits(split="test", size=size).read(torch.arange(len(test)))[1]
+
+    def distance(images: Tensor) -> float:
+        features = (
+            torch.cat([extractor(some)["pre128"] for some in each.split(250)]) for each in (reals.images, images)
+        )
+        return scores(FIDDomain(), *features)["fid-domain"]
+
+    undamaged = distance(test.images)
+    repeated = reals.images[torch.arange(len(test)) % 30]
+    for damaged in (
+        [corruptions.add_noise(test.images, deviation) for deviation in corruptions.NOISES],
+        [corruptions.blur(test.images, width) for width in corruptions.BLURS],
+        [test.images[labels >= missing] for missing in (1, 3, 5)],
+        [repeated],
+        [corruptions.uniform_noise(test.images)],
+    ):
+        values = [undamaged, *map(distance, damaged)]
+        assert values == sorted(set(values)), values
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_features_are_computed_in_float32_whatever_the_caller_allows(digits: Domain, precision: str) -> None:
+    """On a CPU without bfloat16 the features would be the same anyway, so the settings inside are looked at too."""
+    images, before, seen = some_digits(), digits(some_digits())["pre128"], []
+    matmul, conv = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    watch = digits.network.register_forward_hook(
+        lambda *given: seen.append((matmul.fp32_precision, conv.fp32_precision))
+    )
+    try:
+        torch.set_float32_matmul_precision(precision)
+        allowed = matmul.fp32_precision
+        assert torch.equal(digits(images)["pre128"], before)
+        assert seen == [("ieee", "ieee")]
+        assert (torch.get_float32_matmul_precision(), matmul.fp32_precision) == (precision, allowed)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        watch.remove()
 
 
 @pytest.mark.parametrize(

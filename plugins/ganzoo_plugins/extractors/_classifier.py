@@ -22,6 +22,8 @@ from ganzoo_plugins.extractors._exact import exact
 PREPROCESSING = "domain-1: antialiased bilinear resize to the input size, rounded to bytes, [-1, 1]"
 #: network and training; to be changed with either
 RECIPE = "domain-1: adamw 4e-3 one-cycle, label smoothing 0.05, batch 128"
+#: of images without labels
+UNTRAINED = "untrained-1: weights of initialisation from seed 0, batch norms of the training images"
 PENULTIMATE = 128
 BATCH = 128
 
@@ -101,6 +103,28 @@ def train_classifier(
         counters = "num_batches_tracked"
         weights = {name: value.half() for name, value in network.state_dict().items() if not name.endswith(counters)}
         network.load_state_dict(weights)  # the deviation is that of the rounded weights
+        return {**weights, "deviation": _deviation(network.eval(), images, device).half()}
+
+
+def untrained_weights(images: Tensor, *, seed: int = 0, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The weights for `Domain` where images have no labels: those of initialisation, drawn from `seed`, in float16.
+
+    The batch norms have the means and variances of these uint8 images (N, C, H, W), and `deviation` is that of the
+    penultimate layer over them. The global random state is left as it was.
+    """
+    device = torch.device(device)
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = Classifier(images.shape[1], 1).float().to(device).to(memory_format=torch.channels_last).train()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # the mean over all batches, not a running one
+        with exact(device):
+            for batch in torch.split(images, 1000):
+                network(batch.to(device))
+        counters = "num_batches_tracked"
+        weights = {name: value.half() for name, value in network.state_dict().items() if not name.endswith(counters)}
+        network.load_state_dict(weights, strict=False)
         return {**weights, "deviation": _deviation(network.eval(), images, device).half()}
 
 

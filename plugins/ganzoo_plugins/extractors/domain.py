@@ -3,7 +3,8 @@
 Fréchet distances on a network trained for the data at hand: Liu et al. 2018, "An improved evaluation framework for
 generative adversarial networks" (arXiv:1803.07474), which calls it class-aware; Binkowski et al. 2018
 (arXiv:1801.01401) score MNIST with the features of a LeNet. Values compare only under the same weights, so those of the
-usual datasets are pinned, and the digest goes with every score.
+usual datasets are pinned, and the digest goes with every score. Where images have no labels, the network is not
+trained: Naeem et al. 2020 (arXiv:2002.09797) score images unlike those of ImageNet with random networks too.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from ganzoo_plugins.extractors._classifier import (
     PENULTIMATE,
     PREPROCESSING,
     RECIPE,
+    UNTRAINED,
     Classifier,
     describe,
     epochs_for,
     load_weights,
     save_weights,
     train_classifier,
+    untrained_weights,
     weights_digest,
 )
 from ganzoo_plugins.extractors._exact import exact
@@ -42,7 +45,8 @@ PINNED = {path.stem: path for path in sorted((Path(__file__).parent / "weights")
 
 def _content(train: ganzoo.Dataset, size: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
     """All images at `size`, all labels, and the sha256 of both as they were read and of the recipe."""
-    digest = hashlib.sha256(f"{RECIPE}|{PREPROCESSING}|{size}|{train.spec}|{train.spec.classes}|{len(train)}".encode())
+    recipe = RECIPE if train.spec.classes > 1 else UNTRAINED
+    digest = hashlib.sha256(f"{recipe}|{PREPROCESSING}|{size}|{train.spec}|{train.spec.classes}|{len(train)}".encode())
     images, labels = [], []
     for indices in torch.split(torch.arange(len(train)), 1000):
         some_images, some_labels = train.read(indices)
@@ -87,14 +91,17 @@ class Domain(ganzoo.Extractor):
 
     `pre128`: the penultimate layer before its ReLU, each dimension divided by its standard deviation over the training
     images. `logits`: one a class, known once bound. The weights of mnist, fashion-mnist and digits are pinned; for any
-    other labelled dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
+    other dataset they are trained once by the same recipe and kept in `ganzoo.cache_dir()/domain`.
+
+    Where images have no labels, the network has the random weights of its initialisation, and batch norms of the
+    training images; there are no `logits`. Naeem et al. 2020 (arXiv:2002.09797) score with such networks.
 
     stacked-mnist is read by the weights of mnist, each channel by itself: `pre128` is that of the three channels in a
     row (384), `logits` the log-probabilities of the 1,000 numbers the three digits write.
     """
 
     deviation: Tensor
-    predicts = "logits"
+    predicts = "logits"  # "" once it is bound to images without labels
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,12 +120,9 @@ class Domain(ganzoo.Extractor):
             weights, metadata = load_weights(PINNED[name])
             if int(metadata["channels"]) == train.spec.channels:
                 return self.load(weights, metadata)
+        self.load(*self._trained(name, train))
         if train.spec.classes < 2:
-            raise ganzoo.GanzooError(
-                f"The domain extractor learns from labels, and {name!r} has none: use the evaluator "
-                "sliced-wasserstein (-e sliced-wasserstein), or one of Inception features, such as fid."
-            )
-        return self.load(*self._trained(name, train))
+            self._forget_classes()
 
     def _stack(self) -> None:
         """Apply the network for one channel to each of three channels."""
@@ -126,6 +130,12 @@ class Domain(ganzoo.Extractor):
         self.layers = {layer: size * 3 if layer == "pre128" else size**3 for layer, size in self.layers.items()}
         self.digest = hashlib.sha256(f"stacked-1|{self.digest}".encode()).hexdigest()
         self.preprocessing += ", each channel by itself"
+
+    def _forget_classes(self) -> None:
+        """Leave only the features: there are no classes to predict."""
+        self.predicts, self.layers = "", {"pre128": PENULTIMATE}
+        self.digest = hashlib.sha256(f"{UNTRAINED}|{self.digest}".encode()).hexdigest()
+        self.preprocessing += ", not trained"
 
     def _trained(self, name: str, train: ganzoo.Dataset) -> tuple[dict[str, Tensor], dict[str, str]]:
         height, width = (min(max(side, SMALLEST), LARGEST) for side in (train.spec.height, train.spec.width))
@@ -137,20 +147,22 @@ class Domain(ganzoo.Extractor):
         if kept is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):  # of several processes one trains, the others wait
-                kept = _load_kept(path, shape) or self._train_and_keep(name, train.spec.classes, images, labels, path)
+                kept = _load_kept(path, shape) or self._make_and_keep(name, train.spec.classes, images, labels, path)
         return kept
 
-    def _train_and_keep(
+    def _make_and_keep(
         self, name: str, classes: int, images: Tensor, labels: Tensor, path: Path
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.exists():
             click.echo(f"{path} is damaged and will be made again.", err=True)
-        epochs, start = epochs_for(len(images)), time.perf_counter()
+        epochs, start, device = epochs_for(len(images)), time.perf_counter(), self.deviation.device
+        if classes < 2:
+            weights = untrained_weights(images, device=device)
+            save_weights(path, weights, {**describe(images, classes, name, 0), "recipe": UNTRAINED})
+            return load_weights(path)
         click.echo(f"Training the domain extractor of {name}, once: {len(images)} images, {epochs} epochs.", err=True)
         shown = _EpochsDone(epochs)
-        weights = train_classifier(
-            images, labels, classes, epochs=epochs, device=self.deviation.device, after_epoch=shown
-        )
+        weights = train_classifier(images, labels, classes, epochs=epochs, device=device, after_epoch=shown)
         save_weights(path, weights, describe(images, classes, name, epochs))
         click.echo(f"Trained in {time.perf_counter() - start:.0f} s and kept as {path}.", err=True)
         return load_weights(path)
@@ -162,7 +174,7 @@ class Domain(ganzoo.Extractor):
         self.size, self.stacked = (int(metadata["height"]), int(metadata["width"])), False
         self.preprocessing = f"{PREPROCESSING} at {self.size[0]}x{self.size[1]}"
         self.channels, classes = int(metadata["channels"]), int(metadata["classes"])
-        self.layers = {"pre128": PENULTIMATE, "logits": classes}
+        self.layers, self.predicts = {"pre128": PENULTIMATE, "logits": classes}, "logits"
         with torch.random.fork_rng(devices=[]):
             network = Classifier(self.channels, classes).float()
         network.load_state_dict({name: value for name, value in weights.items() if name != "deviation"})
@@ -176,7 +188,7 @@ class Domain(ganzoo.Extractor):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (N, C, H, W) of any size -> float32 `pre128` (N, 128) in deviations, and `logits` (N, classes).
 
-        Of stacked-mnist (N, 384) and (N, 1000), see above.
+        Of stacked-mnist (N, 384) and (N, 1000), and without labels no logits, see above.
         """
         if self.network is None:
             raise ganzoo.GanzooError("The domain extractor has no dataset yet: call bind(name, train) first.")
@@ -189,6 +201,8 @@ class Domain(ganzoo.Extractor):
             resized = ganzoo.resize(images, self.size)
             penultimate, logits = self.network(resized.reshape(-1, 1, *self.size) if self.stacked else resized)
             features = penultimate / self.deviation
+            if not self.predicts:
+                return {"pre128": features}
             if not self.stacked:
                 return {"pre128": features, "logits": logits}
             red, green, blue = logits.log_softmax(dim=1).unflatten(0, (-1, 3)).unbind(dim=1)

@@ -26,8 +26,8 @@ SIZE = 95_628_359
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 #: what to do without the download
 _ADVICE = (
-    "name a file with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use an evaluator that works offline: "
-    "fid-domain, or sliced-wasserstein where the images have no labels"
+    "name a file with --inception-weights or GANZOO_INCEPTION_WEIGHTS, or use an evaluator that works offline, such as "
+    "fid-domain"
 )
 
 
