@@ -26,6 +26,7 @@ BUILT_IN = {
     "sample": "sample:sample",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
+    "export": "export:export",
     "benchmark": "benchmark:benchmark",
     "speedrun": "speedrun:speedrun",
     "list": "listing:list_parts",

@@ -17,9 +17,13 @@ from ganzoo.contract.paths import is_file
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
+from ganzoo.results.export.card import folder_of, is_export
+from ganzoo.results.export.opened import ExportedRun
+from ganzoo.results.pretrained import open_pretrained
 from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
+from ganzoo.storage.run_checks import PRETRAINED
 from ganzoo.storage.tensors import tensors_from_bytes
 
 
@@ -41,6 +45,24 @@ class TrainedGenerator:
     device: torch.device
 
 
+def open_run(path: Path, zoo: Zoo) -> Run:
+    """What is drawn from and scored: a run directory, the folder of an export, or `pretrained:ARCHITECTURE/DATASET`.
+
+    Raises UsageError if `path` is none of these, GanzooError if it is damaged.
+    """
+    if str(path).startswith(PRETRAINED):
+        return open_pretrained(zoo, path.as_posix().removeprefix(PRETRAINED))
+    folder = folder_of(path)
+    if not is_file(path / "recipe.json") and is_export(folder):
+        return ExportedRun(folder, folder, folder)
+    if path.suffix in (".onnx", ".pt2", ".safetensors") and is_file(path):
+        raise UsageError(
+            f"{path} has no card.json beside it, which says what its inputs and images mean: name a folder of `ganzoo "
+            f"export`, or draw its images with its own program and score them as a .npy array."
+        )
+    return Run.open(path)
+
+
 def load_generator(
     path: Path,
     zoo: Zoo,
@@ -48,32 +70,26 @@ def load_generator(
     at: int | str | None = None,
     changed_code: bool = False,
     note: Callable[[str], None] = print,
+    raw: bool = False,
 ) -> TrainedGenerator:
     """The newest generator of the run in `path`, the one saved at `at` images, or the "best" one scored in training.
+
+    `path` may also be an export or a pretrained generator, see `open_run`. With `raw` the weights are those of the
+    training, without their EMA; they are in the checkpoints.
 
     Raises UsageError if `path` is no run or has no best generator, and GanzooError if it has no such generator, if the
     file is damaged, if the plugin of the architecture is missing, or if the architecture's code has changed since the
     training (unless `changed_code` accepts that), or if recipe.json is not the recipe of the training. `note` receives
     messages for the user.
     """
-    run = Run.open(path)
+    run = open_run(path, zoo)
+    if isinstance(run, ExportedRun):
+        return _load_exported(run, zoo, device, at, changed_code, raw)
     if at == "best":
-        best = run.best()
-        newest = _newest_meta(run)
-        for text in run.lost_lines(newest) if newest else []:
-            note(text)
-        if best is None or "images" not in best:
-            raise UsageError(f"{path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
-        at = int(best["images"])
-    file = run.newest("generators", ".safetensors") if at is None else run.path / "generators" / f"{at:09d}.safetensors"
-    if file is None or not is_file(file):
-        files = [f for f in (path / "generators").glob("*.safetensors") if f.stem.isdecimal()]
-        saved = ", ".join(str(number) for number in sorted(int(f.stem) for f in files))
-        what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
-        raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+        at = _best(run, note)
+    tensors, metadata, file, seen = _raw_weights(run, at) if raw else _saved_weights(run, at)
     zoo = recorded_zoo(run, zoo)
-    tensors, metadata = _read(file, run)
-    for text in check_recipe(path, run.recipe, metadata.get("recipe"), f"generators/{file.name}"):
+    for text in check_recipe(path, run.recipe, metadata.get("recipe"), f"{file.parent.name}/{file.name}"):
         note(text)
     if not changed_code:
         refuse_changed_code(run, zoo, ("architecture",))
@@ -89,7 +105,64 @@ def load_generator(
     network = network.to(device).eval().requires_grad_(False)
     step, epochs = metadata.get("step"), metadata.get("epoch")
     when = None if step is None else int(step), None if epochs is None else float(epochs)
-    return TrainedGenerator(run, architecture, network, images, facts["class_names"], int(file.stem), *when, device)
+    return TrainedGenerator(run, architecture, network, images, facts["class_names"], seen, *when, device)
+
+
+def _load_exported(
+    run: ExportedRun, zoo: Zoo, device: torch.device, at: int | str | None, changed_code: bool, raw: bool
+) -> TrainedGenerator:
+    run.check_at(at)
+    if raw and run.card["weights"] != "raw":
+        raise UsageError(f"{run.name} has the EMA of the weights only: leave out --raw.")
+    architecture, network = run.generator(zoo, changed_code)
+    card, facts = run.card, run.environment
+    images, names = ImageSpec(**facts["images"]), facts["class_names"]
+    when = card["images_seen"], card["step"], card["epoch"]
+    return TrainedGenerator(run, architecture, network.to(device), images, names, *when, device)
+
+
+def _best(run: Run, note: Callable[[str], None]) -> int:
+    """The images seen of the best generator. Raises UsageError if the training was not scored."""
+    best = run.best()
+    newest = _newest_meta(run)
+    for text in run.lost_lines(newest) if newest else []:
+        note(text)
+    if best is None or "images" not in best:
+        raise UsageError(f"{run.path} has no best generator: it was not scored while it was trained (-e EVALUATOR).")
+    return int(best["images"])
+
+
+#: tensors, what is written with them, their file, and the images seen
+_Weights = tuple[dict[str, Tensor], dict[str, Any], Path, int]
+
+
+def _saved_weights(run: Run, at: int | str | None) -> _Weights:
+    """A saved generator of a run. Raises GanzooError where it is damaged or absent."""
+    path = run.path
+    file = run.newest("generators", ".safetensors") if at is None else path / "generators" / f"{at:09d}.safetensors"
+    if file is None or not is_file(file):
+        files = [f for f in (path / "generators").glob("*.safetensors") if f.stem.isdecimal()]
+        saved = ", ".join(str(number) for number in sorted(int(f.stem) for f in files))
+        what = f"{path} has no generator saved{'' if at is None else f' at {at} images'}"
+        raise GanzooError(f"{what}; it has them at {saved} images." if saved else f"{what} yet: train it first.")
+    tensors, metadata = _read(file, run)
+    return tensors, metadata, file, int(file.stem)
+
+
+def _raw_weights(run: Run, at: int | str | None) -> _Weights:
+    """The generator of a checkpoint, as it is trained. Raises GanzooError where that is damaged or absent."""
+    folder = run.path / "checkpoints"
+    newest = checkpoints.newest(folder)
+    path = newest if at is None else folder / f"{at:09d}"
+    if path is None or not path.is_dir():
+        kept = ", ".join(str(int(each.name)) for each in sorted(folder.glob("*")) if each.name.isdecimal()) or "none"
+        raise GanzooError(
+            f"{run.path} has no weights without their EMA {'' if at is None else f'at {at} images '}: only "
+            f"checkpoints have them, and those kept are at these images seen: {kept}."
+        )
+    tensors, meta = checkpoints.load(path)
+    own = {name.removeprefix("generator/"): value for name, value in tensors.items() if name.startswith("generator/")}
+    return own, {name: meta.get(name) for name in ("recipe", "step", "epoch")}, path, int(path.name)
 
 
 def _read(file: Path, run: Run) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -20,7 +20,7 @@ from ganzoo.contract.paths import is_directory
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.load import TrainedGenerator, load_generator
+from ganzoo.results.load import TrainedGenerator, load_generator, open_run
 from ganzoo.storage import pictures
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
@@ -61,13 +61,13 @@ def sample(
     suffix = ".gif" if animate else ".png"
     if out is not None:
         _check_out(out, (suffix,) if interpolate else (".png", ".npy"))
-    rows, columns = grid_shape(count, shape, Run.open(path).recipe.grid_shape)
+    rows, columns = grid_shape(count, shape, open_run(path, zoo).recipe.grid_shape)
     trained = load_generator(path, zoo, device, at, changed_code, note)
     classes = None if label is None else (class_number(trained, label),)
     if out is None:
         named = f"-{count}" if count is not None and shape is None else f"-{rows}x{columns}" if shape else ""
         what = f"{'interpolation' if interpolate else 'sample'}-{seed}{_file_words(trained, classes, at)}{named}"
-        out = path / f"{what}{suffix}"
+        out = trained.run.pictures / f"{what}{suffix}"
     _refuse_read_only(out)
     if animate:
         _write_interpolation_gif(trained, rows, columns, seed, classes, out)

@@ -32,7 +32,7 @@ from ganzoo.storage.files import make_directory, naming, parse_json, sync_direct
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
 from ganzoo.storage.recipe_binding import recipe_text
-from ganzoo.storage.run_checks import read_environment, refuse_own_code, sealed
+from ganzoo.storage.run_checks import read_environment, refuse_generator_alone, refuse_own_code, sealed
 from ganzoo.storage.run_directory import refuse_taken
 
 
@@ -83,6 +83,7 @@ class Run:
     def open(cls, path: Path, writes: bool = False) -> Run:
         """The run in `path`. Raises UsageError if there is none, GanzooError if another process writes it."""
         if not is_file(path / "recipe.json"):
+            refuse_generator_alone(path)
             raise UsageError(
                 f"{path} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
             )
@@ -115,6 +116,17 @@ class Run:
         """The text of the recipe that the run was started with, without its length; None in runs of 0.1."""
         text: str | None = read_environment(self.path / "environment.json").get("recipe")
         return text
+
+    @property
+    def pictures(self) -> Path:
+        """The folder for pictures that are drawn without naming a file: the run's own."""
+        return self.path
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """Steps, images and epochs done, as of the last line of the statistics."""
+        last: dict[str, Any] = (self.lines("stats.jsonl") or [{}])[-1]
+        return TrainingProgress(last.get("step", 0), last.get("images", 0), last.get("epoch", 0.0))
 
     def close(self) -> None:
         """Release the lock, if it is still that of this process."""
