@@ -11,6 +11,7 @@ from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
+from ganzoo.results.export.card import portable
 
 #: field of a recipe -> the option of `ganzoo train` that sets it, where it is not `--field-name`
 _OPTIONS = {"losses": "--loss", "augmentations": "--augmentation"}
@@ -24,12 +25,13 @@ _FILE_ONLY = ("generator_mode_for_discriminator", "reuse_fakes")
 def train_command(zoo: Zoo, recipe: Recipe) -> str:
     """The shortest command that trains this recipe, with a variant of the architecture where that is near.
 
-    Options that change no weight are left out. Where no options can say it, or a part is not installed, it names the
+    Options that change no weight are left out, and files are named without their folders. Where no options can say it,
+    or a part is not installed, it names the
     file recipe.toml, whose text is beside it on the card.
     """
     architecture, dataset = recipe.architecture, recipe.dataset
     assert architecture is not None and dataset is not None  # noqa: S101, PT018  (a run's recipe is complete)
-    begin = ["ganzoo", "train", architecture.name, _spec(zoo, "datasets", dataset)]
+    begin = ["ganzoo", "train", portable(Choice(architecture.name)), _spec(zoo, "datasets", dataset)]
     from_file = shlex.join([*begin[:3], dataset.name, "--recipe", "recipe.toml"])
     try:
         loaded = zoo.load("architectures", architecture)
@@ -79,5 +81,7 @@ def _spec(zoo: Zoo, kind: str, choice: Choice) -> str:
     try:
         defaults: Mapping[str, Any] = zoo.resolve(kind, Choice(choice.name)).options
     except GanzooError:
-        return str(choice)
-    return str(Choice(choice.name, {name: v for name, v in choice.options.items() if defaults.get(name, ...) != v}))
+        return portable(choice)
+    return portable(
+        Choice(choice.name, {name: v for name, v in choice.options.items() if defaults.get(name, ...) != v})
+    )
