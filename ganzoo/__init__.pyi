@@ -13,6 +13,7 @@ from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun
 from ganzoo.api.trained_run import evaluate as evaluate
+from ganzoo.api.trained_run import export as export
 from ganzoo.api.trained_run import load as load
 from ganzoo.api.trained_run import resume as resume
 from ganzoo.api.trained_run import sample as sample
@@ -37,6 +38,7 @@ from ganzoo.contract.hooks import API_VERSION as API_VERSION
 from ganzoo.contract.hooks import Command as Command
 from ganzoo.contract.hooks import Component as Component
 from ganzoo.contract.hooks import Moment as Moment
+from ganzoo.contract.hooks import Pretrained as Pretrained
 from ganzoo.contract.hooks import TrainingProgress as TrainingProgress
 from ganzoo.contract.hooks import hookimpl as hookimpl
 from ganzoo.contract.images import ImageSpec as ImageSpec

@@ -113,6 +113,18 @@ class PartList(Table):
     columns = {"name": "name", "description": "what it is", "id": "id", "version": "version"}
 
 
+class PretrainedList(PartList):
+    """Trained generators: name, dataset, size, epochs, scores with their cards, and the command that trained each."""
+
+    columns = {
+        "name": "name",
+        "dataset": "dataset",
+        "parameters": "parameters",
+        "epoch": "epochs",
+        "command": "command",
+    }
+
+
 class BenchmarkTable(Table):
     """Rows of a benchmark: one for each architecture, dataset and score, with the spread over the seeds."""
 

@@ -47,9 +47,10 @@ class TrainedRun:
         self._data_dir = data_dir
 
     def _run(self) -> Run:
-        from ganzoo.storage.run import Run
+        from ganzoo.registry.zoo import zoo
+        from ganzoo.results.load import open_run
 
-        return Run.open(self.path)
+        return open_run(self.path, zoo())
 
     # --- what was trained, and how it went ---
 
@@ -66,8 +67,7 @@ class TrainedRun:
     @property
     def progress(self) -> TrainingProgress:
         """Steps, images and epochs done, as of the last line of the statistics."""
-        last: dict[str, Any] = (self.stats or [{}])[-1]
-        return TrainingProgress(last.get("step", 0), last.get("images", 0), last.get("epoch", 0.0))
+        return self._run().progress
 
     @property
     def stats(self) -> Stats:
@@ -273,6 +273,29 @@ class TrainedRun:
         with folders(data_dir or self._data_dir, inception_weights):
             return _score(self.path, self.device, evaluators, **given)
 
+    def export(
+        self,
+        out: str | Path | None = None,
+        *,
+        format: str = "safetensors",
+        averaged: bool | None = None,
+        at: int | str | None = None,
+        license: str = "unknown",
+        accept_changed_code: bool = False,
+    ) -> Path:
+        """Write the generator to a new folder, with a card, and return the folder: that of `ganzoo export`.
+
+        `format` is "safetensors" (weights; needs the code of the architecture), "onnx" or "torch-export" (both run
+        without it). `averaged` chooses the EMA of the weights or the raw ones; None is what the run saves. The file is
+        run again and compared with the run first. The folder can be used in the place of a run: `ganzoo.load(folder)`.
+        Raises UsageError for a wrong request or a missing package, GanzooError where it cannot be exported.
+        """
+        from ganzoo.registry.zoo import zoo
+        from ganzoo.results.export.write import export as write
+
+        folder = Path(out) if out is not None else None
+        return write(self.path, zoo(), format, folder, averaged, at, license, accept_changed_code, log).path
+
     @keywords_of(ResumeOptions)
     def resume(self, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
         """Continue the run from its newest checkpoint and return it. A length is the new total: `resume(epochs=10)`.
@@ -344,6 +367,7 @@ def _classes(classes: int | str | Sequence[int | str] | None) -> str | Sequence[
 def load(path: str | Path, *, device: str = "auto", data_dir: str | Path | None = None) -> TrainedRun:
     """The run in the directory `path`. Raises UsageError where there is none, GanzooError where it is damaged.
 
+    `path` may also be an export, or a trained generator that a plugin ships: "pretrained:dcgan/digits".
     `device` and `data_dir` are used when images are drawn, scores computed or the training continued.
     """
     run = TrainedRun(path, device, data_dir)
@@ -406,6 +430,12 @@ def _score(
             **options,
         )
     )
+
+
+def export(run: str | Path | TrainedRun, out: str | Path | None = None, **keywords: Any) -> Path:
+    """Write the generator of a run to a new folder with a card, see `TrainedRun.export`."""
+    check_keywords(TrainedRun.export, keywords)
+    return _opened(run).export(out, **keywords)
 
 
 def sample(

@@ -30,6 +30,7 @@ BUILT_IN = {
     "plot": "plot:plot",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
+    "export": "export:export",
     "benchmark": "benchmark:benchmark",
     "speedrun": "speedrun:speedrun",
     "list": "listing:list_parts",

@@ -27,6 +27,8 @@ class Architecture(ABC):
     conditional: ClassVar[bool] = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
+    #: why its generator cannot be exported as ONNX or as a program of torch.export, in one sentence; empty if it can
+    export_refusal: ClassVar[str] = ""
     #: the published recipe: the values of all settings that the user does not change
     recipe: ClassVar[Recipe] = Recipe()
     #: variants of the recipe: name -> the fields that it changes, and their values

@@ -1,4 +1,4 @@
-"""The hooks of plugins: two add parts and commands, the others are called during a run, for observers."""
+"""The hooks of plugins: three add parts, commands and trained generators, the others are called during a run."""
 
 from __future__ import annotations
 
@@ -82,6 +82,26 @@ class Command:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A trained generator that a plugin ships as package data: `ganzoo sample pretrained:NAME`.
+
+    `name` is written `architecture/dataset`. `target` is `package:folder`: the folder below an importable package that
+    holds card.json and the weights, as `benchmarks/make_pretrained.py` writes them. The zoo fills in `distribution` and
+    `version`.
+    """
+
+    name: str
+    target: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def id(self) -> str:
+        """`distribution/name`."""
+        return f"{self.distribution}/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingProgress:
     """Progress of a training: steps done, real images seen, and epochs (passes over the training images) so far."""
 
@@ -104,6 +124,10 @@ class PluginHooks:
     @hookspec
     def ganzoo_commands(self) -> Iterable[Command]:  # type: ignore[empty-body]
         """The commands that this plugin adds to `ganzoo`. Called at the same time as `ganzoo_components`."""
+
+    @hookspec
+    def ganzoo_pretrained(self) -> Iterable[Pretrained]:  # type: ignore[empty-body]
+        """The trained generators that this plugin ships. Called at the same time as `ganzoo_components`."""
 
 
 _RENAMED = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions, version
 from typing import Any, TypeVar
 
 from ganzoo.contract.errors import GanzooError, did_you_mean
-from ganzoo.contract.hooks import KINDS, Command, Component, PluginHooks, hookimpl
+from ganzoo.contract.hooks import KINDS, Command, Component, PluginHooks, Pretrained, hookimpl
 from ganzoo.registry.guard import SLOW_LISTING, Note, guarded_import, patience_with, restoring_process_state
 from ganzoo.registry.plugin_manager import make_manager, register
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text, refuse_other_api, source
@@ -20,7 +20,9 @@ from ganzoo.registry.source import PLUGIN_ERRORS, error_text, refuse_other_api, 
 FIRST_PARTY = "torch-ganzoo"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[^\s:]+:[^\s:]+")
-_Offered = TypeVar("_Offered", Component, Command)
+#: the name of a trained generator, architecture/dataset
+_MEMBER = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}")
+_Offered = TypeVar("_Offered", Component, Command, Pretrained)
 
 
 @dataclasses.dataclass
@@ -31,6 +33,7 @@ class Plugin:
     version: str
     components: list[Component] = dataclasses.field(default_factory=list)
     commands: list[Command] = dataclasses.field(default_factory=list)
+    pretrained: list[Pretrained] = dataclasses.field(default_factory=list)
     errors: list[str] = dataclasses.field(default_factory=list)
     #: blocked in the manager, by GANZOO_DISABLE or `set_blocked`: nothing of it can be used
     disabled: bool = False
@@ -66,6 +69,7 @@ class _Answer:
     plugin: object
     components: list[Any] = dataclasses.field(default_factory=list)
     commands: list[Any] = dataclasses.field(default_factory=list)
+    pretrained: list[Any] = dataclasses.field(default_factory=list)
     errors: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -140,7 +144,8 @@ class PluginRegistry:
                 plugin.errors.clear()  # it was switched off on purpose, often because of them
             else:
                 plugin.errors += installed.errors
-        callers = (self.manager.hook.ganzoo_components, self.manager.hook.ganzoo_commands)
+        hooks = self.manager.hook
+        callers = (hooks.ganzoo_components, hooks.ganzoo_commands, hooks.ganzoo_pretrained)
         implementations = [i for caller in callers for i in reversed(caller.get_hookimpls())]  # in the order of calls
         for name in dict.fromkeys(implementation.plugin_name for implementation in implementations):
             owner = name.partition(":")[0]
@@ -154,6 +159,8 @@ class PluginRegistry:
                 _add(plugin, plugin.components, component)
             for command in answer.commands:
                 _add(plugin, plugin.commands, command)
+            for member in answer.pretrained:
+                _add(plugin, plugin.pretrained, member)
         return found
 
     def _answer(self, name: str, owner: str) -> _Answer:
@@ -167,6 +174,7 @@ class PluginRegistry:
             for hook, offers, kind in (
                 ("ganzoo_components", answer.components, Component),
                 ("ganzoo_commands", answer.commands, Command),
+                ("ganzoo_pretrained", answer.pretrained, Pretrained),
             ):
                 try:
                     with restoring_process_state(f"{owner}, module {module}", self._note):
@@ -182,20 +190,28 @@ class PluginRegistry:
 
 def _add(plugin: Plugin, known: list[_Offered], offered: _Offered) -> None:
     """Add what a plugin offers; note the error where it could not be used by its name."""
-    if isinstance(offered, Component) and offered.kind not in KINDS:
-        plugin.errors.append(f"the kind {offered.kind!r} is unknown.{did_you_mean(offered.kind, KINDS)}")
-        return
-    kind = offered.kind if isinstance(offered, Component) else "commands"
-    if not _NAME.fullmatch(offered.name):
-        plugin.errors.append(f"{kind}: the name {offered.name!r} is not made of a-z, 0-9 and single dashes")
-    elif isinstance(offered, Command) and not _TARGET.fullmatch(offered.target):
-        plugin.errors.append(
-            f"commands: the target {offered.target!r} of {offered.name} is not package.module:attribute"
-        )
-    elif any(getattr(c, "kind", "") == getattr(offered, "kind", "") and c.name == offered.name for c in known):
-        plugin.errors.append(f"{kind}: the name {offered.name!r} is offered twice")
+    if fault := _fault(known, offered):
+        plugin.errors.append(fault)
     else:
         known.append(dataclasses.replace(offered, distribution=plugin.distribution, version=plugin.version))
+
+
+def _fault(known: Sequence[_Offered], offered: _Offered) -> str:
+    """Why something that a plugin offers cannot be used by its name; empty if it can."""
+    kind = {Command: "commands", Pretrained: "pretrained"}.get(type(offered), getattr(offered, "kind", ""))
+    if isinstance(offered, Component) and kind not in KINDS:
+        return f"the kind {kind!r} is unknown.{did_you_mean(kind, KINDS)}"
+    if isinstance(offered, Pretrained):
+        if not _MEMBER.fullmatch(offered.name):
+            return f"pretrained: the name {offered.name!r} is not architecture/dataset, of a-z, 0-9 and single dashes"
+    elif not _NAME.fullmatch(offered.name):
+        return f"{kind}: the name {offered.name!r} is not made of a-z, 0-9 and single dashes"
+    if not isinstance(offered, Component) and not _TARGET.fullmatch(offered.target):
+        behind = "attribute" if isinstance(offered, Command) else "folder"
+        return f"{kind}: the target {offered.target!r} of {offered.name} is not package.module:{behind}"
+    if any(getattr(c, "kind", "") == getattr(offered, "kind", "") and c.name == offered.name for c in known):
+        return f"{kind}: the name {offered.name!r} is offered twice"
+    return ""
 
 
 def normal_name(name: str) -> str:

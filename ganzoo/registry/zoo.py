@@ -16,7 +16,7 @@ import pluggy
 
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean, sentence
-from ganzoo.contract.hooks import KINDS, Command, Component
+from ganzoo.contract.hooks import KINDS, Command, Component, Pretrained
 from ganzoo.contract.options import options_of, resolve
 from ganzoo.contract.paths import absolute_path, is_directory, is_file
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
@@ -57,6 +57,11 @@ class Zoo:
     def commands(self) -> list[Command]:
         """The commands that plugins add, in the order in which pluggy calls the plugins."""
         return [command for plugin in self.plugins.values() for command in plugin.commands]
+
+    def pretrained(self) -> list[Pretrained]:
+        """The trained generators that plugins ship, sorted by name, without those of disabled distributions."""
+        found = [member for p in self.plugins.values() if not p.disabled for member in p.pretrained]
+        return sorted(found, key=lambda member: (member.name, member.distribution))
 
     def names(self, kind: str) -> list[str]:
         """Short names of a kind."""

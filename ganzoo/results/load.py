@@ -11,14 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.contract.components import Architecture
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.paths import is_file
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
+from ganzoo.results.export.card import folder_of, is_export
+from ganzoo.results.export.opened import ExportedRun
+from ganzoo.results.pretrained import open_pretrained
 from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
+from ganzoo.storage.run_checks import PRETRAINED
 from ganzoo.storage.saved_generators import find_generator
 from ganzoo.storage.tensors import tensors_from_bytes
 
@@ -41,6 +46,24 @@ class TrainedGenerator:
     device: torch.device
 
 
+def open_run(path: Path, zoo: Zoo) -> Run:
+    """What is drawn from and scored: a run directory, the folder of an export, or `pretrained:ARCHITECTURE/DATASET`.
+
+    Raises UsageError if `path` is none of these, GanzooError if it is damaged.
+    """
+    if str(path).startswith(PRETRAINED):
+        return open_pretrained(zoo, path.as_posix().removeprefix(PRETRAINED))
+    folder = folder_of(path)
+    if not is_file(path / "recipe.json") and is_export(folder):
+        return ExportedRun(folder, folder, folder)
+    if path.suffix in (".onnx", ".pt2", ".safetensors") and is_file(path):
+        raise UsageError(
+            f"{path} has no card.json beside it, which says what its inputs and images mean: name a folder of `ganzoo "
+            f"export`, or draw its images with its own program and score them as a .npy array."
+        )
+    return Run.open(path)
+
+
 def load_generator(
     path: Path,
     zoo: Zoo,
@@ -48,23 +71,29 @@ def load_generator(
     at: int | str | None = None,
     changed_code: bool = False,
     note: Callable[[str], None] = print,
+    raw: bool = False,
 ) -> TrainedGenerator:
     """The newest generator of the run in `path`, or the one that `at` names: see `saved_generators.parse_at`.
+
+    `path` may also be an export or a pretrained generator, see `open_run`. With `raw` the weights are those of the
+    training, without their EMA; they are in the checkpoints.
 
     Raises UsageError if `path` is no run or has no best generator, and GanzooError if it has no such generator, if the
     file is damaged, if the plugin of the architecture is missing, or if the architecture's code has changed since the
     training (unless `changed_code` accepts that), or if recipe.json is not the recipe of the training. `note` receives
     messages for the user.
     """
-    run = Run.open(path)
+    run = open_run(path, zoo)
+    if isinstance(run, ExportedRun):
+        return _load_exported(run, zoo, device, at, changed_code, raw)
     if at == "best":
         newest = _newest_meta(run)
         for text in run.lost_lines(newest) if newest else []:
             note(text)
-    file = find_generator(run, at)
+    tensors, metadata, file = _raw_weights(run, at) if raw else _saved_weights(run, at)
     zoo = recorded_zoo(run, zoo)
-    tensors, metadata = _read(file, run)
-    for text in check_recipe(path, run.recipe, metadata.get("recipe"), f"generators/{file.name}", run.recipe_changes):
+    name = f"{file.parent.name}/{file.name}"
+    for text in check_recipe(path, run.recipe, metadata.get("recipe"), name, run.recipe_changes):
         note(text)
     if not changed_code:
         refuse_changed_code(run, zoo, ("architecture",))
@@ -81,6 +110,46 @@ def load_generator(
     step, epochs = metadata.get("step"), metadata.get("epoch")
     when = None if step is None else int(step), None if epochs is None else float(epochs)
     return TrainedGenerator(run, architecture, network, images, facts["class_names"], int(file.stem), *when, device)
+
+
+def _load_exported(
+    run: ExportedRun, zoo: Zoo, device: torch.device, at: int | str | None, changed_code: bool, raw: bool
+) -> TrainedGenerator:
+    run.check_at(at)
+    if raw and run.card["weights"] != "raw":
+        raise UsageError(f"{run.name} has the EMA of the weights only: leave out --raw.")
+    architecture, network = run.generator(zoo, changed_code)
+    card, facts = run.card, run.environment
+    images, names = ImageSpec(**facts["images"]), facts["class_names"]
+    when = card["images_seen"], card["step"], card["epoch"]
+    return TrainedGenerator(run, architecture, network.to(device), images, names, *when, device)
+
+
+#: tensors, what is written with them, and their file or checkpoint, whose name is the images seen
+_Weights = tuple[dict[str, Tensor], dict[str, Any], Path]
+
+
+def _saved_weights(run: Run, at: int | str | None) -> _Weights:
+    """A saved generator of a run. Raises GanzooError where it is damaged or absent."""
+    file = find_generator(run, at)
+    tensors, metadata = _read(file, run)
+    return tensors, metadata, file
+
+
+def _raw_weights(run: Run, at: int | str | None) -> _Weights:
+    """The generator of a checkpoint, as it is trained. Raises GanzooError where that is damaged or absent."""
+    folder = run.path / "checkpoints"
+    newest = checkpoints.newest(folder)
+    path = newest if at in (None, "last") else folder / find_generator(run, at).stem
+    if path is None or not path.is_dir():
+        kept = ", ".join(str(int(each.name)) for each in sorted(folder.glob("*")) if each.name.isdecimal()) or "none"
+        raise GanzooError(
+            f"{run.path} has no weights without their EMA{'' if path is None else f' at {int(path.name)} images'}: "
+            f"only checkpoints have them, and those kept are at these images seen: {kept}."
+        )
+    tensors, meta = checkpoints.load(path)
+    own = {name.removeprefix("generator/"): value for name, value in tensors.items() if name.startswith("generator/")}
+    return own, {name: meta.get(name) for name in ("recipe", "step", "epoch")}, path
 
 
 def _read(file: Path, run: Run) -> tuple[dict[str, Tensor], dict[str, str]]:

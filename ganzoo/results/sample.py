@@ -14,7 +14,7 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.results.classes import class_number, class_numbers, file_word, row_names
 from ganzoo.results.drawing import draw, draw_images, draw_interpolations, grid_shape, walk_frames
 from ganzoo.results.latents import sample_latents, slerp
-from ganzoo.results.load import TrainedGenerator, load_generator
+from ganzoo.results.load import TrainedGenerator, load_generator, open_run
 from ganzoo.results.request import SampleRequest
 from ganzoo.results.sample_files import (
     check_directory,
@@ -63,12 +63,12 @@ def sample(
         out = request.out or path / f"training{_words_of_training_animation(request)}{request.animate}"
         return training_gif(Run.open(path), out, request.frames, request.theme, (request.animate,))
     _check_place(request)
-    grid_shape(request.count, request.shape, Run.open(path).recipe.grid_shape)
+    grid_shape(request.count, request.shape, open_run(path, zoo).recipe.grid_shape)
     trained = load_generator(path, zoo, device, request.at, request.changed_code, note)
     if request.directory is not None:
         write_directory(draw(trained, request, zoo, note), request.directory)
         return request.directory
-    out = request.out or path / f"{_file_name(trained, request)}{request.suffix}"
+    out = request.out or trained.run.pictures / f"{_file_name(trained, request)}{request.suffix}"
     refuse_read_only(out)
     if request.animate:
         animations.save(list(walk_frames(trained, request)), out, seconds=0.08, hold=0.08, theme=request.theme)

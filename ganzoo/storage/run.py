@@ -104,6 +104,17 @@ class Run:
         text: str | None = read_environment(self.path / "environment.json").get("recipe")
         return text
 
+    @property
+    def pictures(self) -> Path:
+        """The folder for pictures that are drawn without naming a file: the run's own."""
+        return self.path
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """Steps, images and epochs done, as of the last line of the statistics."""
+        last: dict[str, Any] = (self.lines("stats.jsonl") or [{}])[-1]
+        return TrainingProgress(last.get("step", 0), last.get("images", 0), last.get("epoch", 0.0))
+
     def close(self) -> None:
         """Release the lock, if it is still that of this process."""
         if self._lock is not None:

@@ -33,6 +33,7 @@ def read_recipe(run: Path) -> Recipe:
     """The recipe of the run in this directory. Raises UsageError if there is none, GanzooError if it is damaged."""
     path = run / "recipe.json"
     if not is_file(path):
+        refuse_generator_alone(run)
         raise UsageError(
             f"{run} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
         )
@@ -80,6 +81,24 @@ def check_environment(facts: Mapping[str, Any]) -> None:
         kinds = {"location": str, "imports": dict}
         if not all(isinstance(p, dict) and all(isinstance(p.get(k, t()), t) for k, t in kinds.items()) for p in parts):
             raise TypeError(f"parts has {name}: {parts!r:.40}")
+
+
+#: begins the name of a trained generator that a plugin ships, in the place of a run
+PRETRAINED = "pretrained:"
+
+
+def refuse_generator_alone(path: Path) -> None:
+    """Raise UsageError where only a generator is named, an export or a pretrained one: there is no training here."""
+    if str(path).startswith(PRETRAINED):
+        raise UsageError(
+            f"{path.as_posix()} is a generator without the state of its training: the command that trained it is in "
+            "`ganzoo list pretrained`; start a run of your own with it."
+        )
+    if is_file(path / "card.json"):
+        raise UsageError(
+            f"{path} is an exported generator without the state of its training: name the run that it was exported "
+            f"from, or train anew with the command in {path / 'README.md'}."
+        )
 
 
 def _named_within(choice: Choice) -> Iterator[Choice]:

@@ -10,6 +10,7 @@ write a plugin of your own, copy this file, and name it in pyproject.toml:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files
 
 import ganzoo
 
@@ -98,3 +99,13 @@ def ganzoo_components() -> Iterator[ganzoo.Component]:
     for kind, parts in _PARTS.items():
         for name, target in parts.items():
             yield ganzoo.Component(kind, name, f"{__name__}.{target}")
+
+
+@ganzoo.hookimpl
+def ganzoo_pretrained() -> Iterator[ganzoo.Pretrained]:
+    """Every trained generator in the folder `pretrained`: NAME/DATASET/card.json and its weights."""
+    for name in files(__name__).joinpath("pretrained").iterdir():
+        for dataset in name.iterdir() if name.is_dir() else ():
+            if dataset.joinpath("card.json").is_file():
+                path = f"{name.name}/{dataset.name}"
+                yield ganzoo.Pretrained(path, f"{__name__}:pretrained/{path}")

@@ -70,6 +70,14 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
             {"score", "value", "better", "digest", "images", "damage", "strength"},
         ),
     ],
+    "export": [
+        (
+            ("export", "{run}", "-o", "{tmp}/exported"),
+            {"run", "path", "format", "check", "files"},
+            "files",
+            {"name", "bytes", "sha256"},
+        )
+    ],
     "benchmark": [
         (
             ("benchmark", *_GRID, "--out", "{tmp}/grid", "--dry-run"),
@@ -119,6 +127,13 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
     "list": [
         (("list",), {"parts"}, "parts", _PART),
         (("list", "losses"), {"parts"}, "parts", _PART),
+        (
+            ("list", "pretrained"),
+            {"pretrained"},
+            "pretrained",
+            {"name", "id", "distribution", "version", "dataset", "conditional", "images_seen", "epoch", "parameters"}
+            | {"bytes", "license", "command", "scores"},
+        ),
     ],
     "show": [
         (

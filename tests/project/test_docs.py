@@ -111,6 +111,7 @@ def reference() -> str:
         "Archive",
         "Component",
         "Command",
+        "Pretrained",
     ]:
         members = {name: words for name, words in signatures.items() if name.startswith(f"{owner}.")}
         lines.append(f"{owner}: {signatures[owner]}".replace("typing.", ""))

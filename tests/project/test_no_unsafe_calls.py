@@ -24,6 +24,9 @@ ALLOWED = {
         "the published Inception weights are a .pth, whose sha256 is checked; another file the user names is read with "
         "weights_only=True too"
     ),
+    ("ganzoo/results/export/formats.py", "torch.export.load"): (
+        "only a file whose sha256 this machine has kept when it wrote it, or with --accept-changed-code"
+    ),
     ("ganzoo/testing/two_processes.py", "pickle.loads"): "between a test and the process that it started itself",
     ("ganzoo/api/experiments.py", "compile"): "the name of a keyword",
     ("ganzoo/api/keywords.py", "compile"): "the name of a keyword",
@@ -31,7 +34,14 @@ ALLOWED = {
 
 #: what reads code, runs code, or trusts what it reads, by its full name; a star stands for every name behind it
 NEVER = {
-    *("torch.load", "torch.jit.load", "torch.hub.*", "torch.package.*", "torch.distributed.checkpoint.*"),
+    *(
+        "torch.load",
+        "torch.jit.load",
+        "torch.export.load",
+        "torch.hub.*",
+        "torch.package.*",
+        "torch.distributed.checkpoint.*",
+    ),
     *("torch.utils.model_zoo.*", "torch.serialization.add_safe_globals", "torch.serialization.safe_globals"),
     *(
         "pickle.load",

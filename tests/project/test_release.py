@@ -40,6 +40,7 @@ def test_the_wheel_works_without_the_checkout(built: Path, tmp_path: Path) -> No
     """Installed beside the dependencies that are here, in an environment that knows no checkout."""
     (wheel,) = built.glob("*.whl")
     assert f"-{VERSION}-" in wheel.name
+    assert wheel.stat().st_size < 30e6
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
     subprocess.run([*install, "--target", site, wheel], check=True, capture_output=True)
@@ -51,6 +52,9 @@ def test_the_wheel_works_without_the_checkout(built: Path, tmp_path: Path) -> No
 
     assert VERSION in ganzoo("--version")
     assert "dcgan-tutorial" in ganzoo("list", "architectures")
+    for line in ganzoo("list", "pretrained").splitlines():  # every trained generator draws from the wheel alone
+        if name := re.match(r"\|? *(pretrained:\S+)", line):
+            assert (tmp_path / ganzoo("sample", name[1], "-n", "4").strip()).is_file()
     ganzoo("plugins", "new", "my-loss", "--kind", "loss")
     out = ganzoo("train", "mlp-vanilla", "digits:size=8", "--steps", "2", "-q", "--out", "run").strip()
     assert Path(ganzoo("sample", out).strip()).name.endswith(".png")

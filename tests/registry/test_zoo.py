@@ -253,10 +253,13 @@ def test_a_module_offers_parts_at_run_time(shelf, quadratic):
         ("def f(:", "SyntaxError: invalid syntax"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("x = 3", "it has no function ganzoo_components or ganzoo_commands marked @ganzoo.hookimpl"),
+        (
+            "x = 3",
+            "it has no function ganzoo_components or ganzoo_commands or ganzoo_pretrained marked @ganzoo.hookimpl",
+        ),
         (
             "def ganzoo_components(): return []",
-            "it has no function ganzoo_components or ganzoo_commands marked @ganzoo.hookimpl",
+            "it has no function ganzoo_components or ganzoo_commands or ganzoo_pretrained marked @ganzoo.hookimpl",
         ),
         (
             "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_components(): return [3]",

@@ -123,7 +123,7 @@ class Discriminator(nn.Module):
 
 def maxout(values: Tensor, pieces: int) -> Tensor:
     """(N, units * pieces) -> (N, units): the largest of each unit's pieces (Goodfellow et al. 2013, 1302.4389)."""
-    return values.view(len(values), -1, pieces).amax(dim=2)
+    return values.view(values.shape[0], -1, pieces).amax(dim=2)
 
 
 def _glorot(layer: _Layer) -> _Layer:

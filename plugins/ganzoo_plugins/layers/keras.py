@@ -102,7 +102,7 @@ class UpsampledSameConvTranspose2d(SameConvTranspose2d):
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, in, H, W) -> (N, out, 2 H, 2 W)."""
         pads = tuple(_same_pads(2 * n, k, 1)[0] for n, k in zip(images.shape[2:], self.kernel_size, strict=True))
-        kernel = F.avg_pool2d(F.pad(mirror(self.weight), (1, 1, 1, 1)), 2, 1, divisor_override=1)
+        kernel = 4 * F.avg_pool2d(F.pad(mirror(self.weight), (1, 1, 1, 1)), 2, 1)  # ONNX has no divisor_override
         return fourier.conv_transpose2d(images, kernel, self.bias, 2, (pads[0], pads[1]), (0, 0))
 
 
@@ -164,7 +164,7 @@ def flatten(images: Tensor) -> Tensor:
 
 def unflatten(values: Tensor, height: int, width: int) -> Tensor:
     """(N, H * W * C), channels fastest -> (N, C, H, W) in the memory format channels_last."""
-    return values.reshape(len(values), height, width, -1).permute(0, 3, 1, 2)
+    return values.reshape(values.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
 
 def _same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
