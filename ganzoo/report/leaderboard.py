@@ -141,18 +141,42 @@ def _label(groups: Sequence[Group], runs: Mapping[str, RunRecord]) -> None:
             continue
         recipes = [flat(runs[group.runs[0]].recipe) if group.runs else {} for group in members]
         names = [name for name in dict.fromkeys(name for one in recipes for name in one) if _differs(name, recipes)]
-        for group, recipe in zip(members, recipes, strict=True):
-            words = [f"{_short(name)}={recipe.get(name, '-')}" for name in names] if recipe else ["no run left"]
-            more = f" and {len(words) - 4} more" if len(words) > 4 else ""
-            group.label = ", ".join([group.architecture, *words[:4]]) + more
+        # an option of a part that is another one says nothing more
+        names = [name for name in names if name.partition(".")[0] == "architecture" or name.partition(".")[0] not in {
+            other for other in names if other != name}]  # fmt: skip
+        names.sort(key=_rank)
+        for place, (group, recipe) in enumerate(zip(members, recipes, strict=True), start=1):
+            words = (
+                [_words(name, recipe.get(name, "-")) for name in names[:_LABEL_WORDS]] if recipe else ["no run left"]
+            )
+            more = f", variant {place}" if len(names) > _LABEL_WORDS and recipe else ""
+            group.label = ", ".join([group.architecture, *words]) + more
+
+
+#: a label names so many differences of the recipes
+_LABEL_WORDS = 3
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """The order in which differences are named: options of the architecture first, then what is often changed."""
+    first = ("losses", "length", "batch_size", "generator_optimizer", "ema_half_life")
+    if name.startswith("architecture."):
+        return (0, name)
+    return (1 + first.index(name), "") if name in first else (9, name)
+
+
+def _words(name: str, value: str) -> str:
+    """`width=16`, `60 epochs`, `loss hinge`."""
+    if name == "length":
+        return value
+    name = name.removeprefix("architecture.")
+    short = {"generator_optimizer": "G", "discriminator_optimizer": "D"}
+    field, dot, option = name.partition(".")
+    return f"{short.get(field, field)}{dot}{option}={value}"
 
 
 def _differs(name: str, recipes: Iterable[Mapping[str, str]]) -> bool:
     return len({recipe.get(name) for recipe in recipes if recipe}) > 1
-
-
-def _short(name: str) -> str:
-    return name.removeprefix("architecture.")
 
 
 def flat(recipe: Mapping[str, Any]) -> dict[str, str]:

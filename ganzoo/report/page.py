@@ -1,8 +1,8 @@
 """The page of a report: its data, the HTML, and its Content-Security-Policy.
 
-`page_data` reads runs, `render` writes one HTML file that needs no network. The data stand in it as JSON that no browser
-runs; the scripts build everything from text nodes. `render(data, live=True)` follows a server: it listens to /events and
-reads /data.json again.
+`page_data` reads runs, `render` writes one HTML file that needs no network. The data stand in it as JSON, which is no
+code; the scripts build everything from text nodes. `render(data, live=True)` is for a page that a server keeps up to
+date: it listens to /events, and reads /data.json again.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 #: control characters but tab and newline, characters that change the direction of what follows, and half characters
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 #: the longest text of one value
 _LONGEST = 20_000
 

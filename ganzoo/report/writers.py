@@ -146,10 +146,8 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("<", "&lt;").replace("![", "!\\[").replace("](", "]\\(")
 
 
-_CSV = (
-    "dataset architecture score better digest seeds last_mean last_std last_low last_high best_mean best_std "
-    "images failures floor wins"
-).split()
+_CSV = ["dataset", "architecture", "score", "better", "digest", "seeds", "last_mean", "last_std", "last_low"]
+_CSV += ["last_high", "best_mean", "best_std", "images", "failures", "floor", "wins"]
 
 
 def long_csv(data: Mapping[str, Any]) -> str:
