@@ -132,24 +132,29 @@ def differences_of(groups: Sequence[Group], columns: Sequence[Column]) -> list[d
 
 
 def _label(groups: Sequence[Group], runs: Mapping[str, RunRecord]) -> None:
-    """Give groups of one architecture and dataset labels that say how their recipes differ: `dcgan, width=16`."""
+    """Give groups labels that say what is special about their recipe: `dcgan, width=16, 40 epochs`.
+
+    These are options of the architecture that are not its defaults, and what groups with the same architecture and
+    dataset differ in.
+    """
     alike: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         alike.setdefault((group.architecture, group.dataset), []).append(group)
     for members in alike.values():
-        if len(members) < 2:
-            continue
         recipes = [flat(runs[group.runs[0]].recipe) if group.runs else {} for group in members]
         names = [name for name in dict.fromkeys(name for one in recipes for name in one) if _differs(name, recipes)]
-        # an option of a part that is another one says nothing more
-        names = [name for name in names if name.partition(".")[0] == "architecture" or name.partition(".")[0] not in {
-            other for other in names if other != name}]  # fmt: skip
-        names.sort(key=_rank)
+        # where a part is another one, its options say nothing more
+        names = [name for name in names if name.startswith("architecture.") or name.partition(".")[0] not in names
+                 or "." not in name]  # fmt: skip
         for place, (group, recipe) in enumerate(zip(members, recipes, strict=True), start=1):
-            words = (
-                [_words(name, recipe.get(name, "-")) for name in names[:_LABEL_WORDS]] if recipe else ["no run left"]
-            )
-            more = f", variant {place}" if len(names) > _LABEL_WORDS and recipe else ""
+            if not recipe:
+                group.label += ", no run left" if len(members) > 1 else ""
+                continue
+            changes = runs[group.runs[0]].changes or []
+            own = [one["name"] for one in changes if one["name"].startswith("architecture.")]
+            special = sorted({*names, *own}, key=_rank)
+            words = [_words(name, recipe.get(name, "-")) for name in special[:_LABEL_WORDS]]
+            more = f", variant {place}" if len(special) > _LABEL_WORDS and len(members) > 1 else ""
             group.label = ", ".join([group.architecture, *words]) + more
 
 

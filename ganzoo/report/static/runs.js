@@ -135,7 +135,7 @@
     const axis = { stroke: ink(), grid: { stroke: dark() ? "#ffffff1a" : "#0000001a", width: 1 }, ticks: { stroke: dark() ? "#ffffff33" : "#00000033", width: 1 }, font: "12px system-ui, sans-serif" };
     new uPlot({
       width: Math.max(240, place.clientWidth), height, series, bands: fills, legend: { show: false }, cursor: { drag: { x: true, y: false } },
-      scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+      scales: { x: { time: false }, y: log ? { distr: 3 } : { range: roomy } },
       axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => g.short(tick)), label: "images seen", labelSize: 18, size: 34, labelFont: axis.font },
         { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) }],
       hooks: { setCursor: [(plot) => tell(plot, place, groups, lines, grid)] },
@@ -144,6 +144,13 @@
     place.querySelector("canvas").setAttribute("role", "img");
     place.querySelector("canvas").setAttribute("aria-label", `Curves over the images seen: ${said.join("; ")}`);
     place.append(el("output", { class: "readout" }));
+  }
+
+  // The range of an axis: a little more than the values; of equal values, some room around them.
+  function roomy(_, low, high) {
+    if (low === null || high === null) return [0, 1];
+    const room = high > low ? 0.06 * (high - low) : Math.max(Math.abs(high) * 0.1, 0.1);
+    return [low - room, high + room];
   }
 
   function tell(plot, place, groups, lines, grid) {
@@ -249,7 +256,7 @@
   function several(place, run, series, log) {
     const all = series.map(([what, label], index) => ({ label, colour: index, runs: [{ stats: { images: points(run, what).map(([x]) => x), value: points(run, what).map(([, y]) => y) }, measurements: [] }] }));
     chart(place, all, "loss:value", { log, height: 190 });
-    place.prepend(el("div", { class: "keys" }, all.map((each) => el("span", {}, key(each.colour), each.label))));
+    if (all.length > 1) place.prepend(el("div", { class: "keys" }, all.map((each) => el("span", {}, key(each.colour), each.label))));
   }
 
   function drawings(run) {
