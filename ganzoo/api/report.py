@@ -90,6 +90,8 @@ def _format(out: Path, format: str | None) -> str:
                 f"There is no format {format!r}.{did_you_mean(format, FORMATS)} There are: {', '.join(FORMATS)}."
             )
         return format
+    if is_directory(out):
+        raise UsageError(f"-o {out}: this is a directory; name a file, such as {out / 'report.html'}.")
     if out.suffix.lower() not in _FORMAT_OF:
         raise UsageError(
             f"-o {out}: the suffix names no format; write one of {', '.join(_FORMAT_OF)}, or choose with --format."
