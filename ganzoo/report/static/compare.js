@@ -96,12 +96,15 @@
     return el("div", {}, el("h4", {}, column.label), el("div", { class: "keys" }, [first, second].map((each, index) => el("span", {}, g.key(index), each.label))), g.whenSeen(place, place.redraw));
   }
 
+  // Fields that do not change what is trained.
+  const UNTRAINED = new Set(["seed", "observers", "evaluators", "tick_every", "samples_every", "checkpoint_every", "score_every", "protocol", "score_samples", "best_by", "grid"]);
+
   // Where the recipes differ.
   function recipes(first, second) {
     if (!first.run || !second.run) return el("span", {});
     const flat = (recipe) => Object.fromEntries(Object.entries(recipe).map(([name, value]) => [name, words(value)]));
     const one = flat(first.run.recipe), other = flat(second.run.recipe);
-    const names = [...new Set([...Object.keys(one), ...Object.keys(other)])].filter((name) => one[name] !== other[name] && name !== "seed");
+    const names = [...new Set([...Object.keys(one), ...Object.keys(other)])].filter((name) => one[name] !== other[name] && !UNTRAINED.has(name));
     if (!names.length) return el("p", { class: "legend" }, "Their recipes are equal but for the seed.");
     return el("details", {}, el("summary", {}, `Their recipes differ in ${names.map((name) => name.replaceAll("_", " ")).join(", ")}`),
       el("table", { class: "diff" }, el("tbody", {}, names.map((name) => el("tr", {}, el("th", { scope: "row" }, name.replaceAll("_", " ")), el("td", {}, one[name] ?? "–"), el("td", {}, other[name] ?? "–"))))));

@@ -9,7 +9,7 @@
     if (loading) return;
     loading = true;
     try {
-      while (wanted > shown) {
+      while (wanted !== shown) {
         const version = wanted;
         const answer = await fetch("/data.json", { cache: "no-store" });
         if (!answer.ok) break;
@@ -27,7 +27,7 @@
   events.onopen = () => { mark.textContent = "live"; };
   events.onerror = () => { mark.textContent = "waiting for the server"; };
   events.onmessage = (message) => {
-    try { wanted = Math.max(wanted, JSON.parse(message.data).version); } catch (error) { return; }
+    try { wanted = JSON.parse(message.data).version; } catch (error) { return; }
     load();
   };
 })();

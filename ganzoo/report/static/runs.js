@@ -26,7 +26,7 @@
       .flatMap((group) => g.runsOf(group).filter((run) => run.film && String(run.seed) === now.seed).map((run) => ({ group, run })));
     const views = runs.map(({ group, run }) => {
       const frame = () => nearest(run, now.moment / 100);
-      const view = g.zoomable(run.film, frame, () => g.describe(run, frame()), 230);
+      const view = g.zoomable(run.film, frame, () => g.describe(run, frame()), 300);
       const words = el("span", { class: "moment" });
       return { run, view, words, frame, node: el("figure", {}, view.node, el("figcaption", {}, el("b", {}, group.label), words, scoreLine(group, run))) };
     });
