@@ -32,6 +32,8 @@ BUILT_IN = {
     "evaluate": "evaluate:evaluate",
     "export": "export:export",
     "benchmark": "benchmark:benchmark",
+    "report": "report:report",
+    "compare": "compare:compare",
     "speedrun": "speedrun:speedrun",
     "list": "listing:list_parts",
     "show": "listing:show",

@@ -124,6 +124,15 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
             set(),
         )
     ],
+    "report": [(("report", "{run}", "-o", "{tmp}/x.html", "--no-draw"), {"path", "format", "bytes"}, "", set())],
+    "compare": [
+        (
+            ("compare", "{run}", "{tmp}/other"),
+            {"runs", "scores", "path"},
+            "runs",
+            {"run", "architecture", "dataset", "seed", "state", "epoch", "images"},
+        )
+    ],
     "list": [
         (("list",), {"parts"}, "parts", _PART),
         (("list", "losses"), {"parts"}, "parts", _PART),
@@ -226,10 +235,11 @@ def test_the_document_names_every_key_of_every_command() -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps, and a checkpoint of another program."""
+    """A run of two steps, a copy of it, and a checkpoint of another program."""
     folder = tmp_path_factory.mktemp("json")
     result = ganzoo("train", *_SHORT, "--out", folder / "run")
     assert result.exit_code == 0, result.output
+    shutil.copytree(folder / "run", folder / "other")
     torch.save({"weight": torch.zeros(3), "epoch": 4}, folder / "foreign.pt")
     return folder
 
