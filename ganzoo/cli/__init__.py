@@ -24,6 +24,8 @@ BUILT_IN = {
     "train": "train:train",
     "resume": "train:resume",
     "sample": "sample:sample",
+    "explore": "explore:explore",
+    "serve": "serve:serve",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "benchmark": "benchmark:benchmark",
