@@ -8,6 +8,8 @@ from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
 from ganzoo.api.recipes import plan as plan
+from ganzoo.api.report import compare as compare
+from ganzoo.api.report import report as report
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun
 from ganzoo.api.trained_run import evaluate as evaluate

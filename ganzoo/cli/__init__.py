@@ -29,6 +29,8 @@ BUILT_IN = {
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "benchmark": "benchmark:benchmark",
+    "report": "report:report",
+    "compare": "compare:compare",
     "speedrun": "speedrun:speedrun",
     "list": "listing:list_parts",
     "show": "listing:show",
