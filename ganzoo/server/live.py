@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: seconds between two looks at the files, at least, and as a multiple of what a look takes
 _INTERVAL, _LOOKS = 0.5, 20
 #: seconds between two readings of the runs, as a multiple of what a reading takes
-_READINGS = 4
+_READINGS = 2
 #: seconds after which a stream without news says that it is still there
 _SILENCE = 15.0
 _TICK = 0.1
