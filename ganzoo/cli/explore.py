@@ -41,7 +41,6 @@ def explore(
     port: int | None,
     names: tuple[str, ...],
     open_browser: bool,
-    as_json: bool,
     changed_code: bool,
     device: str,
 ) -> None:
@@ -68,5 +67,4 @@ def explore(
     listener = listen(host, port, _PORT)
     warn_of_strangers(host)
     app = guarded(ExploreApp(explorer, images).starlette(), host, names)
-    announce = announcement("The page of this run is at this address.", as_json, run=str(run))
-    run_server(app, listener, announce, open_browser)
+    run_server(app, listener, announcement("The page of this run is at this address."), open_browser)

@@ -17,9 +17,7 @@ _PORT = 8420
 @click.command(short_help="Show the report of runs while they train, in the browser.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @server_options(_PORT)
-def serve(
-    directory: Path, host: str, port: int | None, names: tuple[str, ...], open_browser: bool, as_json: bool
-) -> None:
+def serve(directory: Path, host: str, port: int | None, names: tuple[str, ...], open_browser: bool) -> None:
     """Show the page of `ganzoo report DIR` in the browser, keep it up to date, and print its address.
 
     \b
@@ -40,5 +38,5 @@ def serve(
     report = LiveReport(directory, page_data, render, content_security_policy, log)
     listener = listen(host, port, _PORT)
     warn_of_strangers(host)
-    announce = announcement("The report follows the runs at this address.", as_json, path=str(directory))
+    announce = announcement("The report follows the runs at this address.")
     run_server(guarded(report.starlette(), host, names), listener, announce, open_browser, report.stop)

@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-from ganzoo.cli.options import WholeNumber, json_option
-from ganzoo.cli.output import log, print_json
+from ganzoo.cli.options import WholeNumber
+from ganzoo.cli.output import log
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def server_options(first_port: int) -> Callable[[_Command], _Command]:
-    """--host, --port, --allow-host, --open and --json."""
+    """--host, --port, --allow-host and --open."""
 
     def with_options(command: _Command) -> _Command:
         for option in reversed(_OPTIONS):
@@ -38,7 +38,6 @@ def server_options(first_port: int) -> Callable[[_Command], _Command]:
             help="Another name by which browsers may ask for the page, such as that of a proxy.",
         ),
         click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser."),
-        json_option,
     )
     return with_options
 
@@ -54,14 +53,11 @@ def warn_of_strangers(host: str) -> None:
         )
 
 
-def announcement(what: str, as_json: bool, **facts: Any) -> Callable[[str], None]:
-    """The function that prints the address of a page: one line, or one JSON object."""
+def announcement(what: str) -> Callable[[str], None]:
+    """The function that prints the address of a page on stdout, and what the page is on stderr."""
 
     def announce(address: str) -> None:
-        if as_json:
-            print_json(**facts, address=address)
-        else:
-            click.echo(address)
+        click.echo(address)
         log(f"{what} Ctrl-C ends it.")
 
     return announce
