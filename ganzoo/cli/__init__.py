@@ -28,6 +28,8 @@ BUILT_IN = {
     "runs": "runs:runs",
     "sample": "sample:sample",
     "plot": "plot:plot",
+    "explore": "explore:explore",
+    "serve": "serve:serve",
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "export": "export:export",
