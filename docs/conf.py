@@ -1,9 +1,11 @@
 """The documentation as a site, built by `make docs` with Sphinx.
 
-The pages are the Markdown files of this folder, which can also be read where the code is. What is different on the site:
+The pages are the Markdown files of this folder, which can also be read where the code is. On the site:
 
 * The pages in `ROOT_FILES` show a file of the project's root, such as the README, with its links changed to fit.
-* A link to a file that is no page, such as a notebook, offers that file; a link to a folder, or to Markdown elsewhere, is only text.
+* A link to a file that is no page, such as a notebook, offers that file; a link to a folder, or to Markdown elsewhere,
+  is only text.
+* `<!-- other pages -->` in index.md becomes the pages that index.md does not name, such as those of new features.
 * `<!-- public names -->` in api.md becomes the public names of `ganzoo`, with their docstrings.
 """
 
@@ -132,6 +134,9 @@ def _read_source(app: Any, page: str, content: list[str]) -> None:
     if page in ROOT_FILES:
         shown = ROOT / ROOT_FILES[page]
         text = text.replace("<!-- the file -->", relink(shown.read_text(encoding="utf-8"), shown, file))
+    if "<!-- other pages -->" in text:
+        others = sorted(one.stem for one in HERE.glob("*.md") if one.stem != "index" and not re.search(rf"^{one.stem}$", content[0], re.M))
+        text = text.replace("<!-- other pages -->", "\n".join(others))
     content[0] = text.replace("<!-- public names -->", public_names())
 
 

@@ -1,7 +1,7 @@
 """Runs the blocks of a Markdown page in the order of the page, in one folder, as a reader would who follows it.
 
 * ```` ```python ```` blocks run in this process, and share their names. One that begins with a comment such as
-  `# my_gan.py` is also added to the file of that name, as the reader does.
+  `# my_gan.py` is also written to the file of that name, as the reader does; several of one name make one file.
 * ```` ```bash ```` blocks are commands, one a line. `ganzoo` runs in this process; a block with a pipe, a variable or
   another feature of the shell is run by bash, where `ganzoo`, `make`, `pip` and so on are this file. A training runs
   twice: as it is written, with --dry-run, and then truly, with eight small pictures (see `_train`). A run that a
@@ -23,9 +23,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "exa
 SHOWN = {"text", "css", "html", "latex", "csv", "yaml", "{toctree}", "{eval-rst}"}
 #: an epoch is one step of eight pictures
 TINY = {"--batch-size": "8", "--subset": "first 8", "--samples": "16"}
-_SHELL = re.compile(r"[|;<>$`]|&&|^eval |\bfor ")
+_SHELL = re.compile(r"(?<!\|)\|(?!\|)|[;<$`]|&&|^eval |\bfor ")
 #: commands that run until they are stopped: their arguments are checked
 _SERVERS = {"serve", "explore", "watch"}
 #: a run that a page names: runs/a, runs/cgan-digits
@@ -66,16 +67,19 @@ class Followed:
 def follow(page: Path, folder: Path) -> Followed:
     """Run all blocks of a page in an empty folder. Raises AssertionError, with the line, for one that fails."""
     from sybil import Sybil
-    from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+    from sybil.evaluators.python import PythonEvaluator
+    from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
     followed = Followed()
     known = {
+        "python": PythonEvaluator(),
         "bash": lambda example: _run_block(str(example.parsed), folder, followed),
         "json": lambda example: json.loads(example.parsed) and None,
-        "toml": lambda example: _read_toml(str(example.parsed), folder),
+        "toml": lambda example: tomllib.loads(example.parsed) and None,
     }
     parsers = [CodeBlockParser(language, evaluate) for language, evaluate in known.items()]
-    document = Sybil(parsers=[SkipParser(), _writing(PythonCodeBlockParser(), folder), *parsers]).parse(page)
+    document = Sybil(parsers=[SkipParser(), *parsers]).parse(page)
+    _write_files(page, folder)
     with chdir(folder):
         for example in document.examples():
             try:
@@ -107,7 +111,7 @@ def check_words(words: list[str]) -> None:
     context = click.Context(cli, info_name="ganzoo")
     for word in words[1:]:
         if isinstance(command, click.Group) and not word.startswith("-"):
-            if word == "COMMAND":
+            if word.isupper() or word.endswith("/NAME"):
                 return
             found = command.get_command(context, word)
             assert found is not None, f"{shlex.join(words)}: there is no command {word!r}"
@@ -117,28 +121,13 @@ def check_words(words: list[str]) -> None:
             assert word.partition("=")[0] in names, f"{shlex.join(words)}: there is no option {word}"
 
 
-def _writing(parser: Any, folder: Path) -> Any:
-    """The parser; a block that begins with the name of a file is also added to that file."""
-    evaluate = parser.evaluator
-
-    class Writing(type(parser)):  # type: ignore[misc]
-        def evaluate(self, example: Any) -> Any:
-            _write(str(example.parsed), folder)
-            return (evaluate or super().evaluate)(example)
-
-    return Writing()
-
-
-def _write(text: str, folder: Path) -> None:
-    if named := re.match(r"# ([\w-]+\.\w+)\n", text):
-        file = folder / named[1]
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(("\n\n" if file.exists() and file.stat().st_size else "") + text)
-
-
-def _read_toml(text: str, folder: Path) -> None:
-    tomllib.loads(text)
-    _write(text, folder)
+def _write_files(page: Path, folder: Path) -> None:
+    """Write the files whose names blocks begin with, complete: a process reads a file of parts once."""
+    for _, text in fences(page):
+        if named := re.match(r"# ([\w-]+\.\w+)\n", text):
+            file = folder / named[1]
+            before = file.read_text(encoding="utf-8") + "\n\n" if file.exists() else ""
+            file.write_text(before + text, encoding="utf-8")
 
 
 def _run_block(text: str, folder: Path, followed: Followed) -> None:
@@ -148,7 +137,21 @@ def _run_block(text: str, folder: Path, followed: Followed) -> None:
         followed.outputs.append((text, _run_by_bash(text, folder)))
         return
     for line in lines:
-        followed.outputs.append((line, run_words(shlex.split(line, comments=True))))
+        followed.outputs.append((line, _run_line(shlex.split(line, comments=True))))
+
+
+def _run_line(words: list[str]) -> str:
+    """One line: a command; COMMAND > FILE; COMMAND || COMMAND, of which the second runs if the first fails."""
+    if ">" in words:
+        at = words.index(">")
+        Path(words[at + 1]).write_text(run_words(words[:at]))
+        return ""
+    if "||" in words:
+        at = words.index("||")
+        with suppress(AssertionError):
+            return run_words(words[:at])
+        words = words[at + 1 :]
+    return run_words(words)
 
 
 def _run_by_bash(text: str, folder: Path) -> str:
@@ -156,7 +159,7 @@ def _run_by_bash(text: str, folder: Path) -> str:
         raise SkipTest("jq is not installed")
     tools = folder / ".tools"
     tools.mkdir(exist_ok=True)
-    for name in ("ganzoo", *_CHECKED):
+    for name in ("ganzoo", *_CHECKED.keys() - {"cd", "source", "."}):  # which the shell has itself
         (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {__file__} {name} "$@"\n')
         (tools / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
@@ -197,6 +200,21 @@ def _ganzoo(words: list[str]) -> str:
     unexpected = result.exception if not isinstance(result.exception, SystemExit) else ""
     assert result.exit_code == 0, f"ganzoo {shlex.join(words)}: {result.output}{unexpected!r}"
     return result.stdout
+
+
+#: the words of a command without its --out -> a copy of what it wrote, for the next page that has it
+_KEPT: dict[tuple[str, ...], Path] = {}
+
+
+def _once(words: list[str], out: str) -> None:
+    """Run a command that writes to `out`; a command that ran on another page is not run again, but copied."""
+    key = tuple(words)
+    if key not in _KEPT:
+        _ganzoo([*words, "--out", out])
+        _KEPT[key] = Path(tempfile.mkdtemp()) / "kept"
+        shutil.copytree(out, _KEPT[key])
+    elif not Path(out).exists():
+        shutil.copytree(_KEPT[key], out)
 
 
 def _parse(words: list[str]) -> None:
@@ -323,22 +341,25 @@ def _benchmark(words: list[str]) -> Iterator[list[str]]:
     _, options = _split(words)
     if ("--verify" in dict(options)) or ("--dry-run" in dict(options)):
         _parse(words)
-        return
+        return iter(())
     for name, value in options:
         if name in ("-a", "--architecture", "-e", "--evaluator", "-d", "--dataset") and "/" not in (value or ""):
             kind = {"a": "architectures", "e": "evaluators", "d": "datasets"}[name.strip("-")[0]]
             pattern = (value or "").partition(":")[0]
             assert fnmatch.filter(zoo().names(kind), pattern), f"there is none of the {kind} named {pattern!r}"
-    kept = [one for one in options if one[0] in ("--out", "--calibrate", "--json")]
-    yield ["benchmark", "-a", "mlp-vanilla", "-d", "digits:size=8", "--seeds", "0", "--steps", "2", "--samples", "16",
-           *(word for pair in kept for word in pair if word is not None)]  # fmt: skip
+    small = ["benchmark", "-a", "mlp-vanilla", "-d", "digits:size=8", "--seeds", "0", "--steps", "2", "--samples", "16"]
+    _once(small, dict(options).get("--out") or "benchmark")
+    return iter(())
 
 
 def _speedrun(words: list[str]) -> Iterator[list[str]]:
     _parse(words)
-    yield ["speedrun", "digits:size=8", "--target", "fid-domain<=1e9", "-a", "mlp-vanilla", "--seeds", "0"] + [
-        *("--steps", "2", "--samples", "16", "--score-every", "1", "-q")
-    ]
+    small = ["speedrun", "digits:size=8", "--target", "fid-domain<=1e9", "-a", "mlp-vanilla", "--seeds", "0", "-q"]
+    _once(
+        [*small, "--steps", "2", "--samples", "16", "--score-every", "1"],
+        dict(_split(words)[1]).get("--out") or "speedrun",
+    )
+    return iter(())
 
 
 def _data(words: list[str]) -> Iterator[list[str]]:
