@@ -33,7 +33,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 myst_heading_anchors = 3
-myst_enable_extensions = ["attrs_block"]
 default_role = "code"  # docstrings write `name` as Markdown does
 smartquotes = False  # it turns --epochs into an en dash and a word
 autodoc_member_order = "bysource"
@@ -41,15 +40,11 @@ autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
-# a name that docstrings or signatures mention, and that has no entry of its own
-nitpicky = False
-# executing or importing nothing from the network: all of the site is in the folder that is built
 html_theme = "furo"
 html_title = f"ganzoo {release}"
-html_static_path = ["static"]
-html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # it fetches each page that was found, which browsers refuse for files
 html_theme_options: dict[str, Any] = {"navigation_with_keys": True}
 
 #: page of the site -> the file of the project's root that it shows
@@ -86,7 +81,10 @@ def relink(text: str, source: Path, page: Path) -> str:
         target = _PAGE_OF.get(target, target)
         if target.is_dir() or (target.suffix == ".md" and HERE not in target.parents):
             return link[1][1:-1]
-        return f"{link[1]}({_relative(target, page.parent)}{link[3] or ''})"
+        # [json.md](json.md) gets the title of that page as its text
+        is_file = link[1] in (f"[{link[2]}]", f"[{Path(link[2]).name}]") and target.suffix == ".md"
+        shown = "[]" if is_file else link[1]
+        return f"{shown}({_relative(target, page.parent)}{link[3] or ''})"
 
     parts, end = [], 0
     for fence in _FENCE.finditer(text):
@@ -127,6 +125,17 @@ def _directive(name: str) -> list[str]:
     return [f".. autodata:: ganzoo.{name}", "   :no-value:"]
 
 
+def _show_examples(app: Any, ctx: Any, lines: list[str]) -> None:
+    """Called by sphinx-click with a command's description: its examples, lines with a bar, become a block of code."""
+    changed: list[str] = []
+    for line in lines:
+        example = line.startswith("| ")
+        if example and not (changed and changed[-1].startswith("   ")):
+            changed += [".. code-block:: text", ""]
+        changed.append(f"   {line[2:].strip()}" if example else line)
+    lines[:] = changed
+
+
 def _read_source(app: Any, page: str, content: list[str]) -> None:
     """Called by Sphinx for each page that it has read: content[0] is its text."""
     file = HERE / f"{page}.md"
@@ -135,7 +144,8 @@ def _read_source(app: Any, page: str, content: list[str]) -> None:
         shown = ROOT / ROOT_FILES[page]
         text = text.replace("<!-- the file -->", relink(shown.read_text(encoding="utf-8"), shown, file))
     if "<!-- other pages -->" in text:
-        others = sorted(one.stem for one in HERE.glob("*.md") if one.stem != "index" and not re.search(rf"^{one.stem}$", content[0], re.M))
+        named = {page, *re.findall(r"^[\w-]+$", content[0], re.MULTILINE)}
+        others = sorted({one.stem for one in HERE.glob("*.md")} - named)
         text = text.replace("<!-- other pages -->", "\n".join(others))
     content[0] = text.replace("<!-- public names -->", public_names())
 
@@ -143,5 +153,6 @@ def _read_source(app: Any, page: str, content: list[str]) -> None:
 def setup(app: Any) -> None:
     """Called by Sphinx at the start."""
     app.connect("source-read", _read_source)
+    app.connect("sphinx-click-process-description", _show_examples)
     # each option has a variable, as cli.md says: a second list of all options would only be longer
     sphinx_click.ext._format_envvars = lambda ctx: iter(())

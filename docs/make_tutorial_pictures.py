@@ -2,8 +2,8 @@
 
     python docs/make_tutorial_pictures.py runs/dcgan-tutorial-mnist runs/dcgan-tutorial-fashion-mnist [MLP_RUN]
 
-A run needs a generator for each epoch: train it with `--checkpoint-every '1 epochs'`. All files go to images/tutorial, and
-the text between the marks in tutorial.md is written anew. Run it again whenever the runs have gone on.
+A run needs a generator for each epoch: train it with `--checkpoint-every '1 epochs'`. All files go to images/tutorial,
+and the text between the marks in tutorial.md is written anew. Run it again whenever the runs have gone on.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ def _joined(command: str, arguments: list[str], options: list[tuple[str, str | N
 
 def _small_dataset(dataset: str) -> str:
     """Digits in place of a dataset that is downloaded, with the same options; another dataset as it is."""
-    name, colon, options = dataset.partition(":")
+    name, _, options = dataset.partition(":")
     sizes = {"mnist": 28, "fashion-mnist": 28, "kmnist": 28, "cifar10": 32, "stacked-mnist": 28, "digits": None}
     if name not in sizes:
         return dataset
@@ -441,4 +441,4 @@ _CHECKED: dict[str, Callable[[list[str]], None]] = {
 }
 
 if __name__ == "__main__":
-    print(run_words(sys.argv[1:]), end="")
+    sys.stdout.write(run_words(sys.argv[1:]))

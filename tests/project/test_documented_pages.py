@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _follow(page: Path, folder: Path) -> Followed:
     followed = follow(page, folder)
     for reason in followed.skipped:
-        print("did not run:", reason)
+        sys.stderr.write(f"did not run: {reason}\n")
     return followed
 
 
