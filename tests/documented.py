@@ -44,7 +44,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "exa
 #: languages of blocks that are only shown
 SHOWN = {"text", "css", "html", "latex", "csv", "yaml", "{toctree}", "{eval-rst}"}
 #: an epoch is one step of eight pictures
-TINY = {"--batch-size": "8", "--subset": "first 8", "--samples": "16"}
+TINY = {"--batch-size": "8", "--subset": "first 8", "--samples": "100"}
 _SHELL = re.compile(r"(?<!\|)\|(?!\|)|[;<$`]|&&|^eval |\bfor ")
 #: commands that run until they are stopped: their arguments are checked
 _SERVERS = {"serve", "explore", "watch"}
@@ -149,7 +149,7 @@ def _run_line(words: list[str]) -> str:
     if "||" in words:
         at = words.index("||")
         with suppress(AssertionError):
-            return run_words(words[:at])
+            return run_words(words[:at], make_runs=False)
         words = words[at + 1 :]
     return run_words(words)
 
@@ -170,8 +170,11 @@ def _run_by_bash(text: str, folder: Path) -> str:
     return done.stdout
 
 
-def run_words(words: list[str]) -> str:
-    """Run one command of a page, given as its words, in the working directory, and return what it printed to stdout."""
+def run_words(words: list[str], make_runs: bool = True) -> str:
+    """Run one command of a page, given as its words, in the working directory, and return what it printed to stdout.
+
+    A run that it names is made first where it is not there, unless `make_runs` is false.
+    """
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]
     if not words or words[0] == "export":
@@ -183,8 +186,8 @@ def run_words(words: list[str]) -> str:
     assert program == "ganzoo", f"say in tests/documented.py how `{shlex.join(words)}` is run"
     check_words(words)
     name = rest[0] if rest else ""
-    for run in _RUN.findall(" ".join(rest)):
-        if not Path(run).exists() and name != "train" and "*" not in run:
+    for run in _RUN.findall(" ".join(rest)) if make_runs and name != "train" else ():
+        if not Path(run).exists():
             _make_run(run)
     printed = ""
     for short in _SHORTENED.get(name, lambda more: [more])(rest):
@@ -323,8 +326,14 @@ def _default_directory(words: list[str]) -> str:
 
 
 def _resume(words: list[str]) -> Iterator[list[str]]:
+    """Without a length it goes on with what was interrupted. The runs of these tests are finished."""
     arguments, options = _split(words)
-    yield [*_joined("resume", arguments, _small_options(options)), "-q"]
+    recipe = Path(arguments[0]) / "recipe.json"
+    length = []
+    if recipe.exists() and not {name for name, _ in options} & {"--epochs", "--steps", "--images"}:
+        number, unit = json.loads(recipe.read_text())["length"].split()
+        length = [f"--{unit}", str(int(number) + 1)]
+    yield [*_joined("resume", arguments, _small_options(options)), *length, "-q"]
 
 
 def _evaluate(words: list[str]) -> Iterator[list[str]]:
@@ -333,7 +342,7 @@ def _evaluate(words: list[str]) -> Iterator[list[str]]:
         (name, _small_dataset(value or "") if name in ("--calibrate", "--other") else value)
         for name, value in _small_options(options)
     ]
-    yield _joined("evaluate", arguments, [*small, ("--samples", "16")])
+    yield _joined("evaluate", arguments, [*small, ("--samples", TINY["--samples"])])
 
 
 def _benchmark(words: list[str]) -> Iterator[list[str]]:
@@ -347,7 +356,8 @@ def _benchmark(words: list[str]) -> Iterator[list[str]]:
             kind = {"a": "architectures", "e": "evaluators", "d": "datasets"}[name.strip("-")[0]]
             pattern = (value or "").partition(":")[0]
             assert fnmatch.filter(zoo().names(kind), pattern), f"there is none of the {kind} named {pattern!r}"
-    small = ["benchmark", "-a", "mlp-vanilla", "-d", "digits:size=8", "--seeds", "0", "--steps", "2", "--samples", "16"]
+    small = ["benchmark", "-a", "mlp-vanilla", "-d", "digits:size=8", "--seeds", "0", "--steps", "2"]
+    small += ["--samples", TINY["--samples"]]
     _once(small, dict(options).get("--out") or "benchmark")
     return iter(())
 

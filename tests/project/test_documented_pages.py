@@ -23,8 +23,8 @@ IDS = {page: page.relative_to(ROOT).as_posix() for page in PAGES}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, except for a reader's own pictures in photos/ and a mirror with the archive of the guide."""
     (tmp_path / "photos").mkdir()
-    for number in range(12):
-        Image.new("RGB", (40, 36), (number * 20, 255 - number * 20, 90)).save(tmp_path / "photos" / f"{number}.jpg")
+    for number in range(40):
+        Image.new("RGB", (40, 36), (number * 6, 255 - number * 6, 90)).save(tmp_path / "photos" / f"{number}.jpg")
     (tmp_path / "mirror" / "textures").mkdir(parents=True)
     pixels = hashlib.shake_256(b"squares").digest(100 * 8 * 8)
     np.save(tmp_path / "mirror" / "textures" / "textures.npy", np.frombuffer(pixels, np.uint8).reshape(100, 1, 8, 8))
