@@ -8,7 +8,7 @@ TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist lo
 #: interpreters of `make test-pythons`
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo smoke test test-pythons test-lowest test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format extractors clean
+.PHONY: demo smoke test test-pythons test-lowest test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format docs extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -80,6 +80,10 @@ lint: $(VENV)/.installed  ## ruff and mypy
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed  ## the documentation as a site, without a network; build/docs/index.html opens in any browser
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+	@echo build/docs/index.html
 
 extractors: $(VENV)/.installed  ## train the pinned domain extractors anew (needs MNIST and Fashion-MNIST)
 	$(BIN)/python benchmarks/train_extractors.py

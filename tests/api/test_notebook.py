@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
+TUTORIAL = ROOT / "examples" / "tutorial.ipynb"
 SECONDS = 900
 
 
@@ -80,6 +81,30 @@ def test_the_example_runs_in_a_kernel(tmp_path: Path) -> None:
     errors = [output.text for one in cells.values() for output in one.outputs if output.get("name") == "stderr"]
     assert not [text for text in errors if "s to import" not in text]  # a busy machine imports slowly
     assert (tmp_path / "runs" / "digits" / "checkpoints").is_dir()
+
+
+def test_the_tutorial_runs_in_a_kernel_with_small_numbers(tmp_path: Path) -> None:
+    """Its first code cell, tagged `parameters`, has all numbers: the test replaces it."""
+    notebook = nbformat.read(TUTORIAL, as_version=4)
+    assert not [cell for cell in notebook.cells if cell.get("outputs")], "commit the notebook without outputs"
+    (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    full: dict[str, Any] = {}
+    small: dict[str, Any] = {}
+    exec(parameters.source, full)
+    parameters.source = (
+        'digits = garments = "digits:size=28"\nepochs, more_epochs, garment_epochs = 1, 2, 1\nsteps, samples = 2, 16\n'
+        'settings = {"batch_size": 8, "subset": "first 8"}'
+    )
+    exec(parameters.source, small)
+    assert full.keys() == small.keys()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        nbclient.NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for words in ("Image(", "run.sample(grid", "fashion.sample", "mlp.sample", "stats.plot"):
+        (cell,) = [one for one in notebook.cells if one.cell_type == "code" and words in one.source]
+        assert _data(cell, "image/png") or _data(cell, "image/gif"), words
+    assert (tmp_path / "digits.gif").read_bytes().startswith(b"GIF89a")
+    assert {run.name for run in (tmp_path / "runs").iterdir()} == {"digits", "garments", "mlp"}
 
 
 def test_an_interrupted_cell_is_resumed_in_the_next_one(client: Any, tmp_path: Path) -> None:
