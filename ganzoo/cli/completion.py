@@ -20,7 +20,7 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import KINDS
-from ganzoo.results.runs import find_runs
+from ganzoo.storage.run_search import find_runs
 
 #: folders that are searched for runs: a home folder has too many to look into all
 _MOST_FOLDERS = 400

@@ -28,7 +28,7 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise GanzooError(
-                "--device cuda: torch sees no CUDA device here; use --device cpu, or see `ganzoo doctor`."
+                f"--device {name}: torch sees no CUDA device here; use --device cpu, or see `ganzoo doctor`."
             )
         # with torchrun, each process has its own device
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,42 +20,29 @@ from ganzoo.storage.files import parse_json
 from ganzoo.storage.lines import read_last_lines
 from ganzoo.storage.lock import GUARD, Lock, writer
 from ganzoo.storage.run_checks import read_environment, read_recipe
+from ganzoo.storage.run_search import find_runs, is_run
+
+__all__ = [
+    "STATES",
+    "age_in_words",
+    "find_runs",
+    "foreign_files",
+    "is_run",
+    "last_score",
+    "refuse_unsafe",
+    "remove_run",
+    "run_facts",
+    "size_in_words",
+]
 
 #: what a run can be: a process trains it now; it has its whole length; it ended before; its numbers were not finite;
 #: its files cannot be read
 STATES = ("training", "finished", "interrupted", "diverged", "damaged")
-#: folders below the directory that is searched: DIR/benchmark/runs/NAME is at the third
-_DEPTH = 4
 #: what a training writes into a run directory
 _OWN_FILES = {
     *("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl", "diagnosis.json", "lock"),
     *("samples", "generators", "checkpoints", GUARD),
 }
-
-
-def is_run(path: Path) -> bool:
-    """Whether a directory holds a run, possibly a damaged one: a recipe.json, or the other files of one."""
-    with suppress(OSError):
-        names = set(os.listdir(path))
-        return "recipe.json" in names or {"environment.json", "history.json"} <= names
-    return False
-
-
-def find_runs(directory: Path, depth: int = _DEPTH, most_folders: int = 100_000) -> Iterator[Path]:
-    """The runs in a directory and up to `depth` folders below it, by name; not those behind links or in hidden folders.
-
-    At most `most_folders` folders are looked into. Folders that may not be read are passed over.
-    """
-    waiting = [(directory, 0)]
-    while waiting and most_folders > 0:
-        folder, level = waiting.pop(0)
-        most_folders -= 1
-        if is_run(folder):
-            yield folder
-        elif level < depth:
-            with suppress(OSError), os.scandir(folder) as entries:
-                inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-                waiting += [(folder / name, level + 1) for name in sorted(inner) if not name.startswith(".")]
 
 
 def run_facts(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ganzoo
+from terminal import ganzoo_in_terminal
 
 import ganzoo as api
 from ganzoo.contract.errors import GanzooError, UsageError
@@ -89,6 +90,16 @@ def test_the_table_filters_and_sorts(folder: Path) -> None:
     with pytest.raises(UsageError, match="Did you mean 'finished'"):
         api.runs(folder, state="finish")
     assert ganzoo("runs", folder / "none").exit_code == 2
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_table_fits_a_terminal(trained: Path, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    status, text = ganzoo_in_terminal("runs", columns=columns)
+    assert status == 0, text
+    assert all(len(line) <= columns for line in text.splitlines())
+    assert text.count("4 steps") == 2
+    assert ("mlp-vanilla" in text) == (columns == 200)  # narrower ones have fewer columns
 
 
 def test_the_folder_that_is_meant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

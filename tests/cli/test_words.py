@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from helpers import ganzoo
 
 from ganzoo.cli import cli
 from ganzoo.cli.plugins import _parts
 from ganzoo.contract.choice import Amount, Choice, amount_in_words
-from ganzoo.contract.errors import UsageError, counted
+from ganzoo.contract.errors import UsageError, counted, sentence
 
 TRAIN = ("train", "dcgan", "digits", "--dry-run")
 
@@ -153,3 +154,18 @@ def test_a_folder_written_without_a_slash_is_recognised(tmp_path: Path, monkeypa
         "There is no dataset 'my photos'. It is a folder: write './my photos' to train on its pictures."
         in result.output
     )
+
+
+def test_a_sentence_has_one_full_stop() -> None:
+    assert [sentence(text) for text in ("so it is", "so it is.", "is it so?")] == [
+        "so it is.",
+        "so it is.",
+        "is it so?",
+    ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_device_is_named_as_it_was_given() -> None:
+    result = ganzoo("train", "mlp-vanilla", "digits:size=8", "--device", "cuda:99", "--steps", "1")
+    assert result.exit_code == 1
+    assert "--device cuda:99: torch sees no CUDA device here" in result.output
