@@ -28,7 +28,7 @@ _COLOURS = {
 _STYLES = ("-", "--", ":", "-.")
 _INK = {"light": ("#ffffff", "#1c1c20"), "dark": ("#18181c", "#e1e1e6")}
 SUFFIXES = (".png", ".svg", ".pdf")
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,

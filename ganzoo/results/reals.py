@@ -51,11 +51,13 @@ class TrainingImages:
         try:
             self.dataset: Dataset = self.zoo.build("datasets", self.choice, split="train")
         except GanzooError as error:
-            raise type(error)(f"{option} shows images of {self.choice}, which cannot be read: {error}") from None
+            raise type(error)(
+                f"{option} shows images of {short_name(self.choice)}, which cannot be read: {error}"
+            ) from None
         if str(self.dataset.spec) != str(trained.images):
             raise GanzooError(
-                f"{option}: the images of {self.choice} are {self.dataset.spec} now, and the generator draws "
-                f"{trained.images}: restore the images that it was trained on."
+                f"{option}: the images of {short_name(self.choice)} are {self.dataset.spec} now, and the generator "
+                f"draws {trained.images}: restore the images that it was trained on."
             )
         self.facts = check_training_images(trained.run, self.dataset, True, note)
         self.positions = torch.tensor(parse_subset(recipe.subset, len(self.dataset)))
@@ -74,7 +76,9 @@ class TrainingImages:
     def any(self, count: int, seed: int) -> Tensor:
         """`count` different training images, uint8 (count, C, H, W), as a function of the seed."""
         if count > len(self.positions):
-            raise GanzooError(f"{self.choice} has {len(self.positions)} training images: draw fewer than {count}.")
+            raise GanzooError(
+                f"{short_name(self.choice)} has {len(self.positions)} training images: draw fewer than {count}."
+            )
         return torch.cat([images for _, images, _ in self._batches(self._shuffled(seed)[:count])])
 
     def of_classes(self, labels: Tensor, seed: int) -> Tensor:
@@ -89,7 +93,7 @@ class TrainingImages:
         for label, count in missing.items():
             if len(found[label]) < count:
                 raise GanzooError(
-                    f"{self.choice} has {len(found[label])} training images of the class "
+                    f"{short_name(self.choice)} has {len(found[label])} training images of the class "
                     f"{self.trained.class_names[label]}: draw fewer of it than {count}."
                 )
         iterators = {label: iter(images) for label, images in found.items()}

@@ -61,16 +61,18 @@ def _filled(frame: Image.Image, size: tuple[int, int], theme: str) -> Image.Imag
 
 
 def _pillow(frames: list[Image.Image], suffix: str, seconds: float, hold: float) -> bytes:
-    options: dict[str, Any] = {
+    settings: dict[str, dict[str, Any]] = {
         ".gif": {"optimize": False},
         ".webp": {"lossless": True},
         ".avif": {"quality": 80},
-    }[suffix]
+    }
     if suffix == ".gif":
         frames = [frame.quantize(64, dither=Image.Dither.NONE) for frame in frames]
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(hold * 1000)]
     data = io.BytesIO()
-    frames[0].save(data, suffix[1:].upper(), save_all=True, append_images=frames[1:], duration=times, loop=0, **options)
+    frames[0].save(
+        data, suffix[1:].upper(), save_all=True, append_images=frames[1:], duration=times, loop=0, **settings[suffix]
+    )
     return data.getvalue()
 
 

@@ -113,7 +113,8 @@ def grid(
     """
     layout = _Layout(images, columns, labels_of([_shortened(name) for name in row_labels]), groups, scale)
     layout.refuse_too_large(len(images))
-    return layout.draw(images, *labels_of([title, caption]), theme_named(theme))
+    title, caption = labels_of([title, caption])
+    return layout.draw(images, title, caption, theme_named(theme))
 
 
 class _Layout:
