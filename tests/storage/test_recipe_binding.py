@@ -12,9 +12,10 @@ import tiny
 import torch
 from helpers import ZOO, ganzoo, tiny_recipe
 
-from ganzoo import Amount, GanzooError
+from ganzoo import Amount, Choice, GanzooError
 from ganzoo.results.load import load_generator
 from ganzoo.storage import checkpoints
+from ganzoo.storage.recipe_binding import _same_part
 from ganzoo.training.replay import replay
 from ganzoo.training.train import resume, start
 
