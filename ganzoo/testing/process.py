@@ -68,7 +68,7 @@ def offline() -> Iterator[None]:
 
     def connect(own: socket.socket, address: Any) -> None:
         local = own.family == getattr(socket, "AF_UNIX", None)
-        return original[0](own, address) if local else _no_network()
+        original[0](own, address) if local else _no_network()
 
     socket.socket.connect, socket.getaddrinfo = connect, _no_network  # type: ignore[method-assign, assignment]
     try:

@@ -99,14 +99,14 @@ def _with_option(recipe: Recipe, field: str, option: str, value: Any, key: str) 
     if part is None:
         raise UsageError(f"--set {key}: the optimizer is shared; set generator_optimizer.{option}.")
     if not isinstance(part, tuple):
-        return replace(recipe, **{field: _with(part, option, value)})
+        return recipe.merged({field: _with(part, option, value)})
     name, dot, inner = option.rpartition(".")
     named = [one for one in part if short_name(one) == name] if dot else list(part)
     if len(named) != 1:
         known = ", ".join(f"{field}.{short_name(one)}.OPTION" for one in part) or "none"
         raise UsageError(f"--set {key}: name one part of {field}: {known}.")
     changed = tuple(_with(one, inner if dot else option, value) if one is named[0] else one for one in part)
-    return replace(recipe, **{field: changed})
+    return recipe.merged({field: changed})
 
 
 def _with(part: Choice, option: str, value: Any) -> Choice:

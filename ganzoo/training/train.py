@@ -172,11 +172,7 @@ def train(
             with heartbeat.watching(loop.progress):
                 loop.run(signals)
             _raise_interrupted(signals, loop)
-            if loop.stopped_early and early_stop is not None and early_stop():
-                note(early_stop.describe(loop.progress.step))
-            if loop.stopwatch.scoring_seconds:
-                scoring, seconds = loop.stopwatch.scoring_seconds, loop.stopwatch.seconds
-                note(f"Scoring took {scoring:.1f} s, {scoring / seconds:.0%} of the run.")
+            _note_end(loop, early_stop, note)
     except BaseException as caught:
         error = caught
         raise
@@ -190,6 +186,15 @@ def train(
             setup.feed.close()
             run.close()
     return loop.progress.snapshot
+
+
+def _note_end(loop: TrainingLoop, early_stop: EarlyStop | None, note: Callable[[str], None]) -> None:
+    """Say where and why the run has stopped early, and how much of its time the scores took."""
+    if loop.stopped_early and early_stop is not None and early_stop():
+        note(early_stop.describe(loop.progress.step))
+    if loop.stopwatch.scoring_seconds:
+        scoring, seconds = loop.stopwatch.scoring_seconds, loop.stopwatch.seconds
+        note(f"Scoring took {scoring:.1f} s, {scoring / seconds:.0%} of the run.")
 
 
 def _discard(text: str) -> None:

@@ -27,7 +27,7 @@ def test_every_example_runs(
     promised = re.findall(r"print\(error\)  # (.*)", PAGE)
     assert promised[0] in capsys.readouterr().out
     assert names["again"].seed == 1
-    assert names["run"].progress.step == 6 + 2
+    assert names["run"].progress.step == 6 + 2 + 2
 
 
 def test_every_function_is_named() -> None:

@@ -109,8 +109,9 @@ def wandb_records(file):
 
 
 def read_wandb(run):
-    (folder,) = (run.path / "wandb").glob("offline-run-*")
-    (file,) = folder.glob("*.wandb")
+    # wandb's process of the run before may write a log file late, into the folder that was removed
+    (file,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
+    folder = file.parent
     scalars, grids, config, digests, times = {}, [], {}, set(), []
     records, patience = [], time.monotonic() + 30
     while not any(record.WhichOneof("record_type") == "exit" for record in records):

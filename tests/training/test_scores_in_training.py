@@ -188,7 +188,7 @@ def test_the_share_of_scoring_is_noted(tmp_path):
 def test_one_missing_score_of_the_last_step_is_made_up(tmp_path):
     out = train(tmp_path / "run", **SCORED)
     lines = (out / "scores.jsonl").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not ('"reals"' in line and '"step": 10,' in line)]
+    kept = [line for line in lines if not ('{"score": "reals"' in line and '"step": 10,' in line)]
     assert len(kept) == len(lines) - 1
     (out / "scores.jsonl").write_text("".join(kept))
     resume(out, ZOO, note=lambda text: None)

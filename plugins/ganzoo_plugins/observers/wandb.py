@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -63,8 +64,10 @@ class WandB(Tracker):
             ),
         )
         self._send(run, events)
+        current = Path(self._logged.dir).parent  # the same folder again if the run was resumed within a second
         for path in older:
-            shutil.rmtree(path, ignore_errors=True)
+            if path.resolve() != current.resolve():
+                _remove(path)
 
     def log(self, run: Any, events: Iterable[Event]) -> None:
         """Add events of one step."""
@@ -105,3 +108,12 @@ class WandB(Tracker):
 
     def _offline_folders(self, run: Any) -> list[Path]:
         return list((self._path(run) / "wandb").glob(f"offline-run-*-{key_of(run)}"))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also where wandb's own process is still writing its last lines there."""
+    for _ in range(25):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.2)
