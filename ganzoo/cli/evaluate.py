@@ -132,7 +132,7 @@ def evaluate(
         )
     if save_fakes is not None and len(runs) > 1:
         raise UsageError(f"--save-fakes is for one RUN, and there are {len(runs)}.")
-    arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images, log)
+    arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images)
     options: dict[str, Any] = {"against": against, "resize": resize, "save_fakes": save_fakes}
     found: list[tuple[Path, list[dict[str, Any]]]] = []
     try:
@@ -148,7 +148,7 @@ def _score(run: Path, device: str, *arguments: Any, **options: Any) -> list[dict
     from ganzoo.results.evaluate import evaluate as score
 
     with Waiting(f"Scoring {run}") as waiting:
-        return score(run, zoo(), device_named(device), *arguments, waiting, **options)
+        return score(run, zoo(), device_named(device), *arguments, note=log, on_fakes=waiting, **options)
 
 
 def _print_json(found: Sequence[tuple[Path, list[dict[str, Any]]]], several: bool) -> None:
