@@ -116,6 +116,8 @@ def evaluate(
     A RUN may be a .npy or .npz file of uint8 images (N,C,H,W), (N,H,W,C) or (N,H,W), or a folder of pictures. Their
     scores are those of the run that drew them if they are the same images: see --save-fakes.
     """
+    from ganzoo.api.trained_run import against_choice
+
     if dataset is not None:
         if runs or at is not None or seed or changed_code or changed_images or against or resize or save_fakes:
             raise UsageError(
@@ -133,7 +135,8 @@ def evaluate(
     if save_fakes is not None and len(runs) > 1:
         raise UsageError(f"--save-fakes is for one RUN, and there are {len(runs)}.")
     arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images)
-    options: dict[str, Any] = {"against": against, "resize": resize, "save_fakes": save_fakes}
+    compared = against_choice(against) if against else None
+    options: dict[str, Any] = {"against": compared, "resize": resize, "save_fakes": save_fakes}
     found: list[tuple[Path, list[dict[str, Any]]]] = []
     try:
         for run in runs:
