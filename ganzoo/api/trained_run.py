@@ -14,6 +14,7 @@ from ganzoo.api.keywords import (
     Parts,
     ResumeOptions,
     check_keywords,
+    dataset_choice,
     folders,
     keywords_of,
     length_of,
@@ -400,6 +401,15 @@ def evaluate(run: str | Path | TrainedRun | Any, *evaluators: Parts, device: str
         return _score(source, device, evaluators, **keywords)
 
 
+def against_choice(value: Part | Path) -> Choice | Path:
+    """What images are compared with: the path of a `.npy` or `.npz` file, else a dataset, which may be a folder."""
+    if isinstance(value, str | Path) and str(value).endswith((".npy", ".npz")) and ":" not in str(value):
+        return Path(value)
+    if isinstance(value, Path):
+        return Choice("image-folder", {"path": str(value)})
+    return dataset_choice(value)
+
+
 def _score(
     source: Path | ImageArray,
     device: str,
@@ -425,7 +435,7 @@ def _score(
             changed_code=accept_changed_code,
             changed_images=accept_changed_images,
             note=log,
-            against=against if against is None or isinstance(against, str | Path) else Choice.parse(against),
+            against=None if against is None else against_choice(against),
             save_fakes=None if save_fakes is None else Path(save_fakes),
             **options,
         )

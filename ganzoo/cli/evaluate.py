@@ -126,6 +126,8 @@ def evaluate(
     A RUN may be a .npy or .npz file of uint8 images (N,C,H,W), (N,H,W,C) or (N,H,W), or a folder of pictures. Their
     scores are those of the run that drew them if they are the same images: see --save-fakes.
     """
+    from ganzoo.api.trained_run import against_choice
+
     if dataset is not None:
         if runs or at is not None or seed or changed_code or changed_images or against or resize or save_fakes:
             raise UsageError(
@@ -142,8 +144,9 @@ def evaluate(
         )
     if save_fakes is not None and len(runs) > 1:
         raise UsageError(f"--save-fakes is for one RUN, and there are {len(runs)}.")
-    arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images, log)
-    options: dict[str, Any] = {"against": against, "resize": resize, "save_fakes": save_fakes}
+    arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images)
+    compared = against_choice(against) if against else None
+    options: dict[str, Any] = {"against": compared, "resize": resize, "save_fakes": save_fakes}
     found: list[tuple[Path, list[dict[str, Any]]]] = []
     try:
         for run in runs:
@@ -158,7 +161,7 @@ def _score(run: Path, device: str, *arguments: Any, **options: Any) -> list[dict
     from ganzoo.results.evaluate import evaluate as score
 
     with Waiting(f"Scoring {run}") as waiting:
-        return score(run, zoo(), device_named(device), *arguments, waiting, **options)
+        return score(run, zoo(), device_named(device), *arguments, note=log, on_fakes=waiting, **options)
 
 
 def _print_json(found: Sequence[tuple[Path, list[dict[str, Any]]]], several: bool) -> None:

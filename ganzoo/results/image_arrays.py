@@ -210,7 +210,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         if file.tell() + math.prod(shape) * kind.itemsize != member.file_size:  # before that much memory is allocated
             raise ValueError(f"{member.filename} has not the size that its header says")
     with archive.open(member) as file:
-        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        array: np.ndarray = np.load(file, allow_pickle=False)
     return array
 
 

@@ -181,16 +181,19 @@ def shape_of(source: Path | ImageArray, zoo: Zoo, channels: int) -> ImageSpec | 
 
 
 def _against(against: Choice | str | Path) -> Choice:
+    """The dataset of a name, of a folder, or of a file of an array. Raises UsageError for a run."""
     if isinstance(against, Choice):
-        return against
-    path, text = Path(against).expanduser(), str(against)
-    if path.suffix in SUFFIXES and is_file(path):
-        return _array_choice(path)
-    if is_directory(path) and ("/" in text or text.startswith((".", "~")) or isinstance(against, Path)):
-        if is_run(path):
-            raise UsageError(f"--against {against}: this is a run: name the dataset it learned from.")
-        return Choice(_FOLDER, {"path": str(absolute_path(path))})
-    return Choice.parse(text)
+        choice = against
+    elif Path(against).suffix in SUFFIXES and ":" not in str(against):
+        return _array_choice(Path(against).expanduser())
+    elif is_directory(path := Path(against).expanduser()) and (isinstance(against, Path) or path.is_absolute()):
+        choice = Choice(_FOLDER, {"path": str(absolute_path(path))})
+    else:
+        choice = Choice.parse(str(against))
+    folder = choice.options.get("path") if choice.name.rpartition("/")[2] == _FOLDER else None
+    if folder and is_run(absolute_path(folder)):
+        raise UsageError(f"--against {folder}: this is a run: name the dataset it learned from.")
+    return choice
 
 
 def _array_choice(path: Path) -> Choice:

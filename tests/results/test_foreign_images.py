@@ -149,6 +149,10 @@ def test_folders_and_arrays_are_compared_with_each_other(fakes: Path, tmp_path: 
     chosen = f"image-folder:path={reals},size=8,channels=1,test_share=0"
     measure = score(fakes, against=chosen)[0]["card"]["measure"]
     assert measure["reals"]["images"] == 120
+    with_options = f"{reals}:size=8,channels=1,test_share=0"
+    done = ganzoo("evaluate", pictures, "--against", with_options, "-e", BRIGHTNESS, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["scores"][0]["card"]["measure"]["reals"]["images"] == 120
     done = ganzoo("evaluate", pictures, "--against", reals, "-e", "sliced-wasserstein", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["run"] == str(pictures)

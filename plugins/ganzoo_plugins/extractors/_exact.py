@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def exact(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _ieee(device: torch.device) -> Iterator[None]:
     """Products of float32 numbers in float32. The settings of the caller are restored."""
-    backends = torch.backends
+    backends: Any = torch.backends  # mypy does not know the attributes that it has at run time
     settings = [backends.cuda.matmul] if device.type == "cuda" else [backends.mkldnn.matmul, backends.mkldnn.conv]
     before = [setting.fp32_precision for setting in settings]
     try:
