@@ -368,7 +368,7 @@ def _classes(classes: int | str | Sequence[int | str] | None) -> str | Sequence[
 def load(path: str | Path, *, device: str = "auto", data_dir: str | Path | None = None) -> TrainedRun:
     """The run in the directory `path`. Raises UsageError where there is none, GanzooError where it is damaged.
 
-    `path` may also be an export, or a trained generator that a plugin ships: "pretrained:dcgan/digits".
+    `path` may also be an export, or a trained generator that a plugin ships: "pretrained:cgan/digits".
     `device` and `data_dir` are used when images are drawn, scores computed or the training continued.
     """
     run = TrainedRun(path, device, data_dir)

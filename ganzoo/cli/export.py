@@ -55,7 +55,7 @@ def export(
     \b
       ganzoo export runs/a -o a                  weights, for a machine that has the architecture
       ganzoo export runs/a --format onnx -o a    runs without the code of the architecture
-      ganzoo export pretrained:dcgan/digits --format onnx
+      ganzoo export pretrained:cgan/digits --format onnx
 
     The exported generator is run again and compared with RUN at two batch sizes; its batch may have any size. The
     folder can be used in the place of a RUN, for example by `ganzoo sample` and `ganzoo evaluate`. onnx needs

@@ -228,7 +228,9 @@ def test_the_document_names_every_key_of_every_command() -> None:
     }
     for words, uses in CASES.items():
         for arguments, keys, _, _ in uses:
-            option = next((f" {flag}" for flag in ("--dry-run", "--calibrate", "--verify") if flag in arguments), "")
+            option = next(
+                (f" {flag}" for flag in ("--dry-run", "--calibrate", "--verify", "pretrained") if flag in arguments), ""
+            )
             assert keys <= documented[f"`{words}{option}`"], words
     assert f'"schema": {SCHEMA},' in text
 
@@ -389,7 +391,10 @@ def test_list_alone_is_an_overview_of_80_columns() -> None:
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.splitlines())) <= 80
     sections = re.findall(r"^(\w+) \((\d+)\)\n((?:  .*\n)+)", result.stdout, flags=re.MULTILINE)
-    assert [kind for kind, _, _ in sections] == list(KINDS)
+    assert [kind for kind, _, _ in sections] == [*KINDS, "pretrained"]
+    *sections, (_, count, text) = sections
+    names = [member.name for member in zoo().pretrained()]
+    assert (int(count), re.split(r",?\s+", text.strip())) == (len(names), names)
     for kind, count, text in sections:
         names = re.split(r",?\s+", text.strip())
         assert int(count) == len(zoo().components(kind))

@@ -110,7 +110,7 @@ def test_the_parts_of_ganzoo_come_from_hookimpls_too() -> None:
 
     zoo = Zoo()
     assert zoo.manager.get_plugin("torch-ganzoo") is ganzoo_plugins
-    assert zoo.plugins["torch-ganzoo"].hooks == {"torch-ganzoo": ["ganzoo_components"]}
+    assert zoo.plugins["torch-ganzoo"].hooks == {"torch-ganzoo": ["ganzoo_components", "ganzoo_pretrained"]}
 
 
 def test_our_own_plugin_module_imports_no_torch() -> None:
@@ -196,6 +196,8 @@ def test_calls_can_be_traced(folder: Path) -> None:
         ("ganzoo_components", 2),
         ("ganzoo_commands", ["extra"]),
         ("ganzoo_commands", 1),
+        ("ganzoo_pretrained", []),
+        ("ganzoo_pretrained", 0),
     ]
 
 

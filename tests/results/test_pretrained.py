@@ -116,10 +116,10 @@ def test_the_card_of_a_member(name: str) -> None:
     assert run.recipe.architecture is not None
     result = ganzoo(*card["command"].split()[1:], "--dry-run", "--json")
     assert result.exit_code == 0
-    again = gz.Recipe.from_dict(json.loads(result.output)["recipe"])
-    assert again.merged({"observers": (), "evaluators": ()}) == gz.Recipe.from_dict(card["recipe"]).merged(
-        {"observers": (), "evaluators": ()}
-    )
+    again, trained = json.loads(result.output)["recipe"], card["recipe"]
+    # what is shown, saved and measured changes no weight, and the command leaves it out
+    free = {"observers", "evaluators", "tick_every", "samples_every", "checkpoint_every", "score_every", "grid"}
+    assert {name for name in trained if again[name] != trained[name]} <= free
 
 
 ZOO_FOLDER = ROOT / "plugins" / "ganzoo_plugins" / "pretrained"
@@ -164,7 +164,7 @@ def test_the_list_has_scores_and_commands(installed: Zoo) -> None:
 def test_a_misspelt_name_says_what_was_meant(command: str, installed: Zoo) -> None:
     result = ganzoo(command, "pretrained:tiny/digts")
     assert result.exit_code == 2
-    assert "Did you mean 'tiny/digits'?" in result.output
+    assert "Did you mean 'tiny/digits'" in result.output
 
 
 def test_a_member_cannot_be_resumed_or_replayed(installed: Zoo) -> None:
