@@ -22,7 +22,7 @@ from ganzoo.contract.choice import Choice
 _PORT = 8430
 
 
-@click.command(short_help="Move through what a generator has learned, in the browser.")
+@click.command(short_help="A page to move through what a generator has learned.")
 @run_argument
 @click.option(
     "--extractor",
