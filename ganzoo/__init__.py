@@ -10,9 +10,7 @@ so that `import ganzoo` does not import torch. `__init__.pyi` has the same names
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 #: module below ganzoo -> the public names that it defines
@@ -60,18 +58,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*_HOME_OF, "__version__"]
-
-
-class _Package(ModuleType):
-    """This package. `ganzoo.report` is the function, also after the package of the same name was imported."""
-
-    @property
-    def report(self) -> Any:
-        return import_module("ganzoo.api.report").report
-
-    @report.setter
-    def report(self, value: Any) -> None:
-        """The import of `ganzoo.report.page` sets the attribute to the package: that one is not needed."""
-
-
-sys.modules[__name__].__class__ = _Package

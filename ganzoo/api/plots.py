@@ -9,8 +9,8 @@ from typing import Any, Literal
 from ganzoo.api.progress import log
 from ganzoo.api.trained_run import TrainedRun
 from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.report.curves import RunLines, curves_of, find_runs, quantities, read_runs, require_names, score_names
-from ganzoo.report.figures import Look, Plot, draw
+from ganzoo.reports.curves import RunLines, curves_of, find_runs, quantities, read_runs, require_names, score_names
+from ganzoo.reports.figures import Look, Plot, draw
 
 __all__ = ["Plot", "plot", "plot_scores", "plot_stats"]
 

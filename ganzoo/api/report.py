@@ -62,13 +62,13 @@ def report_text(
     draw_seconds: float = 60.0,
 ) -> str:
     """The report that `report` writes, as text."""
-    from ganzoo.report.page import data_of, gather, render
-    from ganzoo.report.writers import write
+    from ganzoo.reports.page import data_of, gather, render
+    from ganzoo.reports.writers import write
 
     if format != "html":
         return write(data_of(gather(_paths(paths))), format)
     from ganzoo.registry.zoo import zoo
-    from ganzoo.report.drawing import draw_all_runs, should_draw
+    from ganzoo.reports.drawing import draw_all_runs, should_draw
 
     found = gather(_paths(paths), locations=bool(draw))
     if should_draw(draw, found.runs):
@@ -82,7 +82,7 @@ def _paths(paths: Sequence[str | Path | TrainedRun]) -> list[Path]:
 
 def _format(out: Path, format: str | None) -> str:
     """The format of a report: as asked, or by the suffix of its file. Raises UsageError for another one."""
-    from ganzoo.report.writers import FORMATS
+    from ganzoo.reports.writers import FORMATS
 
     if format is not None:
         if format not in FORMATS:
@@ -131,8 +131,8 @@ class Comparison(Table):
 
         Raises UsageError as `ganzoo.report` does.
         """
-        from ganzoo.report.page import render
-        from ganzoo.report.writers import write
+        from ganzoo.reports.page import render
+        from ganzoo.reports.writers import write
         from ganzoo.storage.files import write_atomically
 
         out = Path(path)
@@ -142,7 +142,7 @@ class Comparison(Table):
         return out
 
     def _repr_html_(self) -> str:
-        from ganzoo.report.side_by_side import texts
+        from ganzoo.reports.side_by_side import texts
 
         return table_html(*texts(self, self.runs))
 
@@ -159,9 +159,9 @@ def compare(*runs: str | Path | TrainedRun, draw: bool = False, draw_seconds: fl
     Raises UsageError for fewer than two runs and for a path that is no run.
     """
     from ganzoo.registry.zoo import zoo
-    from ganzoo.report.drawing import draw_all_runs
-    from ganzoo.report.page import data_of, gather
-    from ganzoo.report.side_by_side import rows_of, runs_side_by_side
+    from ganzoo.reports.drawing import draw_all_runs
+    from ganzoo.reports.page import data_of, gather
+    from ganzoo.reports.side_by_side import rows_of, runs_side_by_side
 
     paths = _paths(runs)
     if len(paths) < 2:

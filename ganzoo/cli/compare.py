@@ -38,7 +38,7 @@ def compare(runs: tuple[Path, ...], form: str, out: Path | None, as_json: bool) 
     interval of the mean over them; `better` and `worse` stand only where a difference is larger than that spread.
     """
     from ganzoo.api.report import compare as compare_runs
-    from ganzoo.report.side_by_side import texts
+    from ganzoo.reports.side_by_side import texts
 
     found = compare_runs(*runs, draw=out is not None)
     if out is not None:

@@ -60,7 +60,7 @@ def plot(
     RUN is a run, a benchmark, a folder of runs, or a pattern. Runs that differ only in their seed are one curve.
     """
     from ganzoo.api.plots import plot as draw
-    from ganzoo.report.figures import check_out
+    from ganzoo.reports.figures import check_out
 
     check_out(out)
     figure = draw(

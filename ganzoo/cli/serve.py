@@ -32,7 +32,7 @@ def serve(directory: Path, host: str, port: int | None, names: tuple[str, ...], 
     if not directory.is_dir():
         raise UsageError(f"There is no directory {directory}: name a run or a folder of runs.")
     require_packages("serve")
-    from ganzoo.report.page import content_security_policy, page_data, render
+    from ganzoo.reports.page import content_security_policy, page_data, render
     from ganzoo.server.live import LiveReport
 
     report = LiveReport(directory, page_data, render, content_security_policy, log)

@@ -24,7 +24,7 @@ FLOORS = {
     "results": 4,
     "testing": 4,
     "experiments": 5,
-    "report": 6,
+    "reports": 6,
     "api": 7,
     "server": 7,
     "cli": 8,

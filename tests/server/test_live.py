@@ -38,7 +38,7 @@ def _run(path: Path) -> Path:
 
 
 class _Report:
-    """Stands in for ganzoo.report.page: its data are the paths, and how often they were read."""
+    """Stands in for ganzoo.reports.page: its data are the paths, and how often they were read."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -267,7 +267,7 @@ def test_the_command_follows_a_run_and_ends_on_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_the_page_in_a_browser(browser: Any, tmp_path: Path, serve: Serve) -> None:
-    from ganzoo.report.page import content_security_policy, page_data, render
+    from ganzoo.reports.page import content_security_policy, page_data, render
 
     trained = ganzoo("train", "mlp-vanilla", "digits:size=8", "--steps", 4, "-q", "--out", tmp_path / "a")
     assert trained.exit_code == 0, trained.output

@@ -16,7 +16,7 @@ from typing import Any
 import numpy
 from PIL import Image
 
-from ganzoo.report.collect import thinned
+from ganzoo.reports.collect import thinned
 
 #: as `storage.pictures.grid` draws: the least width of a tile, and the gap between tiles, in pixels
 _TILE, _GAP = 72, 2

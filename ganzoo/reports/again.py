@@ -12,7 +12,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.source import PLUGIN_ERRORS
 from ganzoo.registry.zoo import Zoo
-from ganzoo.report.leaderboard import flat
+from ganzoo.reports.leaderboard import flat
 
 #: field of a recipe -> option of `ganzoo train`
 _FLAGS = {

@@ -22,13 +22,13 @@ from typing import Any
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Recipe
-from ganzoo.report.again import changes, command, needs_file, own_recipe
-from ganzoo.report.collect import collect
-from ganzoo.report.compare import RULE
-from ganzoo.report.leaderboard import columns_of, differences_of, groups_of
-from ganzoo.report.model import Report, RunRecord
-from ganzoo.report.sprites import film
-from ganzoo.report.text import plain_data
+from ganzoo.reports.again import changes, command, needs_file, own_recipe
+from ganzoo.reports.collect import collect
+from ganzoo.reports.compare import RULE
+from ganzoo.reports.leaderboard import columns_of, differences_of, groups_of
+from ganzoo.reports.model import Report, RunRecord
+from ganzoo.reports.sprites import film
+from ganzoo.reports.text import plain_data
 from ganzoo.results.report.tables import FACTOR
 
 #: the scripts of a page, in this order
@@ -151,7 +151,7 @@ def _hash(text: str) -> str:
 @lru_cache
 def _static(name: str) -> str:
     """A file that comes with the package, with newlines as browsers read them."""
-    text = files("ganzoo.report").joinpath("static", name).read_text(encoding="utf-8")
+    text = files("ganzoo.reports").joinpath("static", name).read_text(encoding="utf-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -176,6 +176,6 @@ def _Markup(text: str) -> Any:
 
 def _plain_board(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The leaderboard as texts, for browsers that run no scripts."""
-    from ganzoo.report.writers import board
+    from ganzoo.reports.writers import board
 
     return [{"title": table.title, "head": table.head, "rows": table.rows} for table in board(data)]

@@ -22,8 +22,8 @@ from ganzoo.contract.recipe import parse_subset
 from ganzoo.engine.sampler import draw_latents
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
-from ganzoo.report.model import Report, RunRecord
-from ganzoo.report.sprites import sprite
+from ganzoo.reports.model import Report, RunRecord
+from ganzoo.reports.sprites import sprite
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.results.sample import draw_images, draw_interpolations
 

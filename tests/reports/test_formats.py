@@ -17,10 +17,10 @@ from making import make_run, score, three_by_two
 import ganzoo as package
 from ganzoo import Choice, Recipe, UsageError
 from ganzoo.registry.recipes import plan
-from ganzoo.report.again import changes, command, needs_file, own_recipe
-from ganzoo.report.page import content_security_policy, page_data, render
-from ganzoo.report.text import plain_data, visible
-from ganzoo.report.writers import board, latex, long_csv, markdown
+from ganzoo.reports.again import changes, command, needs_file, own_recipe
+from ganzoo.reports.page import content_security_policy, page_data, render
+from ganzoo.reports.text import plain_data, visible
+from ganzoo.reports.writers import board, latex, long_csv, markdown
 
 
 @pytest.fixture(scope="module")

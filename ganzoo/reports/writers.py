@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ganzoo.report.text import short_number
+from ganzoo.reports.text import short_number
 
 FORMATS = ("html", "md", "csv", "json", "latex")
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, LogFormatter
 
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.paths import is_directory
-from ganzoo.report.curves import Curve
+from ganzoo.reports.curves import Curve
 from ganzoo.storage.files import write_atomically
 
 #: seven colours of Okabe and Ito, which people with any colour vision can tell apart, in an order for few curves

@@ -14,8 +14,8 @@ from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
-from ganzoo.report.model import Failure, Measurement, RunRecord
-from ganzoo.report.sources import find_sources
+from ganzoo.reports.model import Failure, Measurement, RunRecord
+from ganzoo.reports.sources import find_sources
 from ganzoo.storage.files import digest_of, parse_json
 from ganzoo.storage.run import Run
 

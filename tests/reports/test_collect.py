@@ -11,9 +11,9 @@ from making import make_run, score, three_by_two
 
 from ganzoo import UsageError
 from ganzoo.experiments.table import interval, spread
-from ganzoo.report.collect import collect
-from ganzoo.report.page import page_data
-from ganzoo.report.sources import find_sources
+from ganzoo.reports.collect import collect
+from ganzoo.reports.page import page_data
+from ganzoo.reports.sources import find_sources
 from ganzoo.storage.files import write_atomically
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.experiments.table import interval
-from ganzoo.report.compare import difference
-from ganzoo.report.model import Column, Measurement, Report, RunRecord
-from ganzoo.report.text import plain_data, short_number
+from ganzoo.reports.compare import difference
+from ganzoo.reports.model import Column, Measurement, Report, RunRecord
+from ganzoo.reports.text import plain_data, short_number
 
 
 def runs_side_by_side(report: Report, paths: Sequence[Path]) -> list[RunRecord]:

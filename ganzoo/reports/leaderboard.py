@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ganzoo.experiments.table import card_of_seeds, interval, spread
-from ganzoo.report.collect import NOT_TRAINED
-from ganzoo.report.compare import difference
-from ganzoo.report.model import Cell, Column, Failure, Group, RunRecord
+from ganzoo.reports.collect import NOT_TRAINED
+from ganzoo.reports.compare import difference
+from ganzoo.reports.model import Cell, Column, Failure, Group, RunRecord
 from ganzoo.storage.files import digest_of
 
 #: with more groups in a column than this, the page has no differences between all pairs of them

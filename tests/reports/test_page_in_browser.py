@@ -13,9 +13,9 @@ import numpy
 import pytest
 from making import make_run, score, three_by_two
 
-from ganzoo.report.page import data_of, gather, page_data, render
-from ganzoo.report.sprites import sprite
-from ganzoo.report.text import plain_data
+from ganzoo.reports.page import data_of, gather, page_data, render
+from ganzoo.reports.sprites import sprite
+from ganzoo.reports.text import plain_data
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,8 +14,8 @@ from helpers import ganzoo
 
 import ganzoo as api
 from ganzoo import Choice, GanzooError, Recipe, UsageError
-from ganzoo.report.curves import RunLines, curves_of, find_runs, grouped, moving_mean, quantities, read_runs
-from ganzoo.report.figures import Look, draw
+from ganzoo.reports.curves import RunLines, curves_of, find_runs, grouped, moving_mean, quantities, read_runs
+from ganzoo.reports.figures import Look, draw
 
 CARD = {"digest": "a", "measure": {"fakes": 1000}}
 

@@ -17,10 +17,10 @@ from making import make_run
 from PIL import Image
 
 import ganzoo
-from ganzoo.report import drawing
-from ganzoo.report.drawing import MOST_DRAWN, draw_all_runs, should_draw
-from ganzoo.report.page import data_of, gather, render
-from ganzoo.report.sprites import data_uri, film, sprite
+from ganzoo.reports import drawing
+from ganzoo.reports.drawing import MOST_DRAWN, draw_all_runs, should_draw
+from ganzoo.reports.page import data_of, gather, render
+from ganzoo.reports.sprites import data_uri, film, sprite
 from ganzoo.storage import pictures
 
 
