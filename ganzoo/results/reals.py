@@ -16,7 +16,7 @@ from ganzoo.engine.seeds import derive
 from ganzoo.evaluation.features import extractor_of, versions
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.evaluate import DEFAULT_EVALUATORS, UNLABELLED_EVALUATORS
+from ganzoo.results.evaluate import DEFAULT_EVALUATORS
 from ganzoo.results.load import TrainedGenerator
 from ganzoo.results.training_images import SAME, check_training_images
 from ganzoo.storage.cache import Cache
@@ -103,7 +103,7 @@ class TrainingImages:
         """The `count` nearest training images of uint8 images (N, C, H, W), by Euclidean distance between features.
 
         The features are those of the evaluator that scores such a dataset by default, as in the memorisation scores:
-        those of a classifier of the dataset where it has labels, else pixels.
+        those of a classifier of the dataset where it has labels, else those of an untrained network.
         """
         count = min(count, len(self.positions))
         extractor, layer, name = self._extractor()
@@ -116,8 +116,7 @@ class TrainingImages:
         return Neighbours(read.reshape(*positions.shape, *read.shape[1:]), positions, nearest, name)
 
     def _extractor(self) -> tuple[Extractor, str, str]:
-        default = DEFAULT_EVALUATORS if self.dataset.spec.classes > 1 else UNLABELLED_EVALUATORS
-        evaluator: Evaluator = self.zoo.build("evaluators", default[0])
+        evaluator: Evaluator = self.zoo.build("evaluators", DEFAULT_EVALUATORS[0])
         choice = extractor_of(evaluator)
         extractor: Extractor = self.zoo.build("extractors", choice).to(self.trained.device)
         extractor.bind(short_name(self.choice), self.dataset)

@@ -16,9 +16,10 @@ from torch import Tensor
 from ganzoo.contract.errors import UsageError
 from ganzoo.engine.sampler import draw_all
 from ganzoo.registry.zoo import Zoo
+from ganzoo.results.latents import is_gaussian, truncated
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.results.sample import row_names, sample_latents
-from ganzoo.server.latent_space import DIRECTIONS, Directions, is_gaussian, moved, strongest_directions, truncated, walk
+from ganzoo.server.latent_space import DIRECTIONS, Directions, moved, strongest_directions, walk
 from ganzoo.server.view import FARTHEST, Point, View
 from ganzoo.storage.run import Run
 

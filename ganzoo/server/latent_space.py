@@ -1,4 +1,4 @@
-"""Movements in the latent space of a generator: its strongest directions, walks between latents, truncation."""
+"""Movements in the latent space of a generator: its strongest directions, and walks between latents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganzoo.contract.components import Architecture
 from ganzoo.engine.sampler import balanced_labels, draw_latents
-from ganzoo.results.sample import slerp
+from ganzoo.results.latents import slerp
 
 #: directions that are found, at most
 DIRECTIONS = 10
@@ -21,9 +21,6 @@ _LATENTS, _LATENTS_PER_DIMENSION = 1024, 4
 _BATCH = 128
 #: features in which they are computed, at most; of more, evenly spread ones are used
 _FEATURES = 1 << 15
-#: largest distance of the distribution of latents to a Gaussian one; that of a uniform one is above 0.1
-_KOLMOGOROV_SMIRNOV = 0.03
-_DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -105,37 +102,6 @@ def _stopped_at_the_second_layer(network: nn.Module, shape: torch.Size) -> Itera
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def is_gaussian(architecture: Architecture) -> bool:
-    """Whether the latents of an architecture look like independent standard normal values.
-
-    The contract does not name the distribution, so it is measured: the Kolmogorov-Smirnov distance of 64 or more
-    latents to the normal distribution, and the spread of their lengths (which is 0 for latents on a sphere).
-    """
-    generator = torch.Generator().manual_seed(0)
-    latents = architecture.latents(_DRAWS, generator).double()
-    while latents.numel() < 8192:
-        latents = torch.cat([latents, architecture.latents(_DRAWS, generator).double()])
-    values = latents.flatten().sort().values
-    steps = torch.arange(len(values) + 1, dtype=torch.float64) / len(values)
-    expected = torch.special.ndtr(values)
-    distance = torch.maximum(expected - steps[:-1], steps[1:] - expected).max()
-    return float(distance) < _KOLMOGOROV_SMIRNOV and float(latents.norm(dim=1).std()) > 0.3
-
-
-def truncated(latents: Tensor, limit: float) -> Tensor:
-    """Standard normal latents (N, Z) as a truncated normal distribution on [-limit, limit], in the same order.
-
-    The truncation trick of BigGAN (Brock et al. 2019, arXiv:1809.11096): a smaller limit gives better single images,
-    and less variety. BigGAN draws values outside of the limits again. Here each value is mapped to the value with the
-    same share of the truncated distribution below it. That is the same distribution, and a latent changes smoothly
-    with the limit.
-    """
-    below = float(torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64)))
-    shares = below + torch.special.ndtr(latents.double()) * (1 - 2 * below)
-    values: Tensor = torch.special.ndtri(shares)
-    return values.clamp(-limit, limit).to(latents.dtype)
 
 
 def walk(points: Tensor, along: float, across: float = 0.0) -> Tensor:

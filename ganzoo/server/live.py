@@ -49,7 +49,7 @@ class LiveReport:
         policy: Callable[[str, bool], str],
         note: Callable[[str], None],
     ) -> None:
-        """`page_data`, `render` and `policy` (of a page: its Content-Security-Policy) are those of `ganzoo.reports.page`."""
+        """`page_data`, `render` and `policy` (the Content-Security-Policy of a page) are those of `reports.page`."""
         self.watch = Watch(root)
         self.page_data, self.render, self.policy, self.note = page_data, render, policy, note
         #: counts the changes of the files

@@ -24,10 +24,11 @@ from ganzoo.contract.choice import Choice
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.images import ImageSpec
+from ganzoo.results.latents import is_gaussian, truncated
 from ganzoo.results.sample import draw_images, sample_latents
 from ganzoo.server import running
 from ganzoo.server.explorer import Explorer
-from ganzoo.server.latent_space import is_gaussian, strongest_directions, truncated, walk
+from ganzoo.server.latent_space import strongest_directions, walk
 from ganzoo.server.neighbours import TrainingImages
 from ganzoo.server.view import Point, View
 
