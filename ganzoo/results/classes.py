@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -92,3 +93,8 @@ def _class_list(names: Sequence[str]) -> str:
         return f"0 to {last}"
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     return f"{shown} (numbers 0 to {last})"
+
+
+def labels_file(array: Path) -> Path:
+    """The file beside an array of samples, `x.labels.csv` for `x.npy`: columns image (its index), label and class."""
+    return array.with_suffix(".labels.csv")

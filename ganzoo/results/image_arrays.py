@@ -21,7 +21,7 @@ from torch import Tensor
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.paths import is_file
-from ganzoo.results.sample import labels_file
+from ganzoo.results.classes import labels_file
 
 SUFFIXES = (".npy", ".npz")
 #: numbers of channels that an image may have

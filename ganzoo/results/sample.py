@@ -11,7 +11,7 @@ from PIL import Image
 from ganzoo.contract.errors import GanzooError
 from ganzoo.engine.seeds import derive
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.classes import class_number, class_numbers, file_word, row_names
+from ganzoo.results.classes import class_number, class_numbers, file_word, labels_file, row_names
 from ganzoo.results.drawing import draw, draw_images, draw_interpolations, grid_shape, walk_frames
 from ganzoo.results.latents import sample_latents, slerp
 from ganzoo.results.load import TrainedGenerator, load_generator, open_run
@@ -19,7 +19,6 @@ from ganzoo.results.request import SampleRequest
 from ganzoo.results.sample_files import (
     check_directory,
     check_out,
-    labels_file,
     refuse_read_only,
     write,
     write_directory,

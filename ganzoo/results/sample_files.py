@@ -14,7 +14,7 @@ import numpy as np
 
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.paths import is_directory
-from ganzoo.results.classes import file_word
+from ganzoo.results.classes import file_word, labels_file
 from ganzoo.results.drawing import Drawing
 from ganzoo.storage import pictures
 from ganzoo.storage.files import sync_directory, write_atomically
@@ -82,11 +82,6 @@ def _npz(drawing: Drawing) -> bytes:
     data = io.BytesIO()
     np.savez_compressed(data, allow_pickle=False, **arrays)
     return data.getvalue()
-
-
-def labels_file(array: Path) -> Path:
-    """The file beside an array of samples, `x.labels.csv` for `x.npy`: columns image (its index), label and class."""
-    return array.with_suffix(".labels.csv")
 
 
 def write_directory(drawing: Drawing, directory: Path) -> None:
