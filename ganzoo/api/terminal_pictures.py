@@ -109,9 +109,10 @@ def picture_text(path: Path, protocol: str, size: TerminalSize, environment: Map
     """
     from PIL import Image
 
+    from ganzoo.storage.pictures import read_png
+
     cell = size.cell or (_SIXEL_CELL if protocol == "sixel" else _CELL)
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = read_png(path)
     widest, highest = cell[0] * max(1, size.columns - 1), cell[1] * max(2, min(_MOST_ROWS, size.rows // 2))
     scale = min(1.0, widest / image.width, highest / image.height)
     if scale < 1.0:

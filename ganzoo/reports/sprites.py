@@ -17,13 +17,10 @@ import numpy
 from PIL import Image
 
 from ganzoo.reports.collect import thinned
+from ganzoo.storage import pictures
 
-#: as `storage.pictures.grid` draws: the least width of a tile, and the gap between tiles, in pixels
-_TILE, _GAP = 72, 2
 #: a sprite is at most so wide, in pixels; browsers decode up to 16,384, WebP holds 16,383
 _WIDEST = 4096
-#: pictures with more pixels than this are no sample grids
-_LARGEST = 40_000_000
 
 
 def film(folder: Path, shape: Sequence[int], grid: tuple[int, int], frames: int, bytes_left: int) -> dict[str, Any]:
@@ -49,22 +46,10 @@ def film(folder: Path, shape: Sequence[int], grid: tuple[int, int], frames: int,
 def _tiles(file: Path, shape: Sequence[int], grid: tuple[int, int]) -> numpy.ndarray | None:
     """The images of a sample grid, uint8 (N, H, W, 3); None if the file is not such a grid."""
     _, height, width = shape
-    rows, columns = grid
-    scale = max(1, -(-_TILE // width))
-    tall, wide = height * scale, width * scale
     try:
-        with Image.open(file, formats=("PNG",)) as picture:
-            if picture.width * picture.height > _LARGEST:
-                return None
-            pixels = numpy.asarray(picture.convert("RGB"))
-    except Exception:  # Pillow's decoders raise various errors for a damaged file
+        return pictures.tiles_of(pictures.read_png(file), height, width, *grid)
+    except (OSError, ValueError):
         return None
-    left, top = pixels.shape[1] - columns * (wide + _GAP), pixels.shape[0] - rows * (tall + _GAP)
-    if left < 0 or top < 0:
-        return None
-    pixels = pixels[top:, left:].reshape(rows, tall + _GAP, columns, wide + _GAP, 3)[:, :tall, :, :wide]
-    pixels = pixels[:, scale // 2 :: scale, :, scale // 2 :: scale]
-    return numpy.ascontiguousarray(pixels.transpose(0, 2, 1, 3, 4)).reshape(rows * columns, height, width, 3)
 
 
 def sprite(frames: Sequence[numpy.ndarray], columns: int, bytes_left: int = 1 << 20) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from ganzoo.contract.errors import GanzooError
 from ganzoo.engine.seeds import derive
@@ -23,7 +22,7 @@ from ganzoo.results.sample_files import (
     write,
     write_directory,
 )
-from ganzoo.storage import animations
+from ganzoo.storage import animations, pictures
 from ganzoo.storage.run import Run
 
 __all__ = [
@@ -127,11 +126,8 @@ def training_gif(
     shown = []
     for file in files:
         try:
-            with Image.open(file, formats=("PNG",)) as picture:  # Pillow starts programs to read some others, like EPS
-                shown.append(picture.convert("RGB"))
-        except Exception as error:  # Pillow's decoders raise various errors for a damaged file
-            raise GanzooError(
-                f"{file} is not a grid of this training ({type(error).__name__}): move it away."
-            ) from None
+            shown.append(pictures.read_png(file))
+        except (OSError, ValueError) as error:
+            raise GanzooError(f"{file} is not a grid of this training ({error}): move it away.") from None
     animations.save(shown, out, seconds=max(0.08, min(0.4, 10 / len(shown))), theme=theme)
     return out

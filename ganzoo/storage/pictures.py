@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -115,6 +116,40 @@ def grid(
     layout.refuse_too_large(len(images))
     title, caption = labels_of([title, caption])
     return layout.draw(images, title, caption, theme_named(theme))
+
+
+def tiles_of(picture: Image.Image, height: int, width: int, rows: int, columns: int) -> np.ndarray | None:
+    """The images of a grid that `grid` drew without groups, caption and scale: uint8 (rows * columns, H, W, 3).
+
+    None if the picture is no such grid. Titles and labels are left out. Grids of version 0.1 had a margin of a gap.
+    """
+    pixels = np.asarray(picture.convert("RGB"))
+    factor = scale_of(width)
+    tall, wide = height * factor, width * factor
+    behind = pixels[-1, -1]
+    framed = bool((pixels[-MARGIN:] == behind).all() and (pixels[:, -MARGIN:] == behind).all())
+    margin = MARGIN if framed else _GAP
+    top = pixels.shape[0] - margin - rows * (tall + _GAP) + _GAP
+    left = pixels.shape[1] - margin - columns * (wide + _GAP) + _GAP
+    if top < 0 or left < 0:
+        return None
+    # the middle pixel of each enlarged one
+    down = (top + np.arange(rows)[:, None] * (tall + _GAP) + np.arange(height) * factor + factor // 2).ravel()
+    across = (left + np.arange(columns)[:, None] * (wide + _GAP) + np.arange(width) * factor + factor // 2).ravel()
+    tiles = pixels[down[:, None], across].reshape(rows, height, columns, width, 3)
+    return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * columns, height, width, 3)
+
+
+def read_png(path: Path) -> Image.Image:
+    """The picture in a PNG file, RGB. Raises OSError if it cannot be read, ValueError if it is damaged."""
+    data = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:  # Pillow starts programs to read some others
+            picture.verify()  # only here does Pillow compare the checksums of the pixels; it must be opened again then
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            return picture.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise various errors
+        raise ValueError(f"{path} is no whole PNG file: {error}") from None
 
 
 class _Layout:

@@ -107,6 +107,11 @@ def _pixels(path: Path, source: Path | io.BytesIO, channels: int) -> np.ndarray:
     """The pixels (H, W) or (H, W, 3) uint8 of the file `path`, whose content is `source`."""
     formats = _available() - (_ONLY_BY_SUFFIX - {_FORMAT_OF.get(path.suffix.lower(), "")})
     with Image.open(source, formats=sorted(formats)) as picture:
+        if picture.format == "PNG":
+            picture.verify()  # only here does Pillow compare the checksums of the pixels; it must be opened again then
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    with Image.open(source, formats=sorted(formats)) as picture:
         picture.load()
         upright = _turn(_eight_bits(picture), _orientation(picture))
         return np.array(_plain(upright, channels))
