@@ -15,7 +15,10 @@ PAGE = (ROOT / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_every_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names = follow(ROOT / "docs" / "python.md", tmp_path).names
     assert len(BLOCKS) >= 12
     promised = re.findall(r"print\(error\)  # (.*)", PAGE)
