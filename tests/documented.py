@@ -26,15 +26,17 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import chdir, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
+from unittest.mock import patch
 
 import click
 from click.testing import CliRunner
 
+import ganzoo
 from ganzoo.cli import cli
 from ganzoo.registry.zoo import zoo
 
@@ -80,7 +82,7 @@ def follow(page: Path, folder: Path) -> Followed:
     parsers = [CodeBlockParser(language, evaluate) for language, evaluate in known.items()]
     document = Sybil(parsers=[SkipParser(), *parsers]).parse(page)
     _write_files(page, folder)
-    with chdir(folder):
+    with chdir(folder), _small_api():
         for example in document.examples():
             try:
                 example.evaluate()
@@ -90,6 +92,23 @@ def follow(page: Path, folder: Path) -> Followed:
                 raise AssertionError(f"{page.relative_to(ROOT)}, line {example.line}: {error}") from error
     followed.names = document.namespace
     return followed
+
+
+@contextmanager
+def _small_api() -> Iterator[None]:
+    """Let `ganzoo.train` train on eight pictures, and scores draw few, where an example does not say otherwise."""
+    train, evaluate = ganzoo.train, ganzoo.TrainedRun.evaluate
+
+    def small_train(*parts: Any, **keywords: Any) -> Any:
+        # a wrong keyword is an example of an error
+        few = {"batch_size": 8, "subset": "first 8"} if "epochs" in keywords else {}
+        return train(*parts, **{**few, **keywords})
+
+    def small_evaluate(run: Any, *evaluators: Any, **keywords: Any) -> Any:
+        return evaluate(run, *evaluators, **{"samples": int(TINY["--samples"]), **keywords})
+
+    with patch.object(ganzoo, "train", small_train), patch.object(ganzoo.TrainedRun, "evaluate", small_evaluate):
+        yield
 
 
 def fences(page: Path) -> Iterator[tuple[str, str]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
+from documented import follow
 
 import ganzoo
 
-PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -18,12 +19,8 @@ def test_every_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # the one example at full size
-    blocks = [block.replace('"digits", epochs=2)', '"digits:size=8", steps=2, batch_size=8)') for block in BLOCKS]
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
-    assert len(blocks) >= 12
+    names = follow(ROOT / "docs" / "python.md", tmp_path).names
+    assert len(BLOCKS) >= 12
     promised = re.findall(r"print\(error\)  # (.*)", PAGE)
     assert promised[0] in capsys.readouterr().out
     assert names["again"].seed == 1

@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
-SMALL = ["--steps", "2", "--batch-size", "4", "-q"]
 
 
 @pytest.fixture
@@ -50,28 +49,6 @@ def run(command: str, *more: str) -> str:
     result = CliRunner().invoke(cli, [*shlex.split(command)[1:], *more])
     assert result.exit_code == 0, f"{command}: {result.output}"
     return result.stdout.strip()
-
-
-def _guide_commands(verb: str) -> list[str]:
-    return re.findall(rf"^`(ganzoo {verb} [^`]*)`$", GUIDE, re.MULTILINE)
-
-
-@pytest.mark.parametrize("command", _guide_commands("train"))
-def test_every_example_of_the_guide_trains(command: str, parts: Path) -> None:
-    small = command.replace(" digits", " digits:size=8").replace("dcgan-tutorial ", "dcgan-tutorial -o width=4 ")
-    out = Path(run(small, *SMALL))
-    assert (out / "stats.jsonl").read_text()
-    assert (parts / "data" / "textures" / "textures.npy").exists() == ("Textures" in command)
-    if "Diary" in command:
-        assert len((out / "diary.txt").read_text().splitlines()) == 2
-
-
-def test_the_evaluator_of_the_guide_scores(parts: Path) -> None:
-    out = run("ganzoo train mlp-vanilla digits", *SMALL)
-    (command,) = _guide_commands("evaluate")
-    assert "class-shift" in run(command.replace("runs/a", out), "--samples", "20")
-    # once more, from the statistics that were kept
-    assert "class-shift" in run(command.replace("runs/a", out), "--samples", "20")
 
 
 def test_the_guide_has_an_example_of_every_kind() -> None:
@@ -163,36 +140,25 @@ def test_the_version_of_the_contract_is_the_one_told() -> None:
     assert f"`ganzoo_api = {ganzoo.API_VERSION}`" in GUIDE
 
 
-def test_the_commands_of_the_readme_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "photos").mkdir()
-    monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^(ganzoo .+?)(?:\s{2,}#.*)?$", README, re.MULTILINE)
-    assert len(commands) >= 8
-    for command in commands:
-        words = shlex.split(command, comments=True)[1:]
-        if words[0] == "train" and "photos" not in command:  # the reader's own pictures
-            dry = run(f"ganzoo {shlex.join(words)}", "--dry-run")
-            assert dry.startswith("architecture")
-        else:
-            assert words[0] in cli.list_commands(None)  # type: ignore[arg-type]
-    targets = re.findall(r"^make ([\w-]+)", README, re.MULTILINE)
-    makefile = (ROOT / "Makefile").read_text()
-    assert targets
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+def test_the_readme_has_the_command_that_ci_uses() -> None:
+    assert re.search(r"^make demo\b", README, re.MULTILINE)
+    assert re.search(r"^make test\b", README, re.MULTILINE)
+    assert len(re.findall(r"^ganzoo ", README, re.MULTILINE)) >= 8
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_the_readme_lists_every_architecture_and_dataset() -> None:
+def test_the_page_of_parts_lists_every_architecture_and_dataset() -> None:
+    parts = (ROOT / "docs" / "parts.md").read_text()
     from ganzoo.registry.zoo import Zoo
 
     for kind in ("architectures", "datasets"):
         for name in Zoo().names(kind):
-            assert f"`{name}" in README, name
+            assert f"`{name}" in parts, name
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_every_example_of_the_guide_for_plugins_runs(folder: Path) -> None:
     runs = sorted((folder / "runs").iterdir())
     parts = [json.dumps(json.loads((run / "recipe.json").read_text())) for run in runs]
     for name in ("Disc", "Margin", "Discs", "Textures", "Flip", "Warm", "Diary"):
-        (run,) = [run for run, recipe in zip(runs, parts, strict=True) if f"my_parts.py:{name}" in recipe]
+        (run,) = [run for run, recipe in zip(runs, parts, strict=True) if re.search(rf"my_parts\.py:{name}\b", recipe)]
         assert (run / "stats.jsonl").read_text(), name
         if name == "Diary":
             assert (run / "diary.txt").read_text()
