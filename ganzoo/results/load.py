@@ -90,7 +90,7 @@ def load_generator(
         newest = _newest_meta(run)
         for text in run.lost_lines(newest) if newest else []:
             note(text)
-    tensors, metadata, file = _raw_weights(run, at) if raw else _saved_weights(run, at)
+    tensors, metadata, file = _raw_weights(run, at) if raw else _saved_weights(run, at, note)
     zoo = recorded_zoo(run, zoo)
     name = f"{file.parent.name}/{file.name}"
     for text in check_recipe(path, run.recipe, metadata.get("recipe"), name, run.recipe_changes):
@@ -129,9 +129,15 @@ def _load_exported(
 _Weights = tuple[dict[str, Tensor], dict[str, Any], Path]
 
 
-def _saved_weights(run: Run, at: int | str | None) -> _Weights:
+def _saved_weights(run: Run, at: int | str | None, note: Callable[[str], None]) -> _Weights:
     """A saved generator of a run. Raises GanzooError where it is damaged or absent."""
     file = find_generator(run, at)
+    checkpoint = checkpoints.newest(run.path / "checkpoints") if at in (None, "last") else None
+    if checkpoint and int(checkpoint.name) > int(file.stem):  # the generator is saved before its checkpoint
+        note(
+            f"{run.path} has lost the generator at {int(checkpoint.name)} images, which was its newest; the one at "
+            f"{int(file.stem)} images is used. `ganzoo resume` goes on from the checkpoint."
+        )
     tensors, metadata = _read(file, run)
     return tensors, metadata, file
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import SMALL_DIGITS, ZOO, change_environment, ganzoo, sample
+from helpers import SMALL_DIGITS, ZOO, change_environment, ganzoo, sample, tiny_recipe
 from PIL import Image
 
 from ganzoo import Choice, GanzooError, UsageError
@@ -456,3 +456,14 @@ def test_no_request_overwrites_the_file_of_another(named):
     assert files[2] == "sample-0-class-1-dogs.png"
     assert {files[3], files[4]} == {"sample-0-class-2-a-b.png", "sample-0-class-3-a-b.png"}
     assert files[9] == f"sample-0-class-2-a-b-at-{at}-2x2.png"
+
+
+def test_a_newest_generator_that_was_removed_is_missed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    start(tiny_recipe(checkpoint_every="4 steps"), out, ZOO, torch.device("cpu"), note=lambda text: None)
+    assert "lost" not in ganzoo("sample", out).stderr
+    newest = max((out / "generators").glob("*.safetensors"))
+    newest.unlink()
+    done = ganzoo("sample", out)
+    assert done.exit_code == 0
+    assert f"has lost the generator at {int(newest.stem)} images" in done.stderr
