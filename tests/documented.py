@@ -315,6 +315,8 @@ def _small_options(options: list[tuple[str, str | None]]) -> list[tuple[str, str
             small.append((name, "1"))
         elif name in ("-e", "--evaluator") and value in ("fid", "kid", "inception-score"):
             continue  # these need weights that are downloaded
+        elif name == "--against":
+            small.append((name, _small_dataset(value or "")))
         elif name not in ("--device", "--compile", *TINY):
             small.append((name, value))
     return small

@@ -110,9 +110,11 @@ def _sections(command: _Command) -> _Command:
 @click.command(
     cls=SectionedCommand,
     sections={
-        "What is drawn": "--count --grid --seed --at --class --classes --truncation",
-        "How it is shown": "--interpolate --slerp --with-reals --neighbours --labels --caption --gif --webp --mp4",
-        "How it runs": "--device --accept-changed-code --data-dir",
+        "What is drawn": "--count --grid --seed --at --class --classes --truncation --latents --tile",
+        "Walks and animations": "--interpolate --from-seed --to-seed --interpolation --frames --gif --webp --mp4",
+        "Beside training images": "--with-reals --neighbours",
+        "How it looks": "--theme --title --caption --scale",
+        "How it runs": "--device --accept-changed-code",
         "Output": "--out --png-dir --json --help",
     },
 )
