@@ -315,8 +315,6 @@ def _small_options(options: list[tuple[str, str | None]]) -> list[tuple[str, str
             small.append((name, "1"))
         elif name in ("-e", "--evaluator") and value in ("fid", "kid", "inception-score"):
             continue  # these need weights that are downloaded
-        elif name == "--against":
-            small.append((name, _small_dataset(value or "")))
         elif name not in ("--device", "--compile", *TINY):
             small.append((name, value))
     return small
@@ -360,7 +358,7 @@ def _resume(words: list[str]) -> Iterator[list[str]]:
 def _evaluate(words: list[str]) -> Iterator[list[str]]:
     arguments, options = _split(words)
     small = [
-        (name, _small_dataset(value or "") if name in ("--calibrate", "--other") else value)
+        (name, _small_dataset(value or "") if name in ("--against", "--calibrate", "--other") else value)
         for name, value in _small_options(options)
     ]
     yield _joined("evaluate", arguments, [*small, ("--samples", TINY["--samples"])])
