@@ -86,7 +86,7 @@ def _typed(ctx: click.Context, name: str) -> Any:
     Click leaves arguments unassigned where the last word is an option that has no value yet: then they are in `args`.
     """
     arguments = [param for param in ctx.command.params if isinstance(param, click.Argument)]
-    if ctx.params.get(name) is None:
+    if ctx.params.get(name) in (None, ()):
         with suppress(GanzooError, click.UsageError):
             for argument, text in zip(arguments, ctx.args, strict=False):
                 if argument.name == name:
@@ -314,7 +314,8 @@ class At(click.ParamType):
         """The generators that the run has, which is typed before."""
         from ganzoo.cli.completion import moment_items
 
-        return moment_items(_typed(ctx, "run"), incomplete)
+        typed = _typed(ctx, "run") or _typed(ctx, "runs") or None
+        return moment_items(typed[-1] if isinstance(typed, tuple) else typed, incomplete)
 
 
 def kind_option(command: _Command) -> _Command:

@@ -64,6 +64,11 @@ def open_run(path: Path, zoo: Zoo) -> Run:
     return Run.open(path)
 
 
+def is_generator_alone(path: Path) -> bool:
+    """Whether `path` is the folder or file of an export, or a pretrained generator: see `open_run`."""
+    return str(path).startswith(PRETRAINED) or is_export(folder_of(path))
+
+
 def load_generator(
     path: Path,
     zoo: Zoo,

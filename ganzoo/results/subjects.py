@@ -1,7 +1,6 @@
 """What can be scored besides a run: images in a file, in a folder of pictures, or in memory.
 
-`open_subject` is the one place that tells them apart. A new kind, such as an exported generator, is a function that
-returns a `Subject`.
+`open_subject` is the one place that tells them apart. A new kind is a function that returns a `Subject`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from ganzoo.engine import seeds
 from ganzoo.engine.sampler import DRAW_BATCH
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.image_arrays import SUFFIXES, ImageArray, open_images
+from ganzoo.results.load import is_generator_alone
 from ganzoo.storage.files import make_directory, write_atomically
 
 #: the parts that read folders and arrays as datasets
@@ -58,13 +58,13 @@ class Subject:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is scored as a run: a directory with a recipe, or with other files of a damaged run."""
-    return is_directory(path) and any((path / name).exists() for name in _OF_A_RUN)
+    """Whether a path is scored as a run: a directory with a recipe or other files of a run, or a generator alone."""
+    return is_generator_alone(path) or (is_directory(path) and any((path / name).exists() for name in _OF_A_RUN))
 
 
 def source_of(path: Path | ImageArray) -> Path | ImageArray:
     """An array for a `.npy` or `.npz` file; a directory as it is. Raises UsageError for another path."""
-    if isinstance(path, ImageArray) or is_directory(path):
+    if isinstance(path, ImageArray) or is_directory(path) or is_run(path):
         return path
     if path.suffix in SUFFIXES:
         return open_images(path)
@@ -79,7 +79,7 @@ def open_subject(source: Path | ImageArray, zoo: Zoo, reals: Dataset, resized: b
     """The images of an array or of a folder of pictures, to be compared with `reals`.
 
     Pictures are decoded as `image-folder` does, with as many channels as the reals; `resized` allows pictures of
-    several sizes. A generator that is no run would be opened here.
+    several sizes.
 
     Raises UsageError for a folder without pictures, and GanzooError for pictures that cannot be read.
     """

@@ -240,7 +240,9 @@ def test_the_keywords_of_train_are_the_options_of_the_command() -> None:
             for option in click_command.params
             if option.param_type_name == "option" and not option.hidden
         }
-        options = options - {"dry_run", "json", "option"} | ({"options"} if function is ganzoo.train else set())
+        options = options - {"dry_run", "json", "no_pictures", "option"} | (
+            {"options"} if function is ganzoo.train else set()
+        )
         options |= {"inception_weights"}  # resume reads it from the environment
         parameters = inspect.signature(function).parameters
         assert {name for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY} == options

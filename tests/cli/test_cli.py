@@ -385,7 +385,7 @@ def test_a_run_whose_plugin_is_gone(run: Path, tmp_path: Path) -> None:
 
 def test_sample_refuses(run: Path) -> None:
     refused(ganzoo("sample", run, "--class", "3"), "not conditional")
-    refused(ganzoo("sample", run, "-o", "x.jpg"), ".png or .npy")
+    refused(ganzoo("sample", run, "-o", "x.jpg"), ".png, .npy or .npz")
     refused(ganzoo("sample", run, "-o", "nowhere/x.png"), "no directory nowhere")
     refused(ganzoo("sample", run, "--at", "5"), "at 5 images", "it has them at", status=1)
     refused(ganzoo("sample", run, "--gif", "-n", "3"), "--interpolate")

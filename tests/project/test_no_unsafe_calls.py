@@ -27,6 +27,8 @@ ALLOWED = {
     ("ganzoo/results/export/formats.py", "torch.export.load"): (
         "only a file whose sha256 this machine has kept when it wrote it, or with --accept-changed-code"
     ),
+    ("ganzoo/server/running.py", "http://"): "the address of the server on this machine",
+    ("plugins/ganzoo_plugins/observers/mlflow.py", "http://"): "an example in the help of an option",
     ("ganzoo/testing/two_processes.py", "pickle.loads"): "between a test and the process that it started itself",
     ("ganzoo/api/experiments.py", "compile"): "the name of a keyword",
     ("ganzoo/api/keywords.py", "compile"): "the name of a keyword",
