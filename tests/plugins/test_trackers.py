@@ -99,6 +99,8 @@ def wandb_records(file):
         if not kind:
             position += left
             continue
+        if position + 7 + length > len(data):
+            return  # the rest of this record is not written yet
         parts += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):
@@ -109,9 +111,8 @@ def wandb_records(file):
 
 
 def read_wandb(run):
-    # wandb's process of the run before may write a log file late, into the folder that was removed
-    (file,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
-    folder = file.parent
+    (folder,) = (run.path / "wandb").glob("offline-run-*")  # nothing is left of the folder before
+    (file,) = folder.glob("*.wandb")
     scalars, grids, config, digests, times = {}, [], {}, set(), []
     records, patience = [], time.monotonic() + 30
     while not any(record.WhichOneof("record_type") == "exit" for record in records):
@@ -198,6 +199,36 @@ def test_a_tracker_logs_everything_once_also_after_a_kill_and_a_longer_run(track
     # 24 steps are a whole number of ticks; 25 are not, so the longer run takes a point back
     check(tracker, go_on(run.path, length=Amount(25, "steps")))
     check(tracker, go_on(run.path, length=Amount(32, "steps")))
+
+
+def test_wandb_keeps_one_offline_folder_of_a_run_after_any_number_of_starts(folder):
+    need("wandb")
+    run = train(folder / "quick", "wandb")
+    (first,) = (run.path / "wandb").glob("offline-run-*")
+    key = first.name.rpartition("-")[2]
+    # what several starts within a second left, and a run of somebody else
+    for name in (
+        f"20260101_000000-{key}",
+        f"20260101_000000-{key}-1",
+        f"20260101_000000-{key}-2",
+        "20260101_000000-other",
+    ):
+        made = run.path / "wandb" / f"offline-run-{name}"
+        made.mkdir()
+        (made / f"run-{key}.wandb").write_bytes(b"points")
+    for _ in range(4):
+        observers = Observers({"wandb": ZOO.build("observers", Choice("wandb"))})
+        opened = Run.open(run.path, writes=True)
+        try:
+            observers.tell("on_run_start", run=opened)
+            observers.tell_end(opened, None)
+        finally:
+            opened.close()
+        found = {path.name for path in (run.path / "wandb").glob("offline-run-*")}
+        assert len(found) == 2
+        assert "offline-run-20260101_000000-other" in found
+    shutil.rmtree(run.path / "wandb" / "offline-run-20260101_000000-other")
+    check("wandb", run)
 
 
 def test_mlflow_adds_to_its_run_and_trashes_it_only_where_points_must_go(folder):

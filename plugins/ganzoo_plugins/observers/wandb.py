@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -64,10 +63,10 @@ class WandB(Tracker):
             ),
         )
         self._send(run, events)
-        current = Path(self._logged.dir).parent  # the same folder again if the run was resumed within a second
+        # wandb's own process has closed the files of the older folders: it handles one request after the other, and
+        # this process has finished the run before. A process that was killed has left no open run behind.
         for path in older:
-            if path.resolve() != current.resolve():
-                _remove(path)
+            shutil.rmtree(path)
 
     def log(self, run: Any, events: Iterable[Event]) -> None:
         """Add events of one step."""
@@ -107,13 +106,6 @@ class WandB(Tracker):
         return Path(self._folder).expanduser() if self._folder else Path(run.path)
 
     def _offline_folders(self, run: Any) -> list[Path]:
-        return list((self._path(run) / "wandb").glob(f"offline-run-*-{key_of(run)}"))
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, also where wandb's own process is still writing its last lines there."""
-    for _ in range(25):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.2)
+        """All offline folders of this run. wandb adds -1, -2 to the name of a second folder of the same second."""
+        root, key = self._path(run) / "wandb", key_of(run)
+        return [*root.glob(f"offline-run-*-{key}"), *root.glob(f"offline-run-*-{key}-*")]
