@@ -59,12 +59,10 @@ def explore(
     from ganzoo.registry.zoo import zoo
     from ganzoo.server.explore import ExploreApp
     from ganzoo.server.explorer import Explorer
-    from ganzoo.server.neighbours import TrainingImages
 
     found = device_named(device)
     explorer = Explorer(run, zoo(), found, changed_code, log)
-    images = TrainingImages(run, zoo(), found, extractor)
     listener = listen(host, port, _PORT)
     warn_of_strangers(host)
-    app = guarded(ExploreApp(explorer, images).starlette(), host, names)
+    app = guarded(ExploreApp(explorer, extractor).starlette(), host, names)
     run_server(app, listener, announcement("The page of this run is at this address."), open_browser)

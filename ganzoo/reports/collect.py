@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -14,6 +15,7 @@ from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
+from ganzoo.reports.memory import Memory, states_of
 from ganzoo.reports.model import Failure, Measurement, RunRecord
 from ganzoo.reports.sources import find_sources
 from ganzoo.storage.files import digest_of, parse_json
@@ -39,6 +41,10 @@ _POINTS = 240
 _SILENT = 3600
 #: columns of stats.jsonl that are no curves
 _NO_CURVES = {"step", "partial", "seconds"}
+#: the files of a run that a record is read from
+_FILES = ("recipe.json", "environment.json", "stats.jsonl", "scores.jsonl", "diagnosis.json")
+#: the records of the newest report, of so many runs at most
+_records = Memory[RunRecord](most=1000)
 
 
 def collect(paths: Sequence[Path]) -> tuple[list[RunRecord], list[Failure], dict[tuple[str, str], dict[str, Any]]]:
@@ -51,11 +57,12 @@ def collect(paths: Sequence[Path]) -> tuple[list[RunRecord], list[Failure], dict
     runs, failures = [], []
     for path in sources.runs:
         try:
-            runs.append(_read(path))
+            runs.append(_remembered(path))
         except GanzooError as error:
             failures.append(Failure(str(path), str(error)))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             failures.append(Failure(str(path), f"{path} cannot be read as a run: {type(error).__name__}: {error}."))
+    _records.keep({_key(path) for path in sources.runs})
     failures += [
         Failure(str(path), f"{path} holds no run: there is no recipe.json beside its other files.")
         for path in sources.damaged
@@ -79,6 +86,21 @@ def recipe_digest(recipe: Recipe, parts: Mapping[str, Any] | None = None) -> str
         if name not in NOT_TRAINED and isinstance(found, list)
     ]
     return digest_of({"recipe": fields, "code": [pair for pair in code if any(pair[1])]})[:16]
+
+
+def _key(path: Path) -> tuple[str, str]:
+    """What a record depends on beside the files: how the run is named, and where it is."""
+    return str(path), os.path.realpath(path)
+
+
+def _remembered(path: Path) -> RunRecord:
+    """The record of a run, read anew if one of its files has changed. The caller may add to it."""
+    state = states_of(path / name for name in _FILES), _is_written(path)
+    record = _records.get(_key(path), state)
+    if record is None:
+        record = _read(path)
+        _records.put(_key(path), state, record)
+    return dataclasses.replace(record, notes=list(record.notes), drawings={})
 
 
 def _read(path: Path) -> RunRecord:
@@ -167,12 +189,17 @@ def _state(run: Run, record: RunRecord, stats: Sequence[Mapping[str, Any]]) -> s
     # the last batch of an epoch, or of a number of images, may go beyond or end just before the length
     if done >= length.count * 0.9999 or (length.unit == "epochs" and done >= length.count - 0.01):
         return "finished"
-    if (run.path / "lock").exists():
-        with suppress(OSError):  # a lock may be left of a process that was killed
-            newest = max((run.path / name).stat().st_mtime for name in ("lock", "stats.jsonl"))
-            return "training" if time.time() - newest < _SILENT else "unfinished"
-        return "training"
-    return "unfinished"
+    return "training" if _is_written(run.path) else "unfinished"
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a process trains the run in `path`: there is a lock, and it or the statistics have changed lately."""
+    if not (path / "lock").exists():
+        return False
+    with suppress(OSError):  # a lock may be left of a process that was killed
+        newest = max((path / name).stat().st_mtime for name in ("lock", "stats.jsonl"))
+        return time.time() - newest < _SILENT
+    return True
 
 
 def _divergence(facts: Mapping[str, Any]) -> str:

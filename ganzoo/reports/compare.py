@@ -26,6 +26,11 @@ def difference(first: Sequence[float], second: Sequence[float], better: str) -> 
     pooled standard deviation; both are None if a side has fewer than two values. `winner` is "first", "second", or ""
     where the difference is not larger than the spread. See `RULE`.
     """
+    return dict(_difference(tuple(first), tuple(second), better))
+
+
+@lru_cache(maxsize=4096)
+def _difference(first: tuple[float, ...], second: tuple[float, ...], better: str) -> dict[str, Any]:
     one, other = numpy.asarray(first, dtype=float), numpy.asarray(second, dtype=float)
     delta = float(other.mean() - one.mean())
     found: dict[str, Any] = {"delta": delta, "interval": None, "spread": None, "winner": ""}

@@ -8,7 +8,6 @@ date: it listens to /events, and reads /data.json again.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import json
 import re
@@ -27,7 +26,7 @@ from ganzoo.reports.collect import collect
 from ganzoo.reports.compare import RULE
 from ganzoo.reports.leaderboard import columns_of, differences_of, groups_of
 from ganzoo.reports.model import Report, RunRecord
-from ganzoo.reports.sprites import film
+from ganzoo.reports.sprites import film, forget_films
 from ganzoo.reports.text import plain_data
 from ganzoo.results.report.tables import FACTOR
 
@@ -59,7 +58,7 @@ def gather(paths: Sequence[Path], locations: bool = False) -> Report:
 
 def data_of(report: Report) -> dict[str, Any]:
     """A report as plain JSON values, in which every text is visible as it is."""
-    facts = plain_data(dataclasses.asdict(report))
+    facts = plain_data(report)
     return {
         "schema": 1,
         "title": "GAN report",
@@ -95,9 +94,14 @@ def _add_films(runs: Sequence[RunRecord]) -> None:
             try:
                 shape = Recipe.from_dict(run.recipe).grid_shape
                 budget = min(1 << 20, _FILM_BYTES // len(runs))
-                run.film = film(Path(run.path) / "samples", run.shape, shape, frames, budget) or None
+                run.film = film(_samples(run), run.shape, shape, frames, budget) or None
             except (GanzooError, OSError, ValueError, MemoryError) as error:
                 run.notes.append(f"The sample grids cannot be shown: {error}")
+    forget_films(but=[_samples(run) for run in runs])
+
+
+def _samples(run: RunRecord) -> Path:
+    return Path(run.path) / "samples"
 
 
 def render(data: Mapping[str, Any], live: bool = False) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import numpy
 from PIL import Image
 
 from ganzoo.reports.collect import thinned
+from ganzoo.reports.memory import Memory, states_of
 from ganzoo.storage import pictures
 
 #: a sprite is at most so wide, in pixels; browsers decode up to 16,384, WebP holds 16,383
 _WIDEST = 4096
+#: the films of the newest report with the bytes that they had to fit in, of so many characters at most
+_films = Memory[tuple[int, dict[str, Any]]](most=64 << 20)
 
 
 def film(folder: Path, shape: Sequence[int], grid: tuple[int, int], frames: int, bytes_left: int) -> dict[str, Any]:
@@ -31,8 +35,28 @@ def film(folder: Path, shape: Sequence[int], grid: tuple[int, int], frames: int,
     the images seen at each frame. The sprite is lossless if it fits in `bytes_left`, else compressed with loss.
     """
     files = [file for file in folder.glob("*.png") if file.stem.isdecimal()]
+    chosen = thinned(sorted(files, key=lambda file: int(file.stem)), frames)
+    state = states_of(chosen), tuple(shape), grid
+    made = _films.get(_key(folder), state)
+    # a film that fits in fewer bytes than it was made for would be made like this again
+    if made is None or not (bytes_left == made[0] or len(made[1].get("image", "")) <= bytes_left < made[0]):
+        made = bytes_left, _film(chosen, shape, grid, bytes_left)
+        _films.put(_key(folder), state, made, size=1000 + len(made[1].get("image", "")))
+    return dict(made[1])
+
+
+def forget_films(but: Iterable[Path]) -> None:
+    """Forget the films that are remembered, but not those of the folders `but`."""
+    _films.keep(set(map(_key, but)))
+
+
+def _key(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def _film(files: Sequence[Path], shape: Sequence[int], grid: tuple[int, int], bytes_left: int) -> dict[str, Any]:
     found = []
-    for file in thinned(sorted(files, key=lambda file: int(file.stem)), frames):
+    for file in files:
         tiles = _tiles(file, shape, grid)
         if tiles is not None:
             found.append((int(file.stem), tiles))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ def visible(text: str) -> str:
 def plain_data(value: Any) -> Any:
     """Any value as JSON can hold it: texts are made `visible`, and a number that is not finite becomes its word.
 
-    Pictures, `data:image/...`, are left as they are.
+    Pictures, `data:image/...`, are left as they are. A dataclass becomes a mapping of its fields.
     """
     if isinstance(value, str):
         return value if value.startswith(("data:image/png;base64,", "data:image/webp;base64,")) else visible(value)
@@ -35,6 +36,8 @@ def plain_data(value: Any) -> Any:
         return {visible(str(name)): plain_data(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain_data(inner) for inner in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain_data(getattr(value, each.name)) for each in dataclasses.fields(value)}
     return value if value is None or isinstance(value, bool | int | float) else visible(str(value))
 
 

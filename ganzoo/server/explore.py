@@ -16,9 +16,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.components import class_names
 from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.evaluation.features import last_part
+from ganzoo.results.load import TrainedGenerator
+from ganzoo.results.reals import PIXELS, TrainingImages
 from ganzoo.server.explorer import Explorer
-from ganzoo.server.neighbours import TrainingImages
 from ganzoo.server.view import View
 from ganzoo.storage import pictures
 
@@ -59,8 +63,16 @@ def content_security_policy(html: str) -> str:
 class ExploreApp:
     """The requests of the page and their answers. Images are drawn in one thread, neighbours found in another."""
 
-    def __init__(self, explorer: Explorer, training_images: TrainingImages) -> None:
-        self.explorer, self.training_images = explorer, training_images
+    def __init__(self, explorer: Explorer, extractor: Choice | None) -> None:
+        """`extractor`: training images can be compared by its features too, not only by pixels."""
+        self.explorer = explorer
+        #: what training images can be compared by: names for the page, and what `TrainingImages.nearest` takes
+        self.spaces: dict[str, Choice | str] = {PIXELS: PIXELS}
+        if extractor is not None:
+            self.spaces.setdefault(last_part(str(extractor)), extractor)
+        self._training_images: TrainingImages | None = None
+        #: sentences about the training images: that they have changed, or that only some are compared
+        self._notes: list[str] = []
         self._drawing = ThreadPoolExecutor(1, "draw")
         self._comparing = ThreadPoolExecutor(1, "compare")
 
@@ -92,7 +104,7 @@ class ExploreApp:
         from starlette.responses import JSONResponse
 
         facts = await _in(self._drawing, self.explorer.facts)
-        return JSONResponse({**facts, "spaces": self.training_images.spaces})
+        return JSONResponse({**facts, "spaces": list(self.spaces)})
 
     async def generators(self, request: Request) -> Response:
         """The generators that are saved by now."""
@@ -122,15 +134,26 @@ class ExploreApp:
         from starlette.responses import JSONResponse
 
         given = _parameters(request)
-        space = given.pop("space", [self.training_images.spaces[0]])[0]
+        space = given.pop("space", [PIXELS])[0]
+        if space not in self.spaces:
+            raise UsageError(f"space={space[:40]!r} is not one of {', '.join(self.spaces)}.")
         view = View.from_parameters(given)
         images = await _in(self._drawing, self.explorer.draw, [view])
-        found = await _in(self._comparing, self.training_images.nearest, images, space, _NEIGHBOURS)
-        neighbours = [
-            {"image": _data(each.image), "index": each.index, "class": each.class_name, "distance": each.distance}
-            for each in found
+        trained = await _in(self._drawing, self.explorer.generator, view.at)
+        neighbours = await _in(self._comparing, self._nearest, trained, images, space)
+        return JSONResponse({"space": space, "neighbours": neighbours, "notes": self._notes})
+
+    def _nearest(self, trained: TrainedGenerator, images: Tensor, space: str) -> list[dict[str, Any]]:
+        if self._training_images is None:
+            self._notes.clear()
+            self._training_images = TrainingImages(trained, self.explorer.zoo, "The page", self._notes.append)
+        found = self._training_images.nearest(images, _NEIGHBOURS, self.spaces[space])
+        names = class_names(self._training_images.dataset)
+        columns = found.images[0], found.positions[0], found.labels[0], found.distances[0]
+        return [
+            {"image": _data(image), "index": int(index), "class": str(names[int(label)]), "distance": float(distance)}
+            for image, index, label, distance in zip(*columns, strict=True)
         ]
-        return JSONResponse({"space": space, "neighbours": neighbours, "notes": self.training_images.notes})
 
     async def picture(self, request: Request) -> Response:
         """The image of a view as a file to keep: the one that its command writes."""

@@ -147,8 +147,10 @@ class LiveReport:
                 self._data = self.page_data(paths) if paths else None
             except GanzooError:  # the runs were removed in the meantime
                 self._data = None
+            # the first reading tells nothing of the next one: what it read is remembered
+            pause = _READINGS * (time.monotonic() - began) if self._data_version >= 0 else 0.0
             self._data_version = version
-            self._next_reading = time.monotonic() + _READINGS * (time.monotonic() - began)
+            self._next_reading = time.monotonic() + pause
         return self._data
 
     def _shown(self, seen: Snapshot) -> list[Path]:

@@ -41,7 +41,8 @@ def listen(host: str, port: int | None, first: int) -> socket.socket:
     for number in range(first, first + _PORTS) if port is None else [port]:
         try:
             family, *_, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-            listener = socket.socket(family)
+            # named as TCP, so that asyncio sends small answers at once: without TCP_NODELAY each takes 40 ms more
+            listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except (OSError, UnicodeError) as error:
             raise UsageError(f"--host {host}: it has no address ({error}).") from None
         try:

@@ -287,8 +287,36 @@ def test_the_nearest_training_images_are_found(run, tmp_path):
     own = reals.nearest(dataset.read(torch.tensor([5, 17]))[0], 1)
     assert own.distances.max() < 1e-2
     assert torch.equal(own.images[:, 0], dataset.read(torch.tensor([5, 17]))[0])
+    assert torch.equal(own.labels[:, 0], dataset.read(torch.tensor([5, 17]))[1])
     with np.load(sample(run, ZOO, CPU, tmp_path / "a.npz", count=3, neighbours=4)) as arrays:
         assert np.array_equal(arrays["neighbours"], found.positions.numpy())
+
+
+def test_the_nearest_training_images_in_pixels(run, monkeypatch):
+    from ganzoo.results import reals
+
+    dataset = ZOO.build("datasets", SMALL_DIGITS, split="train")
+    notes: list[str] = []
+    images = dataset.read(torch.tensor([4, 17]))[0]
+    shifted = images.clamp(max=250) + 5  # nearest to themselves, though not equal to any
+
+    def nearest():
+        return reals.TrainingImages(load_generator(run, ZOO, CPU), ZOO, "--neighbours", notes.append).nearest(
+            shifted, 3, reals.PIXELS
+        )
+
+    found = nearest()
+    every = dataset.read(torch.arange(len(dataset)))[0].double()
+    differences = (every[None] - shifted[:, None].double()).square().flatten(2).mean(dim=2).sqrt()
+    assert torch.allclose(found.distances.double(), differences.sort(dim=1).values[:, :3], rtol=1e-5)
+    assert found.by == "pixels"
+    assert notes == []
+    # where the training images do not fit in memory, evenly spread ones are compared, and a note says so
+    monkeypatch.setattr(reals, "_NUMBERS", len(dataset) * dataset.spec.pixels // 2)
+    found = nearest()
+    assert (found.positions % 2 == 0).all() or (found.positions % 3 == 0).all()
+    assert len(notes) == 1
+    assert "training images are compared, evenly spread" in notes[0]
 
 
 def test_a_dataset_that_is_gone_is_named(tmp_path):

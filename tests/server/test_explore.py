@@ -29,7 +29,6 @@ from ganzoo.results.sample import draw_images, sample_latents
 from ganzoo.server import running
 from ganzoo.server.explorer import Explorer
 from ganzoo.server.latent_space import strongest_directions, walk
-from ganzoo.server.neighbours import TrainingImages
 from ganzoo.server.view import Point, View
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs the extra `serve`, and httpx")
@@ -70,7 +69,7 @@ def _client(path: Path, extractor: Choice | None = None) -> Any:
     from ganzoo.server.running import guarded
 
     explorer = Explorer(path, ZOO, _CPU, False, print)
-    app = ExploreApp(explorer, TrainingImages(path, ZOO, _CPU, extractor)).starlette()
+    app = ExploreApp(explorer, extractor).starlette()
     return testclient.TestClient(guarded(app, "127.0.0.1", ()), base_url="http://127.0.0.1:8430")
 
 
@@ -380,6 +379,12 @@ def test_a_taken_port(run: Path) -> None:
     assert done.output == (
         f"Error: Port {port} of 127.0.0.1 is taken: name another by --port, or leave it out to get a free one.\n"
     )
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """asyncio sets TCP_NODELAY for sockets that are named as TCP; the kernel would hold answers for 40 ms."""
+    with running.listen("127.0.0.1", 0, 0) as listener:
+        assert (listener.type, listener.proto) == (socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 def test_without_the_extra(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ import torch
 from helpers import ZOO, ganzoo
 
 from ganzoo.server.explorer import Explorer
-from ganzoo.server.neighbours import TrainingImages
 
 pytest.importorskip("starlette", reason="needs the extra `serve`")
 _CPU = torch.device("cpu")
@@ -30,7 +29,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Any], s
         given = ("--steps", 4, "--checkpoint-every", "2 steps", "-q", "--out", path)
         done = ganzoo("train", architecture, "digits:size=8", *given)
         assert done.exit_code == 0, done.output
-        app = ExploreApp(Explorer(path, ZOO, _CPU, False, print), TrainingImages(path, ZOO, _CPU, None))
+        app = ExploreApp(Explorer(path, ZOO, _CPU, False, print), None)
         found[architecture] = serve(guarded(app.starlette(), "127.0.0.1", ()))
     return found
 

@@ -169,6 +169,9 @@ def test_slow_readings_are_not_asked_for_often(tmp_path: Path) -> None:
     live = _live(tmp_path, report, [])
     live.page_data = lambda paths: time.sleep(0.2) or report.page_data(paths)  # type: ignore[func-returns-value]
     assert live._read() == {"paths": [str(tmp_path)], "reads": 1}
+    assert live._next_reading <= time.monotonic()  # the first reading reads everything: later ones are faster
+    live.version += 1
+    assert live._read() == {"paths": [str(tmp_path)], "reads": 2}
     assert live._next_reading - time.monotonic() > 0.3
 
 
