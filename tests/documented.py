@@ -4,10 +4,10 @@
   `# my_gan.py` is also written to the file of that name, as the reader does; several of one name make one file.
 * ```` ```bash ```` blocks are commands, one a line. `ganzoo` runs in this process; a block with a pipe, a variable or
   another feature of the shell is run by bash, where `ganzoo`, `make`, `pip` and so on are this file. A training runs
-  twice: as it is written, with --dry-run, and then truly, with eight small pictures (see `_train`). A run that a
-  command names, and no command before it has made, is made first.
-* `make TARGET`, `pip install`, `git clone`, `torchrun` and `python benchmarks/...` are checked and not run (see
-  `_CHECKED`).
+  twice: as it is written, with --dry-run, and then truly, with eight small pictures (see `_train`). A run, a benchmark
+  or images of another program that a command names, and no command before it has made, are made first.
+* `make TARGET`, `pip install`, `git clone`, `torchrun`, `python benchmarks/...` and servers such as `tensorboard` are
+  checked and not run (see `_CHECKED`).
 * ```` ```json ```` and ```` ```toml ```` blocks are parsed.
 * A block after `<!-- skip: next "reason" -->` does not run.
 * Every other word after the backticks is refused, and so is none: `text` is for what is no command.
@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import os
 import re
@@ -34,7 +35,9 @@ from unittest import SkipTest
 from unittest.mock import patch
 
 import click
+import numpy as np
 from click.testing import CliRunner
+from PIL import Image
 
 import ganzoo
 from ganzoo.cli import cli
@@ -99,11 +102,13 @@ def _small_api() -> Iterator[None]:
     """Let `ganzoo.train` train on eight pictures, and scores draw few, where an example does not say otherwise."""
     train, evaluate = ganzoo.train, ganzoo.TrainedRun.evaluate
 
+    @functools.wraps(train)
     def small_train(*parts: Any, **keywords: Any) -> Any:
         # a wrong keyword is an example of an error
         few = {"batch_size": 8, "subset": "first 8"} if "epochs" in keywords else {}
         return train(*parts, **{**few, **keywords})
 
+    @functools.wraps(evaluate)
     def small_evaluate(run: Any, *evaluators: Any, **keywords: Any) -> Any:
         return evaluate(run, *evaluators, **{"samples": int(TINY["--samples"]), **keywords})
 
@@ -205,9 +210,8 @@ def run_words(words: list[str], make_runs: bool = True) -> str:
     assert program == "ganzoo", f"say in tests/documented.py how `{shlex.join(words)}` is run"
     check_words(words)
     name = rest[0] if rest else ""
-    for run in _RUN.findall(" ".join(rest)) if make_runs and name != "train" else ():
-        if not Path(run).exists():
-            _make_run(run)
+    if make_runs and name != "train":
+        _make_missing(name, rest)
     printed = ""
     for short in _SHORTENED.get(name, lambda more: [more])(rest):
         if short[0] in _SERVERS:
@@ -249,12 +253,41 @@ def _parse(words: list[str]) -> None:
         raise AssertionError(f"ganzoo {shlex.join(words)}: {error.message}") from error
 
 
+def _make_missing(name: str, words: list[str]) -> None:
+    """Make what this command reads and is not there: runs, a benchmark, images of another program."""
+    runs = _RUN.findall(" ".join(words))
+    if name in ("report", "serve"):
+        runs += ["runs/a"] if "runs" in words and not Path("runs").exists() else []
+        if "benchmark" in words and not Path("benchmark").exists():
+            list(_benchmark(["benchmark"]))
+    for run in runs:
+        if not Path(run).exists():
+            _make_run(run)
+    if name == "evaluate":
+        for file in words:
+            written = words[words.index(file) - 1] in ("--save-fakes", "-o", "--out")
+            if not Path(file).exists() and not written and (file.endswith((".npy", ".npz")) or file == "fakes/"):
+                _make_images(Path(file))
+
+
+def _make_images(path: Path) -> None:
+    """100 gray images of 28x28 pixels: an array, or a folder of PNGs."""
+    images = np.random.default_rng(0).integers(0, 256, (100, 28, 28), np.uint8)
+    if path.suffix == ".npy":
+        np.save(path, images)
+    elif path.suffix == ".npz":
+        np.savez(path, images=images)
+    else:
+        path.mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(path / f"{number:03}.png")
+
+
 def _make_run(path: str) -> None:
     """A run in this directory: of the architecture that its name begins with, or of a small one."""
     names = sorted(zoo().names("architectures"), key=len, reverse=True)
     architecture = next((name for name in names if Path(path).name.startswith(f"{name}-")), "mlp-vanilla")
-    size = "28" if architecture != "mlp-vanilla" else "8"
-    _ganzoo(["train", architecture, f"digits:size={size}", *_flat(TINY), "--epochs", "2", "--out", path, "-q"])
+    _ganzoo(["train", architecture, "digits:size=28", *_flat(TINY), "--epochs", "2", "--out", path, "-q"])
 
 
 def _flat(options: dict[str, str]) -> list[str]:
@@ -467,6 +500,9 @@ _CHECKED: dict[str, Callable[[list[str]], None]] = {
     "cd": lambda words: None,
     "source": lambda words: None,
     ".": lambda words: None,
+    "ssh": lambda words: None,
+    "tensorboard": lambda words: None,
+    "mlflow": lambda words: None,
 }
 
 if __name__ == "__main__":
