@@ -136,8 +136,9 @@ def tiles_of(picture: Image.Image, height: int, width: int, rows: int, columns: 
     # the middle pixel of each enlarged one
     down = (top + np.arange(rows)[:, None] * (tall + _GAP) + np.arange(height) * factor + factor // 2).ravel()
     across = (left + np.arange(columns)[:, None] * (wide + _GAP) + np.arange(width) * factor + factor // 2).ravel()
-    tiles = pixels[down[:, None], across].reshape(rows, height, columns, width, 3)
-    return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * columns, height, width, 3)
+    tiles: np.ndarray = pixels[down[:, None], across].reshape(rows, height, columns, width, 3)
+    found: np.ndarray = tiles.transpose(0, 2, 1, 3, 4).reshape(rows * columns, height, width, 3)
+    return found
 
 
 def read_png(path: Path) -> Image.Image:
