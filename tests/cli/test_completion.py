@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,20 +37,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def items(line: str) -> list[CompletionItem]:
-    """The completions at the end of a command line, as zsh and fish ask for them: words are split at spaces."""
-    *words, incomplete = line.split(" ")
+def items(line: str | list[str]) -> list[CompletionItem]:
+    """The completions at the end of a command line, or of its words, as zsh and fish ask for them."""
+    *words, incomplete = line.split(" ") if isinstance(line, str) else line
     return ShellComplete(cli, {}, "ganzoo", "_GANZOO_COMPLETE").get_completions(words[1:], incomplete)
 
 
-def values(line: str) -> list[str]:
+def values(line: str | list[str]) -> list[str]:
     return [item.value for item in items(line) if item.type == "plain"]
 
 
 def test_runs_the_newest_first(folder: Path) -> None:
     assert values("ganzoo sample ") == ["runs/bench/runs/b", "runs/a"]
     assert values("ganzoo resume runs/a") == ["runs/a"]
-    assert values(f"ganzoo evaluate {folder}/runs/b") == [f"{folder}/runs/bench/runs/b"]
+    assert values(["ganzoo", "evaluate", f"{folder}/runs/b"]) == [f"{folder}/runs/bench/runs/b"]
     assert values("ganzoo replay ./runs/") == ["./runs/bench/runs/b", "./runs/a"]
     assert values("ganzoo runs rm runs/a ru") == ["runs/bench/runs/b", "runs/a"]
     (nothing,) = items("ganzoo sample pho")
@@ -108,11 +109,11 @@ def test_options_of_a_class_in_a_file(tmp_path: Path) -> None:
         "    def __init__(self, *, depth: int = 3, mode: Literal['a', 'b'] = 'a'): ...\n"
         "class Mine(Base):\n    recipes = {'three': {}}\n"
     )
-    assert values(f"ganzoo train {file}:Mine digits -o ")[:2] == ["depth=", "mode="]
-    assert values(f"ganzoo train {file}:Mine digits -o mode=") == ["mode=a", "mode=b"]
-    assert values(f"ganzoo train {file}:Mine digits --recipe ") == ["three"]
+    assert values(["ganzoo", "train", f"{file}:Mine", "digits", "-o", ""])[:2] == ["depth=", "mode="]
+    assert values(["ganzoo", "train", f"{file}:Mine", "digits", "-o", "mode="]) == ["mode=a", "mode=b"]
+    assert values(["ganzoo", "train", f"{file}:Mine", "digits", "--recipe", ""]) == ["three"]
     file.write_text("class Mine(:")
-    assert values(f"ganzoo train {file}:Mine digits -o wid") == []
+    assert values(["ganzoo", "train", f"{file}:Mine", "digits", "-o", "wid"]) == []
 
 
 def test_recipes_of_the_architecture_that_is_typed() -> None:
@@ -164,7 +165,9 @@ def test_completion_imports_no_torch(folder: Path) -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 def test_in_a_real_bash(folder: Path) -> None:
     """The lines that a user sees after the tabulator, in an interactive bash."""
-    (folder / "ganzoo").write_text(f"#!{sys.executable}\nfrom ganzoo.cli import main\nmain()\n")
+    # not `#!PYTHON`: the path of an interpreter may have a space, or be too long
+    program = "import sys; sys.argv[0] = 'ganzoo'; from ganzoo.cli import main; main()"
+    (folder / "ganzoo").write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-c", program])} "$@"\n')
     (folder / "ganzoo").chmod(0o755)
     script = subprocess.run(
         [folder / "ganzoo"],
@@ -173,7 +176,11 @@ def test_in_a_real_bash(folder: Path) -> None:
         text=True,
         check=True,
     )
-    (folder / "rc").write_text(f"PATH={folder}:$PATH\nPS1='> '\nbind 'set enable-bracketed-paste off'\n{script.stdout}")
+    path = shlex.quote(str(folder))
+    settings = f"PATH={path}:$PATH\nPS1='> '\nbind 'set enable-bracketed-paste off'\n"
+    (folder / "rc").write_text(settings + script.stdout)
+        f"PATH={shlex.quote(str(folder))}:$PATH\nPS1='> '\nbind 'set enable-bracketed-paste off'\n{script.stdout}"
+    )
     terminal, theirs = pty.openpty()
     bash = subprocess.Popen(
         ["bash", "--noprofile", "--rcfile", "rc", "-i"],

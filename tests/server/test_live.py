@@ -98,7 +98,7 @@ def test_page_and_data(tmp_path: Path, serve: Serve, ask: Ask) -> None:
     address, report, _, _ = _served(tmp_path, serve)
     status, page = ask(address)
     assert status == 200
-    assert page.endswith(f'{{"paths": ["{tmp_path}"], "reads": 1}} True</p>')
+    assert page.endswith(f"{json.dumps({'paths': [str(tmp_path)], 'reads': 1})} True</p>")
     assert "content-security-policy: default-src 'self'\r\n" in page
     assert _data(address) == {"paths": [str(tmp_path)], "reads": 1}
     ask(address, "/events", "HEAD")
