@@ -179,8 +179,6 @@ def test_in_a_real_bash(folder: Path) -> None:
     path = shlex.quote(str(folder))
     settings = f"PATH={path}:$PATH\nPS1='> '\nbind 'set enable-bracketed-paste off'\n"
     (folder / "rc").write_text(settings + script.stdout)
-        f"PATH={shlex.quote(str(folder))}:$PATH\nPS1='> '\nbind 'set enable-bracketed-paste off'\n{script.stdout}"
-    )
     terminal, theirs = pty.openpty()
     bash = subprocess.Popen(
         ["bash", "--noprofile", "--rcfile", "rc", "-i"],
