@@ -80,7 +80,8 @@ def _npz(drawing: Drawing) -> bytes:
         arrays["neighbour_images"] = drawing.neighbours.images.numpy()
         arrays["neighbour_distances"] = drawing.neighbours.distances.numpy()
     data = io.BytesIO()
-    np.savez_compressed(data, allow_pickle=False, **arrays)
+    # none of the arrays holds objects; numpy before 2.1 would store `allow_pickle` as one more array
+    np.savez_compressed(data, **arrays)
     return data.getvalue()
 
 

@@ -92,6 +92,8 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         if not isinstance(path, int) and flags & _WRITES:
             _written.append(os.fsdecode(path))
+    elif event in ("os.truncate", "os.chmod") and isinstance(arguments[0], int):
+        pass  # a file that is open: its opening was heard
     elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
         _written.append(_whole(arguments[0], arguments[-1] if event in ("os.mkdir", "os.remove", "os.rmdir") else -1))
     elif event in ("os.rename", "os.link", "os.symlink"):
