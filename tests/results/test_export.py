@@ -379,7 +379,7 @@ def test_a_model_of_somebody_else_is_refused(tmp_path: Path) -> None:
         [value],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.save(model, tmp_path / "theirs.onnx")
     result = ganzoo("sample", tmp_path / "theirs.onnx")
     assert result.exit_code == 2
