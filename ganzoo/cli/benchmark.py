@@ -11,9 +11,6 @@ import click
 from ganzoo.api.progress import duration
 from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
-    PartParam,
-    PositiveNumber,
-    WholeNumber,
     data_dir_option,
     device_named,
     device_option,
@@ -23,6 +20,7 @@ from ganzoo.cli.options import (
     seeds_option,
 )
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import PartParam, PositiveNumber, WholeNumber
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, counted
 from ganzoo.contract.protocol import PROTOCOLS

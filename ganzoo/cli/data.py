@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ganzoo.api.progress import Waiting
-from ganzoo.cli.options import PartParam, data_dir_option, device_named, json_option, matches
+from ganzoo.cli.options import data_dir_option, device_named, json_option, matches
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import PartParam
 from ganzoo.contract.choice import Choice
 
 _SPLITS = ("train", "test")

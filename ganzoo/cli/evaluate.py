@@ -11,9 +11,6 @@ import click
 from ganzoo.api.progress import Waiting
 from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
-    PartParam,
-    RunParam,
-    WholeNumber,
     at_option,
     changed_code_option,
     changed_images_option,
@@ -24,6 +21,7 @@ from ganzoo.cli.options import (
     json_option,
 )
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import PartParam, RunParam, WholeNumber
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import PROTOCOLS

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.options import (
-    PartParam,
-    changed_code_option,
-    data_dir_option,
-    device_named,
-    device_option,
-    run_argument,
-)
+from ganzoo.cli.options import changed_code_option, data_dir_option, device_named, device_option, run_argument
 from ganzoo.cli.output import log
+from ganzoo.cli.parameters import PartParam
 from ganzoo.cli.server_options import announcement, server_options, warn_of_strangers
 from ganzoo.contract.choice import Choice
 

@@ -11,8 +11,9 @@ from click.shell_completion import CompletionItem
 
 from ganzoo.api.parts import PRETRAINED, listed_kind
 from ganzoo.api.parts import list as list_of
-from ganzoo.cli.options import AnyPartParam, KindParam, WholeNumber, json_option, kind_option, matches
+from ganzoo.cli.options import json_option, kind_option, matches
 from ganzoo.cli.output import log, print_json, print_table, print_text
+from ganzoo.cli.parameters import AnyPartParam, KindParam, WholeNumber
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.hooks import KINDS, Component
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.options import WholeNumber, json_option
+from ganzoo.cli.options import json_option
 from ganzoo.cli.output import print_json
+from ganzoo.cli.parameters import WholeNumber
 
 
 @click.command(short_help="Plot losses and scores of runs.")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ganzoo.cli.options import PartParam, json_option, kind_option
+from ganzoo.cli.options import json_option, kind_option
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import PartParam
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS

@@ -13,8 +13,8 @@ from string import Template
 import click
 
 import ganzoo
-from ganzoo.cli.options import KindParam
 from ganzoo.cli.output import log
+from ganzoo.cli.parameters import KindParam
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.hooks import KINDS
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from ganzoo.api import recipes
-from ganzoo.cli.options import OptionPairParam, RecipeParam, no_pictures_option, pairs
+from ganzoo.cli.options import no_pictures_option, pairs
+from ganzoo.cli.parameters import OptionPairParam, RecipeParam
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.recipe import Recipe
 

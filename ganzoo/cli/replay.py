@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from ganzoo.cli.options import (
-    WholeNumber,
     changed_code_option,
     changed_images_option,
     data_dir_option,
@@ -18,6 +17,7 @@ from ganzoo.cli.options import (
     run_argument,
 )
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import WholeNumber
 
 
 @click.command()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.options import PositiveNumber, data_dir_option, json_option
+from ganzoo.cli.options import data_dir_option, json_option
 from ganzoo.cli.output import log, print_json
+from ganzoo.cli.parameters import PositiveNumber
 from ganzoo.contract.errors import UsageError
 
 #: the formats that go to stdout if no file is named

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from ganzoo.cli.options import RunParam, json_option
+from ganzoo.cli.options import json_option
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import RunParam
 from ganzoo.contract.errors import UsageError, counted
 
 if TYPE_CHECKING:

@@ -10,18 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from ganzoo.cli.help import SectionedCommand
-from ganzoo.cli.options import (
-    PositiveNumber,
-    Shape,
-    WholeNumber,
-    at_option,
-    changed_code_option,
-    device_named,
-    device_option,
-    json_option,
-    run_argument,
-)
+from ganzoo.cli.options import at_option, changed_code_option, device_named, device_option, json_option, run_argument
 from ganzoo.cli.output import log, print_json
+from ganzoo.cli.parameters import PositiveNumber, Shape, WholeNumber
 from ganzoo.contract.errors import UsageError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ganzoo.cli.options import WholeNumber
 from ganzoo.cli.output import log
+from ganzoo.cli.parameters import WholeNumber
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

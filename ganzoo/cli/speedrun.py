@@ -9,8 +9,6 @@ import click
 
 from ganzoo.api.displays import progress_observers
 from ganzoo.cli.options import (
-    PartParam,
-    WholeNumber,
     data_dir_option,
     device_option,
     inception_weights_option,
@@ -19,6 +17,7 @@ from ganzoo.cli.options import (
     seeds_option,
 )
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import PartParam, WholeNumber
 from ganzoo.cli.recipe_options import (
     execution_options,
     length_options,

@@ -13,8 +13,6 @@ import click
 from ganzoo.api.interrupt import TrainingInterrupted
 from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
-    PartParam,
-    WholeNumber,
     changed_code_option,
     changed_images_option,
     data_dir_option,
@@ -25,6 +23,7 @@ from ganzoo.cli.options import (
     run_argument,
 )
 from ganzoo.cli.output import log, print_json
+from ganzoo.cli.parameters import PartParam, WholeNumber
 from ganzoo.cli.recipe_options import length_options, recipe_options, run_options
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import counted

@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def write(drawing: Drawing, out: Path) -> None:
 
 
 def _npz(drawing: Drawing) -> bytes:
-    arrays = {"images": drawing.images.numpy(), "latents": drawing.latents.numpy()}
+    arrays: dict[str, Any] = {"images": drawing.images.numpy(), "latents": drawing.latents.numpy()}
     if drawing.class_names:
         arrays |= {"labels": drawing.labels.numpy(), "class_names": np.array(drawing.class_names)}
     if drawing.neighbours is not None:
