@@ -24,7 +24,8 @@ _HOMES = {
     "api.runs": "runs",
     "api.train": "train",
     "api.watch": "watch",
-    "api.trained_run": "TrainedRun evaluate export load resume sample",
+    "api.functions": "evaluate export load resume sample",
+    "api.trained_run": "TrainedRun",
     "contract.choice": "Amount Choice",
     "contract.components": "Architecture Augmentation Dataset Evaluator Extractor Loss Observer Optimizer Origin Score "
     "SeparableLoss",

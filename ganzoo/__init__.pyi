@@ -4,6 +4,11 @@ import builtins
 
 from ganzoo.api.experiments import benchmark as benchmark
 from ganzoo.api.experiments import speedrun as speedrun
+from ganzoo.api.functions import evaluate as evaluate
+from ganzoo.api.functions import export as export
+from ganzoo.api.functions import load as load
+from ganzoo.api.functions import resume as resume
+from ganzoo.api.functions import sample as sample
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
@@ -14,11 +19,6 @@ from ganzoo.api.report import report as report
 from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun
-from ganzoo.api.trained_run import evaluate as evaluate
-from ganzoo.api.trained_run import export as export
-from ganzoo.api.trained_run import load as load
-from ganzoo.api.trained_run import resume as resume
-from ganzoo.api.trained_run import sample as sample
 from ganzoo.api.watch import watch as watch
 from ganzoo.contract.choice import Amount as Amount
 from ganzoo.contract.choice import Choice as Choice

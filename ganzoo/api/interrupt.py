@@ -28,7 +28,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     @property
     def run(self) -> TrainedRun:
         """The run that was stopped. Raises UsageError where it was more than one run."""
-        from ganzoo.api.trained_run import load
+        from ganzoo.api.functions import load
         from ganzoo.contract.errors import UsageError
 
         if self.path is None:

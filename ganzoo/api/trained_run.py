@@ -14,14 +14,12 @@ from ganzoo.api.keywords import (
     Parts,
     ResumeOptions,
     check_keywords,
-    dataset_choice,
     folders,
     keywords_of,
     length_of,
-    parts,
 )
 from ganzoo.api.progress import log
-from ganzoo.contract.choice import Choice
+from ganzoo.api.scoring import score
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ganzoo.results.image_arrays import ImageArray
     from ganzoo.results.load import TrainedGenerator
     from ganzoo.storage.run import Run
 
@@ -272,7 +269,7 @@ class TrainedRun:
             "save_fakes": save_fakes,
         }
         with folders(data_dir or self._data_dir, inception_weights):
-            return _score(self.path, self.device, evaluators, **given)
+            return score(self.path, self.device, evaluators, **given)
 
     def export(
         self,
@@ -363,100 +360,3 @@ def _shape(grid: str | tuple[int, int] | None) -> tuple[int, int] | None:
 
 def _classes(classes: int | str | Sequence[int | str] | None) -> str | Sequence[int | str] | None:
     return (classes,) if isinstance(classes, int) else classes
-
-
-def load(path: str | Path, *, device: str = "auto", data_dir: str | Path | None = None) -> TrainedRun:
-    """The run in the directory `path`. Raises UsageError where there is none, GanzooError where it is damaged.
-
-    `path` may also be an export, or a trained generator that a plugin ships: "pretrained:cgan/digits".
-    `device` and `data_dir` are used when images are drawn, scores computed or the training continued.
-    """
-    run = TrainedRun(path, device, data_dir)
-    run._run()  # raises where there is no run
-    return run
-
-
-@keywords_of(ResumeOptions)
-def resume(run: str | Path | TrainedRun, **keywords: Unpack[ResumeOptions]) -> TrainedRun:
-    """Continue a run from its newest checkpoint, see `TrainedRun.resume`."""
-    check_keywords(resume, keywords)
-    return _opened(run).resume(**keywords)
-
-
-def evaluate(run: str | Path | TrainedRun | Any, *evaluators: Parts, device: str = "auto", **keywords: Any) -> Scores:
-    """Score the generator of a run, see `TrainedRun.evaluate`; or other images. "auto" is the device of a TrainedRun.
-
-    `run` may also be a `.npy` or `.npz` file of uint8 images, a folder of pictures, or an array or tensor of uint8
-    images (N, C, H, W), (N, H, W, C) or (N, H, W). The keyword `against` then names what to compare with.
-
-        ganzoo.evaluate("fakes.npy", "fid-domain", against="mnist")
-    """
-    check_keywords(TrainedRun.evaluate, keywords)
-    if isinstance(run, TrainedRun):
-        return _opened(run, device).evaluate(*evaluators, **keywords)
-    from ganzoo.results.image_arrays import images_of
-
-    source = Path(run) if isinstance(run, str | Path) else images_of(run)
-    with folders(keywords.pop("data_dir", None), keywords.pop("inception_weights", None)):
-        return _score(source, device, evaluators, **keywords)
-
-
-def against_choice(value: Part | Path) -> Choice | Path:
-    """What images are compared with: the path of a `.npy` or `.npz` file, else a dataset, which may be a folder."""
-    if isinstance(value, str | Path) and str(value).endswith((".npy", ".npz")) and ":" not in str(value):
-        return Path(value)
-    if isinstance(value, Path):
-        return Choice("image-folder", {"path": str(value)})
-    return dataset_choice(value)
-
-
-def _score(
-    source: Path | ImageArray,
-    device: str,
-    evaluators: Sequence[Parts],
-    *,
-    accept_changed_code: bool = False,
-    accept_changed_images: bool = False,
-    against: Part | Path | None = None,
-    save_fakes: str | Path | None = None,
-    **options: Any,
-) -> Scores:
-    """The scores of a run or of images. The keywords are those of `TrainedRun.evaluate`."""
-    from ganzoo.engine.device import find_device
-    from ganzoo.registry.zoo import zoo
-    from ganzoo.results.evaluate import evaluate as score
-
-    return Scores(
-        score(
-            source,
-            zoo(),
-            find_device(device),
-            [choice for one in evaluators for choice in parts(one)],
-            changed_code=accept_changed_code,
-            changed_images=accept_changed_images,
-            note=log,
-            against=None if against is None else against_choice(against),
-            save_fakes=None if save_fakes is None else Path(save_fakes),
-            **options,
-        )
-    )
-
-
-def export(run: str | Path | TrainedRun, out: str | Path | None = None, **keywords: Any) -> Path:
-    """Write the generator of a run to a new folder with a card, see `TrainedRun.export`."""
-    check_keywords(TrainedRun.export, keywords)
-    return _opened(run).export(out, **keywords)
-
-
-def sample(
-    run: str | Path | TrainedRun, count: int | None = None, *, device: str = "auto", **keywords: Any
-) -> ImageGrid:
-    """New images of the generator of a run, see `TrainedRun.sample`. "auto" is the device of a TrainedRun."""
-    check_keywords(TrainedRun.sample, keywords)
-    return _opened(run, device).sample(count, **keywords)
-
-
-def _opened(run: str | Path | TrainedRun, device: str = "auto") -> TrainedRun:
-    if not isinstance(run, TrainedRun):
-        return load(run, device=device)
-    return run if device == "auto" else TrainedRun(run.path, device, run._data_dir)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.api.displays import ConsoleProgress, NotebookProgress
+from ganzoo.api.displays import ConsoleProgress
+from ganzoo.api.notebook_display import NotebookProgress
 from ganzoo.api.progress import in_notebook
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.recipe import Recipe

@@ -226,7 +226,7 @@ def cli() -> None:
 def main() -> None:
     """The console script."""
     if "_GANZOO_COMPLETE" in os.environ:
-        from ganzoo.cli.completion import install
+        from ganzoo.cli.bash_completion import install
 
         install()
     sys.exit(cli())

@@ -124,14 +124,10 @@ def evaluate(
     A RUN may be a .npy or .npz file of uint8 images (N,C,H,W), (N,H,W,C) or (N,H,W), or a folder of pictures. Their
     scores are those of the run that drew them if they are the same images: see --save-fakes.
     """
-    from ganzoo.api.trained_run import against_choice
+    from ganzoo.api.scoring import against_choice
 
     if dataset is not None:
-        if runs or at is not None or seed or changed_code or changed_images or against or resize or save_fakes:
-            raise UsageError(
-                "--calibrate scores real images, not a generator: leave out RUN, --at, --seed, --against, --resize, "
-                "--save-fakes, --accept-changed-code and --accept-changed-images, or leave out --calibrate."
-            )
+        _refuse_with_calibrate(runs, at is not None, seed, changed_code, changed_images, against, resize, save_fakes)
         return _calibrate(dataset, evaluators, samples, protocol or "default", other, out, device, as_json)
     if other is not None or out is not None:
         raise UsageError("--other and -o belong to --calibrate DATASET.")
@@ -152,6 +148,15 @@ def evaluate(
     finally:  # where one of several cannot be scored, the scores of those before are printed all the same
         if found:
             _print_json(found, several=len(runs) > 1) if as_json else _print_scores(found, several=len(runs) > 1)
+
+
+def _refuse_with_calibrate(*given: Any) -> None:
+    """Raises UsageError where an option that only a generator has is given."""
+    if any(given):
+        raise UsageError(
+            "--calibrate scores real images, not a generator: leave out RUN, --at, --seed, --against, --resize, "
+            "--save-fakes, --accept-changed-code and --accept-changed-images, or leave out --calibrate."
+        )
 
 
 def _score(run: Path, device: str, *arguments: Any, **options: Any) -> list[dict[str, Any]]:

@@ -273,7 +273,7 @@ def resume(
 
     --set changes what does not need other networks or other images; history.json records from which step on.
     """
-    from ganzoo.api.trained_run import resume as continue_run
+    from ganzoo.api.functions import resume as continue_run
 
     keywords |= {"set": pairs(changes, "--set") or None, "dataset": pairs(dataset, "--dataset") or None}
     keywords |= {"accept_changed_code": changed_code, "accept_changed_images": changed_images, "quiet": quiet}

@@ -64,7 +64,7 @@ class _Request:
     samples: int | None
     protocol: str | None
     seed: int
-    against: Choice | str | Path | None
+    against: Choice | Path | None
     resize: bool
     note: Callable[[str], None]
     on_fakes: Callable[[int, int], None]
@@ -84,7 +84,7 @@ def evaluate(
     note: Callable[[str], None] = print,
     on_fakes: Callable[[int, int], None] = lambda done, total: None,
     *,
-    against: Choice | str | Path | None = None,
+    against: Choice | Path | None = None,
     resize: bool = False,
     save_fakes: Path | None = None,
 ) -> list[dict[str, Any]]:

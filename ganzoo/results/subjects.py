@@ -154,7 +154,7 @@ def _reader(read: Callable[[Tensor], tuple[Tensor, Tensor]], available: int) -> 
 # --- the reals --------------------------------------------------------------------------------------------------------
 
 
-def reals_choice(against: Choice | str | Path, own_spec: Callable[[int], ImageSpec | None]) -> Choice:
+def reals_choice(against: Choice | Path, own_spec: Callable[[int], ImageSpec | None]) -> Choice:
     """The dataset that images are compared with: one of the zoo, a folder of pictures, or a file of an array.
 
     A folder of pictures without the option `size` is read in the size of the images that are scored, and in their
@@ -180,16 +180,14 @@ def shape_of(source: Path | ImageArray, zoo: Zoo, channels: int) -> ImageSpec | 
         return None
 
 
-def _against(against: Choice | str | Path) -> Choice:
-    """The dataset of a name, of a folder, or of a file of an array. Raises UsageError for a run."""
+def _against(against: Choice | Path) -> Choice:
+    """A dataset as it is, or that of a folder or of a file of an array. Raises UsageError for a run."""
     if isinstance(against, Choice):
         choice = against
-    elif Path(against).suffix in SUFFIXES and ":" not in str(against):
-        return _array_choice(Path(against).expanduser())
-    elif is_directory(path := Path(against).expanduser()) and (isinstance(against, Path) or path.is_absolute()):
-        choice = Choice(_FOLDER, {"path": str(absolute_path(path))})
+    elif against.suffix in SUFFIXES:
+        return _array_choice(against.expanduser())
     else:
-        choice = Choice.parse(str(against))
+        choice = Choice(_FOLDER, {"path": str(absolute_path(against.expanduser()))})
     folder = choice.options.get("path") if choice.name.rpartition("/")[2] == _FOLDER else None
     if folder and is_run(absolute_path(folder)):
         raise UsageError(f"--against {folder}: this is a run: name the dataset it learned from.")

@@ -9,7 +9,7 @@ from typing import Any
 import IPython.display
 import pytest
 
-from ganzoo.api.displays import NotebookProgress
+from ganzoo.api.notebook_display import NotebookProgress
 from ganzoo.contract.choice import Amount, Choice
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.training.heartbeat import Display
@@ -25,7 +25,7 @@ def test_a_notebook_shows_how_far_a_long_step_or_a_scoring_is(monkeypatch: pytes
         return handle
 
     monkeypatch.setattr(IPython.display, "display", display)
-    monkeypatch.setattr("ganzoo.api.displays._NOTEBOOK_INTERVAL", 0.0)
+    monkeypatch.setattr("ganzoo.api.notebook_display._NOTEBOOK_INTERVAL", 0.0)
     recipe = SimpleNamespace(length=Amount(8, "steps"), architecture=Choice("dcgan"), dataset=Choice("digits"))
     run: Any = SimpleNamespace(path=Path("runs/a"), recipe=recipe)
     progress = NotebookProgress()

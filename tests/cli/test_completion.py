@@ -17,7 +17,8 @@ import pytest
 from click.shell_completion import CompletionItem, ShellComplete
 
 from ganzoo.cli import cli
-from ganzoo.cli.completion import Bash, moment_items, run_items
+from ganzoo.cli.bash_completion import Bash
+from ganzoo.cli.completion import moment_items, run_items
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from PIL import Image
 
 import ganzoo as api
 from ganzoo import Choice, GanzooError, UsageError
+from ganzoo.api.scoring import against_choice
 from ganzoo.results.evaluate import evaluate
 from ganzoo.results.image_arrays import images_of, open_images
 from ganzoo.storage.run import Run
@@ -47,7 +48,7 @@ def fakes(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score(path: Any, *evaluators: str, against: Any = DIGITS, **more: Any) -> list[dict[str, Any]]:
     chosen = [Choice.parse(name) for name in evaluators or (BRIGHTNESS,)]
-    return evaluate(path, ZOO, CPU, chosen, against=against, note=lambda text: None, **more)
+    return evaluate(path, ZOO, CPU, chosen, against=against_choice(against), note=lambda text: None, **more)
 
 
 def values(lines: list[dict[str, Any]]) -> list[tuple[str, float, str]]:
@@ -80,7 +81,7 @@ def test_the_fakes_of_a_run_have_the_scores_of_the_run_wherever_they_are(run: Pa
     names = ("nhw.npy", "nhwc.npy", "archive.npz", "one.npz")
     for subject in (file, pictures, colour, *(tmp_path / name for name in names), images_of(torch.from_numpy(images))):
         wanted = more if subject in (file, pictures) else some
-        lines = evaluate(subject, ZOO, CPU, wanted, against=DIGITS, note=silent)
+        lines = evaluate(subject, ZOO, CPU, wanted, against=Choice.parse(DIGITS), note=silent)
         assert values(lines) == [line for line in expected if line[0] in {each["score"] for each in lines}], subject
         assert len(lines) == (len(expected) if wanted is more else 4)
         assert {line["card"]["subject"]["sha256"] for line in lines} == {hashlib.sha256(images.tobytes()).hexdigest()}
@@ -90,7 +91,9 @@ def test_the_default_evaluator_and_another_seed_agree_too(run: Path, tmp_path: P
     file = tmp_path / "fakes.npz"
     of_run = evaluate(run, ZOO, CPU, (), 200, seed=5, save_fakes=file, note=lambda text: None)
     assert [line["score"] for line in of_run] == ["fid-domain"]
-    assert values(evaluate(file, ZOO, CPU, against=DIGITS, seed=5, note=lambda text: None)) == values(of_run)
+    assert values(evaluate(file, ZOO, CPU, against=Choice.parse(DIGITS), seed=5, note=lambda text: None)) == values(
+        of_run
+    )
 
 
 def test_the_card_says_what_was_scored(fakes: Path, tmp_path: Path) -> None:
