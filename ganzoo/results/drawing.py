@@ -293,5 +293,5 @@ def _with_neighbours(
     shown = torch.cat([drawing.images[:, None], found.images], dim=1).flatten(0, 1)
     names = row_names(trained, drawing.labels)
     near = found.images.shape[1]
-    groups = [("generated", 1), (f"nearest training images ({found.by})", near)]
+    groups = [("generated", 1), (f"nearest real ({found.by})", near)]
     return dataclasses.replace(drawing, shown=shown, groups=groups, row_labels=names, neighbours=found)

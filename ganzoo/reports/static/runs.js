@@ -179,6 +179,12 @@
     return [...scores, ...[...losses].map((name) => [`loss:${name}`, name.replaceAll("_", " ")])];
   }
 
+  // the first score that was measured more than once in a run; a loss where each has one value only
+  function firstCurve(runs, choices) {
+    const times = (run, name) => run.measurements.filter((one) => `score:${one.score}|${one.digest}` === name).length;
+    return (choices.find(([name]) => name.startsWith("loss:") || runs.some((run) => times(run, name) > 1)) ?? choices[0])[0];
+  }
+
   function curves() {
     const section = el("section", { id: "curves", "aria-labelledby": "h-curves" }, el("h2", { id: "h-curves" }, "Curves"));
     const now = state.curves, names = g.datasets();
@@ -186,7 +192,7 @@
     const groups = state.data.groups.filter((group) => group.dataset === now.dataset && group.runs.length);
     const choices = quantities(groups.flatMap(g.runsOf));
     if (!choices.length) return el("section", { id: "curves" }, el("h2", {}, "Curves"), el("p", { class: "empty" }, "No run has written statistics yet."));
-    if (!choices.some(([name]) => name === now.what)) now.what = choices[0][0];
+    if (!choices.some(([name]) => name === now.what)) now.what = firstCurve(groups.flatMap(g.runsOf), choices);
     const rebuild = () => { section.replaceWith(curves()); g.forgetUnseen(); };
     const place = el("div", { class: "chart" });
     const redraw = () => chart(place, shown().map(({ group, colour: which }) => ({ label: group.label, runs: g.runsOf(group), colour: which })), now.what, { log: now.log, height: 340 });
