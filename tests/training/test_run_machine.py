@@ -344,6 +344,8 @@ class RunMachine(RuleBasedStateMachine):
             assert {self.steps(int(Path(name).stem)) for name in found.keys() - expected} <= self.ends
         for name, content in found.items():
             steps = self.steps(int(Path(name).stem))
+            if not steps and name.startswith("generators"):
+                continue  # only a run that was stopped before its first step saves one of no images
             assert content == self.expected(steps or 1, pictures_and_generators)[name], name
 
     @invariant()
