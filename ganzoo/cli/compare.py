@@ -10,10 +10,11 @@ import click
 
 from ganzoo.cli.options import data_dir_option, json_option
 from ganzoo.cli.output import log, print_json, print_table
+from ganzoo.cli.parameters import RunParam
 
 
-@click.command(short_help="Scores of runs side by side, with their differences.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN RUN...")
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=RunParam(), metavar="RUN RUN...")
 @click.option("--format", "form", type=click.Choice(["table", "md", "csv"]), default="table", show_default=True)
 @click.option(
     "-o",

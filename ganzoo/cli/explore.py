@@ -16,7 +16,7 @@ from ganzoo.contract.choice import Choice
 _PORT = 8430
 
 
-@click.command(short_help="A page to move through what a generator has learned.")
+@click.command()
 @run_argument
 @click.option(
     "--extractor",

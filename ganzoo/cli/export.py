@@ -12,7 +12,7 @@ from ganzoo.cli.output import log, print_json
 _FORMATS = ("safetensors", "onnx", "torch-export")
 
 
-@click.command(short_help="Export the generator of a run as a folder with a card.")
+@click.command()
 @run_argument
 @click.option(
     "--format",

@@ -8,11 +8,11 @@ import click
 
 from ganzoo.cli.options import json_option
 from ganzoo.cli.output import print_json
-from ganzoo.cli.parameters import WholeNumber
+from ganzoo.cli.parameters import RunParam, WholeNumber
 
 
-@click.command(short_help="Plot losses and scores of runs.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=RunParam(), metavar="RUN...")
 @click.option("--score", multiple=True, metavar="NAME", help="A score; several are several panels.  [default: all]")
 @click.option("--stat", multiple=True, metavar="NAME", help="A key of stats.jsonl.  [default: the losses]")
 @click.option("--axis", type=click.Choice(["images", "epochs", "steps"]), default="images", show_default=True)
@@ -38,7 +38,7 @@ from ganzoo.cli.parameters import WholeNumber
 )
 @json_option
 def plot(
-    runs: tuple[str, ...],
+    runs: tuple[Path, ...],
     score: tuple[str, ...],
     stat: tuple[str, ...],
     axis: str,
@@ -77,6 +77,6 @@ def plot(
     )
     figure.save(out)
     if as_json:
-        print_json(runs=list(runs), path=str(out))
+        print_json(runs=[str(run) for run in runs], path=str(out))
     else:
         click.echo(out)

@@ -8,15 +8,15 @@ import click
 
 from ganzoo.cli.options import data_dir_option, json_option
 from ganzoo.cli.output import log, print_json
-from ganzoo.cli.parameters import PositiveNumber
+from ganzoo.cli.parameters import PositiveNumber, RunParam
 from ganzoo.contract.errors import UsageError
 
 #: the formats that go to stdout if no file is named
 _FORMATS = ("html", "md", "csv", "json", "latex")
 
 
-@click.command(short_help="A page on runs and benchmarks: scores, pictures, curves, recipes.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=RunParam(), metavar="PATH...")
 @click.option(
     "-o",
     "--out",

@@ -14,7 +14,7 @@ from ganzoo.contract.errors import UsageError
 _PORT = 8420
 
 
-@click.command(short_help="A page that follows runs while they train.")
+@click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @server_options(_PORT)
 def serve(directory: Path, host: str, port: int | None, names: tuple[str, ...], open_browser: bool) -> None:
