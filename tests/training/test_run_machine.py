@@ -268,7 +268,7 @@ class RunMachine(RuleBasedStateMachine):
             end,
         )
 
-    @precondition(lambda self: files(self.out, "generators"))
+    @precondition(lambda self: self.generators_of_steps())
     @rule(seed=st.integers(0, 2), choice=st.integers(0, 9), newest=st.booleans())
     def score_by_hand(self, seed: int, choice: int, newest: bool) -> None:
         images = self.generator(choice, newest)
@@ -278,7 +278,7 @@ class RunMachine(RuleBasedStateMachine):
             self.reached.add("scored beyond the checkpoint")
         self.by_hand += lines
 
-    @precondition(lambda self: files(self.out, "generators"))
+    @precondition(lambda self: self.generators_of_steps())
     @rule(seed=st.integers(0, 2), choice=st.integers(0, 9), newest=st.booleans())
     def sample(self, seed: int, choice: int, newest: bool) -> None:
         """The same images as from the uninterrupted run of as many steps."""
@@ -292,9 +292,13 @@ class RunMachine(RuleBasedStateMachine):
         ]
         assert np.array_equal(*drawn)
 
+    def generators_of_steps(self) -> list[int]:
+        """The images seen by the generators of the run, without one that was saved before the first step."""
+        return sorted(images for name in files(self.out, "generators") if (images := int(Path(name).stem)))
+
     def generator(self, choice: int, newest: bool) -> int:
         """The images seen by one of the generators of the run."""
-        seen = sorted(int(Path(name).stem) for name in files(self.out, "generators"))
+        seen = self.generators_of_steps()
         return seen[-1] if newest else seen[choice % len(seen)]
 
     # --- what is always true ---
@@ -384,9 +388,35 @@ def run_machine(folder: Path, examples: int, steps: int, phases: tuple[Phase, ..
     )
 
 
+def run_fixed_sequences(folder: Path) -> None:
+    """A stop, a kill with lines beyond the checkpoint, and a stop before the first step; each is continued."""
+    RunMachine.folder, RunMachine.reached = folder, set()
+    checks = (
+        RunMachine.the_state_is_that_of_an_uninterrupted_run,
+        RunMachine.each_tick_is_written_once_and_in_order,
+        RunMachine.no_score_is_lost_or_made_twice,
+        RunMachine.pictures_and_generators_are_those_of_uninterrupted_runs,
+        RunMachine.there_is_one_writer_at_a_time,
+        RunMachine.a_run_that_ended_by_itself_leaves_nothing_behind,
+    )
+    for end in (("on_tick", 3, stop), ("on_tick", 4, kill), ("on_samples", 0, stop)):
+        machine = RunMachine()
+        machine.start(length=LONGEST, end=end)
+        for check in checks:
+            check(machine)
+        machine.resume(end=None)
+        for check in checks:
+            check(machine)
+
+
+def test_a_stopped_and_a_killed_run_are_continued(tmp_path: Path) -> None:
+    run_fixed_sequences(tmp_path)
+    assert RunMachine.reached >= {"killed", "stopped", "killed with lines beyond the checkpoint"}
+
+
 def test_any_sequence_of_commands_leaves_what_an_uninterrupted_run_leaves(tmp_path: Path) -> None:
     run_machine(tmp_path, examples=7, steps=7)
-    assert RunMachine.reached >= {"killed", "stopped", "killed with lines beyond the checkpoint"}
+    assert len(RunMachine.reached) >= 3  # which ones depends on the version of hypothesis
 
 
 @pytest.mark.slow
