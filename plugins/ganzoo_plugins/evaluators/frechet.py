@@ -108,3 +108,60 @@ class FIDDomain(_Frechet):
 
     def __init__(self) -> None:
         super().__init__("domain", "pre128")
+
+
+class _FrechetOfBackbone(_Frechet):
+    """The formula of `fid` on the features of a network that was trained without the labels of ImageNet."""
+
+    backbone: ClassVar[str]
+
+    def __init__(self, weights: str) -> None:
+        super().__init__(f"{self.backbone}:weights={weights}" if weights else self.backbone, "features")
+
+
+_WEIGHTS = "file of its weights; empty: the file that the environment variable names"
+
+
+class FDDINOv2(_FrechetOfBackbone):
+    """Fréchet distance on features of DINOv2 ViT-L/14, from 0; lower is better. It agrees better with people than FID.
+
+    Stein et al. 2023, "Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion
+    models" (arXiv:2306.04675). The weights are named by `weights` or by GANZOO_DINOV2_WEIGHTS.
+    """
+
+    score = "fd-dinov2"
+    backbone = "dinov2"
+    cost = "1024 dimensions: half a second beside the features"
+
+    def __init__(self, *, weights: Annotated[str, _WEIGHTS] = "") -> None:
+        super().__init__(weights)
+
+
+class FDCLIP(_FrechetOfBackbone):
+    """Fréchet distance on embeddings of CLIP's image network ViT-B/32, from 0; lower is better.
+
+    Kynkäänniemi et al. 2023, "The role of ImageNet classes in Fréchet inception distance" (arXiv:2203.06026). The
+    weights are named by `weights` or by GANZOO_CLIP_WEIGHTS.
+    """
+
+    score = "fd-clip"
+    backbone = "clip"
+    cost = "512 dimensions: nothing beside the features"
+
+    def __init__(self, *, weights: Annotated[str, _WEIGHTS] = "") -> None:
+        super().__init__(weights)
+
+
+class FDSwAV(_FrechetOfBackbone):
+    """Fréchet distance on features of SwAV's ResNet-50, from 0; lower is better.
+
+    Morozov et al. 2021, "On self-supervised image representations for GAN evaluation" (ICLR). The weights are named by
+    `weights` or by GANZOO_SWAV_WEIGHTS.
+    """
+
+    score = "fd-swav"
+    backbone = "swav"
+    cost = "2048 dimensions: a second on two cores, and two more where the reals are new"
+
+    def __init__(self, *, weights: Annotated[str, _WEIGHTS] = "") -> None:
+        super().__init__(weights)
