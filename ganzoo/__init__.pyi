@@ -9,6 +9,8 @@ from ganzoo.api.functions import export as export
 from ganzoo.api.functions import load as load
 from ganzoo.api.functions import resume as resume
 from ganzoo.api.functions import sample as sample
+from ganzoo.api.hub import pull as pull
+from ganzoo.api.hub import push as push
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show

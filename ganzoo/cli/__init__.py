@@ -33,6 +33,8 @@ BUILT_IN = {
     "replay": "replay:replay",
     "evaluate": "evaluate:evaluate",
     "export": "export:export",
+    "push": "hub:push",
+    "pull": "hub:pull",
     "benchmark": "benchmark:benchmark",
     "report": "report:report",
     "compare": "compare:compare",

@@ -34,6 +34,8 @@ GROUPS = {
         "show": "Show one part: its options, recipe and networks.",
         "plugins": "List the plugins, check a part, start a new one.",
         "export": "Write a generator for other programs.",
+        "push": "Upload an export to a model hub.",
+        "pull": "Download an export from a model hub.",
         "import-checkpoint": "Turn a .pt or .pth file into safetensors.",
     },
     "Look after": {

@@ -122,7 +122,11 @@ def read_card(folder: Traversable, name: str) -> dict[str, Any]:
 
 def read_file(folder: Traversable, card: Mapping[str, Any], name: str) -> bytes:
     """The file with the weights. Raises GanzooError where it is not the one that the card names."""
-    file = FORMATS[card["format"]].file
+    return read_named_file(folder, card, FORMATS[card["format"]].file, name)
+
+
+def read_named_file(folder: Traversable, card: Mapping[str, Any], file: str, name: str) -> bytes:
+    """A file of the card by its name in `folder`, which messages call `name`. Raises GanzooError as `read_file`."""
     try:
         data = folder.joinpath(file).read_bytes()
     except OSError as error:

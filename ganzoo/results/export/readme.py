@@ -11,6 +11,7 @@ from ganzoo.results.export.card import FILE
 from ganzoo.results.export.formats import FORMATS, ONNX, PROGRAM
 
 SAMPLES = "samples.png"
+README = "README.md"
 _TASK = "unconditional-image-generation"
 
 

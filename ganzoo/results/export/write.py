@@ -24,7 +24,7 @@ from ganzoo.results.export.check import check, example
 from ganzoo.results.export.command import train_command
 from ganzoo.results.export.formats import EXAMPLE_BATCH, FORMATS, Format, refuse_unexportable, run_from_bytes
 from ganzoo.results.export.opened import ExportedRun
-from ganzoo.results.export.readme import SAMPLES, readme
+from ganzoo.results.export.readme import README, SAMPLES, readme
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.results.sample import draw_images, row_names
 from ganzoo.storage import pictures
@@ -64,18 +64,18 @@ def export(
     """
     chosen = _format(format)
     if out is not None:
-        _refuse_taken(out)
+        refuse_taken(out)
     trained, weights = _load(path, zoo, averaged, at, changed_code, note)
     name = short_name(trained.run.recipe.architecture)
     refuse_unexportable(trained.architecture, name, chosen)
     folder = out or Path(f"{name}-{short_name(trained.run.recipe.dataset)}-{chosen.name}".lower())
     if out is None:
-        _refuse_taken(folder)
+        refuse_taken(folder)
     facts = _facts(trained, zoo, weights, license)
     data, checked = _written(trained, chosen, facts)
     files = {chosen.file: data, SAMPLES: _samples(trained)}
     card = finish(facts, chosen.name, "float32", checked, files)
-    _write_folder(folder, {**files, FILE: card_bytes(card), "README.md": readme(card)})
+    write_folder(folder, {**files, FILE: card_bytes(card), README: readme(card)})
     return Exported(folder, card)
 
 
@@ -178,7 +178,7 @@ def _samples(trained: TrainedGenerator) -> bytes:
     return data.getvalue()
 
 
-def _refuse_taken(folder: Path) -> None:
+def refuse_taken(folder: Path) -> None:
     """Raise UsageError where a folder cannot become an export."""
     if os.path.lexists(folder) and not is_directory(folder):
         raise UsageError(f"-o {folder}: this is a file; name a new or an empty folder.")
@@ -187,7 +187,7 @@ def _refuse_taken(folder: Path) -> None:
         raise UsageError(f"-o {folder}: this folder holds {what}, and nothing is overwritten; name a new one.")
 
 
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder that is complete or absent. Raises GanzooError where it cannot be written."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
