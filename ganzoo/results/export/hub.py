@@ -91,10 +91,10 @@ def _library() -> Any:
     try:
         import huggingface_hub
         import huggingface_hub.errors
-        import huggingface_hub.utils
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise UsageError("The hub needs its library: pip install 'torch-ganzoo[hub]'.") from None
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
     return huggingface_hub
 
 

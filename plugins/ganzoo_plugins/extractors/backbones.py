@@ -197,7 +197,7 @@ class DINOv2(_Backbone):
         positions = weights["pos_embed"].float()
         published, used = math.isqrt(positions.shape[1] - 1), _SIDE // 14
         if published != used:
-            grid = positions[:, 1:].unflatten(1, (published, published)).permute(0, 3, 1, 2)
+            grid = positions[:, 1:].reshape(1, published, published, -1).permute(0, 3, 1, 2)
             scale = (used + 0.1) / published
             grid = functional.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
             positions = torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
