@@ -90,6 +90,9 @@ _PARTS = {
         "wandb": "observers.wandb:WandB",
         "mlflow": "observers.mlflow:MLflow",
     },
+    "launchers": {
+        "local": "launchers.local:Local",
+    },
 }
 
 
