@@ -92,6 +92,8 @@ _PARTS = {
     },
     "launchers": {
         "local": "launchers.local:Local",
+        "ray": "launchers.ray:Ray",
+        "slurm": "launchers.slurm:Slurm",
     },
 }
 
