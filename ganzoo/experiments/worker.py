@@ -66,6 +66,8 @@ def release_stale_lock(run: Path, note: Callable[[str], None], unchanged: float 
         times = [path.stat().st_mtime for path in (run, *run.glob("*"), *run.glob("*/*")) if path.exists()]
         if (now := max(times, default=0.0)) > newest:
             newest, since = now, time.monotonic()
+    if not (run / "lock").exists():
+        return
     note(f"{owner.host} has written nothing for {unchanged:g} s: its run is continued here.")
     (run / "lock").unlink(missing_ok=True)
 

@@ -85,7 +85,8 @@ def test_the_same_grid_has_the_same_scores(launcher: str, tmp_path: Path, reques
 
 
 @pytest.mark.slow
-def test_a_real_grid_has_the_same_scores(tmp_path: Path, _cluster: None) -> None:
+@pytest.mark.usefixtures("_cluster")
+def test_a_real_grid_has_the_same_scores(tmp_path: Path) -> None:
     """2 architectures, 2 datasets, 3 seeds."""
     pytest.importorskip("submitit")
     _same_table(trials([0, 1, 2]), tmp_path, (LOCAL, RAY, RAY_FAR, SLURM))
@@ -180,7 +181,7 @@ def test_twenty_killed_workers_and_ten_killed_drivers(launcher: str, tmp_path: P
         pytest.importorskip("ray")
     counts = _converges(tmp_path, launcher, "0,1,2,3,4,5,6,7", 1500, workers=20, drivers=10)
     with capsys.disabled():
-        print(f"\n{launcher}: {counts}")
+        sys.stdout.write(f"\n{launcher}: {counts}\n")
 
 
 def test_a_stale_lock_of_another_machine_is_taken_over(tmp_path: Path) -> None:
@@ -277,6 +278,7 @@ def test_trials_share_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [(tmp_path / f"{number}.log").read_text().strip() for number in range(4)] == ["3", "5", "3", "5"]
 
 
+@pytest.mark.usefixtures("_cluster")
 @pytest.mark.parametrize(
     ("launcher", "words"),
     [
@@ -286,9 +288,7 @@ def test_trials_share_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("ray:resource=tpu-pod", "has the resource 'tpu-pod'; there are: CPU"),
     ],
 )
-def test_a_request_larger_than_the_cluster_is_refused(
-    launcher: str, words: str, tmp_path: Path, _cluster: None
-) -> None:
+def test_a_request_larger_than_the_cluster_is_refused(launcher: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(GanzooError, match=words):
         _open(launcher, tmp_path)
 

@@ -151,7 +151,7 @@ class Slurm(ganzoo.Launcher):
             if known["cluster"] != self.cluster:
                 return None
             job_class = self._submitit.SlurmJob if self.cluster == "slurm" else self._submitit.LocalJob
-            job = job_class(folder=self._folder / "%j", job_id=str(known["id"]))
+            job: Any = job_class(folder=self._folder / "%j", job_id=str(known["id"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return None if self._is_done(job) else job
