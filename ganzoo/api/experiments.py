@@ -63,7 +63,8 @@ def benchmark(
     seeds: Seeds = (0, 1, 2),
     out: str | Path = "benchmark",
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int | None = None,
+    launcher: Part = "local",
     calibrate: bool = False,
     patience: float = 12.0,
     retry_failed: bool = False,
@@ -73,12 +74,14 @@ def benchmark(
 ) -> BenchmarkTable:
     """Train every architecture on every dataset with every seed, score the generators, and return the table.
 
-    Each training is a run of its own in `out`/runs, in a process of its own, `jobs` at a time. A training that fails,
-    or writes nothing for `patience` hours, is counted in the table and stops no other one. The same call again trains
-    what is missing. `calibrate` adds the scores of damaged real images.
+    Each training is a run of its own in `out`/runs, in a process of its own, `jobs` at a time. `launcher` says where
+    they run: "local", "ray:address=HOST:PORT" or "slurm"; by default one at a time on this machine. A training that
+    fails, or writes nothing for `patience` hours, is counted in the table and stops no other one. The same call again
+    trains what is missing. `calibrate` adds the scores of damaged real images.
 
     Raises UsageError for a wrong request, and TrainingInterrupted when it is stopped; the same call then goes on.
     """
+    from ganzoo.contract.choice import Choice
     from ganzoo.engine.device import find_device
     from ganzoo.experiments.grid import parse_seeds, plan_trials
     from ganzoo.experiments.run_grid import benchmark as run_all
@@ -95,7 +98,7 @@ def benchmark(
     chosen = parts(architectures), parts(datasets, dataset_choice), parts(evaluators) or DEFAULT_EVALUATORS
     if not chosen[0] or not chosen[1]:
         raise UsageError("A grid needs at least one architecture and one dataset.")
-    if jobs < 1 or patience <= 0:
+    if (jobs is not None and jobs < 1) or patience <= 0:
         raise UsageError("jobs must be at least 1, and patience more than 0 hours.")
     named, folder = str(named) if isinstance(named, Path) else named, Path(out)
     with folders(data_dir, inception_weights), interruptible():
@@ -106,6 +109,7 @@ def benchmark(
             "retry_failed": retry_failed,
             "scale": calibrate,
             "patience": 3600 * patience,
+            "launcher": Choice.parse(launcher),
         }
         return BenchmarkTable(run_all(zoo(), trials, folder, device, note=log, **how), folder)
 

@@ -64,7 +64,18 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @device_option()
 @click.option(
-    "--jobs", type=WholeNumber(1), default=1, show_default=True, help="Trials at a time; they share the CPU cores."
+    "--jobs",
+    type=WholeNumber(1),
+    metavar="N",
+    help="Trials at a time; they share the CPU cores.  [default: 1; on a cluster as many as fit]",
+)
+@click.option(
+    "--launcher",
+    type=PartParam("launchers"),
+    default="local",
+    show_default=True,
+    metavar="SPEC",
+    help="Where trials run: local, ray[:address=HOST:PORT], slurm; see `ganzoo list launchers`.",
 )
 @click.option(
     "--out",
@@ -105,7 +116,8 @@ def benchmark(
     steps: str | None,
     recipe: str | None,
     device: str,
-    jobs: int,
+    jobs: int | None,
+    launcher: Choice,
     out: Path | None,
     scale: bool,
     patience: float,
@@ -136,7 +148,8 @@ def benchmark(
     fields = {name: value for name, value in changes.items() if value is not None}
     fields |= {"score_samples": samples} if samples else {}
     fields |= {"length": length} if (length := length_of(epochs, images, steps)) else {}
-    options = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale, "patience": 3600 * patience}
+    options: dict[str, Any] = {"jobs": jobs, "launcher": launcher, "retry_failed": retry_failed, "scale": scale}
+    options["patience"] = 3600 * patience
     if table is not None:
         if architectures or datasets or evaluators or fields or recipe or dry_run:
             raise UsageError(
@@ -148,7 +161,7 @@ def benchmark(
         raise UsageError("A grid needs at least one architecture (-a) and one dataset (-d).")
     trials = _plan(architectures, datasets, evaluators, seeds, recipe, fields)
     if dry_run:
-        _show_plan(trials, out or Path("benchmark"), device, jobs, as_json)
+        _show_plan(trials, out or Path("benchmark"), device, jobs or 1, as_json)
         return
     _run_and_show(trials, out or Path("benchmark"), device, as_json, **options)
 
