@@ -21,11 +21,17 @@ from ganzoo.contract.renamed_fields import (
     warn_of_old_names,
     with_old_names,
 )
+from ganzoo.contract.schedule import Schedule
 
 BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
+EMA_BUFFERS = ("averaged", "copied")
+PREPROCESSING = ("flip", "dequantise")
+_LEAST = {"batch_size": 1, "ema_half_life": 0, "ema_start": 0, "ema_ramp": 0, "score_samples": 0, "seed": 0}
+#: fields that are left out of recipe.json at their defaults: recipes without them keep the digests of earlier versions
+_LEFT_OUT = ("early_stop", "preprocessing", "ema_buffers", "ema_start", "ema_ramp")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
-_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
+_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes", "D.lazy", "G.lazy", "G.new"}
 
 #: field that names parts -> kind of these parts. The order is part of the digests of grid trials.
 KIND_OF_FIELD = {
@@ -46,7 +52,9 @@ def parse_turns(text: str) -> list[list[str]]:
     Commas separate turns. Players that are joined by a plus are updated simultaneously, on the same round.
 
     Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
-    `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
+    `G` updates the generator, and `G.new` does so on a new minibatch of reals; `GD` updates both networks by the
+    generator's loss, with the generator's optimiser. `D.lazy` and `G.lazy` update a network by its losses that have an
+    interval, in the steps where these are due.
     Raises UsageError for another player, for turns without `G` or `GD`, and for a turn that updates a network twice:
     two of `D`, `D.reals`, `D.fakes`, or one of them with `GD`, or both of `G`, `GD`.
     """
@@ -54,10 +62,15 @@ def parse_turns(text: str) -> list[list[str]]:
     for player in (player for turn in turns for player in turn):
         if player not in _PLAYERS:
             raise UsageError(f"turns={text!r} names {player!r}; the players are {', '.join(sorted(_PLAYERS))}.")
-    if not any(player in ("G", "GD") for turn in turns for player in turn):
+    if not any(player in ("G", "G.new", "GD") for turn in turns for player in turn):
         raise UsageError(f"turns={text!r} never trains the generator; write for example 'D,G'.")
     if any(sum(player[0] == network for player in turn) > 1 for turn in turns for network in "DG"):
-        raise UsageError(f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, and at most one of G, GD.")
+        raise UsageError(
+            f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, D.lazy, and at most one of G, G.new, "
+            f"G.lazy, GD."
+        )
+    if any(len({player.endswith(".lazy") for player in turn}) > 1 for turn in turns):
+        raise UsageError(f"turns={text!r}: D.lazy and G.lazy are turns of their own: join them by a comma.")
     if any("GD" in turn and len(turn) > 1 for turn in turns):
         raise UsageError(
             f"turns={text!r}: GD updates the discriminator as well, so it is not joined with another player by a plus: "
@@ -77,6 +90,17 @@ def parse_early_stop(text: str) -> tuple[str, int]:
     if int(match[2]) < 1:
         raise UsageError(f"early_stop={text!r}: the patience must be at least 1 scoring.")
     return match[1], int(match[2])
+
+
+def parse_preprocessing(text: str) -> list[str]:
+    """What is done to the reals, in order: some of `PREPROCESSING`, joined by plus. Raises UsageError for others."""
+    names = [name.strip() for name in text.split("+")] if text.strip() else []
+    if not set(names) <= set(PREPROCESSING) or len(set(names)) < len(names):
+        raise UsageError(
+            f"preprocessing={text!r} must name some of {', '.join(PREPROCESSING)}, each once, joined by a plus; empty: "
+            f"none."
+        )
+    return names
 
 
 def parse_subset(text: str, total: int) -> range:
@@ -125,10 +149,19 @@ class Recipe:
     #: each epoch, and a batch may hold the end of one epoch and the start of the next; `replacement`: each image is
     #: drawn at random, independently of the others
     batch_order: str = "epochs"
+    #: what is done to the reals of each step, joined by plus, see `ganzoo.engine.preprocessing`: `flip`, `dequantise`
+    preprocessing: str = ""
     #: which training images: all, first N, last N
     subset: str = "all"
-    #: half-life in real images of the exponential moving average (EMA) of the generator's weights; 0: no EMA
-    ema_half_life: int = 0
+    #: half-life in real images of the exponential moving average (EMA) of the generator's weights; 0: no EMA. It may be
+    #: a schedule, such as `0 -> 500k by 20M`, see `ganzoo.contract.schedule`
+    ema_half_life: int | float | str = 0
+    #: whether the EMA's buffers, such as the statistics of batch norm, are `averaged` as the weights are, or `copied`
+    ema_buffers: str = "averaged"
+    #: until so many real images were seen, the EMA copies the weights
+    ema_start: int = 0
+    #: the half-life is at most this share of the real images seen; 0: no such limit
+    ema_ramp: float = 0.0
     precision: str = "fp32"
     seed: int = 0
     length: Amount = Amount(50, "epochs")
@@ -151,13 +184,15 @@ class Recipe:
             object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
         _check_member("batch_order", self.batch_order, BATCH_ORDERS)
         _check_member("precision", self.precision, PRECISIONS)
+        _check_member("ema_buffers", self.ema_buffers, EMA_BUFFERS)
         mode = self.generator_mode_for_discriminator
         _check_member("generator_mode_for_discriminator", mode, ("training", "inference"))
         parse_turns(self.turns)
+        parse_preprocessing(self.preprocessing)
         parse_subset(self.subset, 1)
         self.grid_shape  # noqa: B018  (raises UsageError for a bad grid)
-        for name, least in (("batch_size", 1), ("ema_half_life", 0), ("score_samples", 0), ("seed", 0)):
-            if getattr(self, name) < least:
+        for name, least in _LEAST.items():
+            if not isinstance(getattr(self, name), str) and getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         Protocol.named(self.protocol)
         if self.early_stop:
@@ -204,10 +239,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values. `Recipe.from_dict` returns the same recipe from them.
 
-        `early_stop` is left out where it is empty: recipes without it have the digests of earlier versions.
+        Fields that are newer than version 0.1 are left out at their defaults.
         """
-        found = {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        return {name: value for name, value in found.items() if value or name != "early_stop"}
+        fields = [field for field in dataclasses.fields(self) if not _is_left_out(self, field)]
+        return {field.name: _to_json(getattr(self, field.name)) for field in fields}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -244,6 +279,10 @@ class Recipe:
             raise UsageError(f"{path} is not a recipe file in TOML: {error}.") from None
 
 
+def _is_left_out(recipe: Recipe, field: dataclasses.Field[Any]) -> bool:
+    return field.name in _LEFT_OUT and getattr(recipe, field.name) == field.default
+
+
 def _typed(name: str, value: Any) -> Any:
     if name in ("losses", "augmentations", "observers", "evaluators"):
         items = value if isinstance(value, list | tuple) else [value]
@@ -258,13 +297,29 @@ def _typed(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise UsageError(f"{name} must be true or false, not {value!r}.")
         return value
-    if name in ("batch_size", "ema_half_life", "score_samples", "seed"):
+    if name == "ema_half_life" and Schedule.is_text(value):
+        return str(_half_life_schedule(value))
+    if name in ("ema_half_life", "ema_ramp"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{name} must be a number, not {value!r}.")
+        return int(value) if value == int(value) and name == "ema_half_life" else value
+    if name in ("batch_size", "ema_start", "score_samples", "seed"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value
     if not isinstance(value, str):
         raise UsageError(f"{name} must be text, not {value!r}.")
     return value
+
+
+def _half_life_schedule(text: str) -> Schedule:
+    try:
+        schedule = Schedule.parse(text)
+    except UsageError as error:
+        raise UsageError(f"ema_half_life: {error}") from None
+    if schedule.base < 0 or schedule.final < 0:
+        raise UsageError(f"ema_half_life must be at least 0, and the schedule {text!r} goes below.")
+    return schedule
 
 
 def _check_member(name: str, value: str, members: tuple[str, ...]) -> None:
