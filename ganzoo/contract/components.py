@@ -154,6 +154,12 @@ class Augmentation(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """images (N, C, H, W) -> the same shape, differentiable. Random numbers are drawn on the images' device."""
 
+    def observe(self, real_logits: Tensor) -> None:
+        """Called after each turn that trains the discriminator on reals, with their logits (N, ...) on this process.
+
+        An augmentation that adapts keeps what it needs in buffers, without reading a value from the device.
+        """
+
 
 class Optimizer(nn.Module, ABC):
     """Builds the torch optimiser of a player: of the generator, the discriminator, or both.

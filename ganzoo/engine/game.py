@@ -151,6 +151,12 @@ class Game:
             raise GanzooError(f"The discriminator returned logits {tuple(logits.shape)} for {len(images)} images.")
         return logits
 
+    def observe(self, round: Round) -> None:
+        """Pass the logits of the reals, if this round of the discriminator computed them, to the augmentations."""
+        if (logits := round.computed_logits.get("reals")) is not None:
+            for augmentation in self.augmentations:
+                augmentation.observe(logits.detach())
+
     @contextmanager
     def _precision(self) -> Iterator[None]:
         # no cache: cast weights in it would outlive a recorded CUDA graph, and casting is cheap

@@ -30,6 +30,8 @@ def train_step(game: Game, batches: Sequence[Batch]) -> None:
     for turn in game.turns:
         round, losses, gradients = turn_gradients(game, turn, batches, reused)
         reused = round if turn.reused else None
+        if any(player.role == "discriminator" for player in turn.players):
+            game.observe(round)
         for player, loss, gradient in zip(turn.players, losses, gradients, strict=True):
             accuracies = _accuracies(round) if player.role == "discriminator" else []
             # the logged scalars are averaged over the ranks together with the gradients, in one all-reduce

@@ -28,6 +28,7 @@ _PARTS = {
         "sngan-projection": "architectures.sngan_projection:SNGANProjection",
         "wgan-gp": "architectures.wgan_gp:WGANGP",
         "r3gan": "architectures.r3gan:R3GAN",
+        "stylegan2": "architectures.stylegan2:StyleGAN2",
         "cgan": "architectures.cgan:CGAN",
         "began": "architectures.began:BEGAN",
     },
@@ -62,6 +63,7 @@ _PARTS = {
     },
     "augmentations": {
         "diffaugment": "augmentations.diffaugment:DiffAugment",
+        "ada": "augmentations.ada:ADA",
     },
     "extractors": {
         "domain": "extractors.domain:Domain",

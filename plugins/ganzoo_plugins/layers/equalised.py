@@ -1,7 +1,8 @@
 """Layers of StyleGAN2: weights scaled when they are used, bilinear resampling, convolutions modulated by a style.
 
-Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958). Weights start as standard
-normal numbers and are scaled in the forward pass ("equalised learning rate", Karras et al. 2018, arXiv:1710.10196).
+Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958). Weights start as
+standard normal numbers and are scaled in the forward pass ("equalised learning rate", Karras et al. 2018,
+arXiv:1710.10196).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class Dense(nn.Module):
     multiplied by it in the forward pass.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0, active: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0, active: bool = False
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
         self.bias = nn.Parameter(torch.full((outputs,), bias))
