@@ -128,7 +128,15 @@ class Game:
             return self._generate(latents, labels, turn)
 
         latents = self.latents(len(batch.reals)) if reused is None else reused.latents
-        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
+        styled = self._generate_styled if hasattr(self.generator, "styles") else None
+        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides, styled)
+
+    def _generate_styled(self, latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(images, styles) of latents, with gradients; the plain network, as its methods are not compiled."""
+        network: Any = self.generator.train()
+        with self._precision():
+            styles = network.styles(latents, labels)
+            return network.images(styles).to(latents.dtype), styles
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
         training = turn.updates_generator or self._always_training_mode

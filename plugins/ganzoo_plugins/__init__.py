@@ -53,6 +53,7 @@ _PARTS = {
         "r2": "penalties.zero_centred:R2",
         "gradient-penalty": "penalties.gradient_penalty:GradientPenalty",
         "dragan": "penalties.dragan:DRAGAN",
+        "path-length": "penalties.path_length:PathLength",
         "boundary-equilibrium": "losses.boundary_equilibrium:BoundaryEquilibrium",
     },
     "optimizers": {

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from ganzoo_plugins.layers.equalised import ROOT2, Conv, Dense, StyleConv, ToImage, doubled, unit
+from ganzoo_plugins.layers.equalised import Conv, Dense, StyleConv, ToImage, doubled, unit
+from ganzoo_plugins.layers.processes import gather_over_processes, sum_over_processes
 
 #: learning rate of the mapping networks, relative to the others
 _MAPPING_RATE = 0.01
@@ -96,11 +96,8 @@ class StyleMapping(Mapping):
     @torch.no_grad()
     def update_mean(self, styles: Tensor) -> None:
         """Move the mean towards that of styles (N, W), over all processes."""
-        mean = styles.detach().mean(dim=0)
-        if dist.is_initialized():
-            dist.all_reduce(mean)
-            mean = mean / dist.get_world_size()
-        self.w_avg.lerp_(mean.to(self.w_avg.dtype), 1 - _MEAN_DECAY)
+        total, processes = sum_over_processes(styles.mean(dim=0))
+        self.w_avg.lerp_((total / processes).to(self.w_avg.dtype), 1 - _MEAN_DECAY)
 
 
 class SynthesisBlock(nn.Module):
@@ -114,8 +111,8 @@ class SynthesisBlock(nn.Module):
             self.const = nn.Parameter(torch.randn(channels, 4, 4))
         else:
             below = sizes.channels(resolution // 2)
-            self.conv0 = StyleConv(below, channels, styles, resolution, double=True, clamp=clamp)
-        self.conv1 = StyleConv(channels, channels, styles, resolution, double=False, clamp=clamp)
+            self.conv0 = StyleConv(below, channels, styles, resolution, doubling=True, clamp=clamp)
+        self.conv1 = StyleConv(channels, channels, styles, resolution, doubling=False, clamp=clamp)
         self.torgb = ToImage(channels, sizes.colours, styles, clamp=clamp)
 
     def forward(
@@ -191,7 +188,7 @@ class Generator(nn.Module):
         """The styles (N, rows, W) of latents (N, Z)."""
         with full_precision(latents):
             first = self.mapping(latents, labels)
-            styles = first[:, None].expand(-1, self.synthesis.rows, -1)
+            styles: Tensor = first[:, None].expand(-1, self.synthesis.rows, -1)
             if not self.training:
                 return styles if self.truncation == 1 else self.truncated(styles, self.truncation)
             self.mapping.update_mean(first)
@@ -270,13 +267,15 @@ def group_deviation(features: Tensor, group: int) -> Tensor:
     """(N,): the deviation of features (N, C, H, W) over the images of a group, averaged over channels and places.
 
     Karras et al. 2018 (arXiv:1710.10196), section 3. With N / G groups of G, image n belongs to group n mod (N / G).
-    G is the largest number up to `group` that divides N.
+    G is the largest number up to `group` that divides N. N images are those of all processes.
     """
+    own = len(features)
+    features, first = gather_over_processes(features) if group > 1 else (features, 0)
     count = len(features)
     members = next(size for size in range(min(group, count), 0, -1) if count % size == 0)
     groups = features.reshape(members, count // members, -1)
-    deviations = (groups.var(dim=0, correction=0) + _EPS).sqrt().mean(dim=1)
-    return deviations.repeat(members)
+    deviations: Tensor = (groups.var(dim=0, correction=0) + _EPS).sqrt().mean(dim=1)
+    return deviations.repeat(members)[first : first + own]
 
 
 class Discriminator(nn.Module):
@@ -305,5 +304,5 @@ class Discriminator(nn.Module):
             outputs: Tensor = self.b4(features)
             if self.mapping is None:
                 return outputs
-            directions = self.mapping(None, labels)
+            directions: Tensor = self.mapping(None, labels)
             return (outputs * directions).sum(dim=1, keepdim=True) / math.sqrt(directions.shape[1])

@@ -48,9 +48,7 @@ def _auto(resolution: int) -> dict[str, Any]:
     batch = max(min(4096 // resolution, 32), 1)
     base = 32_768 if resolution >= 512 else 16_384
     rate = 0.002 if resolution >= 1024 else 0.0025
-    settings = _settings(
-        rate, 0.0002 * resolution**2 / batch, batch, batch * 10_000 // 32, 25_000_000, ramp=0.05
-    )
+    settings = _settings(rate, 0.0002 * resolution**2 / batch, batch, batch * 10_000 // 32, 25_000_000, ramp=0.05)
     architecture = f"stylegan2:mapping_layers=2,channel_base={base},group={min(batch, 4)}"
     return {"architecture": architecture, "augmentations": ["ada"], **settings}
 

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import click
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.augmentations._pipe import BLIT, COLOUR, GEOMETRY, TRANSFORMS, Pipe, filter_bank
 from ganzoo_plugins.augmentations._warp import low_pass
+from ganzoo_plugins.layers.processes import sum_over_processes
 
 _BG = (*BLIT, *GEOMETRY)
 #: name -> transformations and their shares; those of R3GAN are in arXiv:2501.05441, with colours at half the strength
@@ -97,9 +97,7 @@ class ADA(ganzoo.Augmentation):
         if self.mode != "adaptive":
             return
         signs = real_logits.detach().sign().to(self.signs.dtype)
-        sums = torch.stack([signs.sum(), torch.full_like(self.count, signs.numel())])
-        if dist.is_initialized():
-            dist.all_reduce(sums)
+        sums, _ = sum_over_processes(torch.stack([signs.sum(), torch.full_like(self.count, signs.numel())]))
         self.signs += sums[0]
         self.count += sums[1]
 

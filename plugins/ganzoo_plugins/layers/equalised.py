@@ -86,20 +86,22 @@ class StyleConv(nn.Module):
     """A 3x3 convolution whose input channels are scaled by a style, then demodulated, with noise, bias, LeakyReLU.
 
     Features (N, inputs, H, W) and a row of styles (N, styles) -> (N, outputs, size, size), where H is `size`, or half
-    of it with `double`. Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 and 3: dividing by the norm of
+    of it with `doubling`. Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 and 3: dividing by the norm of
     the scaled weights replaces instance normalisation.
     """
 
     noise_const: Tensor
 
-    def __init__(self, inputs: int, outputs: int, styles: int, size: int, *, double: bool, clamp: float = 0.0) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, styles: int, size: int, *, doubling: bool, clamp: float = 0.0
+    ) -> None:
         super().__init__()
         self.affine = Dense(styles, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(size, size))
-        self.size, self.double, self.clamp = size, double, clamp
+        self.size, self.doubling, self.clamp = size, doubling, clamp
 
     def forward(self, features: Tensor, row: Tensor, noise: str) -> Tensor:
         """`noise`: `random`, one map for each image; `constant`, the stored map; or `none`."""
@@ -108,7 +110,7 @@ class StyleConv(nn.Module):
         squares = self.weight.square().sum(dim=(2, 3)).t()  # (inputs, outputs)
         norm = (style.square() @ squares + _EPS).rsqrt()
         features = features * style[:, :, None, None]
-        if self.double:
+        if self.doubling:
             features = F.conv_transpose2d(features, self.weight.transpose(0, 1), stride=2)  # (N, outputs, 2H + 1, ...)
             features = smooth(features, padding=1, gain=4)
         else:
