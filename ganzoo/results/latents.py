@@ -118,7 +118,7 @@ def _checked_labels(trained: TrainedGenerator, labels: np.ndarray | None, count:
 
 
 def with_truncation(trained: TrainedGenerator, truncation: float | None) -> tuple[TrainedGenerator, float | None]:
-    """The generator, truncated in the way of its architecture, and None; or itself, and how its latents are truncated."""
+    """The generator, truncated in the way of its architecture, and None; or itself, and the limit of its latents."""
     network = None if truncation is None else trained.architecture.truncated(trained.network, truncation)
     return (trained, truncation) if network is None else (dataclasses.replace(trained, network=network), None)
 

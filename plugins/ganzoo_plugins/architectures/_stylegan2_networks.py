@@ -167,13 +167,13 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """Latents (N, Z) -> images (N, K, R, R), unbounded.
 
-    In training mode some batches mix two latents (`mixing` is the probability), the noise is random, and the mean of
-    the styles moves. In inference mode the noise is `noise`, `constant` or `none`, and `truncation` below 1 pulls the
-    styles towards their mean.
+    In training mode some batches mix two latents (`mixing` is the probability), and the mean of the styles moves. In
+    inference mode the noise is `constant` where `noise` is `random`, and `truncation` below 1 pulls the styles towards
+    their mean.
     """
 
     def __init__(
-        self, sizes: Sizes, latent_dim: int, styles: int, layers: int, mixing: float, noise: str = "constant"
+        self, sizes: Sizes, latent_dim: int, styles: int, layers: int, mixing: float, noise: str = "random"
     ) -> None:
         super().__init__()
         self.mapping = StyleMapping(latent_dim, sizes.classes, styles, layers)
@@ -199,7 +199,7 @@ class Generator(nn.Module):
 
     def images(self, styles: Tensor) -> Tensor:
         """The images of styles (N, rows, W)."""
-        images: Tensor = self.synthesis(styles, "random" if self.training else self.noise)
+        images: Tensor = self.synthesis(styles, self.noise if self.training or self.noise != "random" else "constant")
         return images
 
     def truncated(self, styles: Tensor, truncation: float, rows: int | None = None) -> Tensor:

@@ -70,7 +70,7 @@ class StyleGAN2(ganzoo.Architecture):
     product of features and a map of the class. All weights are scaled when they are used.
 
     In training, two latents are mixed in a batch with probability `style_mixing`, and the noise is random. In inference
-    the noise is one stored map (`noise=constant`) or none, and an image is a group of its own for the discriminator.
+    the noise is one stored map, and an image is a group of its own for the discriminator.
     `ganzoo sample --truncation 0.7` pulls styles towards their moving mean.
 
     Departures: the fakes have the labels of the real minibatch, not labels drawn apart. With `--precision bf16` the
@@ -144,7 +144,9 @@ class StyleGAN2(ganzoo.Architecture):
         group: Annotated[int, click.IntRange(min=1), "images of a group for the deviation channel; 1: none"] = 4,
         classes: Annotated[bool, "whether the networks use the classes of the dataset"] = False,
         style_mixing: Annotated[float, click.FloatRange(0, 1), "probability that a batch mixes two latents"] = 0.9,
-        noise: Annotated[Literal["constant", "none"], "noise in inference"] = "constant",
+        noise: Annotated[
+            Literal["random", "constant", "none"], "random: in training only, and in inference one stored map"
+        ] = "random",
         clamp: Annotated[float, click.FloatRange(min=0), "largest activation; 0: any"] = 256.0,
         low_precision: Annotated[
             int, click.IntRange(min=0), "highest resolutions that compute in bfloat16 with --precision bf16"

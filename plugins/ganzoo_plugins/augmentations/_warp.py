@@ -67,7 +67,7 @@ def warp(images: Tensor, inverse: Matrix, taps: Tensor) -> Tensor:
     height, width = images.shape[2:]
     margins = _margins(inverse, height, width)  # left, top, right, bottom
     taps = taps.to(images.dtype)
-    if images.device.type == "cpu":
+    if reads_margins(images):
         left, top, right, bottom = (int(margin) for margin in margins.tolist())
         doubled = _double(F.pad(images, (left, right, top, bottom), mode="reflect"), taps)
     else:
@@ -85,6 +85,11 @@ def warp(images: Tensor, inverse: Matrix, taps: Tensor) -> Tensor:
     inverse = inverse @ scaling(zero + size[1] / 2, zero + size[0] / 2)
     grid = F.affine_grid(inverse[:, :2], [len(images), images.shape[1], *size], align_corners=False)
     return _halve(sample(doubled, grid.to(images.dtype)), taps)
+
+
+def reads_margins(images: Tensor) -> bool:
+    """Whether numbers can be read from the device of the images without waiting for it."""
+    return images.device.type == "cpu"
 
 
 def _margins(inverse: Matrix, height: int, width: int) -> Tensor:

@@ -86,8 +86,8 @@ class StyleConv(nn.Module):
     """A 3x3 convolution whose input channels are scaled by a style, then demodulated, with noise, bias, LeakyReLU.
 
     Features (N, inputs, H, W) and a row of styles (N, styles) -> (N, outputs, size, size), where H is `size`, or half
-    of it with `doubling`. Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 and 3: dividing by the norm of
-    the scaled weights replaces instance normalisation.
+    of it with `doubling`. Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 and 3: dividing by the norm
+    of the scaled weights replaces instance normalisation.
     """
 
     noise_const: Tensor
