@@ -25,7 +25,7 @@ from ganzoo.contract.renamed_fields import (
 BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
-_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
+_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes", "D.lazy", "G.lazy", "G.new"}
 
 #: field that names parts -> kind of these parts. The order is part of the digests of grid trials.
 KIND_OF_FIELD = {
@@ -46,7 +46,9 @@ def parse_turns(text: str) -> list[list[str]]:
     Commas separate turns. Players that are joined by a plus are updated simultaneously, on the same round.
 
     Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
-    `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
+    `G` updates the generator, and `G.new` does so on a new minibatch of reals; `GD` updates both networks by the
+    generator's loss, with the generator's optimiser. `D.lazy` and `G.lazy` update a network by its losses that have an
+    interval, in the steps where these are due.
     Raises UsageError for another player, for turns without `G` or `GD`, and for a turn that updates a network twice:
     two of `D`, `D.reals`, `D.fakes`, or one of them with `GD`, or both of `G`, `GD`.
     """
@@ -54,10 +56,15 @@ def parse_turns(text: str) -> list[list[str]]:
     for player in (player for turn in turns for player in turn):
         if player not in _PLAYERS:
             raise UsageError(f"turns={text!r} names {player!r}; the players are {', '.join(sorted(_PLAYERS))}.")
-    if not any(player in ("G", "GD") for turn in turns for player in turn):
+    if not any(player in ("G", "G.new", "GD") for turn in turns for player in turn):
         raise UsageError(f"turns={text!r} never trains the generator; write for example 'D,G'.")
     if any(sum(player[0] == network for player in turn) > 1 for turn in turns for network in "DG"):
-        raise UsageError(f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, and at most one of G, GD.")
+        raise UsageError(
+            f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, D.lazy, and at most one of G, G.new, "
+            f"G.lazy, GD."
+        )
+    if any(len({player.endswith(".lazy") for player in turn}) > 1 for turn in turns):
+        raise UsageError(f"turns={text!r}: D.lazy and G.lazy are turns of their own: join them by a comma.")
     if any("GD" in turn and len(turn) > 1 for turn in turns):
         raise UsageError(
             f"turns={text!r}: GD updates the discriminator as well, so it is not joined with another player by a plus: "
