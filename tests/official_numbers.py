@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 FOLDER = Path(__file__).parent / "golden" / "modern"
 
@@ -82,3 +83,13 @@ def _read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     manifest = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     with np.load(FOLDER / f"{name}.npz") as arrays:
         return manifest, dict(arrays)
+
+
+class ReadingRefused(TorchDispatchMode):
+    """Within it, reading a number from a tensor (`item`, `tolist`, `if tensor`) is an error, as in a CUDA graph."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number is read from the device"
+        return func(*args, **(kwargs or {}))

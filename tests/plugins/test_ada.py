@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from official_numbers import Recording, redraw
+from helpers import ZOO
+from official_numbers import ReadingRefused, Recording, redraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 import ganzoo
+from ganzoo import Choice
+from ganzoo.engine.step import run_step, train_step
+from ganzoo.registry.recipes import plan
+from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo_plugins.augmentations import _pipe, _warp
 from ganzoo_plugins.augmentations.ada import ADA
 
@@ -179,7 +184,7 @@ def test_the_strength_follows_the_signs_of_the_logits_of_reals() -> None:
     ada, found = ADA(speed=1000), []
     for step, values in enumerate(logits):
         ada.advance(8 * step)
-        found.append(float(ada.p))
+        found.append(float(ada.strength))
         ada.observe(values)
         if step % 16 == 0:  # the reals of R1 count too
             ada.observe(values)
@@ -198,7 +203,7 @@ def test_advancing_twice_to_the_same_image_changes_nothing() -> None:
     once = {name: value.clone() for name, value in ada.named_buffers()}
     ada.advance(8)
     assert all(torch.equal(value, once[name]) for name, value in ada.named_buffers())
-    assert once["p"] > 0
+    assert once["strength"] > 0
 
 
 def test_a_fixed_strength_does_not_change() -> None:
@@ -206,7 +211,7 @@ def test_a_fixed_strength_does_not_change() -> None:
     for step in range(10):
         ada.advance(8 * step)
         ada.observe(torch.ones(8))
-    assert float(ada.p) == pytest.approx(0.3)
+    assert float(ada.strength) == pytest.approx(0.3)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -228,3 +233,53 @@ def test_images_that_a_transformation_cannot_change(pipe: str, shape: tuple[int,
 def test_other_names_of_transformations_are_refused(pipe: str) -> None:
     with pytest.raises(ganzoo.UsageError, match="names no transformations"):
         ADA(pipe=pipe)
+
+
+# --- in a training ----------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_of_the_strength() -> None:
+    setup = _setup("ada:mode=fixed,p=0 -> 0.5 by 320")
+    (ada,) = setup.game.augmentations
+    found = []
+    for step in range(50):
+        setup.game.advance(8 * step, step)
+        found.append(float(ada.p))
+    assert found[0] == 0
+    assert found[20] == pytest.approx(0.25, abs=1e-6)
+    assert found[-1] == 0.5
+
+
+def test_a_strength_does_not_adapt_and_follow_a_schedule() -> None:
+    setup = _setup("ada:p=0 -> 0.5 by 320")
+    with pytest.raises(ganzoo.UsageError, match="mode=fixed"):
+        run_step(setup.game, setup.feed, 0, 0)
+
+
+def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it can be recorded as one graph. On a CPU, where nothing is waited for, it reads the margins."""
+    setup = _setup("ada:pipe=bgcfnc,interval=1", size=24)
+    monkeypatch.setattr(_warp, "reads_margins", lambda images: False)
+    with ReadingRefused():
+        for step in range(2):
+            setup.game.advance(8 * step, step)
+            train_step(setup.game, [setup.feed.fill(0)[0]])
+
+
+def test_the_controller_is_resumed_exactly() -> None:
+    whole, first, second = (_setup("ada:speed=200,target=0,interval=2") for _ in range(3))
+    for setup, steps in ((whole, range(12)), (first, range(5))):
+        for step in steps:
+            run_step(setup.game, setup.feed, 0, step)
+    second.game.restore({name: value.clone() for name, value in first.game.state().items()})
+    for step in range(5, 12):
+        run_step(second.game, second.feed, 0, step)
+    found = second.game.state()
+    assert all(torch.equal(value, found[name]) for name, value in whole.game.state().items())
+    assert found["augmentation0/strength"] > 0
+
+
+def _setup(augmentation: str, size: int = 16) -> TrainingSetup:
+    changes = {"augmentations": [augmentation], "losses": ["nonsaturating", "r1"], "turns": "D,G", "batch_size": 8}
+    recipe = plan(ZOO, Choice.parse("dcgan:width=4"), Choice.parse(f"digits:size={size}"), None, changes)
+    return build_setup(recipe, ZOO, torch.device("cpu"))

@@ -54,7 +54,7 @@ class ADA(ganzoo.Augmentation):
     order, so two runs there agree to rounding only.
     """
 
-    p: Tensor
+    strength: Tensor
     signs: Tensor
     count: Tensor
     steps: Tensor
@@ -75,10 +75,12 @@ class ADA(ganzoo.Augmentation):
         interval: Annotated[int, click.IntRange(min=1), "adaptive: steps between two changes of p"] = 4,
     ) -> None:
         super().__init__()
+        #: the strength at the beginning; a scalar tensor where it follows a schedule
+        self.p: float | Tensor = p
         self.mode = mode
         self.target, self.speed, self.interval = target, speed, interval
         self.apply_pipe = Pipe(_shares(pipe))
-        self.register_buffer("p", torch.tensor(float(p)))
+        self.register_buffer("strength", torch.tensor(float(p)))
         #: sum of the signs of the logits of real images since the last change of p, and their number
         self.register_buffer("signs", torch.zeros(()))
         self.register_buffer("count", torch.zeros(()))
@@ -90,7 +92,10 @@ class ADA(ganzoo.Augmentation):
 
     def forward(self, images: Tensor) -> Tensor:
         """images (N, C, H, W) in [-1, 1] -> the same shape."""
-        return self.apply_pipe(images, self.p, self.taps, self.bank)
+        if isinstance(self.p, Tensor) and self.mode == "adaptive":
+            raise ganzoo.UsageError("ada: p cannot follow a schedule and adapt as well; add mode=fixed.")
+        strength = self.p if isinstance(self.p, Tensor) else self.strength
+        return self.apply_pipe(images, strength, self.taps, self.bank)
 
     def observe(self, real_logits: Tensor) -> None:
         """Add the signs of the logits (N, ...) of real images of all processes."""
@@ -113,7 +118,7 @@ class ADA(ganzoo.Augmentation):
         self.seen.fill_(images_seen)
         direction = (self.signs / self.count.clamp(min=1) - self.target).sign()
         change = direction * images * (self.interval / self.speed)
-        self.p.copy_(torch.where(due, (self.p + change).clamp(min=0), self.p))
+        self.strength.copy_(torch.where(due, (self.strength + change).clamp(min=0), self.strength))
         self.signs.mul_(~due)
         self.count.mul_(~due)
 
