@@ -12,7 +12,7 @@ from ganzoo.contract.errors import UsageError
 
 #: how the number moves between the two ends
 FORMS = ("cosine", "linear", "step")
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+|[kM])?"
 _TEXT = re.compile(
     rf"\s*({_NUMBER})\s*->\s*({_NUMBER})(?:\s+from\s+(\S+))?\s+by\s+(\S+)(?:\s+images)?(?:\s+([a-z]+))?\s*"
 )
@@ -59,7 +59,7 @@ class Schedule:
                 f"The schedule {text!r} ends at {end.count} images, and it begins at {start.count}: its end must come "
                 f"after its beginning."
             )
-        return cls(float(match[1]), float(match[2]), end.count, start.count, match[5] or "cosine")
+        return cls(_number(match[1]), _number(match[2]), end.count, start.count, match[5] or "cosine")
 
     def of_length(self, images: int) -> Schedule:
         """The schedule for a run that has seen so many images at its end."""
@@ -79,3 +79,9 @@ class Schedule:
         begins = f" from {self.start}" if self.start else ""
         form = "" if self.form == "cosine" else f" {self.form}"
         return f"{self.base!r} -> {self.final!r}{begins} by {self.end or 'end'}{form}"
+
+
+def _number(text: str) -> float:
+    """The number that a text with a suffix k or M stands for."""
+    factor = {"k": 1e3, "M": 1e6}.get(text[-1])
+    return float(text[:-1]) * factor if factor else float(text)

@@ -69,7 +69,7 @@ class Game:
         self.step = 0
         self.players: dict[str, Player] = {}
         self.turns = self._build_turns(parse_turns(recipe.turns))
-        self.ema = EMA(self.generator, recipe.ema_half_life)
+        self.ema = EMA.of_recipe(self.generator, recipe)
         self.running_means = RunningMeans(self._scalar_names(), device)
 
     def _build_turns(self, turns: list[list[str]]) -> list[Turn]:
@@ -227,6 +227,7 @@ class Game:
     def set_length(self, images: int) -> None:
         """Pass the number of real images that the run will have seen at its end to parts with a method `set_length`."""
         self.scheduled.set_length(images)
+        self.ema.set_length(images)
         for module in self.modules().values():
             if callable(set_length := getattr(module, "set_length", None)):
                 set_length(images)
@@ -238,6 +239,7 @@ class Game:
         """
         self.step = step
         self.scheduled.advance(images_seen)
+        self.ema.advance(images_seen)
         for player in self.players.values():
             player.set_learning_rate(images_seen)
         for module in self.modules().values():

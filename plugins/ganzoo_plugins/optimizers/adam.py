@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins.optimizers._clipping import clip_weights
+from ganzoo_plugins.optimizers._clipping import clip_gradients, clip_weights
 from ganzoo_plugins.optimizers._tensor_adam import TensorAdam
 
 
@@ -38,6 +38,9 @@ class Adam(ganzoo.Optimizer):
         clip: Annotated[
             float, click.FloatRange(min=0), "weights are clamped to -this..this after each step; 0: they are not"
         ] = 0.0,
+        clip_norm: Annotated[
+            float, click.FloatRange(min=0), "gradients are scaled down to this norm where it is larger; 0: they are not"
+        ] = 0.0,
         decay_images: Annotated[
             int, click.IntRange(min=0), "real images over which the rate falls linearly to zero; 0: see decay"
         ] = 0,
@@ -52,7 +55,7 @@ class Adam(ganzoo.Optimizer):
         super().__init__()
         self.decay, self._run_images = decay, 0
         self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
-        self.clip, self.decay_images = clip, decay_images
+        self.clip, self.clip_norm, self.decay_images = clip, clip_norm, decay_images
         # with a tensor as the learning rate, torch refuses betas that are ints
         self.beta1, self.beta2 = float(beta1), float(beta2)
         #: r, by which the learning rate is multiplied and to the power of which the betas are raised
@@ -69,7 +72,7 @@ class Adam(ganzoo.Optimizer):
         device = parameters[0].device
         if any(isinstance(number, Tensor) for number in (self.beta1, self.beta2, self.eps, self.weight_decay)):
             following = TensorAdam(parameters, self.lr * self._ratio, lambda: self.betas, self.eps, self.weight_decay)
-            return clip_weights(following, self.clip)
+            return clip_weights(clip_gradients(following, self.clip_norm), self.clip)
         optimizer = torch.optim.AdamW(
             parameters,
             # a tensor, so that a recorded CUDA graph uses new values; the fused kernel expects float32
@@ -80,7 +83,7 @@ class Adam(ganzoo.Optimizer):
             fused=True,
             capturable=device.type == "cuda",
         )
-        return clip_weights(optimizer, self.clip)
+        return clip_weights(clip_gradients(optimizer, self.clip_norm), self.clip)
 
     def set_length(self, images: int) -> None:
         """Set the number of real images that the run will have seen at its end: `decay="linear"` falls over them."""
