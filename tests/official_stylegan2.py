@@ -79,8 +79,10 @@ class Replay:
         ):
             monkeypatch.setattr(module, function, lambda *_, words=words: self._next(words))
         monkeypatch.setattr(networks, "mixed_rows", self._mixed_rows)
-        for role, player in (("G", self.game.players["G"]), ("D", self.game.players["D"])):
-            player.optimizer.register_step_post_hook(lambda *_, player=player, role=role: self._record(player))
+        for player in self.game.players.values():
+            if dtype == torch.float64:
+                player.optimizer = _precise_adam(player.optimizer)
+            player.optimizer.register_step_post_hook(lambda *_, player=player: self._record(player))
         self._round, self.game.round = self.game.round, self._recorded_round  # type: ignore[method-assign]
         mistake(self)
 
@@ -99,8 +101,16 @@ class Replay:
             clamp=config["conv_clamp"] or 0.0,
         )
         half_life = round(config["ema_kimg"] * 1000)
-        settings = _settings(config["lr"], config["r1_gamma"], 8, half_life, 1000, paths=bool(config["pl"]))
-        recipe = Recipe.from_dict({**settings, **self.average(), **changes})
+        settings = _settings(
+            config["lr"],
+            config["r1_gamma"],
+            8,
+            half_life,
+            1000,
+            paths=bool(config["pl"]),
+            ramp=config["ema_rampup"] or 0.0,
+        )
+        recipe = Recipe.from_dict({**settings, **changes})
         parts = zoo()
         return Game(
             architecture,
@@ -112,10 +122,6 @@ class Replay:
             recipe,
             torch.device("cpu"),
         )
-
-    def average(self) -> dict[str, Any]:
-        """Fields of the recipe for the EMA."""
-        return {}
 
     def run(self, steps: int) -> None:
         """Train until so many steps are done."""
@@ -158,3 +164,11 @@ class Replay:
         if not self.steps:
             named = zip(player.names, player.parameters, strict=True)
             self.gradients[self.phase] = {key.partition(".")[2]: p.grad.detach().clone() for key, p in named}
+
+
+def _precise_adam(optimizer: torch.optim.Optimizer) -> torch.optim.Adam:
+    """The same Adam with its learning rate in float64: the fused kernel takes float32, whose rounding is 3e-8."""
+    (group,) = optimizer.param_groups
+    assert not group["weight_decay"]
+    rate = group["lr"].double()
+    return torch.optim.Adam(group["params"], lr=rate, betas=group["betas"], eps=group["eps"], foreach=False)

@@ -46,7 +46,7 @@ def outputs(replay: Replay) -> dict[str, float]:
         found["d_logit_x"] = discriminator(images, labels)
         blocks |= {f"block/{name}": value for name, value in features.items() if name[0] == "D"}
         if discriminator.mapping is not None:
-            found["d_cmap"] = discriminator.mapping(None, labels)
+            found["d_cmap"] = discriminator.mapping(None, labels[:2])
         found["mbstd_channel"] = networks.group_deviation(features["D8"], replay.config["mbstd"])
     for hook in hooks:
         hook.remove()

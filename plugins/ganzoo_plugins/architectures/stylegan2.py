@@ -20,7 +20,7 @@ _PATH_EVERY, _R1_EVERY = 4, 16
 def _adam(rate: float, every: int) -> str:
     """Adam whose steps are more by one in `every`: r = every / (every + 1), rate r, beta2 = 0.99^r (appendix B)."""
     share = every / (every + 1)
-    return f"adam:lr={rate * share:.10g},beta1=0,beta2={0.99**share:.10g}"
+    return f"adam:lr={rate * share:.12g},beta1=0,beta2={0.99**share:.12g}"
 
 
 def _settings(
@@ -39,6 +39,8 @@ def _settings(
         "discriminator_optimizer": _adam(rate, _R1_EVERY),
         "batch_size": batch,
         "ema_half_life": half_life,
+        "ema_buffers": "copied",
+        "ema_ramp": ramp,
         "length": f"{images} images",
     }
 
