@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -46,7 +46,7 @@ class RoundOfOwnLabels(Round):
 
 
 class Replay:
-    """A game of one recording; `mistake` changes it before the first step, `changes` the recipe."""
+    """A game of one recording; `mistake` changes it before the first step, `changes` its recipe."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Replay:
         dtype: torch.dtype,
         monkeypatch: pytest.MonkeyPatch,
         mistake: Callable[[Any], None] = lambda replay: None,
+        weights_after: Mapping[str, Mapping[str, Tensor]] | None = None,
         **changes: Any,
     ) -> None:
         self.recording = Recording(f"stylegan2/{name}", dtype)
@@ -61,10 +62,12 @@ class Replay:
         self.inputs, self.random = self.recording.draws("inputs"), self.recording.draws("random")
         self.phase, self.steps = "", 0
         self.queue: Iterator[Tensor] = iter(())
-        #: (step, phase) -> round; phase -> gradients of the first step by name; step -> mean of the styles
+        #: phase -> weights after its update in the first step, which replace those of this replay
+        self.given = weights_after or {}
+        #: (step, phase) -> round; phase -> gradients, and weights, of the first step by name
         self.rounds: dict[tuple[int, str], Round] = {}
         self.gradients: dict[str, dict[str, Tensor]] = {}
-        self.losses: dict[tuple[int, str], float] = {}
+        self.weights_after: dict[str, dict[str, Tensor]] = {}
         with default_dtype(dtype):
             self.game = self._make_game(changes)
         self.weights = self.recording.draws("weights")
@@ -161,9 +164,14 @@ class Replay:
         return torch.arange(rows) >= (int(cut) if drawn < probability else rows)
 
     def _record(self, player: Any) -> None:
-        if not self.steps:
-            named = zip(player.names, player.parameters, strict=True)
-            self.gradients[self.phase] = {key.partition(".")[2]: p.grad.detach().clone() for key, p in named}
+        if self.steps:
+            return
+        named = {key.partition(".")[2]: p for key, p in zip(player.names, player.parameters, strict=True)}
+        self.gradients[self.phase] = {key: p.grad.detach().clone() for key, p in named.items()}
+        self.weights_after[self.phase] = {key: p.detach().clone() for key, p in named.items()}
+        with torch.no_grad():
+            for key, value in self.given.get(self.phase, {}).items():
+                named[key].copy_(value)
 
 
 def _precise_adam(optimizer: torch.optim.Optimizer) -> torch.optim.Adam:
