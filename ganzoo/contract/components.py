@@ -26,8 +26,10 @@ class Architecture(ABC):
 
     #: (low, high) of the generator's images, and of the real images as the discriminator sees them
     value_range: ClassVar[ValueRange] = (-1.0, 1.0)
-    #: whether the networks use the labels
-    conditional: ClassVar[bool] = False
+    #: whether generated images are always within `value_range`; those of others are clamped where they are drawn
+    bounded: ClassVar[bool] = True
+    #: whether the networks use the labels; an architecture with an option for it sets it in its constructor
+    conditional: bool = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
     #: why its generator cannot be exported as ONNX or as a program of torch.export, in one sentence; empty if it can
@@ -52,6 +54,14 @@ class Architecture(ABC):
     @abstractmethod
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """Latents (count, Z), float, drawn from `generator`, on its device."""
+
+    def truncated(self, generator: nn.Module, truncation: float) -> nn.Module | None:
+        """A generator with the same weights whose images are more typical and less varied, the more the smaller it is.
+
+        1 is the generator itself. It is called for `ganzoo sample --truncation`. None, the default: the architecture
+        has no truncation of its own, and Gaussian latents are truncated instead.
+        """
+        return None
 
 
 class Dataset(ABC):
@@ -167,6 +177,12 @@ class Augmentation(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """images (N, C, H, W) -> the same shape, differentiable. Random numbers are drawn on the images' device."""
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Called after each turn that trains the discriminator on reals, with their logits (N, ...) on this process.
+
+        An augmentation that adapts keeps what it needs in buffers, without reading a value from the device.
+        """
 
 
 class Optimizer(nn.Module, ABC):

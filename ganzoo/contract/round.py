@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ganzoo.contract.errors import UsageError
+
 #: the sides of an ordinary round; the turns `D.reals` and `D.fakes` have one of them
 BOTH_SIDES = frozenset({"reals", "fakes"})
 
@@ -24,6 +26,7 @@ class Round:
         generate: Callable[[Tensor, Tensor], Tensor],
         discriminate: Callable[[Tensor, Tensor], Tensor],
         sides: frozenset[str] = BOTH_SIDES,
+        generate_styled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         #: real images (N, C, H, W) in the architecture's value range; they require gradients
         self.reals = reals.detach().requires_grad_()
@@ -35,6 +38,7 @@ class Round:
         self.sides = sides
         self._generate = generate
         self._discriminate = discriminate
+        self._generate_styled = generate_styled
         self._fakes: Tensor | None = None
         self._real_logits: Tensor | None = None
         self._fake_logits: Tensor | None = None
@@ -67,6 +71,19 @@ class Round:
         The images are augmented first.
         """
         return self._discriminate(images, self.labels)
+
+    def styled_fakes(self, count: int) -> tuple[Tensor, Tensor]:
+        """Images (count, C, H, W) of the first latents, drawn again, and the styles they were computed from.
+
+        For penalties on the generator. It must have two methods: `styles(latents, labels)`, and `images(styles)`, which
+        together are its `forward`. Raises UsageError for other generators.
+        """
+        if self._generate_styled is None:
+            raise UsageError(
+                "A loss of the recipe needs a generator with styles, such as that of stylegan2, and this one has none: "
+                "leave the loss out."
+            )
+        return self._generate_styled(self.latents[:count], self.labels[:count])
 
     @property
     def computed_logits(self) -> dict[str, Tensor]:

@@ -162,7 +162,15 @@ class Game:
             return self._generate(latents, labels, turn)
 
         latents = self.latents(len(batch.reals)) if reused is None else reused.latents
-        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
+        styled = self._generate_styled if hasattr(self.generator, "styles") else None
+        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides, styled)
+
+    def _generate_styled(self, latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(images, styles) of latents, with gradients; the plain network, as its methods are not compiled."""
+        network: Any = self.generator.train()
+        with self._precision():
+            styles = network.styles(latents, labels)
+            return network.images(styles).to(latents.dtype), styles
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
         training = turn.updates_generator or self._always_training_mode
@@ -184,6 +192,12 @@ class Game:
         if not logits.ndim or len(logits) != len(images):
             raise GanzooError(f"The discriminator returned logits {tuple(logits.shape)} for {len(images)} images.")
         return logits
+
+    def observe(self, round: Round) -> None:
+        """Pass the logits of the reals, if this round of the discriminator computed them, to the augmentations."""
+        if (logits := round.computed_logits.get("reals")) is not None:
+            for augmentation in self.augmentations:
+                augmentation.observe(logits.detach())
 
     @contextmanager
     def _precision(self) -> Iterator[None]:

@@ -31,6 +31,8 @@ def train_step(game: Game, batches: Sequence[Batch]) -> None:
     for turn in game.turns:
         round, losses, gradients = turn_gradients(game, turn, batches, reused)
         reused = round if turn.reused else None
+        if any(player.role == "discriminator" for player in turn.players):
+            game.observe(round)
         for player, loss, gradient in zip(turn.players, losses, gradients, strict=True):
             if loss is None:
                 continue  # no loss with an interval is due

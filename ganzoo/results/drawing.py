@@ -68,6 +68,8 @@ def draw(trained: TrainedGenerator, request: SampleRequest, zoo: Zoo, note: Call
     """
     rows, columns = layout_of(trained, request)
     _refuse_too_large(trained, request, rows, columns)
+    trained, truncation = of_latents.with_truncation(trained, request.truncation)
+    request = dataclasses.replace(request, truncation=truncation)
     if request.walks:
         drawing = _draw_walks(trained, request, rows, columns)
     else:
@@ -168,6 +170,8 @@ def walk_frames(trained: TrainedGenerator, request: SampleRequest) -> Iterator[I
     rows, columns = layout_of(trained, request)
     count, device = rows * columns, trained.device
     _refuse_too_large(trained, request, rows, columns)
+    trained, truncation = of_latents.with_truncation(trained, request.truncation)
+    request = dataclasses.replace(request, truncation=truncation)
     labels = labels_for(trained, count, columns, request.classes)
     first, last = walk_ends(trained, request, count)
     for share in of_latents.there_and_back(request.frames or _FRAMES):

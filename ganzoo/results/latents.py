@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from pathlib import Path
@@ -114,6 +115,12 @@ def _checked_labels(trained: TrainedGenerator, labels: np.ndarray | None, count:
 
 
 # --- the truncation trick ---------------------------------------------------------------------------------------------
+
+
+def with_truncation(trained: TrainedGenerator, truncation: float | None) -> tuple[TrainedGenerator, float | None]:
+    """The generator, truncated in the way of its architecture, and None; or itself, and the limit of its latents."""
+    network = None if truncation is None else trained.architecture.truncated(trained.network, truncation)
+    return (trained, truncation) if network is None else (dataclasses.replace(trained, network=network), None)
 
 
 def _truncated(trained: TrainedGenerator, latents: Tensor, limit: float | None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ganzoo.contract.errors import UsageError
 from ganzoo.engine.sampler import draw_all
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.latents import is_gaussian, truncated
+from ganzoo.results.latents import is_gaussian, truncated, with_truncation
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.results.sample import row_names, sample_latents
 from ganzoo.server.latent_space import DIRECTIONS, Directions, moved, strongest_directions, walk
@@ -126,11 +126,16 @@ class Explorer:
 
     def _latent(self, point: Point, view: View) -> Tensor:
         latents = sample_latents(self.generator(view.at), 1, point.seed)
-        if view.truncation is not None:
+        truncation = self._truncated(view)[1]
+        if truncation is not None:
             if not self.gaussian:
                 raise UsageError("The latents of this generator are not Gaussian: there is nothing to truncate.")
-            latents = truncated(latents, view.truncation)
+            latents = truncated(latents, truncation)
         return self._moved(latents, point.moves, view)
+
+    def _truncated(self, view: View) -> tuple[TrainedGenerator, float | None]:
+        """The generator of a view, truncated in the way of its architecture, and the truncation of its latents."""
+        return with_truncation(self.generator(view.at), view.truncation)
 
     def _moved(self, latents: Tensor, moves: Sequence[tuple[int, float]], view: View) -> Tensor:
         if not moves:
@@ -149,11 +154,11 @@ class Explorer:
         return view.label
 
     def draw(self, views: Sequence[View]) -> Tensor:
-        """The images of views, uint8 (N, C, H, W) on the CPU; those of one generator in one batch."""
+        """The images of views, uint8 (N, C, H, W) on the CPU; those of one generator and truncation in one batch."""
         images: dict[int, Tensor] = {}
-        for at in dict.fromkeys(view.at for view in views):
-            places = [place for place, view in enumerate(views) if view.at == at]
-            trained = self.generator(at)
+        for key in dict.fromkeys((view.at, view.truncation) for view in views):
+            places = [place for place, view in enumerate(views) if (view.at, view.truncation) == key]
+            trained, _ = self._truncated(views[places[0]])
             latents = torch.cat([self.latents(views[place]) for place in places])
             labels = [self.label(views[place]) for place in places]
             images.update(zip(places, draw_all(trained.network, trained.architecture, latents, labels), strict=True))

@@ -28,6 +28,7 @@ _PARTS = {
         "sngan-projection": "architectures.sngan_projection:SNGANProjection",
         "wgan-gp": "architectures.wgan_gp:WGANGP",
         "r3gan": "architectures.r3gan:R3GAN",
+        "stylegan2": "architectures.stylegan2:StyleGAN2",
         "cgan": "architectures.cgan:CGAN",
         "began": "architectures.began:BEGAN",
     },
@@ -52,6 +53,7 @@ _PARTS = {
         "r2": "penalties.zero_centred:R2",
         "gradient-penalty": "penalties.gradient_penalty:GradientPenalty",
         "dragan": "penalties.dragan:DRAGAN",
+        "path-length": "penalties.path_length:PathLength",
         "boundary-equilibrium": "losses.boundary_equilibrium:BoundaryEquilibrium",
     },
     "optimizers": {
@@ -62,6 +64,7 @@ _PARTS = {
     },
     "augmentations": {
         "diffaugment": "augmentations.diffaugment:DiffAugment",
+        "ada": "augmentations.ada:ADA",
     },
     "extractors": {
         "domain": "extractors.domain:Domain",
