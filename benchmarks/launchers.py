@@ -77,7 +77,7 @@ def make_template(trial: Trial, out: Path) -> float:
             str(folder.status_dir(trial)),
             str(os.getpid()),
         ]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([*command, str(os.getpid())], check=True, capture_output=True)
         seconds = time.perf_counter() - started
         folder.forget(trial)
     return seconds

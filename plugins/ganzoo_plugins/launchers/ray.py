@@ -21,8 +21,14 @@ from ganzoo_plugins.launchers import _node, _worker
 _GIB = 2**30
 #: bytes of Ray's store of objects, of a cluster that is started here: only small files of trials pass through it
 _STORE_BYTES = 100_000_000
-#: settings of Ray for this process: no reports to its makers, and no events on disk
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+#: settings of Ray for this process: no reports to its makers, no events on disk, the devices as they are in a task
+#: without GPUs, and trials at the priority of other programs (Ray lowers it by 15: on a busy machine they stand still)
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+}
 #: seconds until an address counts as one that nobody answers at
 _CONNECT_SECONDS = 5.0
 
