@@ -183,6 +183,8 @@ class Ray(ganzoo.Launcher):
             os.environ[name] = value
 
     def _connect(self, cores: int) -> None:
+        if self.address is not None:
+            _refuse_silent_address(self.address)
         if self._ray.is_initialized():  # by the program that calls the Python API
             return
         for name, value in _SETTINGS.items():
@@ -201,7 +203,6 @@ class Ray(ganzoo.Launcher):
             )
             return
         authenticated = self._use_token()
-        _refuse_silent_address(self.address)
         try:
             self._ray.init(address=self.address, **quiet)
         except Exception as error:  # of several kinds, some of them private
