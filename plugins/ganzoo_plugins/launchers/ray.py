@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import click
 
 import ganzoo
-from ganzoo_plugins.launchers import _node, _worker
+import ganzoo_plugins.launchers._node as _node  # noqa: PLR0402  (a part imports private modules of its kind alone)
+import ganzoo_plugins.launchers._worker as _worker  # noqa: PLR0402
 
 _GIB = 2**30
 #: bytes of Ray's store of objects, of a cluster that is started here: only small files of trials pass through it
