@@ -63,6 +63,16 @@ def _until(condition: Callable[[], bool], problem: str) -> None:
         time.sleep(0.02)
 
 
+def _until_exists(file: Path, launcher: Launcher, found: list[EndedJob]) -> None:
+    """Wait for a file that a job writes. `ended` is called all the time, as a benchmark does."""
+
+    def exists() -> bool:
+        found.extend(launcher.ended())
+        return file.exists()
+
+    _until(exists, "A job does not start.")
+
+
 def _all_ended(launcher: Launcher, jobs: int, found: list[EndedJob]) -> dict[str, EndedJob]:
     """Wait until so many jobs have ended, and some more; returns them by name."""
 
@@ -112,7 +122,7 @@ def keeps_to_the_number_of_jobs(part: ExaminedPart) -> None:
         require(launcher.ready(), "`ready` is False although nothing is running.")
         _start(launcher, _job(folder, "sleeps", _SLEEPS))
         require(not launcher.ready(), "With jobs=1, `ready` is True while a job is running.")
-        _until((folder / "own" / "pid").exists, "A job does not start.")
+        _until_exists(folder / "own" / "pid", launcher, [])
         launcher.stop("sleeps")
         _all_ended(launcher, 1, [])
         require(launcher.ready(), "`ready` stays False when its only job has ended.")
@@ -132,7 +142,7 @@ def stops_one_job(part: ExaminedPart) -> None:
     waits = "import sys, os, time\nwhile not os.path.exists(sys.argv[1] + '/own/saved'): time.sleep(0.05)\n"
     with _opened(part) as (launcher, folder):
         found = _start(launcher, _job(folder, "saves", saves), _job(folder, "waits", waits))
-        _until((folder / "own" / "started").exists, "A job does not start.")
+        _until_exists(folder / "own" / "started", launcher, found)
         launcher.stop("saves")
         ended = _all_ended(launcher, 2, found)
         saved = (folder / "own" / "saved").exists()
@@ -152,7 +162,8 @@ def close_leaves_no_worker(part: ExaminedPart) -> None:
     with _opened(part) as (launcher, folder):
         _start(launcher, _job(folder, "sleeps", _SLEEPS))
         file = folder / "own" / "pid"
-        _until(lambda: file.exists() and bool(file.read_text()), "A job does not start.")
+        _until_exists(file, launcher, [])
+        _until(lambda: bool(file.read_text()), "A job does not start.")
         process = int(file.read_text())
         launcher.close()
         deadline = time.monotonic() + 20

@@ -27,6 +27,7 @@ from ganzoo.experiments.worker import release_stale_lock
 from ganzoo.storage.lock import Lock
 from ganzoo_plugins.launchers import _node
 from ganzoo_plugins.launchers.local import Local
+from ganzoo_plugins.launchers.ray import _SETTINGS
 
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
 DATASETS = ("digits:size=8", "digits:size=10")
@@ -40,8 +41,8 @@ def _cluster() -> Iterator[None]:
     """A Ray cluster of this process with two CPUs, which all tests of this module share."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_SCHEDULER_EVENTS", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
-            patch.setenv(name, "0")
+        for name, value in _SETTINGS.items():
+            patch.setenv(name, value)
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
         yield
         ray.shutdown()

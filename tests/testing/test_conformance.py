@@ -27,6 +27,7 @@ from ganzoo.testing.architectures import compiles_without_a_break
 from ganzoo.testing.catalogue import CHECKS
 from ganzoo.testing.kit import ExaminedPart, Outcome, examine
 from ganzoo.testing.process import restoring_process
+from ganzoo_plugins.launchers.ray import _SETTINGS
 
 ALL_CHECKS = [(kind, check.__name__) for kind, members in CHECKS.items() for check in members]
 
@@ -211,8 +212,8 @@ def ray_cluster() -> Iterator[None]:
     """A cluster of this process, so that the checks of the launcher need not start one each."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_SCHEDULER_EVENTS", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
-            patch.setenv(name, "0")
+        for name, value in _SETTINGS.items():
+            patch.setenv(name, value)
         ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
         yield
         ray.shutdown()

@@ -156,9 +156,9 @@ def run_job(
     if reason := fault(expected, facts["inputs"]):
         yield "ended", None, reason
         return
-    from ganzoo import Job
+    import ganzoo
 
-    job = Job(**facts)
+    job = ganzoo.Job(**facts)
     variables = {name: os.environ.get(name, "") for name in ("GANZOO_DATA", "GANZOO_CACHE") if _is_missing(job, name)}
     if packed is None:
         if not job.folder.is_dir():

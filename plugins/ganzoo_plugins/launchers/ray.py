@@ -16,13 +16,20 @@ from typing import Annotated, Any
 import click
 
 import ganzoo
-from ganzoo_plugins.launchers import _node, _worker
+import ganzoo_plugins.launchers._node as _node  # noqa: PLR0402  (a part imports private modules of its kind alone)
+import ganzoo_plugins.launchers._worker as _worker  # noqa: PLR0402
 
 _GIB = 2**30
 #: bytes of Ray's store of objects, of a cluster that is started here: only small files of trials pass through it
 _STORE_BYTES = 100_000_000
-#: settings of Ray for this process: no reports to its makers, and no events on disk
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+#: settings of Ray for this process: no reports to its makers, no events on disk, the devices as they are in a task
+#: without GPUs, and trials at the priority of other programs (Ray lowers it by 15: on a busy machine they stand still)
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+}
 #: seconds until an address counts as one that nobody answers at
 _CONNECT_SECONDS = 5.0
 
@@ -177,6 +184,8 @@ class Ray(ganzoo.Launcher):
             os.environ[name] = value
 
     def _connect(self, cores: int) -> None:
+        if self.address is not None:
+            _refuse_silent_address(self.address)
         if self._ray.is_initialized():  # by the program that calls the Python API
             return
         for name, value in _SETTINGS.items():
@@ -195,7 +204,6 @@ class Ray(ganzoo.Launcher):
             )
             return
         authenticated = self._use_token()
-        _refuse_silent_address(self.address)
         try:
             self._ray.init(address=self.address, **quiet)
         except Exception as error:  # of several kinds, some of them private
