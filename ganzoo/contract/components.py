@@ -25,8 +25,10 @@ class Architecture(ABC):
 
     #: (low, high) of the generator's images, and of the real images as the discriminator sees them
     value_range: ClassVar[ValueRange] = (-1.0, 1.0)
-    #: whether the networks use the labels
-    conditional: ClassVar[bool] = False
+    #: whether generated images are always within `value_range`; those of others are clamped where they are drawn
+    bounded: ClassVar[bool] = True
+    #: whether the networks use the labels; an architecture with an option for it sets it in its constructor
+    conditional: bool = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
     #: why its generator cannot be exported as ONNX or as a program of torch.export, in one sentence; empty if it can

@@ -65,7 +65,9 @@ def shapes_are_as_asked(part: ExaminedPart) -> None:
 
 
 def images_keep_their_range(part: ExaminedPart) -> None:
-    """Generated images stay in `value_range`, in training and inference mode, also at latents 1000 times as large."""
+    """Unless `bounded` is False, images stay in `value_range` in both modes, also at latents 1000 times as large."""
+    if not part.component.bounded:
+        return
     low, high = part.component.value_range
     slack = 1e-4 * (high - low)
     _, generator, latents, labels = _both(part)[0]
@@ -161,7 +163,7 @@ def labels_matter_as_declared(part: ExaminedPart) -> None:
                 parameter.add_(0.1 * torch.randn_like(parameter))
         zeros = torch.zeros(4, dtype=torch.int64)
         alike = torch.equal(call(network, values, zeros), call(network, values, zeros + 1))
-        if not part.component.conditional:
+        if not part.build().conditional:
             require(alike, f"It declares conditional = False, but its {role} uses the labels.")
         elif role == "generator":
             require(not alike, "It declares conditional = True, but its images do not depend on the labels.")
