@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
+from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.keras import BatchNorm
 
 _SMALLEST, _LARGEST = 8, 128
@@ -44,6 +45,7 @@ class DCGAN(ganzoo.Architecture):
     """
 
     value_range = (-1.0, 1.0)
+    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5}
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
             "dataset": "mnist",
@@ -115,8 +117,10 @@ class DCGAN(ganzoo.Architecture):
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 100,
         width: Annotated[int, click.IntRange(min=1), "channels of the narrowest layer"] = 128,
         batch_norm: Annotated[bool, "in the discriminator; the generator always has it"] = True,
+        batch_norm_eps: Annotated[float, click.FloatRange(min=0), "added to the variance in batch norm"] = 1e-8,
     ) -> None:
         self.latent_dim, self.width, self.batch_norm = latent_dim, width, batch_norm
+        self.batch_norm_eps = batch_norm_eps
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for any number of channels and sides from 8 to 128."""
@@ -127,10 +131,11 @@ class DCGAN(ganzoo.Architecture):
             )
         sizes = _sizes(images)
         widths = [self.width * min(8, 2**level) for level in range(len(sizes) - 1)]
-        return (
-            Generator(self.latent_dim, widths[::-1], sizes[::-1], images.channels),
-            Discriminator(widths, sizes[-1], images.channels, self.batch_norm),
-        )
+        generator = Generator(self.latent_dim, widths[::-1], sizes[::-1], images.channels)
+        discriminator = Discriminator(widths, sizes[-1], images.channels, self.batch_norm)
+        for network in (generator, discriminator):
+            set_eps(network, self.batch_norm_eps)
+        return generator, discriminator
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent_dim), uniform in [-1, 1)."""

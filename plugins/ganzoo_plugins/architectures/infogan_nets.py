@@ -67,13 +67,13 @@ class InfoGANNets(ganzoo.Architecture):
         },
         "wgan-gp": {
             "architecture": "infogan-nets:batch_norm=false",
-            "losses": ["wasserstein", "gradient-penalty:weight=10"],
+            "losses": ["wasserstein", "gradient-penalty:weight=10,eps=1e-4"],
             "turns": _FIVE_TO_ONE,
             "generator_optimizer": "adam:lr=1e-4,beta1=0.5,beta2=0.999",
             "discriminator_optimizer": "adam:lr=1e-4,beta1=0.5,beta2=0.999",
         },
         "dragan": {
-            "losses": ["nonsaturating", "dragan:weight=10"],
+            "losses": ["nonsaturating", "dragan:weight=10,eps=1e-4"],
             "generator_optimizer": "adam:lr=1e-4,beta1=0.5,beta2=0.999",
             "discriminator_optimizer": "adam:lr=1e-4,beta1=0.5,beta2=0.999",
         },

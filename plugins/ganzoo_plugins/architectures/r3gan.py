@@ -76,6 +76,7 @@ class R3GAN(ganzoo.Architecture):
     """
 
     value_range = (-1.0, 1.0)
+    bounded = False  # tanh is an option
     former_options: ClassVar[Mapping[str, Any]] = {"end": "tanh"}
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
@@ -163,7 +164,7 @@ class R3GAN(ganzoo.Architecture):
             _numbers(*item) for item in (("blocks", blocks), ("widths", widths), ("groups", groups))
         )
         self.labels, self.end, self.bf16_stages = labels, end, bf16_stages
-        self.conditional = labels  # type: ignore[misc]
+        self.conditional = labels
         for channels in self.widths or (width,):
             if not self.groups and channels * _EXPANSION % 16:
                 raise ganzoo.UsageError(

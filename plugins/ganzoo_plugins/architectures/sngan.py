@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
+from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doublings, halvings, linear
 
 
@@ -17,7 +18,7 @@ class SNGAN(ganzoo.Architecture):
     """SNGAN of Miyato et al. 2018: residual networks, spectral norm in the discriminator, hinge loss.
 
     Source: arXiv:1802.05957, section 4 and table 4; pfnet-research/sngan_projection,
-    configs/sn_cifar10_unconditional.yml with gen_models/resnet_32.py and dis_models/snresnet_32.py (175be17).
+    configs/sn_cifar10_unconditional.yml with gen_models/resnet_32.py and dis_models/snresnet_32.py (e84b1a5).
 
     Generator: Dense to 4x4, three residual blocks that double, all of `2 width` channels, batch norm, 3x3 convolution,
     tanh. Discriminator: residual blocks of `width` channels, two that halve and two that do not, sum over positions,
@@ -26,14 +27,19 @@ class SNGAN(ganzoo.Architecture):
     doublings and halvings depends on the size, 16 to 64 pixels; images of 28 pixels begin and end at 7.
 
     The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
-    program updates the generator with batches of 128; here both networks use 64.
+    program updates the generator with batches of 128, and begins with a generator's turn; here both networks use 64,
+    and the discriminator's five turns come first. Adam's eps stands beside the corrected root, in Chainer beside the
+    other one. The power iteration takes u = W v before v = W^T u, and 15 of them precede the training; the program has
+    the other order and none before, so that logits differ until the vectors have converged.
     """
 
     value_range = (-1.0, 1.0)
+    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5}
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
             "dataset": "cifar10",
             "losses": "hinge",
+            "preprocessing": "dequantise",
             "turns": "D,D,D,D,D,G",
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
@@ -68,12 +74,15 @@ class SNGAN(ganzoo.Architecture):
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
+        batch_norm_eps: Annotated[float, click.FloatRange(min=0), "added to the variance in batch norm"] = 2e-5,
     ) -> None:
         self.latent_dim, self.width = latent_dim, width
+        self.batch_norm_eps = batch_norm_eps
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for any number of channels and sizes from 16 to 64 that are multiples of 4."""
         generator = ResNetGenerator(self.latent_dim, 2 * self.width, images, doublings(images, "sngan"))
+        set_eps(generator, self.batch_norm_eps)
         return generator, Discriminator(self.width, images)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
+from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doublings, halvings, linear, spectral_norm
 
 
@@ -26,15 +27,17 @@ class SNGANProjection(ganzoo.Architecture):
 
     The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
     program draws 128 fakes with random classes for the generator's update; here there are 64, with the classes of the
-    reals.
+    reals, in the discriminator's turns too. Order of turns, Adam's eps and power iteration differ as in `sngan`.
     """
 
     value_range = (-1.0, 1.0)
+    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5}
     conditional = True
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
             "dataset": "cifar10",
             "losses": "hinge",
+            "preprocessing": "dequantise",
             "turns": "D,D,D,D,D,G",
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
@@ -68,13 +71,16 @@ class SNGANProjection(ganzoo.Architecture):
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
+        batch_norm_eps: Annotated[float, click.FloatRange(min=0), "added to the variance in batch norm"] = 2e-5,
     ) -> None:
         self.latent_dim, self.width = latent_dim, width
+        self.batch_norm_eps = batch_norm_eps
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for sizes from 16 to 64 that are multiples of 4, and any number of classes."""
         doubled = doublings(images, "sngan-projection")
         generator = ResNetGenerator(self.latent_dim, 2 * self.width, images, doubled, classes=images.classes)
+        set_eps(generator, self.batch_norm_eps)
         return generator, Discriminator(self.width, images)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:

@@ -25,9 +25,10 @@ class WGANGP(ganzoo.Architecture):
     The number of doublings and halvings depends on the size, 16 to 64 pixels; images of 28 pixels begin and end at 7.
 
     The recipe has the learning rate of algorithm 1; the program's for CIFAR-10 is twice that and falls to zero, as in
-    the variant `cifar10`. Departures: the program adds noise of less than one grey level to the reals, updates the
-    generator with batches of 128, and draws samples with the batch's own statistics in batch norm; here both networks
-    use batches of 64, there is no noise, and samples are drawn with the moving statistics.
+    the variant `cifar10`, which also adds the program's noise of less than one grey level to the reals; the recipe has
+    none. Departures: the program updates the generator with batches of 128, and draws samples with the batch's own
+    statistics in batch norm; here both networks use batches of 64, and samples are drawn with the moving statistics.
+    Adam's eps stands beside the corrected root, in the program beside the other one.
     """
 
     value_range = (-1.0, 1.0)
@@ -50,6 +51,7 @@ class WGANGP(ganzoo.Architecture):
         "cifar10": {
             "architecture": "wgan-gp:width=128",
             "dataset": "cifar10",
+            "preprocessing": "dequantise",
             # 100,000 steps of five batches of 64
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import click
 import torch
@@ -18,14 +19,16 @@ class DiffAugment(ganzoo.Augmentation):
     Zhao et al. 2020 (arXiv:2006.10738), section 3 and appendix; strengths and distributions of their code
     (mit-han-lab/data-efficient-gans, DiffAugment_pytorch.py). Random numbers are drawn for each image:
 
-    color: brightness, a shift of up to a quarter of the value range up or down; saturation, times 0 to 2 (not for
-    images of one channel); contrast, times 0.5 to 1.5.
+    color: brightness, a shift of up to a quarter of the value range up or down; saturation, times 0 to 2 (images
+    of one channel keep theirs, and the number is drawn all the same, as in their code); contrast, times 0.5 to 1.5.
     translation: up to 1/8 of the size in each direction, rows and columns.
     cutout: a rectangle of half the height and half the width around a random centre, cropped at the border.
 
     Images may have any value range; nothing is clamped. `span` is the width of that range, on which only the brightness
     depends. Pixels that are moved in or cut out become 0: mid-grey in [-1, 1], black in [0, 1].
     """
+
+    former_options: ClassVar[Mapping[str, Any]] = {"saturation": "skipped"}
 
     def __init__(
         self,
@@ -36,9 +39,12 @@ class DiffAugment(ganzoo.Augmentation):
         span: Annotated[
             float, click.FloatRange(0, min_open=True), "width of the images' value range: 2 for [-1, 1], 1 for [0, 1]"
         ] = 2.0,
+        saturation: Annotated[
+            Literal["drawn", "skipped"], "images of one channel: whether its number, which changes nothing, is drawn"
+        ] = "drawn",
     ) -> None:
         super().__init__()
-        self.span = span
+        self.span, self.saturation = span, saturation
         changes = {"color": self._color, "translation": _translate, "cutout": _cut_out}
         # pluses are allowed too, because on the command line a comma separates options
         names = [name.strip() for name in re.split("[,+]", policy)]
@@ -56,7 +62,7 @@ class DiffAugment(ganzoo.Augmentation):
 
     def _color(self, images: Tensor) -> Tensor:
         images = images + (_draw(images) - 0.5) * self.span / 2
-        if images.shape[1] > 1:
+        if images.shape[1] > 1 or self.saturation == "drawn":
             images = _stretch(images, images.mean(dim=1, keepdim=True), 2 * _draw(images))
         return _stretch(images, images.mean(dim=(1, 2, 3), keepdim=True), 0.5 + _draw(images))
 

@@ -18,9 +18,15 @@ def image_gradients(logits: Tensor, images: Tensor) -> Tensor:
     return gradients
 
 
-def norm_penalty(round: ganzoo.Round, points: Tensor, target: float) -> Tensor:
-    """E (||grad D(x)|| - target)^2 over `points` x (N, C, H, W), a scalar; one more forward of the discriminator."""
+def norm_penalty(round: ganzoo.Round, points: Tensor, target: float, eps: float = 0.0) -> Tensor:
+    """E (||grad D(x)|| - target)^2 over `points` x (N, C, H, W), a scalar; one more forward of the discriminator.
+
+    With `eps`, the norm is the root of eps plus the sum of squares.
+    """
     points = points.detach().requires_grad_()
+    if isinstance(eps, Tensor) or eps:
+        squares = image_gradients(round.discriminate(points), points).square().sum(dim=(1, 2, 3))
+        return ((squares + eps).sqrt() - target).square().mean()
     # the gradient of vector_norm at 0 is 0; that of the root of a sum of squares would be NaN
     norms: Tensor = torch.linalg.vector_norm(image_gradients(round.discriminate(points), points), dim=(1, 2, 3))
     return (norms - target).square().mean()

@@ -30,9 +30,10 @@ class DRAGAN(ganzoo.Loss):
         noise: Annotated[
             float, click.FloatRange(min=0), "largest perturbation, in standard deviations of the reals"
         ] = 0.5,
+        eps: Annotated[float, click.FloatRange(min=0), "added to the square of the norm, under the root"] = 0.0,
     ) -> None:
         super().__init__()
-        self.weight, self.target, self.noise = weight, target, noise
+        self.weight, self.target, self.noise, self.eps = weight, target, noise, eps
 
     def discriminator(self, round: ganzoo.Round) -> Tensor:
         """weight E (||grad D|| - target)^2 around the reals."""
@@ -40,7 +41,7 @@ class DRAGAN(ganzoo.Loss):
         perturbations = self.noise * reals.std(correction=0) * torch.rand_like(reals)
         shares = torch.rand(len(reals), 1, 1, 1, dtype=reals.dtype, device=reals.device)
         points = reals + shares * perturbations
-        return self.weight * norm_penalty(round, points, self.target)
+        return self.weight * norm_penalty(round, points, self.target, self.eps)
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """Zero: the penalty does not train the generator."""

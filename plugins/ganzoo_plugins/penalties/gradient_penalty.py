@@ -25,16 +25,17 @@ class GradientPenalty(ganzoo.Loss):
         *,
         weight: Annotated[float, click.FloatRange(min=0), "strength (lambda in the paper)"] = 10.0,
         target: Annotated[float, click.FloatRange(min=0), "the norm without a penalty"] = 1.0,
+        eps: Annotated[float, click.FloatRange(min=0), "added to the square of the norm, under the root"] = 0.0,
     ) -> None:
         super().__init__()
-        self.weight, self.target = weight, target
+        self.weight, self.target, self.eps = weight, target, eps
 
     def discriminator(self, round: ganzoo.Round) -> Tensor:
         """weight E (||grad D|| - target)^2 between fakes and reals."""
         reals, fakes = round.reals.detach(), round.fakes.detach()
         shares = torch.rand(len(reals), 1, 1, 1, dtype=reals.dtype, device=reals.device)
         points = shares * reals + (1 - shares) * fakes
-        return self.weight * norm_penalty(round, points, self.target)
+        return self.weight * norm_penalty(round, points, self.target, self.eps)
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """Zero: the penalty does not train the generator."""
