@@ -31,6 +31,7 @@ _HOMES = {
     "SeparableLoss",
     "contract.errors": "GanzooError RefusedSpec UsageError",
     "contract.hooks": "API_VERSION Command Component Moment Pretrained TrainingProgress hookimpl",
+    "contract.foreign": "ForeignFile ForeignWeights",
     "contract.images": "ImageSpec resize to_range to_uint8",
     "contract.paths": "cache_dir data_dir",
     "contract.recipe": "Recipe",

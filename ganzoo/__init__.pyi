@@ -36,6 +36,8 @@ from ganzoo.contract.components import SeparableLoss as SeparableLoss
 from ganzoo.contract.errors import GanzooError as GanzooError
 from ganzoo.contract.errors import RefusedSpec as RefusedSpec
 from ganzoo.contract.errors import UsageError as UsageError
+from ganzoo.contract.foreign import ForeignFile as ForeignFile
+from ganzoo.contract.foreign import ForeignWeights as ForeignWeights
 from ganzoo.contract.hooks import API_VERSION as API_VERSION
 from ganzoo.contract.hooks import Command as Command
 from ganzoo.contract.hooks import Component as Component

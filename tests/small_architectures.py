@@ -14,6 +14,7 @@ from ganzoo_plugins.architectures.cgan import CGAN
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.dcgan_atienza import DCGANAtienza
 from ganzoo_plugins.architectures.dcgan_atienza_book import DCGANAtienzaBook
+from ganzoo_plugins.architectures.dcgan_pytorch import DCGANPyTorch
 from ganzoo_plugins.architectures.dcgan_tutorial import DCGANTutorial
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
 from ganzoo_plugins.architectures.mlp_keras_gan import MLPKerasGAN
@@ -30,6 +31,7 @@ NAMES: Mapping[type[ganzoo.Architecture], str] = {
     MLPKerasGAN: "mlp-keras-gan",
     MLPVanilla: "mlp-vanilla",
     DCGAN: "dcgan",
+    DCGANPyTorch: "dcgan-pytorch",
     InfoGANNets: "infogan-nets",
     WGANGP: "wgan-gp",
     SNGAN: "sngan",
@@ -46,6 +48,7 @@ SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
     MLPKerasGAN: {"width": 4},
     MLPVanilla: {"width": 4},
     DCGAN: {"width": 8, "latent_dim": 8},
+    DCGANPyTorch: {"width": 4, "latent_dim": 8},
     InfoGANNets: {"width": 16, "latent_dim": 8, "units": 64},
     WGANGP: {"width": 4, "latent_dim": 8},
     SNGAN: {"width": 4, "latent_dim": 8},

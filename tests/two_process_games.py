@@ -27,6 +27,7 @@ SMALL = {
     "dcgan": "width=4",
     "dcgan-atienza": "dropout=0,width=4",
     "dcgan-atienza-book": "width=4",
+    "dcgan-pytorch": "width=4",
     "dcgan-tutorial": "dropout=0,width=4",
     "infogan-nets": "width=4,units=16",
     "mlp-keras-gan": "width=8",

@@ -18,6 +18,7 @@ import ganzoo
 _PARTS = {
     "architectures": {
         "dcgan-tutorial": "architectures.dcgan_tutorial:DCGANTutorial",
+        "dcgan-pytorch": "architectures.dcgan_pytorch:DCGANPyTorch",
         "dcgan-atienza": "architectures.dcgan_atienza:DCGANAtienza",
         "dcgan-atienza-book": "architectures.dcgan_atienza_book:DCGANAtienzaBook",
         "mlp-keras-gan": "architectures.mlp_keras_gan:MLPKerasGAN",

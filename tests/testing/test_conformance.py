@@ -207,6 +207,7 @@ def test_the_class_decides_the_kind() -> None:
 #: options that make a part small, so that its checks are quick
 SMALL = {
     "dcgan": "width=8",
+    "dcgan-pytorch": "width=8",
     "dcgan-tutorial": "width=4",
     "dcgan-atienza": "width=4",
     "dcgan-atienza-book": "width=4",
