@@ -16,6 +16,7 @@ from typing import Any
 #: module below ganzoo -> the public names that it defines
 _HOMES = {
     "api.experiments": "benchmark speedrun",
+    "api.imports": "import_checkpoint",
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",
     "api.plots": "plot",

@@ -9,6 +9,7 @@ from ganzoo.api.functions import export as export
 from ganzoo.api.functions import load as load
 from ganzoo.api.functions import resume as resume
 from ganzoo.api.functions import sample as sample
+from ganzoo.api.imports import import_checkpoint as import_checkpoint
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show

@@ -34,6 +34,7 @@ GROUPS = {
         "show": "Show one part: its options, recipe and networks.",
         "plugins": "List the plugins, check a part, start a new one.",
         "export": "Write a generator for other programs.",
+        "import": "Make a run from an official checkpoint.",
         "import-checkpoint": "Turn a .pt or .pth file into safetensors.",
     },
     "Look after": {

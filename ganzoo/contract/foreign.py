@@ -19,6 +19,8 @@ class ForeignFile:
     tensors: Mapping[str, Tensor]
     #: numbers, texts, booleans and None by flat name
     values: Mapping[str, Any] = field(default_factory=dict)
+    #: of the whole file
+    sha256: str = ""
 
     def below(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix` and a slash, without both; slashes become dots."""
@@ -42,5 +44,7 @@ class ForeignWeights:
     generator: Mapping[str, Tensor] | None = None
     average: Mapping[str, Tensor] | None = None
     discriminator: Mapping[str, Tensor] | None = None
+    #: the variant of the architecture's recipe that the program trained with; empty for the recipe itself
+    recipe: str = ""
     #: a note for the user, such as how long the weights were trained; may be empty
     note: str = ""

@@ -25,6 +25,8 @@ from ganzoo.contract.renamed_fields import (
 BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
+#: fields that are not written where they are empty
+_LEFT_OUT = ("early_stop", "freeze_d")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
 
 #: field that names parts -> kind of these parts. The order is part of the digests of grid trials.
@@ -143,6 +145,9 @@ class Recipe:
     best_by: str = ""
     #: rows x columns of the sample grid
     grid: str = "4x4"
+    #: the first layers of the discriminator, those nearest to the images, that are not trained (Mo et al. 2020, "Freeze
+    #: the Discriminator", arXiv:2002.10964)
+    freeze_d: int = 0
     #: stop when a score has not improved for a number of scorings, see `parse_early_stop`; empty: never
     early_stop: str = ""
 
@@ -156,7 +161,13 @@ class Recipe:
         parse_turns(self.turns)
         parse_subset(self.subset, 1)
         self.grid_shape  # noqa: B018  (raises UsageError for a bad grid)
-        for name, least in (("batch_size", 1), ("ema_half_life", 0), ("score_samples", 0), ("seed", 0)):
+        for name, least in (
+            ("batch_size", 1),
+            ("ema_half_life", 0),
+            ("score_samples", 0),
+            ("seed", 0),
+            ("freeze_d", 0),
+        ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         Protocol.named(self.protocol)
@@ -204,10 +215,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values. `Recipe.from_dict` returns the same recipe from them.
 
-        `early_stop` is left out where it is empty: recipes without it have the digests of earlier versions.
+        `early_stop` and `freeze_d` are left out where they are empty: such recipes have the digests of earlier
+        versions.
         """
         found = {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        return {name: value for name, value in found.items() if value or name != "early_stop"}
+        return {name: value for name, value in found.items() if value or name not in _LEFT_OUT}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -258,7 +270,7 @@ def _typed(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise UsageError(f"{name} must be true or false, not {value!r}.")
         return value
-    if name in ("batch_size", "ema_half_life", "score_samples", "seed"):
+    if name in ("batch_size", "ema_half_life", "score_samples", "seed", "freeze_d"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value

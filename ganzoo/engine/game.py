@@ -20,7 +20,7 @@ from ganzoo.engine.distributed import rank, world_size
 from ganzoo.engine.ema import EMA
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.memory_format import MEMORY_FORMAT
-from ganzoo.engine.player import Player, Turn
+from ganzoo.engine.player import Player, Turn, freeze_first_layers
 from ganzoo.engine.running_means import RunningMeans
 
 
@@ -50,6 +50,7 @@ class Game:
         self.images = images
         self.generator: nn.Module = generator.to(device).to(memory_format=MEMORY_FORMAT)
         self.discriminator: nn.Module = discriminator.to(device).to(memory_format=MEMORY_FORMAT)
+        freeze_first_layers(self.discriminator, recipe.freeze_d)
         #: the networks that a step calls: `generator` and `discriminator`, or their compiled forms
         self.called: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.losses = [loss.to(device) for loss in losses]

@@ -25,6 +25,7 @@ _FIXED = {
     "subset": "a run has one set of images",
     "batch_order": "the images that each step has seen are counted by it",
     "turns": "the images that each step has seen are counted by it",
+    "freeze_d": "the optimiser has a state for the layers that are trained",
     "seed": "all random numbers of the run come from it",
     "length": "give --epochs, --images or --steps",
 }

@@ -62,7 +62,9 @@ def _generator(tensors: Mapping[str, Tensor]) -> ganzoo.ForeignWeights:
     if "blocks.0.bn1.scale.weight" in found:
         images["classes"] = len(found["blocks.0.bn1.scale.weight"])
     options: dict[str, Any] = {"latent_dim": found["dense.weight"].shape[1], "generator_width": width}
-    return ganzoo.ForeignWeights(options={**options, "program": "mimicry"}, images=images, generator=found)
+    return ganzoo.ForeignWeights(
+        options={**options, "program": "mimicry"}, images=images, generator=found, recipe="mimicry"
+    )
 
 
 def _discriminator(
@@ -82,12 +84,12 @@ def _discriminator(
             rest = {"weight": "weight_orig", "sn_u": "weight_u"}[rest]
         # mimicry's own vectors are rows
         found[f"{place}.{_SPECTRAL.get(rest, rest)}"] = value.flatten() if rest == "weight_u" else value
-    first = next(v for n, v in tensors.items() if n.startswith("block1.c1.weight"))
+    first = tensors["block1.c1.weight_orig" if "block1.c1.weight_orig" in tensors else "block1.c1.weight"]
     images = {"channels": first.shape[1], "height": 32, "width": 32}
     if "l_y.weight" in tensors:
         images["classes"] = len(tensors["l_y.weight"])
     options = {"width": first.shape[0], "program": "mimicry"}
-    return ganzoo.ForeignWeights(options=options, images=images, discriminator=found)
+    return ganzoo.ForeignWeights(options=options, images=images, discriminator=found, recipe="mimicry")
 
 
 def _count_batches(state: dict[str, Tensor]) -> None:
