@@ -25,6 +25,7 @@ _PARTS = {
         "mlp-vanilla": "architectures.mlp_vanilla:MLPVanilla",
         "dcgan": "architectures.dcgan:DCGAN",
         "infogan-nets": "architectures.infogan_nets:InfoGANNets",
+        "biggan": "architectures.biggan:BigGAN",
         "sngan": "architectures.sngan:SNGAN",
         "sngan-projection": "architectures.sngan_projection:SNGANProjection",
         "wgan-gp": "architectures.wgan_gp:WGANGP",

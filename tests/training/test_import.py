@@ -181,7 +181,7 @@ def test_the_steps_after_a_start_are_replayed_alike(trained: ganzoo.TrainedRun, 
     more = {**TINY, "checkpoint_every": "1 steps"}
     run = ganzoo.train("mlp-vanilla", "digits", out=tmp_path / "run", start_from=trained.path, **more)
     found = json.loads(command("replay", run.path, "--step", "1", "--json").stdout)
-    assert found["same"] is True
+    assert found["same_as_checkpoint"] is True
 
 
 @pytest.mark.parametrize(
