@@ -45,3 +45,18 @@ def write_plain(fixture: Published, folder: Path) -> list[Path]:
     for path, letter in zip(files, "GD", strict=True):
         torch.save(state(fixture, letter), path)
     return files
+
+
+def write_biggan(fixture: Published, folder: Path) -> list[Path]:
+    """G_ema and D of BigGAN-PyTorch: state dicts with the vector and the value of each spectral norm."""
+    files = [folder / "G_ema.pth", folder / "D.pth"]
+    named = {key.partition(":")[2].partition("#")[0] for key in fixture.numbers if key.startswith("after0:")}
+    for path, letter in zip(files, "GD", strict=True):
+        weights = state(fixture, letter)
+        for name in list(weights):
+            vector = name.removesuffix("weight") + "u0"
+            if f"{letter}/{vector}" in named:
+                weights[vector] = torch.linalg.svd(weights[name].flatten(1), full_matrices=False)[0][:, :1].T
+                weights[name.removesuffix("weight") + "sv0"] = torch.ones(1)
+        torch.save(weights, path)
+    return files

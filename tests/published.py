@@ -162,6 +162,10 @@ class PublishedReplay:
     ) -> None:
         self.fixture, self.dtype = fixture, dtype
         self.weights, self.inputs = fixture.draw("weights"), fixture.draw("inputs")
+        #: vectors of layers whose weights have no name of their own for it: those that the program's numbers have
+        self._vector_names = {
+            key.partition(":")[2].partition("#")[0] for key in fixture.numbers if key.startswith("after0:")
+        }
         self.weights |= self._vectors(self.weights)
         self.mapping = Mapping64(architecture, self.weights)
         merged: dict[str, Any] = {}
@@ -189,6 +193,8 @@ class PublishedReplay:
         for name, value in weights.items():
             if name.endswith("weight_orig"):
                 found[name.replace("_orig", "_u")], found[name.replace("_orig", "_v")] = exact_vectors(value)
+            elif (vector := name.removesuffix("weight") + "u0") in self._vector_names:
+                found[vector] = exact_vectors(value)[0][None]
         return found
 
     def _part(self, choice: ganzoo.Choice) -> Any:
@@ -322,11 +328,8 @@ class PublishedReplay:
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def train_first_step(self, turns: Sequence[Turn], joint: bool = False) -> None:
-        """One step of the engine: its rounds take the inputs of `turns` in place of drawn ones, and are compared.
-
-        With `joint`, the discriminator sees fakes and reals in one forward.
-        """
+    def train_first_step(self, turns: Sequence[Turn]) -> None:
+        """One step of the engine: its rounds take the inputs of `turns` in place of drawn ones, and are compared."""
         waiting, updates = list(turns), [turn for turn in turns if turn.group]
         game, seen = self.game, {}
 
@@ -337,15 +340,13 @@ class PublishedReplay:
             labels = self.labels(mine.labels, len(batch.reals)) if mine.labels else batch.labels
 
             def discriminate(images: Tensor, classes: Tensor) -> Tensor:
+                if len(classes) == 2 * len(labels):  # fakes and reals together
+                    return game.discriminate(images, torch.cat([labels, batch.labels]))
                 return game.discriminate(images, labels if images is made._fakes else classes)
 
             made = Round(
-                batch.reals,
-                batch.labels,
-                base.latents,
-                lambda z, _: base._generate(z, labels),
-                discriminate,
-                base.sides,
+                *(batch.reals, batch.labels, base.latents, lambda z, _: base._generate(z, labels), discriminate),
+                *(base.sides, base.joint),
             )
             return made
 

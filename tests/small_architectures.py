@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo_plugins.architectures.began import BEGAN
+from ganzoo_plugins.architectures.biggan import BigGAN
 from ganzoo_plugins.architectures.cgan import CGAN
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.dcgan_atienza import DCGANAtienza
@@ -34,6 +35,7 @@ NAMES: Mapping[type[ganzoo.Architecture], str] = {
     DCGANPyTorch: "dcgan-pytorch",
     InfoGANNets: "infogan-nets",
     WGANGP: "wgan-gp",
+    BigGAN: "biggan",
     SNGAN: "sngan",
     R3GAN: "r3gan",
     BEGAN: "began",
@@ -51,6 +53,7 @@ SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
     DCGANPyTorch: {"width": 4, "latent_dim": 8},
     InfoGANNets: {"width": 16, "latent_dim": 8, "units": 64},
     WGANGP: {"width": 4, "latent_dim": 8},
+    BigGAN: {"width": 2, "latent_dim": 8},
     SNGAN: {"width": 4, "latent_dim": 8},
     R3GAN: {"width": 8, "latent_dim": 8},
     BEGAN: {"width": 4, "latent_dim": 8, "embedding": 6},

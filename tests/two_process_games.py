@@ -33,6 +33,7 @@ SMALL = {
     "mlp-keras-gan": "width=8",
     "mlp-vanilla": "width=8",
     "r3gan": "width=8,blocks=1",
+    "biggan": "width=2",
     "sngan": "width=4",
     "sngan-projection": "width=4",
     "wgan-gp": "width=4",

@@ -56,8 +56,8 @@ class RecipeOptions(LengthOptions, total=False):
     turns: str | None
     batch_order: str | None
     subset: str | None
-    #: half-life of the generator's EMA in images, 0 for none
-    ema_half_life: int | None
+    #: half-life of the generator's EMA in images, 0 for none; or a schedule, "0 -> 500k by 20M"
+    ema_half_life: int | float | str | None
     batch_size: int | None
     seed: int | None
     #: the first layers of the discriminator that are not trained

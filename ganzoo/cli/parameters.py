@@ -14,6 +14,7 @@ from ganzoo.api.keywords import dataset_choice
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import KINDS, kind_named
+from ganzoo.contract.schedule import Schedule
 
 
 class PartParam(click.ParamType):
@@ -131,6 +132,17 @@ class WholeNumber(click.IntRange):
             return number
         bounds = [f"{word} {end}" for word, end in (("at least", low), ("at most", high)) if end is not None]
         self.fail(f"{value!r} is not a whole number{' of ' if bounds else ''}{' and '.join(bounds)}.", param, ctx)
+
+
+class HalfLife(WholeNumber):
+    """A whole number of images, at least 0, or a schedule, which stays text."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number or the schedule. Raises UsageError for a schedule that is not one, click's for other text."""
+        return str(Schedule.parse(value)) if Schedule.is_text(value) else super().convert(value, param, ctx)
 
 
 class PositiveNumber(click.FloatRange):

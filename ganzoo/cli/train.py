@@ -23,7 +23,7 @@ from ganzoo.cli.options import (
     run_argument,
 )
 from ganzoo.cli.output import log, print_json
-from ganzoo.cli.parameters import PartParam, WholeNumber
+from ganzoo.cli.parameters import HalfLife, PartParam, WholeNumber
 from ganzoo.cli.recipe_options import length_options, recipe_options, run_options
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import counted
@@ -151,7 +151,10 @@ def _log_scores(run: TrainedRun) -> None:
 @click.option("--sampling", type=click.Choice(BATCH_ORDERS), hidden=True)
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
 @click.option(
-    "--ema-half-life", type=WholeNumber(0), metavar="IMAGES", help="Half-life of the generator's EMA, 0 for none."
+    "--ema-half-life",
+    type=HalfLife(),
+    metavar="IMAGES",
+    help="Half-life of the generator's EMA, 0 for none, or '0 -> 500k by 20M'.",
 )
 @click.option("--average-half-life", type=WholeNumber(0), hidden=True)
 @length_options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
@@ -17,6 +18,7 @@ from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.images import ImageSpec, ValueRange
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.round import Round
+from ganzoo.contract.schedule import Schedule
 
 
 class Architecture(ABC):
@@ -115,6 +117,12 @@ class Loss(nn.Module, ABC):
     separable: ClassVar[bool] = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
+    #: the interval in steps, from the option `every` that all losses have: the loss is computed in the steps whose
+    #: number, from 0, is a multiple of it, and is multiplied by it
+    every: int = 1
+    #: option -> the schedule that its number follows. The attribute of that name is then a scalar tensor, which is
+    #: written before each step; the constructor is given the first value
+    scheduled: Mapping[str, Schedule] = types.MappingProxyType({})
 
     def __init__(self) -> None:
         """Takes no options. A part with options defines its own constructor."""
@@ -158,6 +166,8 @@ class Augmentation(nn.Module, ABC):
 
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
+    #: option -> the schedule that its number follows, as in `Loss`
+    scheduled: Mapping[str, Schedule] = types.MappingProxyType({})
 
     def __init__(self) -> None:
         """Takes no options. A part with options defines its own constructor."""
@@ -177,6 +187,11 @@ class Optimizer(nn.Module, ABC):
 
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
+    #: options that may follow a schedule. `lr` is an attribute that is written before `learning_rate` is called; every
+    #: other one is an attribute that is a float64 scalar tensor before `build` is called, and is written in place
+    schedulable: ClassVar[tuple[str, ...]] = ("lr",)
+    #: option -> the schedule that its number follows
+    scheduled: Mapping[str, Schedule] = types.MappingProxyType({})
 
     def __init__(self) -> None:
         """Takes no options. A part with options defines its own constructor."""
@@ -192,6 +207,13 @@ class Optimizer(nn.Module, ABC):
     @abstractmethod
     def learning_rate(self, images_seen: int) -> float:
         """The learning rate after `images_seen` real images; it is set before every step."""
+
+    @final
+    def scheduled_learning_rate(self, images_seen: int) -> float:
+        """`learning_rate`, with `lr` as its schedule has it after `images_seen` real images."""
+        if "lr" in self.scheduled:
+            vars(self)["lr"] = self.scheduled["lr"].at(images_seen)
+        return self.learning_rate(images_seen)
 
 
 class Extractor(nn.Module, ABC):

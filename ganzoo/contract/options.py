@@ -17,6 +17,7 @@ from typing import Any, Literal
 import click
 
 from ganzoo.contract.errors import UsageError, did_you_mean
+from ganzoo.contract.schedule import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,14 @@ class Option:
         bounds = getattr(self.type, "_describe_range", lambda: "")()
         return f"{self.type.name.removesuffix(' range')}{', ' + bounds if bounds else ''}"
 
-    def convert(self, value: Any, owner: str) -> Any:
+    def convert(self, value: Any, owner: str, schedules: bool = False) -> Any:
         """`value` (text, or of the type already) as this option's type, within its bounds.
 
-        Raises UsageError, which names `owner`, for another value.
+        With `schedules`, a number that is not whole may also be a schedule (see `ganzoo.contract.schedule`), which
+        stays text. Raises UsageError, which names `owner`, for another value.
         """
+        if self.is_number and Schedule.is_text(value):
+            return self._converted_schedule(value, owner, schedules)
         if value is None or (self.optional and value in ("none", "")):
             if self.optional:
                 return None
@@ -61,6 +65,32 @@ class Option:
         if isinstance(converted, float) and not math.isfinite(converted):
             raise UsageError(f"{owner}: {self.name!r} must be a finite number, not {value!r}.")
         return converted
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are numbers that need not be whole."""
+        return isinstance(self.type, click.FloatRange | click.types.FloatParamType)
+
+    def _converted_schedule(self, text: str, owner: str, allowed: bool) -> str:
+        if not allowed:
+            raise UsageError(f"{owner}: {self.name!r} cannot follow a schedule, only one number: it was {text!r}.")
+        try:
+            schedule = Schedule.parse(text)
+        except UsageError as error:
+            raise UsageError(f"{owner}: invalid value for {self.name!r}: {error}") from None
+        for end in (schedule.base, schedule.final):
+            self.convert(end, owner)
+        return str(schedule)
+
+
+#: kind -> options that every part of it has beside those of its constructor
+COMMON_OPTIONS = {
+    "losses": {
+        "every": Option("every", click.IntRange(min=1), 1, "steps from one use to the next; its value is times these")
+    }
+}
+#: kinds whose numbers may follow a schedule
+SCHEDULED_KINDS = ("losses", "augmentations", "optimizers")
 
 
 def _option(parameter: inspect.Parameter, annotation: Any, owner: str) -> Option:
@@ -104,17 +134,30 @@ def options_of(component: Callable[..., Any]) -> dict[str, Option]:
     return options
 
 
-def resolve(component: Callable[..., Any], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+def resolve(component: Callable[..., Any], given: Mapping[str, Any], owner: str, kind: str = "") -> dict[str, Any]:
     """All options of `component`: the given ones converted and checked, the others with their defaults.
 
-    Raises UsageError, which names `owner`, for an option that the component does not have, and for a wrong value.
+    Of the options that all parts of a `kind` have, only those that are given and are not at their default are among
+    them. Raises UsageError, which names `owner`, for an option that the component does not have, and for a wrong value.
     """
-    options = options_of(component)
+    own = options_of(component)
+    common = {name: option for name, option in COMMON_OPTIONS.get(kind, {}).items() if name not in own}
+    options = {**own, **common}
     for name in given:
         if name not in options:
             known = ", ".join(options) or "no options"
             raise UsageError(f"{owner} has no option {name!r}.{did_you_mean(name, options)} It has: {known}.")
-    return {
-        name: option.convert(given[name], owner) if name in given else option.default
+    schedules = kind in SCHEDULED_KINDS
+    resolved = {
+        name: option.convert(given[name], owner, schedules) if name in given else option.default
         for name, option in options.items()
+    }
+    return {name: value for name, value in resolved.items() if name not in common or value != common[name].default}
+
+
+def split_schedules(component: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Schedule]:
+    """The schedules among resolved options of `component`, by option."""
+    numbers = {name for name, option in options_of(component).items() if option.is_number}
+    return {
+        name: Schedule.parse(value) for name, value in options.items() if name in numbers and Schedule.is_text(value)
     }

@@ -21,13 +21,24 @@ from ganzoo.contract.renamed_fields import (
     warn_of_old_names,
     with_old_names,
 )
+from ganzoo.contract.schedule import Schedule
 
 BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
+EMA_BUFFERS = ("averaged", "copied")
+_LEAST: dict[str, float] = {
+    "batch_size": 1,
+    "ema_half_life": 0,
+    "ema_start": 0,
+    "ema_ramp": 0,
+    "score_samples": 0,
+    "seed": 0,
+}
+_LEAST |= {"freeze_d": 0}
+#: fields that are left out of recipe.json at their defaults: recipes without them keep the digests of earlier versions
+_LEFT_OUT = ("early_stop", "ema_buffers", "ema_start", "ema_ramp", "freeze_d", "joint_forward")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
-#: fields that are not written where they are empty
-_LEFT_OUT = ("early_stop", "freeze_d")
-_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes"}
+_PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes", "D.lazy", "G.lazy", "G.new"}
 
 #: field that names parts -> kind of these parts. The order is part of the digests of grid trials.
 KIND_OF_FIELD = {
@@ -48,7 +59,9 @@ def parse_turns(text: str) -> list[list[str]]:
     Commas separate turns. Players that are joined by a plus are updated simultaneously, on the same round.
 
     Players: `D` updates the discriminator; `D.reals` and `D.fakes` update it on the real or the fake images only;
-    `G` updates the generator; `GD` updates both networks by the generator's loss, with the generator's optimiser.
+    `G` updates the generator, and `G.new` does so on a new minibatch of reals; `GD` updates both networks by the
+    generator's loss, with the generator's optimiser. `D.lazy` and `G.lazy` update a network by its losses that have an
+    interval, in the steps where these are due.
     Raises UsageError for another player, for turns without `G` or `GD`, and for a turn that updates a network twice:
     two of `D`, `D.reals`, `D.fakes`, or one of them with `GD`, or both of `G`, `GD`.
     """
@@ -56,10 +69,15 @@ def parse_turns(text: str) -> list[list[str]]:
     for player in (player for turn in turns for player in turn):
         if player not in _PLAYERS:
             raise UsageError(f"turns={text!r} names {player!r}; the players are {', '.join(sorted(_PLAYERS))}.")
-    if not any(player in ("G", "GD") for turn in turns for player in turn):
+    if not any(player in ("G", "G.new", "GD") for turn in turns for player in turn):
         raise UsageError(f"turns={text!r} never trains the generator; write for example 'D,G'.")
     if any(sum(player[0] == network for player in turn) > 1 for turn in turns for network in "DG"):
-        raise UsageError(f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, and at most one of G, GD.")
+        raise UsageError(
+            f"turns={text!r}: a turn has at most one of D, D.reals, D.fakes, D.lazy, and at most one of G, G.new, "
+            f"G.lazy, GD."
+        )
+    if any(len({player.endswith(".lazy") for player in turn}) > 1 for turn in turns):
+        raise UsageError(f"turns={text!r}: D.lazy and G.lazy are turns of their own: join them by a comma.")
     if any("GD" in turn and len(turn) > 1 for turn in turns):
         raise UsageError(
             f"turns={text!r}: GD updates the discriminator as well, so it is not joined with another player by a plus: "
@@ -119,6 +137,10 @@ class Recipe:
     generator_mode_for_discriminator: str = "training"
     #: whether a generator's turn uses the fakes of the discriminator's turn before it, or draws its own
     reuse_fakes: bool = False
+    #: whether a turn of the discriminator alone shows it fakes and reals in one forward, fakes first: batch norm then
+    #: has the statistics of both together, and spectral norm does one power iteration (Brock et al. 2019,
+    #: arXiv:1809.11096)
+    joint_forward: bool = False
     generator_optimizer: Choice = Choice("adam")
     #: None (`shared` in a file): one optimiser object updates both networks, with one step counter
     discriminator_optimizer: Choice | None = Choice("adam")
@@ -129,8 +151,15 @@ class Recipe:
     batch_order: str = "epochs"
     #: which training images: all, first N, last N
     subset: str = "all"
-    #: half-life in real images of the exponential moving average (EMA) of the generator's weights; 0: no EMA
-    ema_half_life: int = 0
+    #: half-life in real images of the exponential moving average (EMA) of the generator's weights; 0: no EMA. It may be
+    #: a schedule, such as `0 -> 500k by 20M`, see `ganzoo.contract.schedule`
+    ema_half_life: int | float | str = 0
+    #: whether the EMA's buffers, such as the statistics of batch norm, are `averaged` as the weights are, or `copied`
+    ema_buffers: str = "averaged"
+    #: until so many real images were seen, the EMA copies the weights
+    ema_start: int = 0
+    #: the half-life is at most this share of the real images seen; 0: no such limit
+    ema_ramp: float = 0.0
     precision: str = "fp32"
     seed: int = 0
     length: Amount = Amount(50, "epochs")
@@ -156,19 +185,14 @@ class Recipe:
             object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
         _check_member("batch_order", self.batch_order, BATCH_ORDERS)
         _check_member("precision", self.precision, PRECISIONS)
+        _check_member("ema_buffers", self.ema_buffers, EMA_BUFFERS)
         mode = self.generator_mode_for_discriminator
         _check_member("generator_mode_for_discriminator", mode, ("training", "inference"))
         parse_turns(self.turns)
         parse_subset(self.subset, 1)
         self.grid_shape  # noqa: B018  (raises UsageError for a bad grid)
-        for name, least in (
-            ("batch_size", 1),
-            ("ema_half_life", 0),
-            ("score_samples", 0),
-            ("seed", 0),
-            ("freeze_d", 0),
-        ):
-            if getattr(self, name) < least:
+        for name, least in _LEAST.items():
+            if not isinstance(getattr(self, name), str) and getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         Protocol.named(self.protocol)
         if self.early_stop:
@@ -215,11 +239,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values. `Recipe.from_dict` returns the same recipe from them.
 
-        `early_stop` and `freeze_d` are left out where they are empty: such recipes have the digests of earlier
-        versions.
+        Fields that are newer than version 0.1 are left out at their defaults.
         """
-        found = {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        return {name: value for name, value in found.items() if value or name not in _LEFT_OUT}
+        fields = [field for field in dataclasses.fields(self) if not _is_left_out(self, field)]
+        return {field.name: _to_json(getattr(self, field.name)) for field in fields}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -256,6 +279,10 @@ class Recipe:
             raise UsageError(f"{path} is not a recipe file in TOML: {error}.") from None
 
 
+def _is_left_out(recipe: Recipe, field: dataclasses.Field[Any]) -> bool:
+    return field.name in _LEFT_OUT and getattr(recipe, field.name) == field.default
+
+
 def _typed(name: str, value: Any) -> Any:
     if name in ("losses", "augmentations", "observers", "evaluators"):
         items = value if isinstance(value, list | tuple) else [value]
@@ -266,17 +293,33 @@ def _typed(name: str, value: Any) -> Any:
         return None if name == "discriminator_optimizer" and value == "shared" else Choice.parse(value)
     if name in ("length", *_INTERVALS):
         return Amount.parse(value)
-    if name == "reuse_fakes":
+    if name in ("reuse_fakes", "joint_forward"):
         if not isinstance(value, bool):
             raise UsageError(f"{name} must be true or false, not {value!r}.")
         return value
-    if name in ("batch_size", "ema_half_life", "score_samples", "seed", "freeze_d"):
+    if name == "ema_half_life" and Schedule.is_text(value):
+        return str(_half_life_schedule(value))
+    if name in ("ema_half_life", "ema_ramp"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{name} must be a number, not {value!r}.")
+        return int(value) if value == int(value) and name == "ema_half_life" else value
+    if name in ("batch_size", "ema_start", "score_samples", "seed", "freeze_d"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value
     if not isinstance(value, str):
         raise UsageError(f"{name} must be text, not {value!r}.")
     return value
+
+
+def _half_life_schedule(text: str) -> Schedule:
+    try:
+        schedule = Schedule.parse(text)
+    except UsageError as error:
+        raise UsageError(f"ema_half_life: {error}") from None
+    if schedule.base < 0 or schedule.final < 0:
+        raise UsageError(f"ema_half_life must be at least 0, and the schedule {text!r} goes below.")
+    return schedule
 
 
 def _check_member(name: str, value: str, members: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ from ganzoo.engine.feed import Batch
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.player import Player, Turn, freeze_first_layers
 from ganzoo.engine.running_means import RunningMeans
+from ganzoo.engine.schedules import ScheduledNumbers
 
 
 class Game:
@@ -59,30 +60,41 @@ class Game:
         self.random = torch.Generator(device)
         self._always_training_mode = recipe.generator_mode_for_discriminator == "training"
         self._reuse_fakes = recipe.reuse_fakes
+        self._joint_forward = recipe.joint_forward
         self.autocast = recipe.precision == "bf16"
         self.optimizers = {"generator": generator_optimizer.to(device)}
         if discriminator_optimizer is not generator_optimizer:
             self.optimizers["discriminator"] = discriminator_optimizer.to(device)
+        #: numbers of the parts that follow a schedule
+        self.scheduled = ScheduledNumbers([*self.losses, *self.augmentations, *self.optimizers.values()], device)
+        #: the number of the step, from 0; losses with an interval are computed in some steps only
+        self.step = 0
         self.players: dict[str, Player] = {}
         self.turns = self._build_turns(parse_turns(recipe.turns))
-        self.ema = EMA(self.generator, recipe.ema_half_life)
+        self.ema = EMA.of_recipe(self.generator, recipe)
         self.running_means = RunningMeans(self._scalar_names(), device)
 
     def _build_turns(self, turns: list[list[str]]) -> list[Turn]:
         built: list[Turn] = []
         minibatch, reals_used = 0, False
         for names in turns:
-            sides = frozenset(name[2:] for name in names if name.startswith("D.")) or BOTH_SIDES
+            sides = frozenset(name[2:] for name in names if name in ("D.reals", "D.fakes")) or BOTH_SIDES
+            lazy = names[0].endswith(".lazy")
+            if lazy and all(loss.every == 1 for loss in self.losses):
+                raise UsageError(
+                    f"The turn {'+'.join(names)} is for losses with an interval, and no loss of the recipe has one; "
+                    f"write for example r1:every=16."
+                )
             if sides != BOTH_SIDES and (inseparable := [loss for loss in self.losses if not loss.separable]):
                 raise UsageError(
                     f"The turn {'+'.join(names)} trains the discriminator on {'/'.join(sides)} alone, and the loss "
                     f"{type(inseparable[0]).__name__} needs both sides; write turns with D, such as 'D,G'."
                 )
-            # each turn that trains the discriminator on reals has its own minibatch; other turns use that of the turn
-            # before
-            if any(name in ("D", "D.reals") for name in names):
+            # each turn that trains the discriminator on reals has its own minibatch, and so has G.new; other turns use
+            # that of the turn before
+            if any(name in ("D", "D.reals", "G.new") for name in names):
                 minibatch, reals_used = minibatch + reals_used, True
-            turn = Turn(tuple(self._player(name) for name in names), sides, minibatch)
+            turn = Turn(tuple(self._player(name) for name in names), sides, minibatch, lazy=lazy)
             # the fakes of the turn before can be reused if the generator and the minibatch are the same
             if self._reuse_fakes and turn.updates_generator and built and not built[-1].updates_generator:
                 built[-1] = replace(built[-1], reused=built[-1].minibatch == minibatch)
@@ -104,8 +116,25 @@ class Game:
             self.players[key] = Player(role, networks, optimizer, self.losses)
         return self.players[key]
 
+    def due_losses(self, turn: Turn, player: Player) -> list[Loss]:
+        """The losses that a player of a turn minimises in this step.
+
+        A loss with an interval is due in the steps whose number is a multiple of it: in the turn `D.lazy` or `G.lazy`
+        of its player where the recipe has one, otherwise together with the other losses.
+        """
+        due = [loss for loss in self.losses if self.step % loss.every == 0]
+        if turn.lazy:
+            return [loss for loss in due if loss.every > 1]
+        of_their_own = any(other.lazy and player in other.players for other in self.turns)
+        return [loss for loss in due if loss.every == 1] if of_their_own else due
+
+    @property
+    def due_key(self) -> tuple[bool, ...]:
+        """For each loss with an interval, whether it is due in this step: what a recorded step depends on."""
+        return tuple(self.step % loss.every == 0 for loss in self.losses if loss.every > 1)
+
     def _scalar_names(self) -> tuple[str, ...]:
-        roles = dict.fromkeys(player.role for turn in self.turns for player in turn.players)
+        roles = dict.fromkeys(player.role for turn in self.turns if not turn.lazy for player in turn.players)
         accuracy = ("discriminator_accuracy",) if "discriminator" in roles else ()
         return (*(f"{role}_loss" for role in roles), *accuracy)
 
@@ -129,7 +158,8 @@ class Game:
             return self._generate(latents, labels, turn)
 
         latents = self.latents(len(batch.reals)) if reused is None else reused.latents
-        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides)
+        joint = self._joint_forward and not turn.updates_generator
+        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides, joint)
 
     def _generate(self, latents: Tensor, labels: Tensor, turn: Turn) -> Tensor:
         training = turn.updates_generator or self._always_training_mode
@@ -185,12 +215,20 @@ class Game:
 
     def set_length(self, images: int) -> None:
         """Pass the number of real images that the run will have seen at its end to parts with a method `set_length`."""
+        self.scheduled.set_length(images)
+        self.ema.set_length(images)
         for module in self.modules().values():
             if callable(set_length := getattr(module, "set_length", None)):
                 set_length(images)
 
-    def advance(self, images_seen: int) -> None:
-        """Before a step: update learning rates, and call `advance(images_seen)` of the parts that have this method."""
+    def advance(self, images_seen: int, step: int = 0) -> None:
+        """Before step number `step`, from 0: write learning rates and other scheduled numbers.
+
+        `advance(images_seen)` is called of the parts that have this method.
+        """
+        self.step = step
+        self.scheduled.advance(images_seen)
+        self.ema.advance(images_seen)
         for player in self.players.values():
             player.set_learning_rate(images_seen)
         for module in self.modules().values():

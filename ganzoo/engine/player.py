@@ -27,15 +27,24 @@ class Player:
         self.optimizer = optimizer.build(self.parameters)
         self._losses = losses
 
-    def loss(self, round: Round) -> Tensor:
+    def loss(self, round: Round, due: Sequence[Loss] | None = None) -> Tensor:
         """The player's loss of a round: the sum over the losses of the recipe; a scalar, float32 for float32 networks.
 
-        Raises UsageError where it has no gradient.
+        `due` are the losses of this step, where not all are; each is multiplied by its interval. Raises UsageError
+        where the sum has no gradient.
         """
-        total = torch.stack([getattr(loss, self.role)(round) for loss in self._losses]).sum()
-        if not total.requires_grad:
-            raise UsageError(f"No loss of the recipe trains the {self.role}: add one, such as nonsaturating.")
+        total = self.lazy_loss(round, self._losses if due is None else due)
+        if total is None:
+            every = "" if due is None or len(due) == len(self._losses) else " in every step (every=1)"
+            raise UsageError(f"No loss of the recipe trains the {self.role}{every}: add one, such as nonsaturating.")
         return total
+
+    def lazy_loss(self, round: Round, due: Sequence[Loss]) -> Tensor | None:
+        """The sum of the losses `due`, each times its interval; None where it has no gradient."""
+        terms = [getattr(loss, self.role)(round) for loss in due]
+        terms = [term * loss.every if loss.every > 1 else term for term, loss in zip(terms, due, strict=True)]
+        total = torch.stack(terms).sum() if terms else None
+        return total if total is not None and total.requires_grad else None
 
     def update(self, gradients: Sequence[Tensor]) -> None:
         """One step of the optimiser with `gradients`, in the order of `parameters`."""
@@ -48,7 +57,7 @@ class Player:
     def set_learning_rate(self, images_seen: int) -> None:
         """Set the scheduled learning rate in place, outside of what a CUDA graph records."""
         for group in self.optimizer.param_groups:
-            group["lr"].fill_(self.component.learning_rate(images_seen))
+            group["lr"].fill_(self.component.scheduled_learning_rate(images_seen))
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """The optimiser's tensors, each under the name of its parameter."""
@@ -98,6 +107,8 @@ class Turn:
     minibatch: int
     #: whether the next turn uses the fakes of this one
     reused: bool = False
+    #: whether its losses are those with an interval
+    lazy: bool = False
 
     @property
     def updates_generator(self) -> bool:

@@ -31,10 +31,14 @@ def train_step(game: Game, batches: Sequence[Batch]) -> None:
         round, losses, gradients = turn_gradients(game, turn, batches, reused)
         reused = round if turn.reused else None
         for player, loss, gradient in zip(turn.players, losses, gradients, strict=True):
-            accuracies = _accuracies(round) if player.role == "discriminator" else []
+            if loss is None:
+                continue  # no loss with an interval is due
+            accuracies = _accuracies(round) if player.role == "discriminator" and not turn.lazy else []
             # the logged scalars are averaged over the ranks together with the gradients, in one all-reduce
             shared = mean_over_ranks([*gradient, loss.detach(), *accuracies])
             player.update(shared[: len(gradient)])
+            if turn.lazy:
+                continue  # the mean of the other losses is logged
             scalars[f"{player.role}_loss"].append(shared[len(gradient)])
             if accuracies:
                 scalars["discriminator_accuracy"] += shared[len(gradient) + 1 :]
@@ -59,28 +63,37 @@ def run_step(
     """
     batches = feed.fill(step) if batches is None else batches
     game.reseed(seed, step)  # no random state has to be saved with a checkpoint
-    game.advance(feed.images_at(step))  # learning rates and other schedules, in place
+    game.advance(feed.images_at(step), step)  # learning rates and other schedules, in place
     return update(game, batches)
 
 
 def graphed(graph: StepGraph) -> Callable[[Game, Sequence[Batch]], None]:
-    """`train_step` through `graph`, which records it once for each combination of minibatch sizes."""
+    """`train_step` through `graph`, which records it once for each combination of minibatch sizes and due losses."""
 
     def update(game: Game, batches: Sequence[Batch]) -> None:
-        graph(tuple(len(batch.labels) for batch in batches), lambda: train_step(game, batches))
+        key = (*(len(batch.labels) for batch in batches), *game.due_key)
+        graph(key, lambda: train_step(game, batches))
 
     return update
 
 
 def turn_gradients(
     game: Game, turn: Turn, batches: Sequence[Batch], reused: Round | None = None
-) -> tuple[Round, list[Tensor], list[tuple[Tensor, ...]]]:
-    """The round of a turn, the loss of each of its players, and the gradients of each loss. No network is updated."""
+) -> tuple[Round, list[Tensor | None], list[tuple[Tensor, ...]]]:
+    """The round of a turn, the loss of each of its players, and the gradients of each loss. No network is updated.
+
+    In a turn for losses with an interval, the loss of a player for which none is due is None, without gradients.
+    """
     with sync_batch_norm():
         round = game.round(turn, batches[turn.minibatch], reused)
-        losses = [player.loss(round) for player in turn.players]
+        losses = [
+            (player.lazy_loss if turn.lazy else player.loss)(round, game.due_losses(turn, player))
+            for player in turn.players
+        ]
         gradients = [
             torch.autograd.grad(loss, player.parameters, retain_graph=loss is not losses[-1], materialize_grads=True)
+            if loss is not None
+            else ()
             for player, loss in zip(turn.players, losses, strict=True)
         ]
     return round, losses, gradients

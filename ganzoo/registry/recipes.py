@@ -43,7 +43,7 @@ def plan(
 def _refuse_untrained_discriminator(recipe: Recipe) -> None:
     """Raise UsageError for turns that never train the discriminator: the generator would learn from random weights."""
     players = {player for turn in parse_turns(recipe.turns) for player in turn}
-    if not any(player.startswith("D") or player == "GD" for player in players):
+    if not players & {"D", "D.reals", "D.fakes", "GD"}:
         raise UsageError(f"turns={recipe.turns!r} never trains the discriminator; write for example 'D,G'.")
 
 

@@ -17,7 +17,7 @@ import pluggy
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, did_you_mean, sentence
 from ganzoo.contract.hooks import KINDS, Command, Component, Pretrained
-from ganzoo.contract.options import options_of, resolve
+from ganzoo.contract.options import COMMON_OPTIONS, options_of, resolve, split_schedules
 from ganzoo.contract.paths import absolute_path, is_directory, is_file
 from ganzoo.registry.guard import Note, print_to_stderr, restoring_process_state
 from ganzoo.registry.loading import checked_class, load_command, load_location, load_target
@@ -207,7 +207,7 @@ class Zoo:
         for name in reserved.keys() & choice.options.keys():
             raise UsageError(f"{owner} has no option {name!r}: a run chooses it.")
         try:
-            options = resolve(loaded, {**choice.options, **reserved}, owner)
+            options = resolve(loaded, {**choice.options, **reserved}, owner, kind)
         except (TypeError, NameError) as error:
             raise GanzooError(
                 f"{self.title(kind, choice)} breaks the contract: {error}{source_location(loaded)}"
@@ -218,10 +218,19 @@ class Zoo:
         """A new object of a part. Raises UsageError for bad options, GanzooError where its constructor fails."""
         loaded = self.load(kind, choice)
         options = self._options(kind, choice, loaded)
+        schedules = split_schedules(loaded, options)
+        options |= {name: schedule.base for name, schedule in schedules.items()}
+        # what the engine reads, and no constructor takes: the intervals and schedules of the part
+        own = options_of(loaded)
+        attached = {
+            name: options.pop(name) for name in COMMON_OPTIONS.get(kind, ()) if name in options and name not in own
+        }
+        attached |= {"scheduled": schedules} if schedules else {}
         owner = self.title(kind, choice)
         try:
             with restoring_process_state(owner, self.note, draws=True):
                 part = loaded(**options, **reserved)
+            vars(part).update(attached)
         except (GanzooError, MemoryError):
             raise
         except ValueError as error:

@@ -101,7 +101,7 @@ def needs_file(own: Recipe | None, recipe: Recipe) -> bool:
 def _different(own: Recipe, recipe: Recipe) -> set[str]:
     before, now = own.to_dict(), recipe.to_dict()
     # in the order of the recipe's fields
-    return {name: None for name in now if before[name] != now[name]}.keys()  # type: ignore[return-value]
+    return {name: None for name in {**now, **before} if before.get(name) != now.get(name)}.keys()  # type: ignore[return-value]
 
 
 def _changed(own: Choice | None, choice: Choice) -> Choice:

@@ -100,6 +100,6 @@ def _check_optimizer(part: CheckedPart, player: Player) -> None:
             "the learning rate of the optimizer it builds is a number, not a tensor that can be written in place"
         )
     with part("learning_rate"):
-        rate = float(player.component.learning_rate(0))
+        rate = float(player.component.scheduled_learning_rate(0))
     if not math.isfinite(rate) or rate < 0:
         raise part.refuse(f"its learning rate at 0 images is {rate}, not a finite number of at least 0")

@@ -10,6 +10,7 @@ from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
 from ganzoo.contract.renamed_fields import RENAMED_FIELDS
+from ganzoo.contract.schedule import Schedule
 from ganzoo.registry.zoo import Zoo
 
 #: names that the command line has for fields
@@ -31,7 +32,7 @@ _FIXED = {
 }
 #: fields whose parts have a saved state: only options of the parts that are there can change
 _WITH_STATE = ("losses", "augmentations", "generator_optimizer", "discriminator_optimizer")
-_INTEGERS = ("batch_size", "ema_half_life", "score_samples")
+_INTEGERS = ("batch_size", "ema_half_life", "ema_start", "score_samples")
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], zoo: Zoo) -> Recipe:
@@ -110,6 +111,13 @@ def _with_option(recipe: Recipe, field: str, option: str, value: Any, key: str) 
     return recipe.merged({field: changed})
 
 
+def _number(text: str, key: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--set {key}: it must be a number, not {text!r}.") from None
+
+
 def _with(part: Choice, option: str, value: Any) -> Choice:
     return Choice(part.name, {**part.options, option: value})
 
@@ -127,11 +135,15 @@ def _typed(field: str, value: Any, key: str) -> Any:
         return None
     if not isinstance(value, str):
         return value
+    if field == "ema_half_life" and Schedule.is_text(value):
+        return value
+    if field == "ema_ramp":
+        return _number(value, key)
     if field in _INTEGERS:
         if not value.strip().isdecimal():
             raise UsageError(f"--set {key}: {field} must be a whole number, not {value!r}.")
         return int(value)
-    if field == "reuse_fakes":
+    if field in ("reuse_fakes", "joint_forward"):
         if value not in ("true", "false"):
             raise UsageError(f"--set {key}: {field} must be true or false, not {value!r}.")
         return value == "true"

@@ -18,7 +18,7 @@ def learning_rate_notes(
     for role, optimizer in optimizers.items():
 
         def is_zero(after: int, optimizer: Optimizer = optimizer) -> bool:
-            return optimizer.learning_rate(images_at(after)) == 0
+            return optimizer.scheduled_learning_rate(images_at(after)) == 0
 
         # the rate of the last step may be 0; from here on a rate that has become 0 is taken to stay so
         if step >= last - 1 or not is_zero(last - 2):

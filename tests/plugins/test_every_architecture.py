@@ -14,6 +14,7 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.architectures.began import BEGAN
+from ganzoo_plugins.architectures.biggan import BigGAN
 from ganzoo_plugins.architectures.cgan import CGAN
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.dcgan_atienza import DCGANAtienza
@@ -51,6 +52,7 @@ SIZES: Mapping[type[ganzoo.Architecture], list[tuple[int, int]]] = {
     DCGANPyTorch: [(8, 8), (16, 16), (28, 28), (64, 64), (16, 24)],
     InfoGANNets: [(4, 12), (28, 28), (32, 32), (64, 64)],
     WGANGP: [(16, 16), (20, 28), (28, 28), (32, 32), (36, 60), (48, 48), (64, 64), (16, 64)],
+    BigGAN: [(8, 8), (16, 24), (28, 28), (32, 32), (64, 64)],
     SNGAN: [(16, 16), (28, 28), (32, 32), (64, 64)],
     R3GAN: [(4, 4), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
     BEGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
@@ -96,6 +98,8 @@ MULTIPLES_OF_4 = "multiples of 4.*mnist:size=32"
         *((R3GAN, size, "4 to 7 pixels") for size in [(30, 30), (3, 3), (28, 26)]),
         (DCGANPyTorch, (30, 30), "4 to 7 pixels"),
         (DCGANPyTorch, (5, 5), "at least 8"),
+        (BigGAN, (30, 30), "4 to 7 pixels"),
+        (BigGAN, (4, 4), "from 8 to 256"),
         (BEGAN, (30, 30), "7 to 13 pixels"),
     ],
 )
@@ -133,6 +137,7 @@ LATENTS = {
     DCGANPyTorch: ("normal", 100),
     InfoGANNets: ("uniform", 64),
     WGANGP: ("normal", 128),
+    BigGAN: ("normal", 128),
     SNGAN: ("normal", 128),
     R3GAN: ("normal", 64),
     BEGAN: ("uniform", 64),

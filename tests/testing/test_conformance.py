@@ -214,6 +214,7 @@ SMALL = {
     "mlp-keras-gan": "width=16",
     "mlp-vanilla": "width=16",
     "infogan-nets": "width=4,units=16",
+    "biggan": "width=2",
     "sngan": "width=8",
     "sngan-projection": "width=8",
     "wgan-gp": "width=8",

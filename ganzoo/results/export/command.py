@@ -19,7 +19,14 @@ _OPTIONS = {"losses": "--loss", "augmentations": "--augmentation"}
 _LEFT_OUT = ("observers", "evaluators", "score_every", "score_samples", "protocol", "best_by", "grid", "samples_every")
 _ELSEWHERE = ("architecture", "dataset", "length", "tick_every", "checkpoint_every", *_LEFT_OUT)
 #: fields without an option of their own: only a recipe file sets them
-_FILE_ONLY = ("generator_mode_for_discriminator", "reuse_fakes")
+_FILE_ONLY = (
+    "generator_mode_for_discriminator",
+    "reuse_fakes",
+    "joint_forward",
+    "ema_buffers",
+    "ema_start",
+    "ema_ramp",
+)
 
 
 def train_command(zoo: Zoo, recipe: Recipe) -> str:
@@ -50,8 +57,8 @@ def _words(zoo: Zoo, recipe: Recipe, base: Recipe, variant: str | None) -> list[
     words = ["--recipe", variant] if variant else []
     wanted, now = recipe.to_dict(), base.to_dict()
     words += _architecture_options(recipe, base)
-    for field in wanted:
-        if field in _ELSEWHERE or wanted[field] == now[field]:
+    for field in {**wanted, **now}:
+        if field in _ELSEWHERE or wanted.get(field) == now.get(field):
             continue
         if field in _FILE_ONLY or (isinstance(wanted[field], list) and not wanted[field]):
             return None

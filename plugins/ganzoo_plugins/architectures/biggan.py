@@ -40,9 +40,8 @@ class BigGAN(ganzoo.Architecture):
 
     The discriminator sees fakes and reals in one forward, fakes first, so that each update does one power iteration
     (`joint_forward`). Sizes of 32, 64, 128 and 256 pixels are published; other sizes of 4 to 7 times a power of 2 have
-    the channels of 32 pixels. Departures: fakes have the classes of the reals, the program draws them uniformly; the
-    EMA starts at once, the program copies the weights in the first 1,000 steps (20,000 for ImageNet); samples are drawn
-    with the moving statistics of batch norm.
+    the channels of 32 pixels. Departures: fakes have the classes of the reals, the program draws them uniformly;
+    samples are drawn with the moving statistics of batch norm, the program's with those of each batch.
     """
 
     value_range = (-1.0, 1.0)
@@ -59,6 +58,7 @@ class BigGAN(ganzoo.Architecture):
             "batch_order": "stream",
             # a decay of 0.9999 in each step of four batches of 50
             "ema_half_life": 1_386_225,
+            "ema_start": 200_000,
             "length": "500 epochs",
             "samples_every": "5 epochs",
             "checkpoint_every": "10 epochs",
@@ -76,6 +76,7 @@ class BigGAN(ganzoo.Architecture):
             "discriminator_optimizer": "adam:lr=4e-4,beta1=0,beta2=0.999,eps=1e-6",
             "batch_size": 2048,
             "ema_half_life": 14_194_941,
+            "ema_start": 40_960_000,
             "length": "150000 steps",
             "samples_every": "1000 steps",
             "checkpoint_every": "1000 steps",
@@ -89,6 +90,7 @@ class BigGAN(ganzoo.Architecture):
             "discriminator_optimizer": "adam:lr=5e-4,beta1=0,beta2=0.999",
             "batch_size": 32,
             "ema_half_life": 6000,
+            "ema_start": 0,
             "length": "80 epochs",
             "samples_every": "8 epochs",
             "checkpoint_every": "40 epochs",

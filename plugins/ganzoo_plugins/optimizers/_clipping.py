@@ -1,4 +1,4 @@
-"""Weight clipping, with which the first WGAN keeps its discriminator Lipschitz."""
+"""Clipping of weights, with which the first WGAN keeps its discriminator Lipschitz, and of gradients."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ def clip_weights(optimizer: torch.optim.Optimizer, limit: float) -> torch.optim.
     if limit:
         optimizer.register_step_post_hook(lambda stepped, arguments, keywords: _clamp(stepped, limit))
     return optimizer
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, norm: float) -> torch.optim.Optimizer:
+    """Make an optimiser scale its gradients down before each step where their norm is above `norm`; 0: it does not.
+
+    The norm is that of all gradients of the network together (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1). The
+    device is not waited for.
+    """
+    if norm:
+        optimizer.register_step_pre_hook(lambda stepped, arguments, keywords: _scale_down(stepped, norm))
+    return optimizer
+
+
+def _scale_down(optimizer: torch.optim.Optimizer, norm: float) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, norm)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins.optimizers._clipping import clip_weights
+from ganzoo_plugins.optimizers._clipping import clip_gradients, clip_weights
 
 
 class RMSprop(ganzoo.Optimizer):
@@ -30,9 +30,12 @@ class RMSprop(ganzoo.Optimizer):
         clip: Annotated[
             float, click.FloatRange(min=0), "weights are clamped to -this..this after each step; 0: they are not"
         ] = 0.0,
+        clip_norm: Annotated[
+            float, click.FloatRange(min=0), "gradients are scaled down to this norm where it is larger; 0: they are not"
+        ] = 0.0,
     ) -> None:
         super().__init__()
-        self.lr, self.alpha, self.eps, self.clip = lr, alpha, eps, clip
+        self.lr, self.alpha, self.eps, self.clip, self.clip_norm = lr, alpha, eps, clip, clip_norm
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """torch's RMSprop over `parameters`."""
@@ -47,7 +50,7 @@ class RMSprop(ganzoo.Optimizer):
             foreach=True,
             capturable=device.type == "cuda",
         )
-        return clip_weights(optimizer, self.clip)
+        return clip_weights(clip_gradients(optimizer, self.clip_norm), self.clip)
 
     def learning_rate(self, images_seen: int) -> float:
         """Constant."""
