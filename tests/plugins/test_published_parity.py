@@ -278,4 +278,4 @@ def test_initial_weights_are_spread_as_the_programs_are(
             if row["name"] in found and found[row["name"]].size >= 500:
                 assert found[row["name"]].std() == pytest.approx(row["std"], rel=0.15, abs=1e-12), row["name"]
                 compared += 1
-    assert compared > 15
+    assert compared > 10

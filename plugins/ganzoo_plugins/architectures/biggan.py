@@ -195,7 +195,7 @@ class Attention(nn.Module):
         keys = F.max_pool2d(self.phi(features), 2).flatten(2)  # (N, K, H W / 4)
         values = F.max_pool2d(self.g(features), 2).flatten(2)
         shares = torch.softmax(queries.transpose(1, 2) @ keys, dim=-1)  # (N, H W, H W / 4)
-        attended = (values @ shares.transpose(1, 2)).unflatten(2, features.shape[2:])
+        attended = (values @ shares.transpose(1, 2)).view(*values.shape[:2], *features.shape[2:])
         total: Tensor = features + self.gamma * self.o(attended)
         return total
 
@@ -268,7 +268,7 @@ class Generator(nn.Module):
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """The rest of a latent that cannot be split into equal chunks is not used."""
         y = labels if self.shared is None else self.shared(labels)
-        first, *chunks = latents.split(self.chunk, dim=1) if self.chunk else (latents,)
+        first, *chunks = torch.split(latents, self.chunk, dim=1) if self.chunk else (latents,)
         features = self.linear(first).view(-1, *self.base)
         for index, layers in enumerate(self.blocks):
             own = torch.cat([y, chunks[index]], dim=1) if self.chunk else y
