@@ -17,6 +17,7 @@ from typing import Any
 _HOMES = {
     "api.hub": "pull push",
     "api.experiments": "benchmark speedrun",
+    "api.imports": "import_checkpoint",
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",
     "api.plots": "plot",
@@ -32,6 +33,7 @@ _HOMES = {
     "SeparableLoss",
     "contract.errors": "GanzooError RefusedSpec UsageError",
     "contract.hooks": "API_VERSION Command Component Moment Pretrained TrainingProgress hookimpl",
+    "contract.foreign": "ForeignFile ForeignWeights",
     "contract.images": "ImageSpec resize to_range to_uint8",
     "contract.launcher": "EndedJob Job LaunchRequest Launcher",
     "contract.paths": "cache_dir data_dir",

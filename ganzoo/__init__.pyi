@@ -11,6 +11,7 @@ from ganzoo.api.functions import resume as resume
 from ganzoo.api.functions import sample as sample
 from ganzoo.api.hub import pull as pull
 from ganzoo.api.hub import push as push
+from ganzoo.api.imports import import_checkpoint as import_checkpoint
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
@@ -38,6 +39,8 @@ from ganzoo.contract.components import SeparableLoss as SeparableLoss
 from ganzoo.contract.errors import GanzooError as GanzooError
 from ganzoo.contract.errors import RefusedSpec as RefusedSpec
 from ganzoo.contract.errors import UsageError as UsageError
+from ganzoo.contract.foreign import ForeignFile as ForeignFile
+from ganzoo.contract.foreign import ForeignWeights as ForeignWeights
 from ganzoo.contract.hooks import API_VERSION as API_VERSION
 from ganzoo.contract.hooks import Command as Command
 from ganzoo.contract.hooks import Component as Component

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo_plugins.architectures.began import BEGAN
+from ganzoo_plugins.architectures.biggan import BigGAN
 from ganzoo_plugins.architectures.cgan import CGAN
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.dcgan_atienza import DCGANAtienza
 from ganzoo_plugins.architectures.dcgan_atienza_book import DCGANAtienzaBook
+from ganzoo_plugins.architectures.dcgan_pytorch import DCGANPyTorch
 from ganzoo_plugins.architectures.dcgan_tutorial import DCGANTutorial
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
 from ganzoo_plugins.architectures.mlp_keras_gan import MLPKerasGAN
@@ -30,8 +32,10 @@ NAMES: Mapping[type[ganzoo.Architecture], str] = {
     MLPKerasGAN: "mlp-keras-gan",
     MLPVanilla: "mlp-vanilla",
     DCGAN: "dcgan",
+    DCGANPyTorch: "dcgan-pytorch",
     InfoGANNets: "infogan-nets",
     WGANGP: "wgan-gp",
+    BigGAN: "biggan",
     SNGAN: "sngan",
     R3GAN: "r3gan",
     BEGAN: "began",
@@ -46,8 +50,10 @@ SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
     MLPKerasGAN: {"width": 4},
     MLPVanilla: {"width": 4},
     DCGAN: {"width": 8, "latent_dim": 8},
+    DCGANPyTorch: {"width": 4, "latent_dim": 8},
     InfoGANNets: {"width": 16, "latent_dim": 8, "units": 64},
     WGANGP: {"width": 4, "latent_dim": 8},
+    BigGAN: {"width": 2, "latent_dim": 8},
     SNGAN: {"width": 4, "latent_dim": 8},
     R3GAN: {"width": 8, "latent_dim": 8},
     BEGAN: {"width": 4, "latent_dim": 8, "embedding": 6},

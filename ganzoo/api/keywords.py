@@ -60,6 +60,8 @@ class RecipeOptions(LengthOptions, total=False):
     ema_half_life: int | float | str | None
     batch_size: int | None
     seed: int | None
+    #: the first layers of the discriminator that are not trained
+    freeze_d: int | None
     precision: str | None
     samples_every: Interval | None
     checkpoint_every: Interval | None
@@ -92,6 +94,8 @@ class TrainOptions(RecipeOptions, ExecutionOptions, total=False):
     out: str | Path | None
     #: auto, cpu, cuda or cuda:N
     device: str
+    #: a run, or a checkpoint of another program, whose weights the training starts from
+    start_from: str | Path | None
 
 
 class ResumeOptions(LengthOptions, ExecutionOptions, total=False):

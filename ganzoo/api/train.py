@@ -12,12 +12,16 @@ from ganzoo.api.keywords import Part, TrainOptions, check_keywords, folders, key
 from ganzoo.api.progress import log
 from ganzoo.api.recipes import plan
 from ganzoo.api.trained_run import TrainedRun
+from ganzoo.contract.paths import absolute_path
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 #: keywords that are not part of the recipe
-_OTHER = ("data_dir", "inception_weights", "capture", "compile", "quiet", "verbose", "out", "device")
+_OTHER = (
+    *("data_dir", "inception_weights", "capture", "compile", "quiet", "verbose", "out", "device"),
+    "start_from",
+)
 
 
 @keywords_of(TrainOptions)
@@ -28,7 +32,9 @@ def train(
 
     The keywords are the long options of `ganzoo train`: `epochs=5`, `loss=["hinge", "r1:gamma=1"]`,
     `options={"width": 32, "dataset.size": 32}`. With a `ganzoo.Recipe` as `recipe`, the architecture and the dataset
-    may be left out. The run is written to `out`, by default a new directory `runs/ARCHITECTURE-DATASET`.
+    may be left out. `start_from` is a run, or a checkpoint of another program, whose weights the training starts from;
+    on the command line it is `--from`. The run is written to `out`, by default a new directory
+    `runs/ARCHITECTURE-DATASET`.
 
     Raises UsageError for a wrong request, GanzooError where the training fails, and TrainingInterrupted, with
     everything saved, when it is stopped by Ctrl-C, by a notebook's stop button or by SIGTERM; then
@@ -51,8 +57,9 @@ def train(
         name_directory = claim_directory if claimed else free_directory
         out = Path(how["out"]) if "out" in how else name_directory(recipe, Path("runs"))
         device = how.get("device", "auto")
-        steps = {name: how[name] for name in ("capture", "compile") if name in how}
+        steps: dict[str, Any] = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
+        steps |= {"start_from": absolute_path(how["start_from"])} if "start_from" in how else {}
         more = {"extra_observers": observers, "note": log, "introduce": bool(observers), **steps}
         try:
             with interruptible(out):

@@ -44,6 +44,7 @@ BUILT_IN = {
     "plugins": "plugins:plugins",
     "data": "data:data",
     "demo": "demo:demo",
+    "import": "import_checkpoint:import_",
     "import-checkpoint": "import_checkpoint:import_checkpoint",
     "doctor": "doctor:doctor",
 }

@@ -36,6 +36,7 @@ GROUPS = {
         "export": "Write a generator for other programs.",
         "push": "Upload an export to a model hub.",
         "pull": "Download an export from a model hub.",
+        "import": "Make a run from an official checkpoint.",
         "import-checkpoint": "Turn a .pt or .pth file into safetensors.",
     },
     "Look after": {

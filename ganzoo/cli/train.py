@@ -87,6 +87,7 @@ def _log_scores(run: TrainedRun) -> None:
         "--batch-size --batch-order --subset --ema-half-life --seed --observer",
         "Length": "--epochs --images --steps",
         "Scores during the training": "--evaluator --score-every --samples --protocol --best-by --inception-weights",
+        "Start": "--from --freeze-d",
         "What is saved": "--out --samples-every --grid --checkpoint-every --tick-every",
         "How it runs": "--device --precision --capture --compile --data-dir",
         "What is printed": "--quiet --verbose --no-pictures --dry-run --json --help",
@@ -157,6 +158,14 @@ def _log_scores(run: TrainedRun) -> None:
 )
 @click.option("--average-half-life", type=WholeNumber(0), hidden=True)
 @length_options
+@click.option(
+    "--from",
+    "start_from",
+    type=click.Path(path_type=Path),
+    metavar="RUN|FILE",
+    help="Start from the weights of a run, or of a checkpoint of another program.",
+)
+@click.option("--freeze-d", type=WholeNumber(0), metavar="N", help="Do not train the discriminator's first N layers.")
 @click.option("--batch-size", type=WholeNumber(1), metavar="N", help="Real images in a batch.")
 @click.option("--seed", type=WholeNumber(0), metavar="N", help="Seed of weights, batches and latents.")
 @device_option()
@@ -210,7 +219,7 @@ def train(
     keywords |= {name: choices for name, choices in several.items() if choices}
     keywords |= {"options": pairs(options), "samples": score_samples}
     _rename(keywords, batch_order=("sampling", sampling), ema_half_life=("average_half_life", average_half_life))
-    how = {name: keywords.pop(name) for name in ("verbose", "capture", "compile")}
+    how = {name: keywords.pop(name) for name in ("verbose", "capture", "compile", "start_from")}
     if dry_run:
         chosen = plan(architecture, dataset, **keywords)
         print_json(recipe=chosen.to_dict()) if as_json else click.echo(chosen.to_toml(), nl=False)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from ganzoo.contract.errors import GanzooError
+from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.contract.foreign import ForeignFile, ForeignWeights
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.images import ImageSpec, ValueRange
 from ganzoo.contract.launcher import Launcher
@@ -41,6 +42,18 @@ class Architecture(ABC):
     #: option that was added later -> the value that keeps the meaning of runs that were recorded without it, where this
     #: is not its default
     former_options: ClassVar[Mapping[str, Any]] = {}
+
+    #: dotted names of the classes of another program that its files pickle; they are read as plain data, never imported
+    foreign_classes: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def read_foreign(cls, file: ForeignFile) -> ForeignWeights:
+        """The weights in a checkpoint of the program that this architecture follows, under the names of `networks`.
+
+        `ganzoo import FILE --as NAME` calls it, and checks every name and shape of the result. Raises UsageError where
+        the file is none of that program; by default always.
+        """
+        raise UsageError(f"{file.path} cannot be imported: {cls.__name__} knows no files of another program.")
 
     @abstractmethod
     def networks(self, images: ImageSpec) -> tuple[nn.Module, nn.Module]:

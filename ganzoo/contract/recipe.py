@@ -27,9 +27,17 @@ BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 EMA_BUFFERS = ("averaged", "copied")
 PREPROCESSING = ("flip", "dequantise")
-_LEAST = {"batch_size": 1, "ema_half_life": 0, "ema_start": 0, "ema_ramp": 0, "score_samples": 0, "seed": 0}
+_LEAST = {
+    "batch_size": 1,
+    "ema_half_life": 0,
+    "ema_start": 0,
+    "ema_ramp": 0,
+    "score_samples": 0,
+    "seed": 0,
+    "freeze_d": 0,
+}
 #: fields that are left out of recipe.json at their defaults: recipes without them keep the digests of earlier versions
-_LEFT_OUT = ("early_stop", "preprocessing", "ema_buffers", "ema_start", "ema_ramp")
+_LEFT_OUT = ("early_stop", "preprocessing", "ema_buffers", "ema_start", "ema_ramp", "freeze_d", "joint_forward")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes", "D.lazy", "G.lazy", "G.new"}
 
@@ -141,6 +149,10 @@ class Recipe:
     generator_mode_for_discriminator: str = "training"
     #: whether a generator's turn uses the fakes of the discriminator's turn before it, or draws its own
     reuse_fakes: bool = False
+    #: whether a turn of the discriminator alone shows it fakes and reals in one forward, fakes first: batch norm then
+    #: has the statistics of both together, and spectral norm does one power iteration (Brock et al. 2019,
+    #: arXiv:1809.11096)
+    joint_forward: bool = False
     generator_optimizer: Choice = Choice("adam")
     #: None (`shared` in a file): one optimiser object updates both networks, with one step counter
     discriminator_optimizer: Choice | None = Choice("adam")
@@ -176,6 +188,9 @@ class Recipe:
     best_by: str = ""
     #: rows x columns of the sample grid
     grid: str = "4x4"
+    #: the first layers of the discriminator, those nearest to the images, that are not trained (Mo et al. 2020, "Freeze
+    #: the Discriminator", arXiv:2002.10964)
+    freeze_d: int = 0
     #: stop when a score has not improved for a number of scorings, see `parse_early_stop`; empty: never
     early_stop: str = ""
 
@@ -293,7 +308,7 @@ def _typed(name: str, value: Any) -> Any:
         return None if name == "discriminator_optimizer" and value == "shared" else Choice.parse(value)
     if name in ("length", *_INTERVALS):
         return Amount.parse(value)
-    if name == "reuse_fakes":
+    if name in ("reuse_fakes", "joint_forward"):
         if not isinstance(value, bool):
             raise UsageError(f"{name} must be true or false, not {value!r}.")
         return value
@@ -303,7 +318,7 @@ def _typed(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UsageError(f"{name} must be a number, not {value!r}.")
         return int(value) if value == int(value) and name == "ema_half_life" else value
-    if name in ("batch_size", "ema_start", "score_samples", "seed"):
+    if name in ("batch_size", "ema_start", "score_samples", "seed", "freeze_d"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ganzoo.contract.errors import UsageError
@@ -27,6 +28,7 @@ class Round:
         discriminate: Callable[[Tensor, Tensor], Tensor],
         sides: frozenset[str] = BOTH_SIDES,
         generate_styled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        joint: bool = False,
     ) -> None:
         #: real images (N, C, H, W) in the architecture's value range; they require gradients
         self.reals = reals.detach().requires_grad_()
@@ -36,6 +38,8 @@ class Round:
         self.latents = latents
         #: the images the discriminator is trained on: reals, fakes or both
         self.sides = sides
+        #: whether the discriminator sees fakes and reals in one forward, fakes first
+        self.joint = joint and sides == BOTH_SIDES
         self._generate = generate
         self._discriminate = discriminate
         self._generate_styled = generate_styled
@@ -55,15 +59,27 @@ class Round:
     def real_logits(self) -> Tensor:
         """Logits (N, ...), float32, of the reals."""
         if self._real_logits is None:
-            self._real_logits = self.discriminate(self.reals)
+            self._discriminate_sides("reals")
+        assert self._real_logits is not None  # noqa: S101
         return self._real_logits
 
     @property
     def fake_logits(self) -> Tensor:
         """Logits (N, ...), float32, of the fakes."""
         if self._fake_logits is None:
-            self._fake_logits = self.discriminate(self.fakes)
+            self._discriminate_sides("fakes")
+        assert self._fake_logits is not None  # noqa: S101
         return self._fake_logits
+
+    def _discriminate_sides(self, side: str) -> None:
+        """Compute the logits of one side, or of both where they are computed together."""
+        if self.joint:
+            logits = self._discriminate(torch.cat([self.fakes, self.reals]), torch.cat([self.labels, self.labels]))
+            self._fake_logits, self._real_logits = logits.chunk(2)
+        elif side == "reals":
+            self._real_logits = self.discriminate(self.reals)
+        else:
+            self._fake_logits = self.discriminate(self.fakes)
 
     def discriminate(self, images: Tensor) -> Tensor:
         """Logits (N, ...), float32, of other images (N, C, H, W) with the classes of this round, for penalties.

@@ -20,7 +20,7 @@ from ganzoo.engine.distributed import rank, world_size
 from ganzoo.engine.ema import EMA
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.memory_format import MEMORY_FORMAT
-from ganzoo.engine.player import Player, Turn
+from ganzoo.engine.player import Player, Turn, freeze_first_layers
 from ganzoo.engine.preprocessing import preprocessed
 from ganzoo.engine.running_means import RunningMeans
 from ganzoo.engine.schedules import ScheduledNumbers
@@ -52,6 +52,7 @@ class Game:
         self.images = images
         self.generator: nn.Module = generator.to(device).to(memory_format=MEMORY_FORMAT)
         self.discriminator: nn.Module = discriminator.to(device).to(memory_format=MEMORY_FORMAT)
+        freeze_first_layers(self.discriminator, recipe.freeze_d)
         #: the networks that a step calls: `generator` and `discriminator`, or their compiled forms
         self.called: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.losses = [loss.to(device) for loss in losses]
@@ -61,6 +62,7 @@ class Game:
         self._always_training_mode = recipe.generator_mode_for_discriminator == "training"
         self._reuse_fakes = recipe.reuse_fakes
         self._preprocessing = parse_preprocessing(recipe.preprocessing)
+        self._joint_forward = recipe.joint_forward
         self.autocast = recipe.precision == "bf16"
         self.optimizers = {"generator": generator_optimizer.to(device)}
         if discriminator_optimizer is not generator_optimizer:
@@ -163,7 +165,8 @@ class Game:
 
         latents = self.latents(len(batch.reals)) if reused is None else reused.latents
         styled = self._generate_styled if hasattr(self.generator, "styles") else None
-        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides, styled)
+        joint = self._joint_forward and not turn.updates_generator
+        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides, styled, joint)
 
     def _generate_styled(self, latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(images, styles) of latents, with gradients; the plain network, as its methods are not compiled."""

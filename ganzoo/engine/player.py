@@ -20,6 +20,7 @@ class Player:
         #: "discriminator" or "generator": the method of each loss that is this player's
         self.role = role
         named = [(f"{prefix}.{name}", p) for prefix, net in networks.items() for name, p in net.named_parameters()]
+        named = [(name, parameter) for name, parameter in named if parameter.requires_grad]  # not frozen
         self.names = [name for name, _ in named]
         self.parameters = [parameter for _, parameter in named]
         self.component = optimizer
@@ -77,6 +78,20 @@ class Player:
         with torch.no_grad():
             for value, old in zip(changed, before, strict=True):
                 value.copy_(old)
+
+
+def freeze_first_layers(network: nn.Module, count: int) -> None:
+    """Let the first `count` layers with parameters stay as they are. Raises UsageError where no layer would be left."""
+    layers: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        # a weight with spectral norm is in a module of its own, below the layer
+        layer = name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+        layers.setdefault(layer, []).append(parameter)
+    if count and count >= len(layers):
+        raise UsageError(f"freeze_d={count} leaves no layer to train: the discriminator has {len(layers)}.")
+    for parameters in list(layers.values())[:count]:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.storage.files import parse_json
 from ganzoo.storage.lines import read_last_lines
 from ganzoo.storage.lock import GUARD, Lock, writer
-from ganzoo.storage.run_checks import read_environment, read_recipe
+from ganzoo.storage.run_checks import INITIAL_WEIGHTS, read_environment, read_recipe
 from ganzoo.storage.run_search import find_runs, is_run
 
 __all__ = [
@@ -41,6 +41,7 @@ STATES = ("training", "finished", "interrupted", "diverged", "damaged")
 #: what a training writes into a run directory
 _OWN_FILES = {
     *("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl", "diagnosis.json", "lock"),
+    INITIAL_WEIGHTS,
     *("samples", "generators", "checkpoints", GUARD),
 }
 

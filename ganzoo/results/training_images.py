@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -47,12 +48,15 @@ def _changes(run: RunView, train: Dataset) -> list[str]:
     """What differs in shape and classes, in words."""
     then, now = ImageSpec(**run.environment["images"]), train.spec
     changes = []
+    imported = run.environment.get("initial_weights", {}).get("imported", False)
+    if imported and not run.environment["initial_weights"].get("conditional"):
+        then = replace(then, classes=now.classes)  # the file of another program says nothing about them
     if str(then) != str(now):
         changes.append(f"{then} then, {now} now")
     if then.classes != now.classes:
         changes.append(f"{then.classes} classes then, {now.classes} now")
     old, new = [str(name) for name in run.environment["class_names"]], list(class_names(train))
-    if old != new:
+    if old != new and not imported:
         changes += _named("gone", old, new) + _named("new", new, old) or ["the classes have another order"]
     return changes
 

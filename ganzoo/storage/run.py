@@ -9,6 +9,7 @@ diagnosis.json    only if the training diverged: the first bad step and its bad 
 samples/          grids of fixed latents, named by images seen
 generators/       the generator (its moving average, if the recipe has one), safetensors
 checkpoints/      the whole training state, of the last two checkpoints
+initial.safetensors  the weights that the training starts from, where it was given some
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ganzoo.storage.files import make_directory, naming, parse_json, sync_direct
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
 from ganzoo.storage.lock import GUARD, Lock, exclusive
 from ganzoo.storage.recipe_binding import recipe_text, recorded_changes
-from ganzoo.storage.run_checks import read_environment, read_recipe, refuse_own_code, sealed
+from ganzoo.storage.run_checks import INITIAL_WEIGHTS, read_environment, read_recipe, refuse_own_code, sealed
 from ganzoo.storage.run_directory import refuse_taken
 
 
@@ -69,7 +70,10 @@ class Run:
 
     def discard(self) -> None:
         """Remove the files of a run that failed before its first step, and the directory if that leaves it empty."""
-        for name in ("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl"):
+        for name in (
+            *("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl"),
+            INITIAL_WEIGHTS,
+        ):
             (self.path / name).unlink(missing_ok=True)
         for name in ("samples", "generators", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -16,6 +16,9 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage.files import digest_of, parse_json
 
+#: the file of a run with the weights that the training starts from, where they were not drawn
+INITIAL_WEIGHTS = "initial.safetensors"
+
 
 def read_environment(path: Path) -> dict[str, Any]:
     """The content of an environment.json. Raises GanzooError if it is damaged or missing."""

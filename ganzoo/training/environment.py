@@ -16,7 +16,7 @@ import torch
 
 from ganzoo.contract.components import class_names
 from ganzoo.contract.errors import GanzooError
-from ganzoo.contract.recipe import KIND_OF_FIELD
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe
 from ganzoo.engine.compile import compiled_networks
 from ganzoo.engine.device import device_name
 from ganzoo.engine.distributed import world_size
@@ -48,7 +48,20 @@ def environment(setup: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[st
 
     `capture` says whether CUDA steps are recorded as graphs.
     """
-    recipe, device, dataset = setup.recipe, setup.device, setup.dataset
+    dataset, facts = setup.dataset, machine_facts(setup.recipe, zoo, setup.device)
+    return {
+        **facts,
+        "capture": capture and setup.device.type == "cuda",
+        "compile": compiled_networks(setup.game),
+        "world_size": world_size(),
+        "training_images": setup.feed.fingerprint,
+        "images": asdict(dataset.spec),
+        "class_names": list(class_names(dataset)),
+    }
+
+
+def machine_facts(recipe: Recipe, zoo: Zoo, device: torch.device) -> dict[str, Any]:
+    """Versions, machine, and where each part of a recipe comes from."""
     parts = {}
     for name, kind in KIND_OF_FIELD.items():
         value = getattr(recipe, name)
@@ -61,13 +74,7 @@ def environment(setup: TrainingSetup, zoo: Zoo, capture: bool = True) -> dict[st
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "memory_format": str(MEMORY_FORMAT).removeprefix("torch."),
-        "capture": capture and device.type == "cuda",
-        "compile": compiled_networks(setup.game),
-        "world_size": world_size(),
         "platform": platform.platform(),
-        "training_images": setup.feed.fingerprint,
-        "images": asdict(dataset.spec),
-        "class_names": list(class_names(dataset)),
         "parts": parts,
     }
 

@@ -19,6 +19,7 @@ from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.chores import Chores
 from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.history import restore_history
+from ganzoo.training.initial_weights import load_initial_weights
 from ganzoo.training.schedules import learning_rate_notes
 from ganzoo.training.signals import Signals
 from ganzoo.training.stopwatch import Stopwatch
@@ -53,7 +54,9 @@ class TrainingLoop:
 
     def restore(self, saved: checkpoints.Saved | None) -> None:
         """Continue from a checkpoint, or from the beginning without one; remove the files of steps beyond it."""
-        if saved is not None:
+        if saved is None:
+            load_initial_weights(self.directory, self.setup.game)
+        else:
             for text in saved.notes:
                 self.note(text)
             self.setup.game.restore(saved.tensors)

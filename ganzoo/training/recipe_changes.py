@@ -26,6 +26,7 @@ _FIXED = {
     "subset": "a run has one set of images",
     "batch_order": "the images that each step has seen are counted by it",
     "turns": "the images that each step has seen are counted by it",
+    "freeze_d": "the optimiser has a state for the layers that are trained",
     "seed": "all random numbers of the run come from it",
     "length": "give --epochs, --images or --steps",
 }
@@ -142,7 +143,7 @@ def _typed(field: str, value: Any, key: str) -> Any:
         if not value.strip().isdecimal():
             raise UsageError(f"--set {key}: {field} must be a whole number, not {value!r}.")
         return int(value)
-    if field == "reuse_fakes":
+    if field in ("reuse_fakes", "joint_forward"):
         if value not in ("true", "false"):
             raise UsageError(f"--set {key}: {field} must be true or false, not {value!r}.")
         return value == "true"

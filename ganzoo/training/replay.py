@@ -31,6 +31,7 @@ from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo.training.diagnosis import examine
 from ganzoo.training.environment import changed_environment, refuse_other_images
 from ganzoo.training.history import history_of
+from ganzoo.training.initial_weights import load_initial_weights
 
 
 def replay(
@@ -102,6 +103,8 @@ def _restore_before(setup: TrainingSetup, history: History, path: Path, step: in
     if before is not None:
         setup.game.restore(before.tensors)
         first = before.meta["step"]
+    else:
+        load_initial_weights(Run.open(path), setup.game)
     changed = history.changes[-1][0] if history.changes else 0
     if history.changes and (step <= changed or first < changed):
         why = "" if step <= changed else f", and {path} has no checkpoint between the two"

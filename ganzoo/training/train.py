@@ -30,6 +30,7 @@ from ganzoo.training.early_stop import EarlyStop
 from ganzoo.training.environment import environment, refuse_other_images
 from ganzoo.training.heartbeat import Heartbeat
 from ganzoo.training.history import history_of, restore_history
+from ganzoo.training.initial_weights import facts_of, in_words, initial_weights, record
 from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
@@ -37,11 +38,14 @@ from ganzoo.training.recipe_changes import changed_recipe, moved_dataset
 from ganzoo.training.signals import Interrupted, Signals
 
 
-def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, TrainingProgress]:
+def start(
+    recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, start_from: Path | None = None, **more: Any
+) -> tuple[Run, TrainingProgress]:
     """Train a recipe to its end, as a new run in the directory `out`; the run, and how far it was trained.
 
-    `more` are the keywords of `train`, and `compile`: whether networks go through `torch.compile`. Raises UsageError
-    where `out` holds something already, GanzooError where a part cannot be built or fails.
+    `start_from` is a run, or a checkpoint of another program, whose weights the training starts from. `more` are the
+    keywords of `train`, and `compile`: whether networks go through `torch.compile`. Raises UsageError where `out` holds
+    something already or the weights do not fit, GanzooError where a part cannot be built or fails.
     """
     distributed.init_process_group(device)
     with distributed.all_or_none():
@@ -50,7 +54,14 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
     _compile(setup, more)
     with distributed.all_or_none():
         facts = environment(setup, zoo, more.get("capture", True))
+        weights = initial_weights(start_from, recipe, setup.game, zoo) if start_from else None
+        if weights is not None:
+            facts["initial_weights"] = facts_of(weights)
+            if writes:
+                more.get("note", print)(in_words(weights))
         run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
+        if writes and weights is not None:
+            record(run, weights)
     try:
         return run, train(run, setup, zoo, **more)
     except GanzooError as error:

@@ -18,12 +18,14 @@ import ganzoo
 _PARTS = {
     "architectures": {
         "dcgan-tutorial": "architectures.dcgan_tutorial:DCGANTutorial",
+        "dcgan-pytorch": "architectures.dcgan_pytorch:DCGANPyTorch",
         "dcgan-atienza": "architectures.dcgan_atienza:DCGANAtienza",
         "dcgan-atienza-book": "architectures.dcgan_atienza_book:DCGANAtienzaBook",
         "mlp-keras-gan": "architectures.mlp_keras_gan:MLPKerasGAN",
         "mlp-vanilla": "architectures.mlp_vanilla:MLPVanilla",
         "dcgan": "architectures.dcgan:DCGAN",
         "infogan-nets": "architectures.infogan_nets:InfoGANNets",
+        "biggan": "architectures.biggan:BigGAN",
         "sngan": "architectures.sngan:SNGAN",
         "sngan-projection": "architectures.sngan_projection:SNGANProjection",
         "wgan-gp": "architectures.wgan_gp:WGANGP",

@@ -14,10 +14,12 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.architectures.began import BEGAN
+from ganzoo_plugins.architectures.biggan import BigGAN
 from ganzoo_plugins.architectures.cgan import CGAN
 from ganzoo_plugins.architectures.dcgan import DCGAN
 from ganzoo_plugins.architectures.dcgan_atienza import DCGANAtienza
 from ganzoo_plugins.architectures.dcgan_atienza_book import DCGANAtienzaBook
+from ganzoo_plugins.architectures.dcgan_pytorch import DCGANPyTorch
 from ganzoo_plugins.architectures.dcgan_tutorial import DCGANTutorial
 from ganzoo_plugins.architectures.infogan_nets import InfoGANNets
 from ganzoo_plugins.architectures.mlp_keras_gan import MLPKerasGAN
@@ -47,8 +49,10 @@ SIZES: Mapping[type[ganzoo.Architecture], list[tuple[int, int]]] = {
     MLPKerasGAN: ORIGIN_SIZES,
     MLPVanilla: ORIGIN_SIZES,
     DCGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (45, 31), (64, 64), (100, 16), (128, 128)],
+    DCGANPyTorch: [(8, 8), (16, 16), (28, 28), (64, 64), (16, 24)],
     InfoGANNets: [(4, 12), (28, 28), (32, 32), (64, 64)],
     WGANGP: [(16, 16), (20, 28), (28, 28), (32, 32), (36, 60), (48, 48), (64, 64), (16, 64)],
+    BigGAN: [(8, 8), (16, 24), (28, 28), (32, 32), (64, 64)],
     SNGAN: [(16, 16), (28, 28), (32, 32), (64, 64)],
     R3GAN: [(4, 4), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
     BEGAN: [(8, 8), (16, 16), (28, 28), (32, 32), (64, 64), (16, 24)],
@@ -93,6 +97,10 @@ MULTIPLES_OF_4 = "multiples of 4.*mnist:size=32"
             for size in [(12, 28), (28, 68), (30, 28)]
         ),
         *((R3GAN, size, "4 to 7 pixels") for size in [(30, 30), (3, 3), (28, 26)]),
+        (DCGANPyTorch, (30, 30), "4 to 7 pixels"),
+        (DCGANPyTorch, (5, 5), "at least 8"),
+        (BigGAN, (30, 30), "4 to 7 pixels"),
+        (BigGAN, (4, 4), "from 8 to 256"),
         (BEGAN, (30, 30), "7 to 13 pixels"),
     ],
 )
@@ -127,8 +135,10 @@ LATENTS = {
     MLPKerasGAN: ("normal", 100),
     MLPVanilla: ("uniform", 100),
     DCGAN: ("uniform", 100),
+    DCGANPyTorch: ("normal", 100),
     InfoGANNets: ("uniform", 64),
     WGANGP: ("normal", 128),
+    BigGAN: ("normal", 128),
     SNGAN: ("normal", 128),
     R3GAN: ("normal", 64),
     BEGAN: ("uniform", 64),

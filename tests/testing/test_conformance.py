@@ -222,12 +222,14 @@ def ray_cluster() -> Iterator[None]:
 #: options that make a part small, so that its checks are quick
 SMALL = {
     "dcgan": "width=8",
+    "dcgan-pytorch": "width=8",
     "dcgan-tutorial": "width=4",
     "dcgan-atienza": "width=4",
     "dcgan-atienza-book": "width=4",
     "mlp-keras-gan": "width=16",
     "mlp-vanilla": "width=16",
     "infogan-nets": "width=4,units=16",
+    "biggan": "width=2",
     "sngan": "width=8",
     "sngan-projection": "width=8",
     "wgan-gp": "width=8",

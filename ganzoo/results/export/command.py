@@ -23,6 +23,7 @@ _FILE_ONLY = (
     "generator_mode_for_discriminator",
     "reuse_fakes",
     "preprocessing",
+    "joint_forward",
     "ema_buffers",
     "ema_start",
     "ema_ramp",

@@ -10,8 +10,19 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
+from ganzoo_plugins.architectures._mimicry import read_mimicry
 from ganzoo_plugins.layers.batch_norm import set_eps
-from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doublings, halvings, linear
+from ganzoo_plugins.layers.resnet import (
+    AUTHORS,
+    MIMICRY,
+    Program,
+    ProgramName,
+    ResNetFeatures,
+    ResNetGenerator,
+    doublings,
+    halvings,
+    linear,
+)
 
 
 class SNGAN(ganzoo.Architecture):
@@ -31,6 +42,10 @@ class SNGAN(ganzoo.Architecture):
     and the discriminator's five turns come first. Adam's eps stands beside the corrected root, in Chainer beside the
     other one. The power iteration takes u = W v before v = W^T u, and 15 of them precede the training; the program has
     the other order and none before, so that logits differ until the vectors have converged.
+
+    `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: bilinear
+    doubling, shortcuts of relu(x) in all blocks of the discriminator but the first, a bias in its last layer, and the
+    variant `mimicry` trains them as that program does.
     """
 
     value_range = (-1.0, 1.0)
@@ -52,6 +67,13 @@ class SNGAN(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # 100,000 steps of five batches of 64; five turns of the discriminator, then one of the generator
+        "mimicry": {
+            "architecture": "sngan:program=mimicry",
+            "dataset": "cifar10",
+            "preprocessing": "",
+            "length": "100000 steps",
+        },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "sngan:width=16",
@@ -74,16 +96,27 @@ class SNGAN(ganzoo.Architecture):
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
-        batch_norm_eps: Annotated[float, click.FloatRange(min=0), "added to the variance in batch norm"] = 2e-5,
+        generator_width: Annotated[int, click.IntRange(min=0), "channels of the generator; 0: twice the width"] = 0,
+        program: Annotated[ProgramName, "whose networks: of the paper's authors, or of mimicry"] = "authors",
+        batch_norm_eps: Annotated[
+            float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
+        ] = 0.0,
     ) -> None:
-        self.latent_dim, self.width = latent_dim, width
-        self.batch_norm_eps = batch_norm_eps
+        self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
+        self.program = MIMICRY if program == "mimicry" else AUTHORS
+        self.batch_norm_eps = batch_norm_eps or (1e-5 if program == "mimicry" else 2e-5)
+
+    @classmethod
+    def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
+        """A netG_*.pth or netD_*.pth of mimicry."""
+        return read_mimicry(file, {"l5": "dense"})
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for any number of channels and sizes from 16 to 64 that are multiples of 4."""
-        generator = ResNetGenerator(self.latent_dim, 2 * self.width, images, doublings(images, "sngan"))
+        doubled = doublings(images, "sngan")
+        generator = ResNetGenerator(self.latent_dim, self.generator_width, images, doubled, program=self.program)
         set_eps(generator, self.batch_norm_eps)
-        return generator, Discriminator(self.width, images)
+        return generator, Discriminator(self.width, images, self.program)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent_dim), standard normal."""
@@ -93,10 +126,10 @@ class SNGAN(ganzoo.Architecture):
 class Discriminator(nn.Module):
     """Images (N, C, H, W) -> logits (N, 1)."""
 
-    def __init__(self, width: int, images: ganzoo.ImageSpec) -> None:
+    def __init__(self, width: int, images: ganzoo.ImageSpec, program: Program) -> None:
         super().__init__()
-        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True)
-        self.dense = linear(width, 1, bias=False, spectral=True)
+        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True, program=program)
+        self.dense = linear(width, 1, bias=program == MIMICRY, spectral=True, program=program)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """`labels` are not used."""

@@ -10,8 +10,21 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
+from ganzoo_plugins.architectures._mimicry import read_mimicry
+from ganzoo_plugins.layers import spectral as power_iteration
 from ganzoo_plugins.layers.batch_norm import set_eps
-from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doublings, halvings, linear, spectral_norm
+from ganzoo_plugins.layers.resnet import (
+    AUTHORS,
+    MIMICRY,
+    Program,
+    ProgramName,
+    ResNetFeatures,
+    ResNetGenerator,
+    doublings,
+    halvings,
+    linear,
+    spectral_norm,
+)
 
 
 class SNGANProjection(ganzoo.Architecture):
@@ -28,6 +41,9 @@ class SNGANProjection(ganzoo.Architecture):
     The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
     program draws 128 fakes with random classes for the generator's update; here there are 64, with the classes of the
     reals, in the discriminator's turns too. Order of turns, Adam's eps and power iteration differ as in `sngan`.
+
+    `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: see
+    `sngan`. The variant `mimicry` trains them as that program does.
     """
 
     value_range = (-1.0, 1.0)
@@ -50,6 +66,13 @@ class SNGANProjection(ganzoo.Architecture):
         }
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # 100,000 steps of five batches of 64; five turns of the discriminator, then one of the generator
+        "mimicry": {
+            "architecture": "sngan-projection:program=mimicry",
+            "dataset": "cifar10",
+            "preprocessing": "",
+            "length": "100000 steps",
+        },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "sngan-projection:width=16",
@@ -71,17 +94,29 @@ class SNGANProjection(ganzoo.Architecture):
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
-        batch_norm_eps: Annotated[float, click.FloatRange(min=0), "added to the variance in batch norm"] = 2e-5,
+        generator_width: Annotated[int, click.IntRange(min=0), "channels of the generator; 0: twice the width"] = 0,
+        program: Annotated[ProgramName, "whose networks: of the paper's authors, or of mimicry"] = "authors",
+        batch_norm_eps: Annotated[
+            float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
+        ] = 0.0,
     ) -> None:
-        self.latent_dim, self.width = latent_dim, width
-        self.batch_norm_eps = batch_norm_eps
+        self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
+        self.program = MIMICRY if program == "mimicry" else AUTHORS
+        self.batch_norm_eps = batch_norm_eps or (1e-5 if program == "mimicry" else 2e-5)
+
+    @classmethod
+    def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
+        """A netG_*.pth or netD_*.pth of mimicry."""
+        return read_mimicry(file, {"l5": "linear", "l_y": "projection"}, ("l5", "l_y"))
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for sizes from 16 to 64 that are multiples of 4, and any number of classes."""
         doubled = doublings(images, "sngan-projection")
-        generator = ResNetGenerator(self.latent_dim, 2 * self.width, images, doubled, classes=images.classes)
+        generator = ResNetGenerator(
+            self.latent_dim, self.generator_width, images, doubled, images.classes, self.program
+        )
         set_eps(generator, self.batch_norm_eps)
-        return generator, Discriminator(self.width, images)
+        return generator, Discriminator(self.width, images, self.program)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent_dim), standard normal."""
@@ -91,13 +126,17 @@ class SNGANProjection(ganzoo.Architecture):
 class Discriminator(nn.Module):
     """Images (N, C, H, W) and labels (N,) -> logits (N, 1)."""
 
-    def __init__(self, width: int, images: ganzoo.ImageSpec) -> None:
+    def __init__(self, width: int, images: ganzoo.ImageSpec, program: Program) -> None:
         super().__init__()
-        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True)
-        self.linear = linear(width, 1, bias=False, spectral=True)
+        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True, program=program)
         embedding = nn.Embedding(images.classes, width)
         nn.init.xavier_uniform_(embedding.weight)
-        self.projection = spectral_norm(embedding)
+        if program == MIMICRY:  # a spectral norm of its own in the layers that are no convolutions
+            self.linear = power_iteration.spectral_norm(linear(width, 1, program=program))
+            self.projection = power_iteration.spectral_norm(embedding)
+        else:
+            self.linear = linear(width, 1, bias=False, spectral=True)
+            self.projection = spectral_norm(embedding)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """One logit for each image: how real it looks as an image of its class."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import click
@@ -10,7 +11,18 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins.layers.resnet import ResNetFeatures, ResNetGenerator, doublings, halvings, linear
+from ganzoo_plugins.architectures._mimicry import read_mimicry
+from ganzoo_plugins.layers.resnet import (
+    AUTHORS,
+    MIMICRY,
+    Program,
+    ProgramName,
+    ResNetFeatures,
+    ResNetGenerator,
+    doublings,
+    halvings,
+    linear,
+)
 
 
 class WGANGP(ganzoo.Architecture):
@@ -29,6 +41,10 @@ class WGANGP(ganzoo.Architecture):
     none. Departures: the program updates the generator with batches of 128, and draws samples with the batch's own
     statistics in batch norm; here both networks use batches of 64, and samples are drawn with the moving statistics.
     Adam's eps stands beside the corrected root, in the program beside the other one.
+
+    `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: bilinear
+    doubling, and shortcuts of relu(x) in all blocks of the critic but the first. The variant `mimicry` trains them as
+    that program does, with 256 channels in the generator.
     """
 
     value_range = (-1.0, 1.0)
@@ -56,6 +72,12 @@ class WGANGP(ganzoo.Architecture):
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
         },
+        "mimicry": {
+            "architecture": "wgan-gp:width=128,generator_width=256,program=mimicry",
+            "dataset": "cifar10",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
+        },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "wgan-gp:width=16",
@@ -77,13 +99,22 @@ class WGANGP(ganzoo.Architecture):
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of all layers; 128 in the paper"] = 32,
+        generator_width: Annotated[int, click.IntRange(min=0), "channels of the generator; 0: the width"] = 0,
+        program: Annotated[ProgramName, "whose networks: of the paper's authors, or of mimicry"] = "authors",
     ) -> None:
-        self.latent_dim, self.width = latent_dim, width
+        self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or width
+        self.program = replace(MIMICRY, default_ends=True) if program == "mimicry" else AUTHORS
+
+    @classmethod
+    def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
+        """A netG_*.pth or netD_*.pth of mimicry."""
+        return read_mimicry(file, {"l5": "dense"})
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, critic) for any number of channels and sizes from 16 to 64 that are multiples of 4."""
-        generator = ResNetGenerator(self.latent_dim, self.width, images, doublings(images, "wgan-gp"))
-        return generator, Critic(self.width, images)
+        doubled = doublings(images, "wgan-gp")
+        generator = ResNetGenerator(self.latent_dim, self.generator_width, images, doubled, program=self.program)
+        return generator, Critic(self.width, images, self.program)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent_dim), standard normal."""
@@ -93,10 +124,10 @@ class WGANGP(ganzoo.Architecture):
 class Critic(nn.Module):
     """Images (N, C, H, W) -> logits (N, 1)."""
 
-    def __init__(self, width: int, images: ganzoo.ImageSpec) -> None:
+    def __init__(self, width: int, images: ganzoo.ImageSpec, program: Program) -> None:
         super().__init__()
-        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=False)
-        self.dense = linear(width, 1)
+        self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=False, program=program)
+        self.dense = linear(width, 1, program=program)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """`labels` are not used."""

@@ -7,26 +7,58 @@ in spectral norm and in how the features of the last block become logits.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import ganzoo
+from ganzoo_plugins.layers import spectral as power_iteration
 
 #: gain of the initial weights of 3x3 convolutions in blocks; shortcuts, the first and the last layer have 1
 _GAIN = 2**0.5
 
 
+#: whose program the networks follow: that of the paper's authors, or mimicry
+ProgramName = Literal["authors", "mimicry"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the networks of another program do differently; the defaults are those of the papers' authors.
+
+    mimicry (kwotsin/mimicry, a7fda06) doubles images bilinearly, and rectifies features in place, so that the shortcuts
+    of all discriminator blocks but the first see relu(x).
+    """
+
+    bilinear: bool = False
+    rectified_shortcuts: bool = False
+    #: whether biases keep PyTorch's initial values, uniform within 1 / sqrt(inputs); otherwise they start at 0
+    random_biases: bool = False
+    #: whether shortcuts and the generator's last convolution keep PyTorch's initial weights
+    default_ends: bool = False
+    #: whether scales of the conditional batch norm are drawn from N(1, 0.02^2); otherwise they start at 1
+    random_scales: bool = False
+    #: whether both vectors of the power iteration are kept, v is computed first, and no iteration precedes the training
+    both_vectors: bool = False
+
+
+AUTHORS = Program()
+MIMICRY = Program(bilinear=True, rectified_shortcuts=True, random_biases=True, random_scales=True, both_vectors=True)
+
+
 class ConditionalBatchNorm2d(nn.Module):
     """Batch norm with a scale and shift for each class (Dumoulin et al. 2017, arXiv:1610.07629)."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, program: Program = AUTHORS) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.scale = nn.Embedding(classes, channels)
         self.shift = nn.Embedding(classes, channels)
-        nn.init.ones_(self.scale.weight)
+        nn.init.normal_(self.scale.weight, 1.0, 0.02) if program.random_scales else nn.init.ones_(self.scale.weight)
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -42,21 +74,25 @@ class GeneratorBlock(nn.Module):
     With `classes` the batch norms are conditional.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, classes: int = 0) -> None:
+    def __init__(self, in_channels: int, out_channels: int, classes: int = 0, program: Program = AUTHORS) -> None:
         super().__init__()
-        self.bn1 = _batch_norm(in_channels, classes)
-        self.conv1 = convolution(in_channels, out_channels, 3, gain=_GAIN)
-        self.bn2 = _batch_norm(out_channels, classes)
-        self.conv2 = convolution(out_channels, out_channels, 3, gain=_GAIN)
-        self.shortcut = convolution(in_channels, out_channels, 1)
+        self.doubling = "bilinear" if program.bilinear else "nearest"
+        self.bn1 = _batch_norm(in_channels, classes, program)
+        self.conv1 = convolution(in_channels, out_channels, 3, gain=_GAIN, program=program)
+        self.bn2 = _batch_norm(out_channels, classes, program)
+        self.conv2 = convolution(out_channels, out_channels, 3, gain=_GAIN, program=program)
+        self.shortcut = convolution(in_channels, out_channels, 1, program=program, end=True)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """`labels` are used only in a conditional block."""
-        inner = self.conv1(_double(F.relu(_normalise(self.bn1, features, labels))))
+        inner = self.conv1(self._double(F.relu(_normalise(self.bn1, features, labels))))
         inner = self.conv2(F.relu(_normalise(self.bn2, inner, labels)))
         # a 1x1 convolution before the doubling gives the same numbers in a quarter of the time
-        total: Tensor = inner + _double(self.shortcut(features))
+        total: Tensor = inner + self._double(self.shortcut(features))
         return total
+
+    def _double(self, features: Tensor) -> Tensor:
+        return F.interpolate(features, scale_factor=2, mode=self.doubling)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -67,35 +103,56 @@ class DiscriminatorBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, halve: bool, first: bool = False, spectral: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        halve: bool,
+        first: bool = False,
+        spectral: bool = False,
+        program: Program = AUTHORS,
     ) -> None:
         super().__init__()
-        self.first = first
+        self.first, self.rectified_shortcut = first, program.rectified_shortcuts and not first
         hidden = out_channels if first else in_channels
-        self.conv1 = convolution(in_channels, hidden, 3, gain=_GAIN, spectral=spectral)
-        self.conv2 = convolution(hidden, out_channels, 3, gain=_GAIN, spectral=spectral)
+        self.conv1 = convolution(in_channels, hidden, 3, gain=_GAIN, spectral=spectral, program=program)
+        self.conv2 = convolution(hidden, out_channels, 3, gain=_GAIN, spectral=spectral, program=program)
         straight = not halve and in_channels == out_channels
-        self.shortcut = nn.Identity() if straight else convolution(in_channels, out_channels, 1, spectral=spectral)
+        self.shortcut = (
+            nn.Identity()
+            if straight
+            else convolution(in_channels, out_channels, 1, spectral=spectral, program=program, end=True)
+        )
         self.pool = nn.AvgPool2d(2) if halve else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) features; a block that halves needs even sides."""
-        inner = self.conv2(F.relu(self.conv1(features if self.first else F.relu(features))))
+        rectified = features if self.first else F.relu(features)
+        inner = self.conv2(F.relu(self.conv1(rectified)))
+        straight = rectified if self.rectified_shortcut else features
         # a 1x1 convolution after the mean gives the same as one before it, in less time
-        total: Tensor = self.pool(inner) + self.shortcut(self.pool(features))
+        total: Tensor = self.pool(inner) + self.shortcut(self.pool(straight))
         return total
 
 
 class ResNetGenerator(nn.Module):
     """Latents (N, Z), labels (N,) -> images (N, C, H, W) in (-1, 1): Dense, doubling blocks, batch norm, 3x3, tanh."""
 
-    def __init__(self, latent_dim: int, width: int, images: ganzoo.ImageSpec, doublings: int, classes: int = 0) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        width: int,
+        images: ganzoo.ImageSpec,
+        doublings: int,
+        classes: int = 0,
+        program: Program = AUTHORS,
+    ) -> None:
         super().__init__()
         self.base = (width, images.height >> doublings, images.width >> doublings)
-        self.dense = linear(latent_dim, width * self.base[1] * self.base[2])
-        self.blocks = nn.ModuleList([GeneratorBlock(width, width, classes) for _ in range(doublings)])
+        self.dense = linear(latent_dim, width * self.base[1] * self.base[2], program=program)
+        self.blocks = nn.ModuleList([GeneratorBlock(width, width, classes, program) for _ in range(doublings)])
         self.bn = nn.BatchNorm2d(width)
-        self.conv = convolution(width, images.channels, 3)
+        self.conv = convolution(width, images.channels, 3, program=program, end=True)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """`labels` are used only in a conditional network."""
@@ -108,11 +165,12 @@ class ResNetGenerator(nn.Module):
 class ResNetFeatures(nn.Module):
     """Images (N, C, H, W) -> features (N, width, h, w) after a ReLU: halving blocks, then two that keep the size."""
 
-    def __init__(self, width: int, channels: int, halvings: int, *, spectral: bool) -> None:
+    def __init__(self, width: int, channels: int, halvings: int, *, spectral: bool, program: Program = AUTHORS) -> None:
         super().__init__()
-        blocks = [DiscriminatorBlock(channels, width, halve=True, first=True, spectral=spectral)]
-        blocks += [DiscriminatorBlock(width, width, halve=True, spectral=spectral) for _ in range(halvings - 1)]
-        blocks += [DiscriminatorBlock(width, width, halve=False, spectral=spectral) for _ in range(2)]
+        same = {"spectral": spectral, "program": program}
+        blocks = [DiscriminatorBlock(channels, width, halve=True, first=True, **same)]  # type: ignore[arg-type]
+        for halve in [True] * (halvings - 1) + [False, False]:
+            blocks.append(DiscriminatorBlock(width, width, halve=halve, **same))  # type: ignore[arg-type]
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -142,41 +200,53 @@ def halvings(images: ganzoo.ImageSpec) -> int:
 
 
 def convolution(
-    in_channels: int, out_channels: int, size: int, *, gain: float = 1.0, spectral: bool = False
+    in_channels: int,
+    out_channels: int,
+    size: int,
+    *,
+    gain: float = 1.0,
+    spectral: bool = False,
+    program: Program = AUTHORS,
+    end: bool = False,
 ) -> nn.Module:
-    """A convolution that keeps the size, Glorot uniform weights, zero biases; with spectral norm 1 if `spectral`."""
+    """A convolution that keeps the size, Glorot uniform weights, zero biases; with spectral norm 1 if `spectral`.
+
+    `end` marks a shortcut or the generator's last convolution: see `Program.default_ends`.
+    """
     layer = nn.Conv2d(in_channels, out_channels, size, padding=size // 2)
-    nn.init.xavier_uniform_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return spectral_norm(layer) if spectral else layer
+    if not (end and program.default_ends):
+        nn.init.xavier_uniform_(layer.weight, gain)
+    if not program.random_biases:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return spectral_norm(layer, program) if spectral else layer
 
 
-def linear(in_features: int, out_features: int, *, bias: bool = True, spectral: bool = False) -> nn.Module:
+def linear(
+    in_features: int, out_features: int, *, bias: bool = True, spectral: bool = False, program: Program = AUTHORS
+) -> nn.Module:
     """A linear layer with Glorot uniform weights and zero biases; with spectral norm 1 if `spectral`."""
     layer = nn.Linear(in_features, out_features, bias)
     nn.init.xavier_uniform_(layer.weight)
-    if bias:
+    if bias and not program.random_biases:
         nn.init.zeros_(layer.bias)
-    return spectral_norm(layer) if spectral else layer
+    return spectral_norm(layer, program) if spectral else layer
 
 
-def spectral_norm(layer: nn.Module) -> nn.Module:
+def spectral_norm(layer: nn.Module, program: Program = AUTHORS) -> nn.Module:
     """The layer with its weight divided by an estimate of its largest singular value (Miyato et al., algorithm 1).
 
     Kernels are taken as matrices (out, in * height * width). The two vectors of the power iteration are buffers: each
     forward in training mode does one iteration, in evaluation mode they do not change.
     """
+    if program.both_vectors:
+        return power_iteration.spectral_norm(layer, stored_v=True)
     return parametrizations.spectral_norm(layer)
 
 
-def _batch_norm(channels: int, classes: int) -> nn.Module:
-    return ConditionalBatchNorm2d(channels, classes) if classes else nn.BatchNorm2d(channels)
+def _batch_norm(channels: int, classes: int, program: Program) -> nn.Module:
+    return ConditionalBatchNorm2d(channels, classes, program) if classes else nn.BatchNorm2d(channels)
 
 
 def _normalise(norm: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
     normalised: Tensor = norm(features, labels) if isinstance(norm, ConditionalBatchNorm2d) else norm(features)
     return normalised
-
-
-def _double(features: Tensor) -> Tensor:
-    return F.interpolate(features, scale_factor=2, mode="nearest")

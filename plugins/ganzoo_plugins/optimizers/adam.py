@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo_plugins.optimizers._clipping import clip_gradients, clip_weights
+from ganzoo_plugins.optimizers._orthogonal import regularise_orthogonally
 from ganzoo_plugins.optimizers._tensor_adam import TensorAdam
 
 
@@ -23,6 +24,8 @@ class Adam(ganzoo.Optimizer):
     (arXiv:1701.07875), meant for the discriminator. `lazy` corrects for a penalty that is used in every k-th step only,
     in a step of the optimiser of its own (turns `D.lazy`, `G.lazy`): with r = k / (k + 1), the learning rate is
     multiplied by r, and both betas are raised to the power r (Karras et al. 2020, arXiv:1912.04958, appendix B).
+    `orthogonal` adds to the gradients that of Brock et al. 2019 (arXiv:1809.11096), section 3.1, meant for the
+    generator: 2 s (W W^T with a diagonal of zeros) W for each matrix W.
     """
 
     schedulable = ("lr", "beta1", "beta2", "eps", "weight_decay")
@@ -41,6 +44,9 @@ class Adam(ganzoo.Optimizer):
         clip_norm: Annotated[
             float, click.FloatRange(min=0), "gradients are scaled down to this norm where it is larger; 0: they are not"
         ] = 0.0,
+        orthogonal: Annotated[
+            float, click.FloatRange(min=0), "strength of BigGAN's orthogonal regularisation of all matrices"
+        ] = 0.0,
         decay_images: Annotated[
             int, click.IntRange(min=0), "real images over which the rate falls linearly to zero; 0: see decay"
         ] = 0,
@@ -58,6 +64,7 @@ class Adam(ganzoo.Optimizer):
         self.clip, self.clip_norm, self.decay_images = clip, clip_norm, decay_images
         # with a tensor as the learning rate, torch refuses betas that are ints
         self.beta1, self.beta2 = float(beta1), float(beta2)
+        self.orthogonal = orthogonal
         #: r, by which the learning rate is multiplied and to the power of which the betas are raised
         self._ratio = lazy / (lazy + 1) if lazy else 1.0
 
@@ -72,7 +79,7 @@ class Adam(ganzoo.Optimizer):
         device = parameters[0].device
         if any(isinstance(number, Tensor) for number in (self.beta1, self.beta2, self.eps, self.weight_decay)):
             following = TensorAdam(parameters, self.lr * self._ratio, lambda: self.betas, self.eps, self.weight_decay)
-            return clip_weights(clip_gradients(following, self.clip_norm), self.clip)
+            return self._hooked(following)
         optimizer = torch.optim.AdamW(
             parameters,
             # a tensor, so that a recorded CUDA graph uses new values; the fused kernel expects float32
@@ -83,7 +90,12 @@ class Adam(ganzoo.Optimizer):
             fused=True,
             capturable=device.type == "cuda",
         )
-        return clip_weights(clip_gradients(optimizer, self.clip_norm), self.clip)
+        return self._hooked(optimizer)
+
+    def _hooked(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimiser with what is done to gradients before, and to weights after each step."""
+        regularised = regularise_orthogonally(optimizer, self.orthogonal)
+        return clip_weights(clip_gradients(regularised, self.clip_norm), self.clip)
 
     def set_length(self, images: int) -> None:
         """Set the number of real images that the run will have seen at its end: `decay="linear"` falls over them."""
