@@ -37,6 +37,9 @@ class Architecture(ABC):
     recipe: ClassVar[Recipe] = Recipe()
     #: variants of the recipe: name -> the fields that it changes, and their values
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: option that was added later -> the value that keeps the meaning of runs that were recorded without it, where this
+    #: is not its default
+    former_options: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def networks(self, images: ImageSpec) -> tuple[nn.Module, nn.Module]:

@@ -26,9 +26,10 @@ from ganzoo.contract.schedule import Schedule
 BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 EMA_BUFFERS = ("averaged", "copied")
+PREPROCESSING = ("flip", "dequantise")
 _LEAST = {"batch_size": 1, "ema_half_life": 0, "ema_start": 0, "ema_ramp": 0, "score_samples": 0, "seed": 0}
 #: fields that are left out of recipe.json at their defaults: recipes without them keep the digests of earlier versions
-_LEFT_OUT = ("early_stop", "ema_buffers", "ema_start", "ema_ramp")
+_LEFT_OUT = ("early_stop", "preprocessing", "ema_buffers", "ema_start", "ema_ramp")
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes", "D.lazy", "G.lazy", "G.new"}
 
@@ -91,6 +92,17 @@ def parse_early_stop(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+def parse_preprocessing(text: str) -> list[str]:
+    """What is done to the reals, in order: some of `PREPROCESSING`, joined by plus. Raises UsageError for others."""
+    names = [name.strip() for name in text.split("+")] if text.strip() else []
+    if not set(names) <= set(PREPROCESSING) or len(set(names)) < len(names):
+        raise UsageError(
+            f"preprocessing={text!r} must name some of {', '.join(PREPROCESSING)}, each once, joined by a plus; empty: "
+            f"none."
+        )
+    return names
+
+
 def parse_subset(text: str, total: int) -> range:
     """Indices of the images, out of `total`, that a run uses: `all`, `first N` or `last N` (all if there are fewer).
 
@@ -137,6 +149,8 @@ class Recipe:
     #: each epoch, and a batch may hold the end of one epoch and the start of the next; `replacement`: each image is
     #: drawn at random, independently of the others
     batch_order: str = "epochs"
+    #: what is done to the reals of each step, joined by plus, see `ganzoo.engine.preprocessing`: `flip`, `dequantise`
+    preprocessing: str = ""
     #: which training images: all, first N, last N
     subset: str = "all"
     #: half-life in real images of the exponential moving average (EMA) of the generator's weights; 0: no EMA. It may be
@@ -174,6 +188,7 @@ class Recipe:
         mode = self.generator_mode_for_discriminator
         _check_member("generator_mode_for_discriminator", mode, ("training", "inference"))
         parse_turns(self.turns)
+        parse_preprocessing(self.preprocessing)
         parse_subset(self.subset, 1)
         self.grid_shape  # noqa: B018  (raises UsageError for a bad grid)
         for name, least in _LEAST.items():

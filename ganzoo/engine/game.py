@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganzoo.contract.components import Architecture, Augmentation, Loss, Optimizer
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.images import ImageSpec
-from ganzoo.contract.recipe import Recipe, parse_turns
+from ganzoo.contract.recipe import Recipe, parse_preprocessing, parse_turns
 from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
 from ganzoo.engine.distributed import rank, world_size
@@ -21,6 +21,7 @@ from ganzoo.engine.ema import EMA
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.player import Player, Turn
+from ganzoo.engine.preprocessing import preprocessed
 from ganzoo.engine.running_means import RunningMeans
 from ganzoo.engine.schedules import ScheduledNumbers
 
@@ -59,6 +60,7 @@ class Game:
         self.random = torch.Generator(device)
         self._always_training_mode = recipe.generator_mode_for_discriminator == "training"
         self._reuse_fakes = recipe.reuse_fakes
+        self._preprocessing = parse_preprocessing(recipe.preprocessing)
         self.autocast = recipe.precision == "bf16"
         self.optimizers = {"generator": generator_optimizer.to(device)}
         if discriminator_optimizer is not generator_optimizer:
@@ -145,6 +147,10 @@ class Game:
         """`count` latents (count, Z) for this rank: every rank draws those of all ranks, and takes its part."""
         latents = self.architecture.latents(count * world_size(), self.random)
         return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
+
+    def preprocess(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The minibatches of a step with their reals changed as the recipe says; the tensors of the feed stay."""
+        return preprocessed(batches, self._preprocessing, self.architecture.value_range)
 
     def round(self, turn: Turn, batch: Batch, reused: Round | None = None) -> Round:
         """The round of a turn: a minibatch, and fakes of its labels from new latents, or from those of `reused`."""

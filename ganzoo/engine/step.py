@@ -26,6 +26,7 @@ def train_step(game: Game, batches: Sequence[Batch]) -> None:
     is updated: `D+G` is a simultaneous update.
     """
     scalars: dict[str, list[Tensor]] = {name: [] for name in game.running_means.names}
+    batches = game.preprocess(batches)
     reused: Round | None = None
     for turn in game.turns:
         round, losses, gradients = turn_gradients(game, turn, batches, reused)

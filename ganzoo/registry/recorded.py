@@ -46,6 +46,11 @@ class _RecordedZoo(Zoo):
             raise GanzooError(self._not_installed(kind, recorded))
         return found[0]
 
+    def _options(self, kind: str, choice: Choice, loaded: type[Any]) -> dict[str, Any]:
+        # a run records all options: those that it does not have were added to the part later
+        former = getattr(loaded, "former_options", {})
+        return super()._options(kind, Choice(choice.name, {**former, **choice.options}), loaded)
+
     def _not_installed(self, kind: str, recorded: Mapping[str, Any]) -> str:
         """One sentence: which part is missing, and the command that installs it."""
         distribution, version = recorded["id"].partition("/")[0], str(recorded.get("version") or "")

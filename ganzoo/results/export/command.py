@@ -19,7 +19,14 @@ _OPTIONS = {"losses": "--loss", "augmentations": "--augmentation"}
 _LEFT_OUT = ("observers", "evaluators", "score_every", "score_samples", "protocol", "best_by", "grid", "samples_every")
 _ELSEWHERE = ("architecture", "dataset", "length", "tick_every", "checkpoint_every", *_LEFT_OUT)
 #: fields without an option of their own: only a recipe file sets them
-_FILE_ONLY = ("generator_mode_for_discriminator", "reuse_fakes", "ema_buffers", "ema_start", "ema_ramp")
+_FILE_ONLY = (
+    "generator_mode_for_discriminator",
+    "reuse_fakes",
+    "preprocessing",
+    "ema_buffers",
+    "ema_start",
+    "ema_ramp",
+)
 
 
 def train_command(zoo: Zoo, recipe: Recipe) -> str:

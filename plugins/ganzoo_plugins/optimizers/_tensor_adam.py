@@ -28,7 +28,7 @@ class TensorAdam(torch.optim.Optimizer):
         weight_decay: Number,
     ) -> None:
         parameters = list(parameters)
-        rate = torch.tensor(lr, dtype=torch.float32, device=parameters[0].device)
+        rate = torch.tensor(lr, dtype=torch.float64, device=parameters[0].device)
         super().__init__(parameters, {"lr": rate})
         self._betas, self._eps, self._weight_decay = betas, eps, weight_decay
         self._decays = isinstance(weight_decay, Tensor) or bool(weight_decay)
