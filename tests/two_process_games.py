@@ -33,7 +33,7 @@ SMALL = {
     "mlp-vanilla": "width=8",
     "r3gan": "width=8,blocks=1",
     "sngan": "width=4",
-    "stylegan2": "channel_base=64,channel_max=8,latent_dim=8,style_dim=8,mapping_layers=2,noise=constant,style_mixing=0",
+    "stylegan2": "channel_base=64,latent_dim=8,style_dim=8,mapping_layers=2,noise=constant,style_mixing=0",
     "sngan-projection": "width=4",
     "wgan-gp": "width=4",
 }
