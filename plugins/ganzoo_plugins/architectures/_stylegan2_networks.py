@@ -121,7 +121,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(features, images) after the block. `rows` are the styles (N, W) of its convolutions and its image."""
         if features is None:
-            features = self.const.expand(len(rows[0]), -1, -1, -1)
+            features = self.const.expand(rows[0].shape[0], -1, -1, -1)
         else:
             features = self.conv0(features, rows[0], noise)
         features = self.conv1(features, rows[-2], noise)
