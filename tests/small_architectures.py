@@ -23,6 +23,7 @@ from ganzoo_plugins.architectures.mlp_vanilla import MLPVanilla
 from ganzoo_plugins.architectures.r3gan import R3GAN
 from ganzoo_plugins.architectures.sngan import SNGAN
 from ganzoo_plugins.architectures.sngan_projection import SNGANProjection
+from ganzoo_plugins.architectures.stylegan2 import StyleGAN2
 from ganzoo_plugins.architectures.wgan_gp import WGANGP
 
 NAMES: Mapping[type[ganzoo.Architecture], str] = {
@@ -41,6 +42,7 @@ NAMES: Mapping[type[ganzoo.Architecture], str] = {
     BEGAN: "began",
     CGAN: "cgan",
     SNGANProjection: "sngan-projection",
+    StyleGAN2: "stylegan2",
 }
 #: architecture -> the options that make its networks small
 SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
@@ -59,6 +61,7 @@ SMALL: Mapping[type[ganzoo.Architecture], Mapping[str, Any]] = {
     BEGAN: {"width": 4, "latent_dim": 8, "embedding": 6},
     CGAN: {"latent_dim": 8},
     SNGANProjection: {"width": 4, "latent_dim": 8},
+    StyleGAN2: {"channel_base": 64, "channel_max": 8, "latent_dim": 8, "style_dim": 8, "mapping_layers": 2},
 }
 
 

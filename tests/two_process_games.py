@@ -35,6 +35,7 @@ SMALL = {
     "r3gan": "width=8,blocks=1",
     "biggan": "width=2",
     "sngan": "width=4",
+    "stylegan2": "channel_base=64,latent_dim=8,style_dim=8,mapping_layers=2,noise=constant,style_mixing=0",
     "sngan-projection": "width=4",
     "wgan-gp": "width=4",
 }
@@ -53,7 +54,8 @@ GAMES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in 
 def train_all(file: Path) -> None:
     """Train all games in float64, and save the state of each in `file`."""
     torch.set_default_dtype(torch.float64)
-    # a gradient penalty draws its interpolation factors in each process; here all factors are 0.5
+    # path length draws its directions in each process, a gradient penalty its interpolation factors
+    torch.randn_like = torch.ones_like
     drawn = torch.rand
     torch.rand = lambda *size, **more: drawn(*size, **more) if "generator" in more else torch.full(size, 0.5, **more)  # type: ignore[assignment]
     distributed.init_process_group(kills.CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,12 @@ class _Inputs:
             logits: Tensor = self.discriminator(images, labels)
             return logits * (factor / logits.detach().abs().max()) if factor else logits
 
-        return Round(self.reals, self.labels, self.latents, self.generator, discriminate, sides)
+        def styled(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            generator: Any = self.generator
+            styles = generator.styles(latents, labels)
+            return generator.images(styles), styles
+
+        return Round(self.reals, self.labels, self.latents, self.generator, discriminate, sides, styled)
 
     def network(self, role: str) -> nn.Module:
         """The network with this role."""
@@ -64,10 +70,12 @@ def _fixed(real: Tensor | float, fake: Tensor | float) -> Round:
         logits = real_ones * (shape + real) + (1 - real_ones) * (shape + fake)
         return logits + 0 * images.flatten(1).sum(1, keepdim=True)
 
-    latents = torch.zeros(_COUNT, 4)
-    return Round(
-        reals, torch.zeros(_COUNT, dtype=torch.int64), latents, lambda z, y: reals.detach() - 1.001, discriminate
-    )
+    def styled(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        styles = latents[:, None].requires_grad_()
+        return reals.detach()[: len(latents)] - 1.001 + 0 * styles.sum(), styles
+
+    inputs = reals, torch.zeros(_COUNT, dtype=torch.int64), torch.zeros(_COUNT, 4)
+    return Round(*inputs, lambda z, y: reals.detach() - 1.001, discriminate, generate_styled=styled)
 
 
 def _gradients(value: Tensor, parameters: Iterable[nn.Parameter]) -> list[Tensor]:

@@ -56,7 +56,14 @@ class _Generator(nn.Module):
         self.linear, self.classes = nn.Linear(4, images.pixels), nn.Embedding(images.classes, 4)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        return torch.tanh(self.linear(latents + self.classes(labels))).view(-1, *self.shape)
+        return self.images(self.styles(latents, labels))
+
+    def styles(self, latents: Tensor, labels: Tensor) -> Tensor:
+        styles: Tensor = (latents + self.classes(labels))[:, None]  # (N, 1, 4)
+        return styles
+
+    def images(self, styles: Tensor) -> Tensor:
+        return torch.tanh(self.linear(styles[:, 0])).view(-1, *self.shape)
 
 
 class _Discriminator(nn.Module):

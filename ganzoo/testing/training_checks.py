@@ -68,7 +68,8 @@ def _stretched(game: Game, round: Round, factor: float) -> Round:
         logits = game.discriminate(images, labels)
         return logits * (factor / logits.detach().abs().max().clamp(min=1e-3))
 
-    return Round(round.reals, round.labels, round.latents, round._generate, discriminate, round.sides)
+    inputs = round.reals, round.labels, round.latents
+    return Round(*inputs, round._generate, discriminate, round.sides, round._generate_styled)
 
 
 def discriminator_overfits_one_batch(part: ExaminedPart) -> None:

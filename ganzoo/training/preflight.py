@@ -39,7 +39,8 @@ def preflight(setup: TrainingSetup, zoo: Zoo) -> None:
             latents = copy.deepcopy(setup.architecture).latents(len(reals), random)
             architecture.expect(latents, "its latents", len(reals), setup.device)
         networks = _CheckedNetworks(setup, architecture, zoo)
-        round = Round(reals, labels, latents, networks.generate, networks.discriminate)
+        styled = networks.generate_styled if hasattr(game.generator, "styles") else None
+        round = Round(reals, labels, latents, networks.generate, networks.discriminate, generate_styled=styled)
         # computed here, so that an error in a network is not reported as one of the first loss
         _ = round.fakes, round.real_logits, round.fake_logits
         for choice, loss in zip(recipe.losses, copy.deepcopy(game.losses), strict=True):
@@ -68,6 +69,12 @@ class _CheckedNetworks:
 
     def precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False)
+
+    def generate_styled(self, latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        generator: Any = self.generator
+        with self.architecture("its generator"), self.precision():
+            styles = generator.styles(latents, labels)
+            return generator.images(styles), styles
 
     def generate(self, latents: Tensor, labels: Tensor) -> Tensor:
         with self.architecture("its generator"), self.precision():

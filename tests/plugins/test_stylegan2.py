@@ -365,7 +365,6 @@ def test_truncation_pulls_styles_towards_their_mean(run: Path, tmp_path: Path) -
     spread = {key: np.ptp(values, axis=0).mean() for key, values in drawn.items()}
     assert spread["1"] > spread["0.5"] > spread["0.001"]
     assert spread["0.001"] < 1
-    assert np.array_equal(np.asarray(ganzoo.load(run).sample(8, truncation=0.5)).astype(int), drawn["0.5"])
 
 
 def test_export_to_onnx(run: Path, tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ SMALL = {
     "sngan-projection": "width=8",
     "wgan-gp": "width=8",
     "r3gan": "width=8,blocks=1",
+    "stylegan2": "channel_base=64,channel_max=8,latent_dim=8,style_dim=8,mapping_layers=2",
     "began": "width=4,embedding=8,latent_dim=8",
     "cgan": "latent_dim=16",
     "kid": "subset_size=50,subsets=10",

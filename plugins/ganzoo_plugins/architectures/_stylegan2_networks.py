@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +55,8 @@ class Sizes:
 
 def full_precision(values: Tensor) -> AbstractContextManager[object]:
     """No autocast on the device of `values`."""
-    return torch.autocast(values.device.type, enabled=False)
+    # the device `meta`, which has no values, has no autocast
+    return nullcontext() if values.device.type == "meta" else torch.autocast(values.device.type, enabled=False)
 
 
 class Mapping(nn.Module):
@@ -120,7 +121,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(features, images) after the block. `rows` are the styles (N, W) of its convolutions and its image."""
         if features is None:
-            features = self.const.expand(len(rows[0]), -1, -1, -1)
+            features = self.const.expand(rows[0].shape[0], -1, -1, -1)
         else:
             features = self.conv0(features, rows[0], noise)
         features = self.conv1(features, rows[-2], noise)

@@ -143,7 +143,7 @@ class ToImage(nn.Module):
 
 def noise_maps(features: Tensor, size: int) -> Tensor:
     """(N, 1, size, size) standard normal numbers for features (N, C, size, size)."""
-    return torch.randn(len(features), 1, size, size, dtype=features.dtype, device=features.device)
+    return torch.randn(features.shape[0], 1, size, size, dtype=features.dtype, device=features.device)
 
 
 def unit(features: Tensor) -> Tensor:
