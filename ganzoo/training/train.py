@@ -17,6 +17,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.engine import distributed
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
@@ -152,12 +153,12 @@ def train(
     error: BaseException | None = None
     try:
         with Signals().installed() as signals:
+            note = note if run.writes else _discard
+            scorer = _scorer(setup, zoo)
             with distributed.all_or_none():
-                note = note if run.writes else _discard
                 if run.writes:
                     observers = _observers(run.recipe, zoo, extra_observers, note)
                 heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
-                scorer = build_scorer(setup, zoo) if run.writes else None
                 early_stop = EarlyStop(run, setup.recipe.early_stop) if setup.recipe.early_stop else None
                 stop = _either(stop_when, early_stop)
                 loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop, heartbeat)
@@ -201,6 +202,22 @@ def _discard(text: str) -> None:
     """The notes of a process that does not write the run: the first process shows the same ones."""
 
 
+def _scorer(setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
+    """The scorer of the recipe's evaluators on every process, or on none.
+
+    The first process is the first to build it: what it downloads or trains is in the cache when the others need it.
+    """
+    scorer, first = None, distributed.rank() == 0
+    with distributed.all_or_none():
+        scorer = build_scorer(setup, zoo) if first else None
+    said, zoo.note = zoo.note, zoo.note if first else _discard
+    try:
+        with distributed.all_or_none():
+            return scorer if first else build_scorer(setup, zoo)
+    finally:
+        zoo.note = said
+
+
 def _observers(
     recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None, note: Callable[[str], None]
 ) -> Observers:
@@ -221,7 +238,7 @@ def _either(
 
 def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     """Raise Interrupted where a signal arrived before the run was finished and scored."""
-    if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
+    if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.scores_missing):
         return
     name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
     command = f"ganzoo resume {shlex.quote(str(run.path))}"
