@@ -25,8 +25,9 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
+from ganzoo.training import elastic
 from ganzoo.training.build import TrainingSetup, build_scorer, build_setup
-from ganzoo.training.continuation import differences, last_checkpoint, set_length, set_recipe
+from ganzoo.training.continuation import differences, last_checkpoint, same_checkpoint, set_length, set_recipe
 from ganzoo.training.early_stop import EarlyStop
 from ganzoo.training.environment import environment, refuse_other_images
 from ganzoo.training.heartbeat import Heartbeat
@@ -41,20 +42,31 @@ from ganzoo.training.signals import Interrupted, Signals
 def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, TrainingProgress]:
     """Train a recipe to its end, as a new run in the directory `out`; the run, and how far it was trained.
 
-    `more` are the keywords of `train`, and `compile`: whether networks go through `torch.compile`. Raises UsageError
-    where `out` holds something already, GanzooError where a part cannot be built or fails.
+    Where torchrun started this process, a run of the same recipe in `out` is continued from its last checkpoint. `more`
+    are the keywords of `train`, and `compile`: whether networks go through `torch.compile`. Raises UsageError where
+    `out` holds something else already, or a finished run, GanzooError where a part cannot be built or fails.
     """
     distributed.init_process_group(device)
-    with distributed.all_or_none():
-        Run.refuse_taken(out)  # before anything is downloaded or built
-    setup, writes = _checked_setup(recipe, zoo, device), distributed.rank() == 0
+    writes, note = distributed.rank() == 0, more.get("note", print)
+    job = elastic.Job.current()
+    if writes and job is not None and job.advice:
+        note(job.advice)
+    if elastic.continues_run(out, recipe):  # before anything is downloaded or built
+        if writes:
+            note(f"{out} holds this run already: it is continued.")
+        finished_too = elastic.is_of_this_job(Run.open(out))
+        return resume(out, zoo, str(device), finished_too=finished_too, **more)
+    setup = _checked_setup(recipe, zoo, device)
     _compile(setup, more)
     with distributed.all_or_none():
         facts = environment(setup, zoo, more.get("capture", True))
-        run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
+        facts |= {"torchrun_job": job.name} if job is not None and job.name else {}
+        run = Run.create(out, recipe, facts, elastic.job_name()) if writes else Run(out, recipe)
     try:
+        elastic.require_shared_for_restarts(out)
         return run, train(run, setup, zoo, **more)
     except GanzooError as error:
+        run.close()
         if writes and not run.begun and not isinstance(error, Interrupted):
             run.discard()  # no step was done: an empty run must not block the next attempt
         raise
@@ -69,14 +81,16 @@ def resume(
     changed_images: bool = False,
     changes: Mapping[str, Any] | None = None,
     dataset: Mapping[str, Any] | None = None,
+    finished_too: bool = False,
     **more: Any,
 ) -> tuple[Run, TrainingProgress]:
     """Continue the run in `path` from its newest good checkpoint, to a new total `length` if given.
 
     The device, `capture` and `compile` are those the run was started with, unless others are given. `changes` are
     fields of the recipe that change from here on, see `changed_recipe`; `dataset` is the new `path` of a dataset that
-    has moved. `more` is as in `start`. Raises GanzooError where there is nothing left to train, and where a part's file
-    or the training images have changed, unless `changed_code` or `changed_images` is set.
+    has moved. `more` is as in `start`. Raises UsageError where there is nothing left to train, unless `finished_too`
+    is set, and GanzooError where a part's file or the training images have changed, unless `changed_code` or
+    `changed_images` is set.
     """
     reader = Run.open(path)
     zoo = recorded_zoo(reader, zoo)
@@ -95,9 +109,13 @@ def resume(
     setup, run = _checked_setup(recipe, zoo, device), reader
     _compile(setup, more)
     try:
+        saved = None
         with distributed.all_or_none():
-            run = Run.open(path, writes=True) if distributed.rank() == 0 else reader
-            saved = last_checkpoint(run)
+            if distributed.rank() == 0:
+                run = elastic.open_to_write(path)
+                saved = last_checkpoint(run)
+        saved = same_checkpoint(run, saved)
+        with distributed.all_or_none():
             images = history_of(setup, run, saved).segments[-1].training_images
             if not changed_images:
                 refuse_other_images(run, images, setup.feed.fingerprint)
@@ -105,7 +123,7 @@ def resume(
             changed = differences(run, setup, zoo, more, images)
             if changes:
                 build_scorer(setup, zoo)  # raises, before anything is written, for a score that the run does not have
-            set_length(run, setup, zoo, saved, length)
+            set_length(run, setup, zoo, saved, length, finished_too)
             made = set_recipe(run, setup, saved)
     except BaseException:
         run.close()
