@@ -25,6 +25,8 @@ from ganzoo.training.signals import Interrupted, Signals
 
 #: seconds between two checks of the running trials
 _POLL_SECONDS = 0.1
+#: a table that took longer than so many seconds is written again after so many times as long
+_SLOW_TABLE, _PAUSES = 0.5, 10
 
 #: called several times a second with the state of every trial by its name: done, failed, missing or running
 ProgressCallback = Callable[[Mapping[str, str]], None]
@@ -72,6 +74,8 @@ class _Grid:
         #: by dataset
         self.real_scores: dict[str, real_baseline.RealScores] = {}
         self.rows: list[dict[str, Any]] = []
+        #: whether the table lacks the outcome of a trial, and when it may be written next
+        self._table_due, self._next_table = False, 0.0
 
     @property
     def missing(self) -> list[Trial]:
@@ -97,8 +101,14 @@ class _Grid:
 
     def write_table(self) -> None:
         """Compute the rows from all results so far, and write the table."""
+        began = time.monotonic()
         self.rows = table.rows_of(self.trials, self.folder, self.real_scores)
         table.write(self.rows, self.folder.path)
+        now = time.monotonic()
+        seconds = now - began
+        # of thousands of trials not after each: the driver spends a tenth of its time on the table at most
+        self._next_table = now + _PAUSES * seconds if seconds > _SLOW_TABLE else 0.0
+        self._table_due = False
 
     def run_missing(self, launcher: LocalLauncher, on_progress: ProgressCallback) -> None:
         """Run the missing trials. Raises Interrupted after a signal, when all processes have ended."""
@@ -116,11 +126,15 @@ class _Grid:
                         launcher.stop()
                     for ended in launcher.collect():
                         self._record_outcome(ended.trial, ended.reason, ended.exit_code)
+                        self._table_due = True
+                    if self._table_due and time.monotonic() >= self._next_table:
                         self.write_table()
                     on_progress(self.states)
                     time.sleep(_POLL_SECONDS if launcher.running else 0)
             finally:
                 launcher.kill()  # processes are left only after a second Ctrl-C
+        if self._table_due:
+            self.write_table()
         if signals.number and self.missing:
             raise Interrupted(
                 signals.number,

@@ -381,7 +381,7 @@ def test_a_worker_of_two_agents_is_killed_and_the_run_is_that_of_one_process(tmp
 
 @pytest.mark.slow
 def test_workers_and_an_agent_are_killed_and_the_run_is_the_undisturbed_one(tmp_path: Path) -> None:
-    reference = run_on_two_agents(tmp_path / "undisturbed", undisturbed, steps=40)
+    reference = run_on_two_agents(tmp_path / "undisturbed", undisturbed, steps=24)
     for name, disturb in {"first": kill_worker(0), "second": kill_worker(1), "agent": kill_agent}.items():
-        out = run_on_two_agents(tmp_path / name, disturb, steps=40)
+        out = run_on_two_agents(tmp_path / name, disturb, steps=24)
         assert_same_as_undisturbed(out, reference)
