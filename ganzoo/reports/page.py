@@ -31,7 +31,16 @@ from ganzoo.reports.text import plain_data
 from ganzoo.results.report.tables import FACTOR
 
 #: the scripts of a page, in this order
-_SCRIPTS = ("uPlot.iife.min.js", "dom.js", "pictures.js", "board.js", "runs.js", "compare.js", "page.js")
+_SCRIPTS = (
+    "uPlot.iife.min.js",
+    "dom.js",
+    "pictures.js",
+    "calibration.js",
+    "board.js",
+    "runs.js",
+    "compare.js",
+    "page.js",
+)
 _STYLES = ("uPlot.min.css", "page.css")
 #: frames of a film, and bytes of all films, of a report of few or of many runs
 _FRAMES, _FEW_FRAMES, _MANY_RUNS = 60, 20, 40
