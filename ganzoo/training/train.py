@@ -106,15 +106,10 @@ def resume(
     if before["device"].startswith("cuda"):  # on a CPU no steps are recorded, so it does not say what was asked for
         more.setdefault("capture", before.get("capture", True))
     distributed.init_process_group(device)
-    setup, run = _checked_setup(recipe, zoo, device), reader
+    setup = _checked_setup(recipe, zoo, device)
     _compile(setup, more)
+    run, saved = _opened(reader)
     try:
-        saved = None
-        with distributed.all_or_none():
-            if distributed.rank() == 0:
-                run = elastic.open_to_write(path)
-                saved = last_checkpoint(run)
-        saved = same_checkpoint(run, saved)
         with distributed.all_or_none():
             images = history_of(setup, run, saved).segments[-1].training_images
             if not changed_images:
@@ -136,6 +131,20 @@ def resume(
     for text in made:
         note(f"From step {saved.meta['step'] if saved else 0} on, {text}.")
     return run, train(run, setup, zoo, saved, **more)
+
+
+def _opened(reader: Run) -> tuple[Run, checkpoints.Saved | None]:
+    """The run, which the first process may write, and the checkpoint to continue from: the same on all processes."""
+    run, saved = reader, None
+    try:
+        with distributed.all_or_none():
+            if distributed.rank() == 0:
+                run = elastic.open_to_write(reader.path)
+                saved = last_checkpoint(run)
+        return run, same_checkpoint(run, saved)
+    except BaseException:
+        run.close()
+        raise
 
 
 def _note_missing_classes(setup: TrainingSetup, note: Callable[[str], None]) -> None:
