@@ -66,7 +66,7 @@ def report_text(
     from ganzoo.reports.writers import write
 
     if format != "html":
-        return write(data_of(gather(_paths(paths))), format)
+        return write(data_of(gather(_paths(paths), films=False)), format)
     from ganzoo.registry.zoo import zoo
     from ganzoo.reports.drawing import draw_all_runs, should_draw
 

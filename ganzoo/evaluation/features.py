@@ -77,11 +77,12 @@ class RunningEvaluator:
 class Reals(BatchSequence):
     """The real images of one split, in batches of uint8 (n, C, H, W) and labels (n,), and a fingerprint of them."""
 
-    def __init__(self, zoo: Zoo, choice: Choice, split: str) -> None:
+    def __init__(self, zoo: Zoo, choice: Choice, split: str, sha256: str = "") -> None:
+        """`sha256` is that of these images where another process has computed it; else all of them are read."""
         self.dataset: Dataset = zoo.build("datasets", choice, split=split)
         self.split = split
         positions = torch.arange(len(self.dataset))
-        sha256 = images_sha256(self.dataset.read, positions, _BATCH, header=str(self.dataset.spec))
+        sha256 = sha256 or images_sha256(self.dataset.read, positions, _BATCH, header=str(self.dataset.spec))
         # without the options of the dataset, such as its path: the sha256 identifies the images
         name = last_part(choice.name)
         self.facts = {"dataset": name, "split": split, "sha256": sha256, "images": len(self.dataset)}

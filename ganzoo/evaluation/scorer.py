@@ -44,16 +44,20 @@ class Scorer:
         conditional: bool = True,
         check_train: Callable[[Dataset], None] = lambda train: None,
         unconditional: str = "this architecture is not conditional",
+        known_sha256: Mapping[str, str] | None = None,
     ) -> None:
         """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
 
         `conditional`: whether a fake is of the class of its label; if not, `unconditional` is the reason for messages.
+        `known_sha256` holds the sha256 of the images of splits that need not be read for it, see `sha256_of_reals`.
         `check_train` is called with the training split before an extractor sees it; it may raise.
         Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
         split of reals, too few images, or an evaluator of class labels with an unconditional generator.
         """
         self.protocol, self.device, self.seed = protocol, device, seed
         self._unconditional = unconditional
+        #: the sha256 of the images of each split that is in use
+        self.sha256_of_reals = dict(known_sha256 or {})
         #: number of fakes of each score
         self.samples = samples or protocol.samples
         with seeds.aside(seed, "evaluate"):  # evaluators may draw random numbers; the training must not depend on that
@@ -70,10 +74,10 @@ class Scorer:
             for each in running:
                 self._require_meaningful(each, conditional)
                 require_enough(each, {"generated": self.samples})
-            self.reals = Reals(zoo, dataset, protocol.split)
+            self.reals = self._open_reals(zoo, dataset, protocol.split)
             self.held_out: Reals | None = None
             if any(each.evaluator.held_out for each in running):
-                self.held_out = Reals(zoo, dataset, protocol.other_split)
+                self.held_out = self._open_reals(zoo, dataset, protocol.other_split)
             self.train = self._train_split(zoo, dataset)
             check_train(self.train)
             for each in running:
@@ -87,6 +91,11 @@ class Scorer:
     def names(self) -> list[str]:
         """The names of all scores."""
         return [name for group in self.groups for running in group.evaluators for name in running.evaluator.scores]
+
+    def _open_reals(self, zoo: Zoo, dataset: Choice, split: str) -> Reals:
+        reals = Reals(zoo, dataset, split, self.sha256_of_reals.get(split, ""))
+        self.sha256_of_reals[split] = str(reals.facts["sha256"])
+        return reals
 
     def _train_split(self, zoo: Zoo, dataset: Choice) -> Dataset:
         for reals in (self.reals, self.held_out):
@@ -132,7 +141,7 @@ class Scorer:
         for reals in (self.reals, self.held_out):
             if reals is not None and reals.split == "test":
                 return reals
-        return Reals(zoo, dataset, "test")
+        return self._open_reals(zoo, dataset, "test")
 
     def score(
         self,

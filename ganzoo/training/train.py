@@ -232,15 +232,17 @@ def _discard(text: str) -> None:
 def _scorer(setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
     """The scorer of the recipe's evaluators on every process, or on none.
 
-    The first process is the first to build it: what it downloads or trains is in the cache when the others need it.
+    The first process is the first to build it: what it downloads or trains is in the cache when the others need it,
+    and they need not read all real images for their sha256.
     """
     scorer, first = None, distributed.rank() == 0
     with distributed.all_or_none():
         scorer = build_scorer(setup, zoo) if first else None
+    known = distributed.from_first_rank(scorer.sha256_of_reals if scorer else {})
     said, zoo.note = zoo.note, zoo.note if first else _discard
     try:
         with distributed.all_or_none():
-            return scorer if first else build_scorer(setup, zoo)
+            return scorer if first else build_scorer(setup, zoo, known)
     finally:
         zoo.note = said
 

@@ -16,7 +16,17 @@ from ganzoo.storage.run import Run
 def test_a_comparison_scores_the_choices_of_fakes_that_are_missing(tmp_path: Path) -> None:
     scored = ["-e", f"{tiny.__file__}:Brightness", "--samples", 64]
     for name, seed in (("a", 0), ("b", 1)):
-        arguments = ["train", f"{tiny.__file__}:Tiny", "digits:size=8", "--steps", 4, "--seed", seed, "--quiet", *scored]
+        arguments = [
+            "train",
+            f"{tiny.__file__}:Tiny",
+            "digits:size=8",
+            "--steps",
+            4,
+            "--seed",
+            seed,
+            "--quiet",
+            *scored,
+        ]
         assert run_ganzoo(*arguments, "--out", tmp_path / name).exit_code == 0
     runs = [tmp_path / "a", tmp_path / "b"]
     [before] = [row for row in ganzoo.compare(*runs) if row["score"] == "brightness"]
