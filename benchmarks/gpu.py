@@ -31,7 +31,8 @@ from ganzoo import Choice, GanzooError, data_dir
 from ganzoo.contract.protocol import Protocol
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
-from ganzoo.evaluation.scorer import Scorer, fakes_of
+from ganzoo.evaluation.fakes import fakes_of
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import TrainingSetup

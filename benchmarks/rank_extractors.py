@@ -23,7 +23,7 @@ from scipy.stats import kendalltau, spearmanr
 
 import ganzoo
 from ganzoo.contract.choice import short_name
-from ganzoo.evaluation.scorer import fakes_of
+from ganzoo.evaluation.fakes import fakes_of
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo_plugins.evaluators.frechet import FIDDomain

@@ -40,6 +40,7 @@ _HOMES = {
     "contract.recipe": "Recipe",
     "contract.round": "Round",
     "contract.run_view": "RunView",
+    "server.pages": "explore serve",
     "storage.download": "Archive",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

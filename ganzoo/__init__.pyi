@@ -61,6 +61,8 @@ from ganzoo.contract.paths import data_dir as data_dir
 from ganzoo.contract.recipe import Recipe as Recipe
 from ganzoo.contract.round import Round as Round
 from ganzoo.contract.run_view import RunView as RunView
+from ganzoo.server.pages import explore as explore
+from ganzoo.server.pages import serve as serve
 from ganzoo.storage.download import Archive as Archive
 
 __version__: str

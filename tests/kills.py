@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -79,6 +80,22 @@ def forked(job: Callable[[], None]) -> int:
 def wait(pid: int) -> int:
     """Wait for a child; returns its exit status, or minus the number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def together(job: Callable[[int], None], world: int) -> list[int]:
+    """The exit statuses of `world` processes that form one group and call `job` with their rank."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def of_rank(rank: int) -> Callable[[], None]:
+        def begin() -> None:
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ |= {**address, "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            job(rank)
+
+        return begin
+
+    return [wait(process) for process in [forked(of_rank(rank)) for rank in range(world)]]
 
 
 def kill_until_done(out: Path, rng: random.Random, seconds: float, at_most: int = 4) -> int:

@@ -66,7 +66,7 @@ def report_text(
     from ganzoo.reports.writers import write
 
     if format != "html":
-        return write(data_of(gather(_paths(paths))), format)
+        return write(data_of(gather(_paths(paths), films=False)), format)
     from ganzoo.registry.zoo import zoo
     from ganzoo.reports.drawing import draw_all_runs, should_draw
 
@@ -147,7 +147,9 @@ class Comparison(Table):
         return table_html(*texts(self, self.runs))
 
 
-def compare(*runs: str | Path | TrainedRun, draw: bool = False, draw_seconds: float = 60.0) -> Comparison:
+def compare(
+    *runs: str | Path | TrainedRun, draw: bool = False, draw_seconds: float = 60.0, resample: int = 0
+) -> Comparison:
     """Compare runs that exist: their scores side by side, with the differences to the first one.
 
     A row has `score`, `dataset`, `digest` (of the card), `better`, and `values`, one for each run: `last`, `best`, and
@@ -156,7 +158,11 @@ def compare(*runs: str | Path | TrainedRun, draw: bool = False, draw_seconds: fl
     `interval`, `spread` and `winner`. `save("x.html")` writes the page with samples and curves, with `draw` also with
     images drawn from the same latents.
 
-    Raises UsageError for fewer than two runs and for a path that is no run.
+    With `resample`, from 2, the newest generator of each run is first scored on so many choices of fakes, the seeds 0,
+    1, ..., by the evaluators of its recipe; then there are intervals. These scores are kept in the run, each with the
+    seed in its card, so that the next comparison computes only what is missing.
+
+    Raises UsageError for fewer than two runs, for a path that is no run and for another number of choices.
     """
     from ganzoo.registry.zoo import zoo
     from ganzoo.reports.drawing import draw_all_runs
@@ -166,9 +172,33 @@ def compare(*runs: str | Path | TrainedRun, draw: bool = False, draw_seconds: fl
     paths = _paths(runs)
     if len(paths) < 2:
         raise UsageError("A comparison needs at least two runs: ganzoo compare runs/a runs/b.")
+    if resample:
+        runs_side_by_side(gather(paths), paths)  # refuses what is no run before anything is scored
+        for path in paths:
+            _score_again(path, resample)
     found = gather(paths)
     chosen = runs_side_by_side(found, paths)
     if draw:
         draw_all_runs(found, zoo(), draw_seconds, log)
     rows, facts = rows_of(chosen, found.columns)
     return Comparison(rows, facts, data_of(found))
+
+
+def _score_again(path: Path, choices: int) -> None:
+    """Score the newest generator of a run on the choices of fakes 0, 1, ..., `choices` - 1 that it lacks."""
+    from ganzoo.engine.device import find_device
+    from ganzoo.registry.zoo import zoo
+    from ganzoo.results.evaluate import evaluate
+    from ganzoo.results.load import open_run
+
+    if choices < 2:
+        raise UsageError(f"resample={choices}: an interval needs at least 2 choices of fakes; 5 to 10 are usual.")
+    run = open_run(path, zoo())
+    newest = run.newest("generators", ".safetensors")
+    images = int(newest.stem) if newest else -1
+    known = {
+        line["card"].get("subject", {}).get("seed") for line in run.lines("scores.jsonl") if line["images"] == images
+    }
+    for seed in (seed for seed in range(choices) if seed not in known):
+        log(f"{path}: scoring the choice of fakes {seed} (of 0 to {choices - 1}).")
+        evaluate(path, zoo(), find_device("auto"), seed=seed, note=log)

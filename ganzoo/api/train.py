@@ -46,16 +46,20 @@ def train(
     with folders(how.get("data_dir"), how.get("inception_weights")):
         recipe = plan(architecture, dataset, **given)
         from ganzoo.engine.device import find_device
-        from ganzoo.engine.distributed import init_process_group, rank
+        from ganzoo.engine.distributed import all_or_none, from_first_rank, init_process_group, rank
         from ganzoo.registry.zoo import zoo
-        from ganzoo.storage.run_directory import claim_directory, free_directory
+        from ganzoo.storage.run_directory import claim_directory
+        from ganzoo.training.elastic import require_out
         from ganzoo.training.train import start
 
+        if "out" not in how:
+            require_out()
         found = find_device(how.get("device", "auto"))
         init_process_group(found)
         claimed = "out" not in how and rank() == 0  # of the processes of one training, the first makes the directory
-        name_directory = claim_directory if claimed else free_directory
-        out = Path(how["out"]) if "out" in how else name_directory(recipe, Path("runs"))
+        with all_or_none():
+            named = how.get("out") or (claim_directory(recipe, Path("runs")) if claimed else "")
+        out = Path(from_first_rank(str(named)) if "out" not in how else named)
         device = how.get("device", "auto")
         steps: dict[str, Any] = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))

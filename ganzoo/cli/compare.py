@@ -10,7 +10,7 @@ import click
 
 from ganzoo.cli.options import data_dir_option, json_option
 from ganzoo.cli.output import log, print_json, print_table
-from ganzoo.cli.parameters import RunParam
+from ganzoo.cli.parameters import RunParam, WholeNumber
 
 
 @click.command()
@@ -24,24 +24,31 @@ from ganzoo.cli.parameters import RunParam
     metavar="FILE.html",
     help="Write a page with scores, curves, samples and recipes side by side.",
 )
+@click.option(
+    "--resample",
+    type=WholeNumber(2, 1000),
+    metavar="N",
+    help="First score each run on N choices of fakes, where it has fewer: these give intervals.",
+)
 @data_dir_option
 @json_option
-def compare(runs: tuple[Path, ...], form: str, out: Path | None, as_json: bool) -> None:
+def compare(runs: tuple[Path, ...], form: str, out: Path | None, resample: int | None, as_json: bool) -> None:
     """Compare runs that exist: their scores side by side, and the difference of each to the first.
 
     \b
       ganzoo compare runs/a runs/b
       ganzoo compare runs/a runs/b runs/c -o compare.html
-      ganzoo evaluate runs/a --seed 1         another choice of fakes: more of these give intervals
+      ganzoo compare runs/a runs/b --resample 5     with intervals over five choices of fakes
 
     Only scores that were measured in the same way stand in one row. A value is that of the newest generator, followed
-    by the best one. Where a run was evaluated with several seeds of fakes, the brackets hold the 95 % bootstrap
-    interval of the mean over them; `better` and `worse` stand only where a difference is larger than that spread.
+    by the best one. Where a run was scored on several choices of fakes (--resample, or `ganzoo evaluate --seed N`), the
+    brackets hold the 95 % bootstrap interval of the mean over them; `better` and `worse` stand only where a difference
+    is larger than that spread. --resample keeps its scores in the runs, and computes only those that are missing.
     """
     from ganzoo.api.report import compare as compare_runs
     from ganzoo.reports.side_by_side import texts
 
-    found = compare_runs(*runs, draw=out is not None)
+    found = compare_runs(*runs, draw=out is not None, resample=resample or 0)
     if out is not None:
         found.save(out)
     if as_json:

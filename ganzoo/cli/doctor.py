@@ -57,11 +57,19 @@ def _devices() -> Iterator[_Finding]:
     used = f"{counted(threads, 'thread')} on {counted(cores, 'core')}{idle}"
     yield "cpu", f"{used}, {torch.backends.cpu.get_cpu_capability()}", advice
     yield "allocator", _allocator(), ""
+    yield "torchrun", _rendezvous(), ""
     if not torch.cuda.is_available():
         yield "cuda", f"no device (torch built for CUDA {torch.version.cuda or 'none'}); trainings run on the CPU", ""
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {free >> 20} of {total >> 20} MiB free", ""
+
+
+def _rendezvous() -> str:
+    """Whether elastic restarts over several nodes work with the variables of this process."""
+    if os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1":
+        return "ready for elastic restarts over several nodes (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1)"
+    return "for --max-restarts over several nodes, set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where each torchrun starts"
 
 
 def _allocator() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ganzoo.cli.options import changed_code_option, data_dir_option, device_named, device_option, run_argument
+from ganzoo.cli.options import changed_code_option, data_dir_option, device_option, run_argument
 from ganzoo.cli.output import log
 from ganzoo.cli.parameters import PartParam
 from ganzoo.cli.server_options import announcement, server_options, warn_of_strangers
@@ -47,16 +47,8 @@ def explore(
     The page draws images by seed, walks between them, and moves along the strongest directions of the latents, with
     the generator of any epoch that was kept. It only reads the run, and only this machine can reach it.
     """
-    from ganzoo.server.running import guarded, listen, require_packages, run_server
+    from ganzoo.server.pages import explore_page
 
-    require_packages("explore")
-    from ganzoo.registry.zoo import zoo
-    from ganzoo.server.explore import ExploreApp
-    from ganzoo.server.explorer import Explorer
-
-    found = device_named(device)
-    explorer = Explorer(run, zoo(), found, changed_code, log)
-    listener = listen(host, port, _PORT)
+    page = explore_page(run, device, extractor, host, port, names, changed_code, log)
     warn_of_strangers(host)
-    app = guarded(ExploreApp(explorer, extractor).starlette(), host, names)
-    run_server(app, listener, announcement("The page of this run is at this address."), open_browser)
+    page.run(announcement("The page of this run is at this address."), open_browser)

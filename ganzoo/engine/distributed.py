@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -69,11 +71,78 @@ def any_rank(flag: bool) -> bool:
 
 def max_over_ranks(number: int) -> int:
     """The largest of the numbers that the processes pass; each process must call this."""
+    return max_of_each((number,))[0]
+
+
+def max_of_each(numbers: Sequence[int]) -> list[int]:
+    """For each position, the largest of the numbers that the processes pass; each process must call this."""
     if world_size() == 1:
-        return number
-    numbers = torch.tensor(number)
-    _reduce(numbers, dist.ReduceOp.MAX, _host_group)
-    return int(numbers.item())
+        return list(numbers)
+    largest = torch.tensor(list(numbers), dtype=torch.int64)
+    _reduce(largest, dist.ReduceOp.MAX, _host_group)
+    return [int(number) for number in largest.tolist()]
+
+
+def same_on_all_ranks(text: str) -> bool:
+    """Whether all processes pass the same text; each process must call this."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
+    largest, smallest = max_of_each((number, -number))
+    return largest == -smallest
+
+
+def from_first_rank(value: Any) -> Any:
+    """What the first process passes, on all processes: something that JSON can hold. Each process must call this."""
+    if world_size() == 1:
+        return value
+    data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    size = torch.tensor(len(data))
+    with _connected():
+        dist.broadcast(size, 0, group=_host_group)
+        data = data if rank() == 0 else torch.empty(int(size), dtype=torch.uint8)
+        dist.broadcast(data, 0, group=_host_group)
+    return json.loads(bytes(data.tolist()))
+
+
+def gather_on_first_rank(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """On the first process, the tensors of each process by name, in the order of the ranks; elsewhere an empty list.
+
+    Names, shapes, types and strides may differ between processes. The tensors of the other processes arrive on the CPU,
+    with the same bits, and in the same memory layout where it is dense. Each process must call this.
+    """
+    if rank() != 0:
+        _send(tensors)
+        return []
+    return [dict(tensors), *(_receive(source) for source in range(1, world_size()))]
+
+
+def _send(tensors: Mapping[str, Tensor]) -> None:
+    """Send tensors by name to the first process: their description in JSON, then the bytes of each."""
+    described, contents = [], []
+    for name, tensor in tensors.items():
+        order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)  # the axis that changes fastest comes last
+        rows = tensor.detach().permute(order).cpu().contiguous()
+        described.append([name, list(rows.shape), str(rows.dtype).removeprefix("torch."), order])
+        contents.append(rows.reshape(-1).view(torch.uint8))
+    header = torch.frombuffer(bytearray(json.dumps(described).encode()), dtype=torch.uint8)
+    with _connected():
+        for part in (torch.tensor(len(header)), header, *contents):
+            if part.numel():
+                dist.send(part, 0, group=_host_group)
+
+
+def _receive(source: int) -> dict[str, Tensor]:
+    """The tensors that another process passes to `_send`."""
+    size, found = torch.tensor(0), {}
+    with _connected():
+        dist.recv(size, source, group=_host_group)
+        header = torch.empty(int(size), dtype=torch.uint8)
+        dist.recv(header, source, group=_host_group)
+        for name, shape, dtype, order in json.loads(bytes(header.tolist())):
+            rows = torch.empty(shape, dtype=getattr(torch, dtype))
+            if rows.numel():
+                dist.recv(rows.view(-1).view(torch.uint8), source, group=_host_group)
+            found[name] = rows.permute([order.index(axis) for axis in range(len(order))])
+    return found
 
 
 @contextmanager
@@ -128,11 +197,19 @@ class _Sum(torch.autograd.Function):
 
 def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType, group: Any = None) -> None:
     """Reduce over all processes, in place. Raises GanzooError where a process has ended."""
-    try:
+    if tensor.is_cuda:  # perhaps the operation cannot be recorded in a CUDA graph: StepGraph handles that error
         dist.all_reduce(tensor, op=operation, group=group)
+        return
+    with _connected():
+        dist.all_reduce(tensor, op=operation, group=group)
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Raise GanzooError where the block fails because another process has ended."""
+    try:
+        yield
     except RuntimeError as error:
-        if tensor.is_cuda:  # perhaps the operation cannot be recorded in a CUDA graph: StepGraph handles that
-            raise
         raise GanzooError(
             f"Another process of this training has ended ({_first_line(error)}). The last checkpoint is complete: "
             f"resume the run."

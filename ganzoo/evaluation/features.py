@@ -7,7 +7,8 @@ statistics, features of fakes -> scores: computed by each evaluator (see scorer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,11 +21,11 @@ from ganzoo.contract.components import Dataset, Evaluator, Extractor, Origin
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.paths import absolute_path
 from ganzoo.engine.fingerprint import images_sha256
+from ganzoo.evaluation.ranks import AllProcesses, BatchSequence, Features, OneProcess
 from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.cache import Cache
 
-Images = Iterable[tuple[Tensor, Tensor]]
 _BATCH = 500
 _CACHE = Cache("statistics")
 _VERSIONS = ("torch-ganzoo", "torch", "torchmetrics", "torchvision")
@@ -73,34 +74,25 @@ class RunningEvaluator:
         return full_name(self.provenance)
 
 
-class ScoringCancelled(GanzooError):
-    """Scoring was cancelled between two batches, for example by a signal to stop the training."""
-
-
-def cancellable(stopped: Callable[[], bool], batches: Images) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches. Raises ScoringCancelled before a batch where `stopped()` is true."""
-    for batch in batches:
-        if stopped():
-            raise ScoringCancelled("The scoring was stopped.")
-        yield batch
-
-
-class Reals:
+class Reals(BatchSequence):
     """The real images of one split, in batches of uint8 (n, C, H, W) and labels (n,), and a fingerprint of them."""
 
-    def __init__(self, zoo: Zoo, choice: Choice, split: str) -> None:
+    def __init__(self, zoo: Zoo, choice: Choice, split: str, sha256: str = "") -> None:
+        """`sha256` is that of these images where another process has computed it; else all of them are read."""
         self.dataset: Dataset = zoo.build("datasets", choice, split=split)
         self.split = split
         positions = torch.arange(len(self.dataset))
-        sha256 = images_sha256(self.dataset.read, positions, _BATCH, header=str(self.dataset.spec))
+        sha256 = sha256 or images_sha256(self.dataset.read, positions, _BATCH, header=str(self.dataset.spec))
         # without the options of the dataset, such as its path: the sha256 identifies the images
         name = last_part(choice.name)
         self.facts = {"dataset": name, "split": split, "sha256": sha256, "images": len(self.dataset)}
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self.dataset)
-        for start in range(0, count, _BATCH):
-            yield self.dataset.read(torch.arange(start, min(start + _BATCH, count)))
+    def __len__(self) -> int:
+        return math.ceil(len(self.dataset) / _BATCH)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        start = number * _BATCH
+        return self.dataset.read(torch.arange(start, min(start + _BATCH, len(self.dataset))))
 
 
 class ExtractorGroup:
@@ -126,36 +118,68 @@ class ExtractorGroup:
                     f"has {', '.join(extractor.layers)}."
                 )
 
+    @property
+    def layers(self) -> list[str]:
+        """The layers that the evaluators need, each once."""
+        return list(dict.fromkeys(running.evaluator.layer for running in self.evaluators))
+
     def facts(self, layer: str) -> dict[str, Any]:
         """Everything that the features of a layer depend on besides the images, for cards and cache keys."""
         inputs = {"digest": self.extractor.digest, "preprocessing": self.extractor.preprocessing}
         name = str(Choice(last_part(self.choice.name), self.choice.options))
         return {"name": name, **self.provenance, "layer": layer, **inputs}
 
-    def load_or_compute_reals(self, reals: Reals, held_out: Reals | None, stopped: Callable[[], bool]) -> None:
+    def load_or_compute_reals(
+        self, reals: Reals, held_out: Reals | None, stopped: Callable[[], bool], processes: OneProcess | AllProcesses
+    ) -> None:
         """Reset every evaluator and restore its statistics of the reals; compute and cache those that are missing.
 
-        Raises ScoringCancelled if `stopped()` becomes true during the passes.
+        `processes` compute the features. Raises ScoringCancelled if `stopped()` becomes true during the passes.
         """
+        missing = processes.decided(lambda: self._restore(reals, held_out))
+        if not missing:
+            return
+        self._pass(reals, "reals", missing, stopped, processes)
+        need_held_out = [number for number in missing if self.evaluators[number].evaluator.held_out]
+        if need_held_out and held_out is not None:
+            self._pass(held_out, "held-out", need_held_out, stopped, processes)
+        processes.decided(lambda: self._keep_statistics(missing, reals, held_out))
+
+    def _restore(self, reals: Reals, held_out: Reals | None) -> list[int]:
+        """Reset every evaluator and restore its statistics; the positions of the evaluators that have none yet."""
         missing = []
-        for running in self.evaluators:
+        for number, running in enumerate(self.evaluators):
             evaluator = running.evaluator
             evaluator.reset(self.extractor.layers[evaluator.layer], self.device)
             if running.statistics is None:
                 running.statistics = _CACHE.load_tensors(self._key(running, reals, held_out), self.device)
             if running.statistics is None:
-                missing.append(running)
+                missing.append(number)
             else:
                 evaluator.restore(running.statistics)
-        if not missing:
-            return
-        for images, labels in cancellable(stopped, reals):
-            self.update(images, labels, "reals", missing)
-        need_held_out = [running for running in missing if running.evaluator.held_out]
-        if need_held_out and held_out is not None:
-            for images, labels in cancellable(stopped, held_out):
-                self.update(images, labels, "held-out", need_held_out)
-        for running in missing:
+        return missing
+
+    def _pass(
+        self,
+        reals: Reals,
+        origin: Origin,
+        numbers: Sequence[int],
+        stopped: Callable[[], bool],
+        processes: OneProcess | AllProcesses,
+    ) -> None:
+        """Update the evaluators at these positions with the features of all `reals`."""
+        evaluators = [self.evaluators[number] for number in numbers]
+
+        def extract(images: Tensor, labels: Tensor) -> Features:
+            return self.extract(images, origin, evaluators)
+
+        def use(features: Features, labels: Tensor) -> None:
+            self.use(features, labels, origin, evaluators)
+
+        processes.each_batch(reals, extract, use, stopped)
+
+    def _keep_statistics(self, missing: Sequence[int], reals: Reals, held_out: Reals | None) -> None:
+        for running in (self.evaluators[number] for number in missing):
             running.statistics = running.evaluator.statistics()
             if running.statistics is not None:
                 _CACHE.save_tensors(self._key(running, reals, held_out), running.statistics)
@@ -170,16 +194,22 @@ class ExtractorGroup:
             "versions": versions(),
         }
 
-    def update(self, images: Tensor, labels: Tensor, origin: Origin, evaluators: Sequence[RunningEvaluator]) -> None:
-        """Extract the features of uint8 images (n, C, H, W) and pass them to `evaluators`, with their labels (n,).
+    def extract(self, images: Tensor, origin: Origin, evaluators: Sequence[RunningEvaluator]) -> Features:
+        """The features of uint8 images (n, C, H, W) that `evaluators` need, by layer.
 
         Raises GanzooError if a feature is not finite, or if the features do not have the shape the extractor declares.
         """
         features = self.extractor(images.to(self.device))
-        for layer in {running.evaluator.layer for running in evaluators}:
+        layers = {running.evaluator.layer for running in evaluators}
+        for layer in layers:
             self._check(features.get(layer), layer, len(images), origin)
+        return {layer: features[layer] for layer in layers}
+
+    def use(self, features: Features, labels: Tensor, origin: Origin, evaluators: Sequence[RunningEvaluator]) -> None:
+        """Pass features by layer to `evaluators`, with the labels (n,) of the images."""
+        labels = labels.to(self.device)
         for running in evaluators:
-            running.evaluator.update(features[running.evaluator.layer], labels.to(self.device), origin)
+            running.evaluator.update(features[running.evaluator.layer].to(self.device), labels, origin)
 
     def _check(self, features: Tensor | None, layer: str, images: int, origin: Origin) -> None:
         name, expected = full_name(self.provenance), self.extractor.layers[layer]

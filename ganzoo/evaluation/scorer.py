@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import math
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganzoo.contract.choice import Choice, short_name
-from ganzoo.contract.components import Architecture, Dataset, Extractor
-from ganzoo.contract.errors import GanzooError, UsageError
-from ganzoo.contract.images import ImageSpec
+from ganzoo.contract.components import Dataset, Extractor
+from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import Protocol
-from ganzoo.contract.recipe import Recipe
-from ganzoo.engine import seeds
-from ganzoo.engine.sampler import balanced_labels, draw, draw_latents
+from ganzoo.engine import distributed, seeds
+from ganzoo.engine.device import device_name
 from ganzoo.evaluation.classifier import accuracy_of
-from ganzoo.evaluation.features import (
-    ExtractorGroup,
-    Images,
-    Reals,
-    RunningEvaluator,
-    cancellable,
-    extractor_of,
-    last_part,
-    versions,
-)
+from ganzoo.evaluation.fakes import FakeBatches
+from ganzoo.evaluation.features import ExtractorGroup, Reals, RunningEvaluator, extractor_of, last_part, versions
+from ganzoo.evaluation.ranks import AllProcesses, Features, Images, OneProcess, RandomFeatures, ScoringCancelled
+from ganzoo.evaluation.score_checks import checked_scores, require_enough, require_unique_scores
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of
 
@@ -52,16 +44,20 @@ class Scorer:
         conditional: bool = True,
         check_train: Callable[[Dataset], None] = lambda train: None,
         unconditional: str = "this architecture is not conditional",
+        known_sha256: Mapping[str, str] | None = None,
     ) -> None:
         """`samples` is the number of fakes of each score (None: the protocol's), `seed` the seed of their latents.
 
         `conditional`: whether a fake is of the class of its label; if not, `unconditional` is the reason for messages.
+        `known_sha256` holds the sha256 of the images of splits that need not be read for it, see `sha256_of_reals`.
         `check_train` is called with the training split before an extractor sees it; it may raise.
         Raises UsageError if two evaluators have a score of the same name, or if a score would be meaningless: the wrong
         split of reals, too few images, or an evaluator of class labels with an unconditional generator.
         """
         self.protocol, self.device, self.seed = protocol, device, seed
         self._unconditional = unconditional
+        #: the sha256 of the images of each split that is in use
+        self.sha256_of_reals = dict(known_sha256 or {})
         #: number of fakes of each score
         self.samples = samples or protocol.samples
         with seeds.aside(seed, "evaluate"):  # evaluators may draw random numbers; the training must not depend on that
@@ -74,18 +70,18 @@ class Scorer:
                 for choice in evaluators
             ]
             # these checks need no dataset: they come before it is read or downloaded
-            _require_unique_scores(running)
+            require_unique_scores(running)
             for each in running:
                 self._require_meaningful(each, conditional)
-                _require_enough(each, {"generated": self.samples})
-            self.reals = Reals(zoo, dataset, protocol.split)
+                require_enough(each, {"generated": self.samples})
+            self.reals = self._open_reals(zoo, dataset, protocol.split)
             self.held_out: Reals | None = None
             if any(each.evaluator.held_out for each in running):
-                self.held_out = Reals(zoo, dataset, protocol.other_split)
+                self.held_out = self._open_reals(zoo, dataset, protocol.other_split)
             self.train = self._train_split(zoo, dataset)
             check_train(self.train)
             for each in running:
-                _require_enough(each, self._real_counts(each))
+                require_enough(each, self._real_counts(each))
             self.groups = [
                 self._group(zoo, dataset, name, [each for each in running if str(extractor_of(each.evaluator)) == name])
                 for name in dict.fromkeys(str(extractor_of(each.evaluator)) for each in running)
@@ -95,6 +91,11 @@ class Scorer:
     def names(self) -> list[str]:
         """The names of all scores."""
         return [name for group in self.groups for running in group.evaluators for name in running.evaluator.scores]
+
+    def _open_reals(self, zoo: Zoo, dataset: Choice, split: str) -> Reals:
+        reals = Reals(zoo, dataset, split, self.sha256_of_reals.get(split, ""))
+        self.sha256_of_reals[split] = str(reals.facts["sha256"])
+        return reals
 
     def _train_split(self, zoo: Zoo, dataset: Choice) -> Dataset:
         for reals in (self.reals, self.held_out):
@@ -140,7 +141,7 @@ class Scorer:
         for reals in (self.reals, self.held_out):
             if reals is not None and reals.split == "test":
                 return reals
-        return Reals(zoo, dataset, "test")
+        return self._open_reals(zoo, dataset, "test")
 
     def score(
         self,
@@ -157,35 +158,96 @@ class Scorer:
         unchanged afterwards.
         Raises GanzooError if a score would be meaningless, and ScoringCancelled once `stopped()` is true.
         """
+        return self._scored(fakes, subject, stopped, resized, OneProcess())
+
+    def score_on_all_processes(
+        self, fakes: FakeBatches, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
+    ) -> list[dict[str, Any]]:
+        """What `score` returns, with the same bits, computed by all processes of a training. Each must call this.
+
+        Only the first process gets the scores, the others an empty list. It computes them alone where features need
+        random numbers, or where the processes differ in what the last digits of features depend on. Raises as `score`
+        does, on all processes; `stopped()` may become true on any of them.
+        """
+        if distributed.world_size() == 1:
+            return self.score(fakes, subject, stopped)
+        if distributed.same_on_all_ranks(self._decisive_facts()):
+            try:
+                return self._scored(fakes, subject, stopped, "", AllProcesses())
+            except RandomFeatures:
+                pass  # every process is told of it in the same round
+        found: list[dict[str, Any]] | None = []
+        with distributed.all_or_none():
+            if distributed.rank() == 0:
+                try:
+                    found = self.score(fakes, subject, stopped)
+                except ScoringCancelled:
+                    found = None
+        if distributed.any_rank(found is None):
+            raise ScoringCancelled("The scoring was stopped.")
+        return found or []
+
+    def _decisive_facts(self) -> str:
+        """What the last digits of features depend on, in this process: device, threads, versions and extractors."""
+        facts = [group.facts(layer) for group in self.groups for layer in group.extractor.layers]
+        machine = [device_name(self.device), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()]
+        return json.dumps([machine, versions(), facts, self.reals.facts, self.samples], sort_keys=True, default=str)
+
+    def _scored(
+        self,
+        fakes: Images,
+        subject: Mapping[str, Any],
+        stopped: Callable[[], bool],
+        resized: str,
+        processes: OneProcess | AllProcesses,
+    ) -> list[dict[str, Any]]:
         started = time.perf_counter()
         with seeds.aside(0, "reals"):  # the cached statistics of reals must not depend on the seed of the latents
             for group in self.groups:
-                group.load_or_compute_reals(self.reals, self.held_out, stopped)
+                group.load_or_compute_reals(self.reals, self.held_out, stopped, processes)
         with seeds.aside(self.seed, "evaluate"):
-            count = self._update_fakes(cancellable(stopped, fakes))
-            found = []
-            for group in self.groups:
-                for running in group.evaluators:
-                    _require_enough(running, {"generated": count, **self._real_counts(running)})
-                    found += [(group, running, *item) for item in _compute(running).items()]
+            count = 0
+
+            def use(features: Features, labels: Tensor) -> None:
+                nonlocal count
+                for number, group in enumerate(self.groups):
+                    own = {layer: features[f"{number} {layer}"] for layer in group.layers}
+                    group.use(own, labels, "fakes", group.evaluators)
+                count += len(labels)
+
+            processes.each_batch(fakes, self._features_of_fakes, use, stopped)
+            found = processes.decided(lambda: self._computed(count))
+        if not processes.holds_evaluators:
+            return []
         seconds = round(time.perf_counter() - started, 3)
+        pairs = [(group, running) for group in self.groups for running in group.evaluators]
+        about = {**subject, "seed": self.seed}
         return [
             {
                 "score": name,
                 "value": value,
                 "better": running.evaluator.scores[name].better,
-                "card": self._card(group, running, name, count, {**subject, "seed": self.seed}, resized, seconds),
+                "card": self._card(group, running, name, count, about, resized, seconds),
             }
-            for group, running, name, value in found
+            for (group, running), values in zip(pairs, found, strict=True)
+            for name, value in values.items()
         ]
 
-    def _update_fakes(self, fakes: Images) -> int:
-        count = 0
-        for images, labels in fakes:
-            for group in self.groups:
-                group.update(images, labels, "fakes", group.evaluators)
-            count += len(images)
-        return count
+    def _features_of_fakes(self, images: Tensor, labels: Tensor) -> Features:
+        """The features of all extractors, named by the position of the extractor and the layer."""
+        return {
+            f"{number} {layer}": features
+            for number, group in enumerate(self.groups)
+            for layer, features in group.extract(images, "fakes", group.evaluators).items()
+        }
+
+    def _computed(self, count: int) -> list[dict[str, float]]:
+        """The scores of each evaluator after `count` fakes."""
+        found = []
+        for running in (running for group in self.groups for running in group.evaluators):
+            require_enough(running, {"generated": count, **self._real_counts(running)})
+            found.append(checked_scores(running))
+        return found
 
     def _card(
         self,
@@ -222,27 +284,6 @@ class Scorer:
         }
 
 
-def subject_of(recipe: Recipe, images_seen: int) -> dict[str, Any]:
-    """The description of a generator for the card: EMA ("averaged") or raw weights, images seen, training seed."""
-    weights = "averaged" if recipe.ema_half_life else "raw"
-    return {"weights": weights, "images_seen": images_seen, "training_seed": recipe.seed}
-
-
-def fakes_of(
-    network: nn.Module, architecture: Architecture, images: ImageSpec, count: int, device: torch.device, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` fakes of a generator and their labels, in batches; they depend on `seed` only. Classes are balanced.
-
-    The images are uint8 (n, C, H, W) and the labels int64 (n,), both on `device`.
-    """
-    latents = draw_latents(architecture, count, device, seeds.derive(seed, "evaluate"))
-    labels = balanced_labels(count, images.classes, device)
-    start = 0
-    for batch in draw(network, architecture, latents, labels):
-        yield batch, labels[start : start + len(batch)]
-        start += len(batch)
-
-
 def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
     """Distribution and version (or file name and sha256) of a part and its options: the same on every machine."""
     found = zoo.provenance(kind, choice)
@@ -250,41 +291,3 @@ def _provenance(zoo: Zoo, kind: str, choice: Choice) -> dict[str, Any]:
         found["location"] = last_part(found["location"])
     options = zoo.options(kind, choice).items()
     return {**found, "options": {k: last_part(v) if isinstance(v, str) and ".py:" in v else v for k, v in options}}
-
-
-def _require_enough(running: RunningEvaluator, counts: Mapping[str, int]) -> None:
-    """Raises UsageError if a number of `counts` (kind of image -> number) is below the evaluator's minimum."""
-    for kind, count in counts.items():
-        if count < running.evaluator.minimum:
-            raise UsageError(
-                f"Evaluator {running.name} needs at least {running.evaluator.minimum} images of each kind, and "
-                f"there are {count} {kind} ones: ask for more samples, or for an evaluator that needs fewer."
-            )
-
-
-def _require_unique_scores(evaluators: Sequence[RunningEvaluator]) -> None:
-    """Raises UsageError if two evaluators have a score of the same name."""
-    owners: dict[str, Choice] = {}
-    for running in evaluators:
-        for name in running.evaluator.scores:
-            if name in owners:
-                raise UsageError(f"{owners[name]} and {running.choice} both give the score {name!r}: name one of them.")
-            owners[name] = running.choice
-
-
-def _compute(running: RunningEvaluator) -> dict[str, float]:
-    """The scores of an evaluator. Raises GanzooError if they are not those it declares, within their bounds."""
-    computed = running.evaluator.compute()
-    declared = running.evaluator.scores
-    if computed.keys() != declared.keys():
-        raise GanzooError(
-            f"Evaluator {running.name} returned the scores {', '.join(computed) or 'none'}, and declares "
-            f"{', '.join(declared)}."
-        )
-    for name, value in computed.items():
-        low, high = declared[name].low, declared[name].high
-        if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
-            raise GanzooError(
-                f"Evaluator {running.name} computed {name} = {value!r}, which is not a number between {low} and {high}."
-            )
-    return {name: float(value) for name, value in computed.items()}

@@ -27,6 +27,8 @@ from ganzoo.experiments.grid import Trial
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
 
+#: the files of a run that the result of its trial is read from
+_RESULT_FILES = ("recipe.json", "scores.jsonl", "stats.jsonl")
 State = Literal["done", "failed", "missing"]
 
 
@@ -52,8 +54,10 @@ class Folder:
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out needs a directory.")
         self.path = path
-        #: by the name of a trial: its result, and the state of the files that it was read from
-        self._results: dict[str, tuple[Any, Result]] = {}
+        #: by the name of a trial: what tells whether its files have changed, and the result that was read from them
+        self._results: dict[str, tuple[Any, Result | None]] = {}
+        #: one copy of what the cards of thousands of results have in common, by its digest
+        self._measures: dict[str, Any] = {}
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -138,18 +142,16 @@ class Folder:
         return str(_read(self.status_dir(trial) / "failed.json").get("reason", ""))
 
     def result(self, trial: Trial) -> Result | None:
-        """The scores of a finished trial; None if it has not finished, or if one of its scores is no finite number."""
-        files = self.status_dir(trial) / "done.json", self.run(trial) / "scores.jsonl", self.run(trial) / "stats.jsonl"
-        try:
-            state = [(status.st_mtime_ns, status.st_size) for status in map(os.stat, files)], trial.expected_scores
-        except OSError:
-            return None
+        """The scores of a finished trial; None if it has not finished, or if one of its scores is no finite number.
+
+        The files are read again only if they have changed: a table of many trials is written many times.
+        """
+        run = self.run(trial)
+        files = self.status_dir(trial) / "done.json", *(run / name for name in _RESULT_FILES)
+        state = [_file_state(file) for file in files], trial.expected_scores
         known = self._results.get(trial.name)
         if known is None or known[0] != state:
-            self._results.pop(trial.name, None)
-            if (result := self._read_result(trial)) is None:
-                return None
-            known = self._results[trial.name] = state, result
+            known = self._results[trial.name] = state, self._read_result(trial)
         return known[1]
 
     def _read_result(self, trial: Trial) -> Result | None:
@@ -167,6 +169,8 @@ class Folder:
         complete = last.keys() >= {expected.score for expected in trial.expected_scores}
         if not stats or not complete or not all(math.isfinite(line["value"]) for line in last.values()):
             return None
+        for line in lines:
+            line["card"]["measure"] = self._measures.setdefault(line["card"]["digest"], line["card"]["measure"])
         best_step = (best_line or done)["step"]
         best = {line["score"]: line for line in lines if line["step"] == best_step}
         # only best scores with the card of the last ones: a resumed run may have been scored in two ways
@@ -182,6 +186,15 @@ class Folder:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             return dict(json.loads(file.read().splitlines()[-1]))
         return {}
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
+    """Numbers that change when a file is written; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _read(path: Path) -> dict[str, Any]:

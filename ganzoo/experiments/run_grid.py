@@ -82,6 +82,7 @@ class _Grid:
         #: by dataset
         self.real_scores: dict[str, real_baseline.RealScores] = {}
         self.rows: list[dict[str, Any]] = []
+        #: whether the table lacks the outcome of a trial, and when it may be written next
 
     @property
     def missing(self) -> list[Trial]:

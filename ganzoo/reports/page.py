@@ -31,7 +31,16 @@ from ganzoo.reports.text import plain_data
 from ganzoo.results.report.tables import FACTOR
 
 #: the scripts of a page, in this order
-_SCRIPTS = ("uPlot.iife.min.js", "dom.js", "pictures.js", "board.js", "runs.js", "compare.js", "page.js")
+_SCRIPTS = (
+    "uPlot.iife.min.js",
+    "dom.js",
+    "pictures.js",
+    "calibration.js",
+    "board.js",
+    "runs.js",
+    "compare.js",
+    "page.js",
+)
 _STYLES = ("uPlot.min.css", "page.css")
 #: frames of a film, and bytes of all films, of a report of few or of many runs
 _FRAMES, _FEW_FRAMES, _MANY_RUNS = 60, 20, 40
@@ -46,11 +55,15 @@ def page_data(paths: Sequence[Path]) -> dict[str, Any]:
     return data_of(gather(paths))
 
 
-def gather(paths: Sequence[Path], locations: bool = False) -> Report:
-    """Everything below `paths`, read. `locations`: also import architectures in files, to know their own recipe."""
+def gather(paths: Sequence[Path], locations: bool = False, films: bool = True) -> Report:
+    """Everything below `paths`, read. `locations`: also import architectures in files, to know their own recipe.
+
+    Without `films` the sample grids are not read, which takes a third of the time.
+    """
     runs, failures, reals = collect(paths)
     _add_recipes(runs, locations)
-    _add_films(runs)
+    if films:
+        _add_films(runs)
     columns = columns_of(runs, reals)
     groups = groups_of(runs, failures, columns)
     return Report(runs, groups, columns, failures, differences_of(groups, columns), [str(path) for path in paths])

@@ -20,7 +20,8 @@ from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.hooks import TrainingProgress
 from ganzoo.contract.paths import is_directory
 from ganzoo.contract.protocol import Protocol, check_samples
-from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
+from ganzoo.evaluation.fakes import fakes_of, subject_of
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo

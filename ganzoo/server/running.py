@@ -82,10 +82,23 @@ def run_server(
     open_browser: bool = False,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve an ASGI application until Ctrl-C or SIGTERM. `announce` gets the address of the page when it is up.
+    """Serve an ASGI application until Ctrl-C or SIGTERM; see `make_server`. Raises KeyboardInterrupt after Ctrl-C."""
+    try:
+        make_server(app, listener, announce, open_browser, stop).run(sockets=[listener])
+    finally:
+        listener.close()
 
-    `stop` is called first at the end, so that endless responses can end themselves. Raises KeyboardInterrupt after
-    Ctrl-C.
+
+def make_server(
+    app: Any,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+    open_browser: bool,
+    stop: Callable[[], None],
+) -> Any:
+    """A server of an ASGI application, not yet running. `announce` gets the address of the page when it is up.
+
+    A signal ends it; `stop` is then called first, so that endless responses can end themselves.
     """
     import uvicorn
 
@@ -111,7 +124,4 @@ def run_server(
         log_level="warning",
         timeout_graceful_shutdown=_GRACE,
     )
-    try:
-        Server(config).run(sockets=[listener])
-    finally:
-        listener.close()
+    return Server(config)

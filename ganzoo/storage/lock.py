@@ -21,18 +21,30 @@ from ganzoo.storage.files import parse_json
 GUARD = ".guard"
 
 
-class Lock:
-    """The right to write in a run directory, held until `release`. Raises GanzooError if a living process holds it.
+class WrittenByOther(GanzooError):
+    """A living process writes in the run directory; `same_job` says whether it is of the same job."""
 
-    The file `lock` names the process. If that process no longer exists, its lock is taken over.
+    def __init__(self, message: str, same_job: bool) -> None:
+        super().__init__(message)
+        self.same_job = same_job
+
+
+class Lock:
+    """The right to write in a run directory, held until `release`. Raises WrittenByOther if a living process holds it.
+
+    The file `lock` names the process. If that process no longer exists, its lock is taken over. `job` is the name of
+    the torchrun job of this process. Such a job has one writer at a time, so a lock of the same job on another machine
+    is taken over: the process there has ended, or will end because the others have left it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, job: str = "") -> None:
+        self._job = job
         self.directory, self._path = directory, directory / "lock"
         #: whether a process that no longer exists had left its lock here
         self.taken_over = False
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _process_start(os.getpid())}
         mine |= {"boot": _boot(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z"), "directory": _identity(directory)}
+        mine |= {"job": job} if job else {}
         self._text = json.dumps({**mine, "token": uuid.uuid4().hex})
         with exclusive(directory / GUARD):
             if self._path.is_dir() and not self._path.is_symlink():
@@ -56,7 +68,10 @@ class Lock:
         if owner is None:
             return False  # half-written by a process that died
         since = f", since {owner.since}" if owner.since else ""
+        same_job = bool(self._job) and owner.job == self._job
         if not owner.is_here:
+            if same_job:
+                return False
             raise GanzooError(
                 f"{self.directory} is locked by process {owner.pid} on {owner.host}{since}; if that one is gone, or "
                 f"this is a copy of its run, remove {self._path} and try again."
@@ -65,8 +80,9 @@ class Lock:
             return True
         if owner.is_alive:
             here = f" ({owner.host}{since})" if since else ""
-            raise GanzooError(
-                f"{self.directory} is being written by process {owner.pid} on this machine{here}; stop that one first."
+            raise WrittenByOther(
+                f"{self.directory} is being written by process {owner.pid} on this machine{here}; stop that one first.",
+                same_job,
             )
         return False
 
@@ -89,6 +105,8 @@ class Owner:
     since: str
     #: the identity of the directory that the lock was made for
     directory: list[int] | None
+    #: the name of its torchrun job; empty without one
+    job: str = ""
 
     @property
     def is_here(self) -> bool:
@@ -114,6 +132,7 @@ def _read_owner(lock_file: Path) -> Owner | None:
             found.get("boot"),
             str(found.get("since") or ""),
             found.get("directory"),
+            str(found.get("job") or ""),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -68,6 +68,13 @@ def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     return [name for name in names if old.get(name, "") != new.get(name, "")]
 
 
+def differences_in_words(recipe: Recipe, other: Recipe) -> str:
+    """The fields in which `recipe` differs from the `other`, in words; empty where they are the same."""
+    new, old = recipe.to_dict(), other.to_dict()
+    names = differing_fields(old, new)
+    return "; ".join(f"{name} is {_text(new.get(name, ''))}, there it is {_text(old.get(name, ''))}" for name in names)
+
+
 def recorded_changes(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The changes in the content of a history.json: field -> new value for each. None where they cannot be read."""
     try:

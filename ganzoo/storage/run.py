@@ -28,7 +28,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import make_directory, naming, parse_json, sync_directory, write_atomically
 from ganzoo.storage.lines import format_line, prepare_append, read_lines
-from ganzoo.storage.lock import GUARD, Lock, exclusive
+from ganzoo.storage.lock import GUARD, Lock, exclusive, writer
 from ganzoo.storage.recipe_binding import recipe_text, recorded_changes
 from ganzoo.storage.run_checks import INITIAL_WEIGHTS, read_environment, read_recipe, refuse_own_code, sealed
 from ganzoo.storage.run_directory import refuse_taken
@@ -52,13 +52,16 @@ class Run:
     # --- making and opening -------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> Run:
-        """A new run in `path`. Raises UsageError if something is there, GanzooError if it cannot be made."""
+    def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any], job: str = "") -> Run:
+        """A new run in `path`, written by this process of a torchrun `job`.
+
+        Raises UsageError if something is there, GanzooError if it cannot be made.
+        """
         cls.refuse_taken(path)
         run = cls(path, recipe, writes=True)
         try:
             make_directory(path)
-            run._lock = Lock(path)
+            run._lock = Lock(path, job)
             run._write_json("environment.json", sealed({**environment, "recipe": recipe_text(recipe, length=False)}))
             run._write_json("recipe.json", recipe.to_dict())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or half a character
@@ -69,11 +72,14 @@ class Run:
     refuse_taken = staticmethod(refuse_taken)
 
     def discard(self) -> None:
-        """Remove the files of a run that failed before its first step, and the directory if that leaves it empty."""
-        for name in (
-            *("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl"),
-            INITIAL_WEIGHTS,
-        ):
+        """Remove the files of a run that failed before its first step, and the directory if that leaves it empty.
+
+        Nothing is removed where another process has begun to write here.
+        """
+        if writer(self.path) is not None:
+            return
+        names = ("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl", INITIAL_WEIGHTS)
+        for name in names:
             (self.path / name).unlink(missing_ok=True)
         for name in ("samples", "generators", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -81,13 +87,13 @@ class Run:
             self.path.rmdir()
 
     @classmethod
-    def open(cls, path: Path, writes: bool = False) -> Run:
+    def open(cls, path: Path, writes: bool = False, job: str = "") -> Run:
         """The run in `path`. Raises UsageError if there is none, GanzooError if another process writes it."""
         recipe = read_recipe(path)
         refuse_own_code(path, recipe)
         run = cls(path, recipe, writes)
         if writes:
-            run._lock = Lock(path)
+            run._lock = Lock(path, job)
         return run
 
     def change(self, recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,8 +61,8 @@ def build_setup(recipe: Recipe, zoo: Zoo, device: torch.device) -> TrainingSetup
     return TrainingSetup(recipe, architecture, dataset, game, feed, device)
 
 
-def build_scorer(setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
-    """The scorer of the recipe's evaluators; None without evaluators.
+def build_scorer(setup: TrainingSetup, zoo: Zoo, known_sha256: Mapping[str, str] | None = None) -> Scorer | None:
+    """The scorer of the recipe's evaluators; None without evaluators. `known_sha256` is as in `Scorer`.
 
     Raises UsageError for a score that the recipe names and no evaluator has.
     """
@@ -82,6 +83,7 @@ def build_scorer(setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
         Protocol.named(recipe.protocol),
         recipe.score_samples or None,
         conditional=setup.architecture.conditional,
+        known_sha256=known_sha256,
     )
     stopping = parse_early_stop(recipe.early_stop)[0] if recipe.early_stop else ""
     for option, score in (("--best-by", recipe.best_by), ("--early-stop", stopping)):

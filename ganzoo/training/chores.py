@@ -14,8 +14,9 @@ from ganzoo.contract.components import class_names
 from ganzoo.engine import distributed
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.sampler import balanced_labels, draw_all, draw_latents
-from ganzoo.evaluation.features import ScoringCancelled
-from ganzoo.evaluation.scorer import Scorer, fakes_of, subject_of
+from ganzoo.evaluation.fakes import FakeBatches, subject_of
+from ganzoo.evaluation.ranks import ScoringCancelled
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.storage import pictures
 from ganzoo.training.checkpointer import Checkpointer
 from ganzoo.training.health import SPREAD_FAKES, HealthMonitor
@@ -42,6 +43,8 @@ class Chores:
         self.observers, self.stopwatch = checkpointer.observers, checkpointer.stopwatch
         #: whether `stop_when` accepted the scores that were made last
         self.stop_condition_met = False
+        #: whether the last look found scores that are due and not made
+        self.scores_missing = False
         self._eager_steps_noted = False
         setup = self.setup
         self._health = HealthMonitor(
@@ -107,25 +110,28 @@ class Chores:
         """How often the run is scored: one interval, or none where the recipe has no evaluators."""
         return (self.setup.recipe.score_every,) if self.setup.recipe.evaluators else ()
 
-    @property
     def score_due(self) -> bool:
-        """Whether scores are due at this step and scores.jsonl lacks them, for example because a signal came."""
+        """Whether scores are due at this step and scores.jsonl lacks them, for example because a signal came.
+
+        The first process decides. Each process must call this.
+        """
         progress = self.progress
-        due = progress.step and (progress.done or any(map(progress.crossed, self.score_intervals)))
-        names = set(self.scorer.names) if self.scorer is not None else set()
-        return bool(due) and not names <= self.run.scored_at(progress.step)
+        due = bool(progress.step and (progress.done or any(map(progress.crossed, self.score_intervals))))
+        if due and self.run.writes:
+            names = set(self.scorer.names) if self.scorer is not None else set()
+            due = not names <= self.run.scored_at(progress.step)
+        self.scores_missing = distributed.any_rank(due and self.run.writes)
+        return self.scores_missing
 
     def score(self, signals: Signals, partial: bool = False) -> None:
         """Score the generator as it is now, append the scores to scores.jsonl, and save a checkpoint of this step.
 
-        A signal cancels this; the resumed run does it then.
+        All processes compute the features, see `Scorer.score_on_all_processes`, so each must call this. A signal to one
+        of them cancels it; the resumed run does it then.
         """
         if self.scorer is None:
             return
         setup, scorer, progress = self.setup, self.scorer, self.progress.snapshot
-        fakes = fakes_of(
-            setup.game.ema.network, setup.architecture, setup.game.images, scorer.samples, setup.device, scorer.seed
-        )
         started = time.monotonic()
 
         def stopped() -> bool:
@@ -135,9 +141,24 @@ class Chores:
 
         try:
             with self.stopwatch.scoring():
-                lines = scorer.score(fakes, subject_of(setup.recipe, progress.images), stopped)
+                fakes = FakeBatches(
+                    *(setup.game.ema.network, setup.architecture, setup.game.images),
+                    *(scorer.samples, setup.device, scorer.seed),
+                )
+                lines = scorer.score_on_all_processes(fakes, subject_of(setup.recipe, progress.images), stopped)
         except ScoringCancelled:
+            self.scores_missing = True
+            signals.received_on_any_rank(distributed.max_over_ranks)  # so that all processes stop with this signal
             return
+        self.scores_missing = False
+        if self.run.writes:
+            self._keep_scores(lines, partial)
+        if not self.progress.done:
+            self.checkpointer.save()  # so that this generator can be scored again, and the run continued from it
+
+    def _keep_scores(self, lines: list[dict[str, Any]], partial: bool) -> None:
+        """Append the scores to scores.jsonl, and call `stop_when` and the observers."""
+        progress = self.progress.snapshot
         when = {"step": progress.step, "images": progress.images, "epoch": progress.epochs, "training": True}
         when |= {"partial": True} if partial else {}
         when["seconds"] = round(self.stopwatch.seconds, 3)
@@ -147,8 +168,6 @@ class Chores:
         written = self.run.scored_at(progress.step)  # a full disk or a power cut may have left some of the lines
         self.run.append("scores.jsonl", *(line for line in lines if line["score"] not in written))
         self.observers.tell("on_score", run=self.run, progress=progress, scores=lines)
-        if not self.progress.done:
-            self.checkpointer.save()  # so that this generator can be scored again, and the run continued from it
 
     def _warn(self, text: str | None) -> None:
         if text:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ganzoo.contract.choice import Amount, Choice, amount_in_words
 from ganzoo.contract.errors import GanzooError, UsageError
+from ganzoo.engine import distributed
 from ganzoo.engine.progress import Progress
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
@@ -56,15 +59,53 @@ def last_checkpoint(run: Run) -> checkpoints.Saved | None:
     return saved
 
 
+def same_checkpoint(run: Run, saved: checkpoints.Saved | None) -> checkpoints.Saved | None:
+    """The checkpoint `saved` of the first process, read by every process. Each must call this.
+
+    Raises GanzooError where another process finds another one in its directory.
+    """
+    chosen = distributed.from_first_rank(_identity(run, saved))
+    with distributed.all_or_none():
+        if distributed.rank() != 0:
+            saved = checkpoints.load_latest(run.path / "checkpoints", chosen[0]) if chosen else None
+            if _identity(run, saved) != chosen:
+                raise GanzooError(
+                    f"Rank {distributed.rank()} on {socket.gethostname()} does not find the checkpoint of step "
+                    f"{chosen[0]} in {run.path} that rank 0 continues from: all nodes need the same files there, on a "
+                    f"file system that they share."
+                )
+    return saved
+
+
+def _identity(run: Run, saved: checkpoints.Saved | None) -> list[Any] | None:
+    """The step of a checkpoint and the sha256 of its manifest."""
+    if saved is None:
+        return None
+    manifest = run.path / "checkpoints" / f"{saved.meta['images']:09d}" / "MANIFEST.json"
+    return [saved.meta["step"], hashlib.sha256(manifest.read_bytes()).hexdigest()]
+
+
 def set_length(
-    run: Run, setup: TrainingSetup, zoo: Zoo, saved: checkpoints.Saved | None, length: Amount | None
+    run: Run,
+    setup: TrainingSetup,
+    zoo: Zoo,
+    saved: checkpoints.Saved | None,
+    length: Amount | None,
+    finished_too: bool = False,
 ) -> None:
-    """Set the run's `length` if one is given. Raises UsageError where nothing is left to train."""
+    """Set the run's `length` if one is given.
+
+    Raises UsageError where nothing is left to train, unless `finished_too` is set.
+    """
     progress = Progress(length or run.recipe.length, setup.feed)
     progress.step = saved.meta["step"] if saved else 0
     if saved and run.writes:  # a process that was killed while saving has not done this
         checkpoints.prune(run.path / "checkpoints", f"{saved.meta['images']:09d}", spared=run.spared)
-    if progress.done and not (length in (None, run.recipe.length) and _scores_missing(run, setup, zoo, progress.step)):
+    if (
+        progress.done
+        and not finished_too
+        and not (length in (None, run.recipe.length) and _scores_missing(run, setup, zoo, progress.step))
+    ):
         raise UsageError(_nothing_left(run.path, progress))
     if length is not None:
         run.change(run.recipe.merged({"length": length}))

@@ -86,7 +86,7 @@ class TrainingLoop:
         self.stopwatch.start()
         if progress.step == 0:
             chores.save_samples()
-        if chores.score_due and not progress.done:
+        if chores.score_due() and not progress.done:
             score()
 
         while not self._finished():
@@ -115,7 +115,7 @@ class TrainingLoop:
         self.checkpointer.writer.close(seconds)
 
     def _finished(self) -> bool:
-        """Whether the run is finished, on all processes alike: only the first one scores."""
+        """Whether the run is finished, on all processes alike: only the first one keeps scores."""
         chores = self.chores
         self.stopped_early = chores.stop_when is not None and distributed.any_rank(chores.stop_condition_met)
         return self.progress.done or self.stopped_early
@@ -133,7 +133,7 @@ class TrainingLoop:
                 chores.tick(partial=True)
             if not progress.crossed(recipe.samples_every):
                 chores.save_samples()
-            if chores.score_due:
+            if chores.score_due():
                 chores.score(signals, partial=not any(map(progress.crossed, chores.score_intervals)))
         self.checkpointer.write(snapshot)
         self.checkpointer.writer.settle()

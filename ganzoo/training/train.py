@@ -17,6 +17,7 @@ from ganzoo.contract.recipe import Recipe
 from ganzoo.engine import distributed
 from ganzoo.engine.compile import compile_networks
 from ganzoo.engine.device import find_device
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.registry.observers import Observers
 from ganzoo.registry.provenance import refuse_changed_code
 from ganzoo.registry.recorded import recorded_zoo
@@ -24,8 +25,9 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.recipe_binding import check_recipe
 from ganzoo.storage.run import Run
+from ganzoo.training import elastic
 from ganzoo.training.build import TrainingSetup, build_scorer, build_setup
-from ganzoo.training.continuation import differences, last_checkpoint, set_length, set_recipe
+from ganzoo.training.continuation import differences, last_checkpoint, same_checkpoint, set_length, set_recipe
 from ganzoo.training.early_stop import EarlyStop
 from ganzoo.training.environment import environment, refuse_other_images
 from ganzoo.training.heartbeat import Heartbeat
@@ -43,28 +45,40 @@ def start(
 ) -> tuple[Run, TrainingProgress]:
     """Train a recipe to its end, as a new run in the directory `out`; the run, and how far it was trained.
 
+    Where torchrun started this process, a run of the same recipe in `out` is continued from its last checkpoint.
     `start_from` is a run, or a checkpoint of another program, whose weights the training starts from. `more` are the
     keywords of `train`, and `compile`: whether networks go through `torch.compile`. Raises UsageError where `out` holds
-    something already or the weights do not fit, GanzooError where a part cannot be built or fails.
+    something else already, or a finished run, or the weights do not fit; GanzooError where a part cannot be built or
+    fails.
     """
     distributed.init_process_group(device)
-    with distributed.all_or_none():
-        Run.refuse_taken(out)  # before anything is downloaded or built
-    setup, writes = _checked_setup(recipe, zoo, device), distributed.rank() == 0
+    writes, note = distributed.rank() == 0, more.get("note", print)
+    job = elastic.Job.current()
+    if writes and job is not None and job.advice:
+        note(job.advice)
+    if elastic.continues_run(out, recipe):  # before anything is downloaded or built
+        if writes:
+            note(f"{out} holds this run already: it is continued.")
+        finished_too = elastic.is_of_this_job(Run.open(out))
+        return resume(out, zoo, str(device), finished_too=finished_too, **more)
+    setup = _checked_setup(recipe, zoo, device)
     _compile(setup, more)
     with distributed.all_or_none():
         facts = environment(setup, zoo, more.get("capture", True))
+        facts |= {"torchrun_job": job.name} if job is not None and job.name else {}
         weights = initial_weights(start_from, recipe, setup.game, zoo) if start_from else None
         if weights is not None:
             facts["initial_weights"] = facts_of(weights)
             if writes:
-                more.get("note", print)(in_words(weights))
-        run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
+                note(in_words(weights))
+        run = Run.create(out, recipe, facts, elastic.job_name()) if writes else Run(out, recipe)
         if writes and weights is not None:
             record(run, weights)
     try:
+        elastic.require_shared_for_restarts(out)
         return run, train(run, setup, zoo, **more)
     except GanzooError as error:
+        run.close()
         if writes and not run.begun and not isinstance(error, Interrupted):
             run.discard()  # no step was done: an empty run must not block the next attempt
         raise
@@ -79,14 +93,16 @@ def resume(
     changed_images: bool = False,
     changes: Mapping[str, Any] | None = None,
     dataset: Mapping[str, Any] | None = None,
+    finished_too: bool = False,
     **more: Any,
 ) -> tuple[Run, TrainingProgress]:
     """Continue the run in `path` from its newest good checkpoint, to a new total `length` if given.
 
     The device, `capture` and `compile` are those the run was started with, unless others are given. `changes` are
     fields of the recipe that change from here on, see `changed_recipe`; `dataset` is the new `path` of a dataset that
-    has moved. `more` is as in `start`. Raises GanzooError where there is nothing left to train, and where a part's file
-    or the training images have changed, unless `changed_code` or `changed_images` is set.
+    has moved. `more` is as in `start`. Raises UsageError where there is nothing left to train, unless `finished_too`
+    is set, and GanzooError where a part's file or the training images have changed, unless `changed_code` or
+    `changed_images` is set.
     """
     reader = Run.open(path)
     zoo = recorded_zoo(reader, zoo)
@@ -102,12 +118,11 @@ def resume(
     if before["device"].startswith("cuda"):  # on a CPU no steps are recorded, so it does not say what was asked for
         more.setdefault("capture", before.get("capture", True))
     distributed.init_process_group(device)
-    setup, run = _checked_setup(recipe, zoo, device), reader
+    setup = _checked_setup(recipe, zoo, device)
     _compile(setup, more)
+    run, saved = _opened(reader)
     try:
         with distributed.all_or_none():
-            run = Run.open(path, writes=True) if distributed.rank() == 0 else reader
-            saved = last_checkpoint(run)
             images = history_of(setup, run, saved).segments[-1].training_images
             if not changed_images:
                 refuse_other_images(run, images, setup.feed.fingerprint)
@@ -115,7 +130,7 @@ def resume(
             changed = differences(run, setup, zoo, more, images)
             if changes:
                 build_scorer(setup, zoo)  # raises, before anything is written, for a score that the run does not have
-            set_length(run, setup, zoo, saved, length)
+            set_length(run, setup, zoo, saved, length, finished_too)
             made = set_recipe(run, setup, saved)
     except BaseException:
         run.close()
@@ -128,6 +143,20 @@ def resume(
     for text in made:
         note(f"From step {saved.meta['step'] if saved else 0} on, {text}.")
     return run, train(run, setup, zoo, saved, **more)
+
+
+def _opened(reader: Run) -> tuple[Run, checkpoints.Saved | None]:
+    """The run, which the first process may write, and the checkpoint to continue from: the same on all processes."""
+    run, saved = reader, None
+    try:
+        with distributed.all_or_none():
+            if distributed.rank() == 0:
+                run = elastic.open_to_write(reader.path)
+                saved = last_checkpoint(run)
+        return run, same_checkpoint(run, saved)
+    except BaseException:
+        run.close()
+        raise
 
 
 def _note_missing_classes(setup: TrainingSetup, note: Callable[[str], None]) -> None:
@@ -163,12 +192,12 @@ def train(
     error: BaseException | None = None
     try:
         with Signals().installed() as signals:
+            note = note if run.writes else _discard
+            scorer = _scorer(setup, zoo)
             with distributed.all_or_none():
-                note = note if run.writes else _discard
                 if run.writes:
                     observers = _observers(run.recipe, zoo, extra_observers, note)
                 heartbeat = Heartbeat((extra_observers or {}).values() if run.writes else ())
-                scorer = build_scorer(setup, zoo) if run.writes else None
                 early_stop = EarlyStop(run, setup.recipe.early_stop) if setup.recipe.early_stop else None
                 stop = _either(stop_when, early_stop)
                 loop = TrainingLoop(run, setup, observers, note, capture, scorer, stop, heartbeat)
@@ -212,6 +241,24 @@ def _discard(text: str) -> None:
     """The notes of a process that does not write the run: the first process shows the same ones."""
 
 
+def _scorer(setup: TrainingSetup, zoo: Zoo) -> Scorer | None:
+    """The scorer of the recipe's evaluators on every process, or on none.
+
+    The first process is the first to build it: what it downloads or trains is in the cache when the others need it,
+    and they need not read all real images for their sha256.
+    """
+    scorer, first = None, distributed.rank() == 0
+    with distributed.all_or_none():
+        scorer = build_scorer(setup, zoo) if first else None
+    known = distributed.from_first_rank(scorer.sha256_of_reals if scorer else {})
+    said, zoo.note = zoo.note, zoo.note if first else _discard
+    try:
+        with distributed.all_or_none():
+            return scorer if first else build_scorer(setup, zoo, known)
+    finally:
+        zoo.note = said
+
+
 def _observers(
     recipe: Recipe, zoo: Zoo, extra_observers: Mapping[str, object] | None, note: Callable[[str], None]
 ) -> Observers:
@@ -232,7 +279,7 @@ def _either(
 
 def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     """Raise Interrupted where a signal arrived before the run was finished and scored."""
-    if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
+    if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.scores_missing):
         return
     name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
     command = f"ganzoo resume {shlex.quote(str(run.path))}"

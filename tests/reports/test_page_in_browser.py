@@ -349,3 +349,40 @@ def test_two_hundred_runs_are_below_25_megabytes_and_open_in_three_seconds(opene
     # other processes of the tests share the machine, so the best of three counts, with room
     assert min(times) < 6
     opened.check_silent()
+
+
+def test_the_scale_is_drawn_beside_the_floor(opened: Opened, tmp_path: Path) -> None:
+    make_run(tmp_path / "bench/runs/a", scores=(score(6.0),))
+    (tmp_path / "bench/cells").mkdir()
+    [column] = page_data([tmp_path])["columns"]
+    values = [
+        ("none", 0, 0.8),
+        ("noise", 8, 1.2),
+        ("noise", 32, 11.0),
+        ("blur", 2, 55.0),
+        ("other dataset", HOSTILE[0], 140.0),
+    ]
+    rows = [{"damage": damage, "strength": strength, "value": value, "images": 9} for damage, strength, value in values]
+    facts = {"score": column["score"], "card": {"digest": column["digest"]}, "floor": 0.9, "floor_images": 9}
+    (tmp_path / "bench/table.json").write_text(json.dumps([{**facts, "calibration": rows}]))
+    out = tmp_path / "report.html"
+    out.write_text(render(page_data([tmp_path])), encoding="utf-8")
+    page = opened.goto(out)
+    page.locator("details.scale summary").click()
+    plot = page.locator("svg.calibration")
+    places = plot.locator("circle").evaluate_all(
+        "nodes => nodes.map((node) => [node.getAttribute('cx'), node.textContent])"
+    )
+    found = {text: float(place) for place, text in places}
+    assert found.keys() >= {
+        "mlp-vanilla: 6",
+        "noise, sd 8 of 255: 1.2",
+        "noise, sd 32 of 255: 11",
+        "blur, sd 2 pixels: 55",
+    }
+    assert sorted(found, key=lambda text: found[text]) == sorted(found, key=lambda text: float(text.rpartition(" ")[2]))
+    floor = float(plot.locator("line.floor").get_attribute("x1"))
+    assert floor < found["noise, sd 8 of 255: 1.2"]
+    assert "floor 0.9" in plot.text_content()
+    assert page.evaluate("window.hacked") is None
+    opened.check_silent()

@@ -24,6 +24,7 @@ import sklearn.datasets  # noqa: F401  (joblib tries whether it can write when i
 import tiny
 import torch
 import two_process_games
+from kills import together
 from PIL import Image
 
 import ganzoo
@@ -41,22 +42,6 @@ from ganzoo.training.train import resume, start
 
 PATIENCE = 60.0
 TINY = [f"{tiny.__file__}:Tiny", "digits:size=8", "-o", "dropout=0"]
-
-
-def together(job: Callable[[int], None], world: int) -> list[int]:
-    """The exit statuses of `world` processes that form one group and call `job` with their rank."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-
-    def of_rank(rank: int) -> Callable[[], None]:
-        def begin() -> None:
-            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            os.environ |= {**address, "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            job(rank)
-
-        return begin
-
-    return [kills.wait(process) for process in [kills.forked(of_rank(rank)) for rank in range(world)]]
 
 
 # --- the same numbers ---

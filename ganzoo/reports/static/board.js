@@ -170,7 +170,7 @@
         }
         items.sort((one, other) => sign * (one[0] - other[0]));
         const largest = Math.max(...items.map(([each]) => Math.abs(each)));
-        return el("div", {}, el("h4", {}, column.label), el("ol", { class: "ranking" }, items.map(([each, text, kind]) => {
+        return el("div", {}, el("h4", {}, column.label), g.calibration(column, groups, damage), el("ol", { class: "ranking" }, items.map(([each, text, kind]) => {
           const bar = el("span", { class: "meter", "aria-hidden": "true" });
           bar.style.width = `${largest ? Math.max(1, (100 * Math.abs(each)) / largest) : 1}%`;
           return el("li", { class: kind }, el("span", { class: "what" }, text), el("span", { class: "num" }, number(each)), bar);
