@@ -15,6 +15,7 @@ from typing import Any
 
 #: module below ganzoo -> the public names that it defines
 _HOMES = {
+    "api.convert": "convert",
     "api.experiments": "benchmark speedrun",
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",

@@ -31,9 +31,14 @@ def read_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def write_names(path: Path, names: Sequence[str]) -> None:
-    """Write a file of names."""
+def write_names_of(folder: Path, dataset: ganzoo.Dataset) -> Path:
+    """Write the names of the classes of a dataset; their numbers where they have no names."""
+    names = dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
+    path = folder / NAMES_FILE
+    if any("".join(name.splitlines()) != name or not name.strip() for name in names) or len(set(names)) < len(names):
+        raise ganzoo.GanzooError("The names of the classes cannot be written one a line: one is empty, or there twice.")
     path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return path
 
 
 class Classes:

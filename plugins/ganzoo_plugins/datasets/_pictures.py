@@ -99,8 +99,8 @@ def size_and_channels(path: Path, content: bytes) -> tuple[int, int, int] | str:
             return height, width, _PNG_CHANNELS[content[25]]
     try:
         with Image.open(io.BytesIO(content), formats=_formats_of(path)) as picture:
-            sides = picture.size[:: 1 if _orientation(picture) in _LYING else -1]
-            return *sides, 1 if picture.mode in _GREY else 3
+            width, height = picture.size[:: -1 if _orientation(picture) in _LYING else 1]
+            return height, width, 1 if picture.mode in _GREY else 3
     except Exception as error:
         return " ".join(str(error).split()).rstrip(" :") or type(error).__name__
 

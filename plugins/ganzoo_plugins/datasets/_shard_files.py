@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import ganzoo
-from ganzoo_plugins.datasets._classes import NAMES_FILE, write_names
+from ganzoo_plugins.datasets._classes import NAMES_FILE, write_names_of
 from ganzoo_plugins.datasets._decoder import cores
 
 SUMS_FILE = "SHA256SUMS"
@@ -45,6 +45,8 @@ def list_shards(path: Path) -> tuple[Path, list[str]]:
 def write_split(folder: Path, split: str, dataset: ganzoo.Dataset, done: Callable[[int], None]) -> dict[str, str]:
     """Write a split as SPLIT-00000-of-00002.tar and so on; the sha256 of each by its name."""
     labelled = dataset.spec.classes > 1
+    if dataset.spec.channels not in (1, 3):
+        raise ganzoo.UsageError(f"Images of {dataset.spec.channels} channels cannot be written as PNG: 1 or 3 can.")
     written: list[Path] = []
     archive: tarfile.TarFile | None = None
     try:
@@ -73,9 +75,7 @@ def write_split(folder: Path, split: str, dataset: ganzoo.Dataset, done: Callabl
 def write_sums(folder: Path, dataset: ganzoo.Dataset, sums: dict[str, str]) -> None:
     """Write SHA256SUMS, and the names of the classes where there is more than one."""
     if dataset.spec.classes > 1:
-        names = dataset.class_names or [str(label) for label in range(dataset.spec.classes)]
-        write_names(folder / NAMES_FILE, names)
-        sums = {**sums, NAMES_FILE: _sha256(folder / NAMES_FILE)}
+        sums = {**sums, NAMES_FILE: _sha256(write_names_of(folder, dataset))}
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
     (folder / SUMS_FILE).write_text(lines, encoding="utf-8")
 
@@ -124,7 +124,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
-    archive.members = []  # otherwise it keeps a description of every member in memory
+    vars(archive)["members"] = []  # otherwise it keeps a description of every member in memory
 
 
 def _sha256(path: Path) -> str:

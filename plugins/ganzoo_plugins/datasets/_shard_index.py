@@ -116,7 +116,7 @@ class ShardIndex:
             words = {"none": "has no labels", "number": "has numbers", "word": "has names"}
             unlike = ", ".join(f"{name} {words[kind]}" for kind, name in kinds.items())
             raise ganzoo.GanzooError(
-                f"The shards of {self.root} have different schemas: of labels, {unlike}. Give the shards of one dataset."
+                f"The shards of {self.root} have several schemas: of labels, {unlike}; give the shards of one dataset."
             )
         names = sorted({word for shard in shards for word in shard.words}, key=natural)
         places = {word: place for place, word in enumerate(names)}

@@ -30,7 +30,7 @@ def split_files(root: Path, names: Sequence[str]) -> tuple[list[str], list[str],
 
 
 def check_complete(root: Path, names: Sequence[str]) -> list[str]:
-    """Raise GanzooError if files named `...-00003-of-00010` are not all there; a note of other gaps in their numbers."""
+    """Raise GanzooError unless all files named `...-00003-of-00010` are there; notes of other gaps in their numbers."""
     counted: dict[tuple[str, str], set[int]] = defaultdict(set)
     numbered: dict[str, list[int]] = defaultdict(list)
     for name in names:

@@ -114,7 +114,7 @@ class Shards(ganzoo.Dataset):
         for name, dataset in splits.items():
             sums |= write_split(folder, name, dataset, done)
         write_sums(folder, splits["train"], sums)
-        return {"path": "."}
+        return {"path": Path(), **({} if "test" in splits else {"test_share": 0})}
 
     def _classes(self, train: np.ndarray) -> Classes:
         if self._index.labels == "word":
