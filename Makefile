@@ -8,7 +8,7 @@ TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist lo
 #: interpreters of `make test-pythons`
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo smoke test test-pythons test-lowest test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format docs extractors clean
+.PHONY: demo smoke test test-pythons test-lowest test-slow torture test-gpu bench bench-gpu bench-scores bench-growth bench-datasets lint format docs extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +71,9 @@ bench-scores: $(VENV)/.installed  ## Inception features and the solve against to
 
 bench-growth: $(VENV)/.installed  ## a step against batch, image size, channels, ranks and streamed data, in at most 6 minutes
 	$(BIN)/python benchmarks/growth.py
+
+bench-datasets: $(VENV)/.installed  ## images a second of shards, parquet, npy and a folder beside those in memory; an epoch under a memory limit (7 GB of disk)
+	$(BIN)/python benchmarks/large_datasets.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -25,8 +25,8 @@ def split_files(root: Path, names: Sequence[str]) -> tuple[list[str], list[str],
     if not (trained and tested):
         return list(names), [], []
     others = [name for word, files in by_word.items() if word not in (trained, tested) for name in files]
-    note = f"{root} is split by its names: {trained} is trained on, the test pictures are those of {tested}"
-    return by_word[trained], by_word[tested], [f"{note}; not used: {some_of(others)}." if others else f"{note}."]
+    unused = f"{root} has files of no split that is used: {some_of(others)}; {trained} is trained on, {tested} tested."
+    return by_word[trained], by_word[tested], [unused] if others else []
 
 
 def check_complete(root: Path, names: Sequence[str]) -> list[str]:
