@@ -19,6 +19,7 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.datasets._metadata import without_metadata
+from ganzoo_plugins.datasets._plain_png import plain_png
 
 #: suffix -> format as Pillow calls it. A file may be of another of these formats than its suffix says
 _FORMAT_OF = {
@@ -72,6 +73,9 @@ def decode(path: Path, channels: int, size: int, crop: bool, content: bytes | No
     """
     try:
         try:
+            plain = None if content is None else plain_png(content, channels)
+            if plain is not None:
+                return _fitted(plain, size, crop)
             pixels = _pixels(path, path if content is None else io.BytesIO(content), channels)
         except Exception:
             # damaged metadata must not cost a picture whose pixels are whole
@@ -127,9 +131,14 @@ def _available() -> set[str]:
     return {name for name in _FORMAT_OF.values() if name in Image.OPEN}
 
 
-def _formats_of(path: Path) -> list[str]:
+def _formats_of(path: Path) -> tuple[str, ...]:
     """The formats that a file of this name may have."""
-    return sorted(_available() - (_ONLY_BY_SUFFIX - {_FORMAT_OF.get(path.suffix.lower(), "")}))
+    return _formats(_FORMAT_OF.get(path.suffix.lower(), ""))
+
+
+@functools.cache
+def _formats(name: str) -> tuple[str, ...]:
+    return tuple(sorted(_available() - (_ONLY_BY_SUFFIX - {name})))
 
 
 def _pixels(path: Path, source: Path | io.BytesIO, channels: int) -> np.ndarray:
