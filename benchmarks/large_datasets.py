@@ -43,7 +43,7 @@ ROOM = 192 << 20
 #: the set is so many times larger than the limit
 TIMES = 4
 #: sides of the pictures of that set: grey, a byte a pixel when decoded, a bit a pixel in the file, so it is quick
-SIDE = 2048
+SIDE = 1024
 FORMS = ("npy", "shards", "huggingface", "image-folder")
 
 
@@ -198,13 +198,16 @@ def status(key: str) -> int:
 
 
 def bits(count: int, side: int) -> Iterator[tuple[str, bytes]]:
-    """Different grey pictures, which are quick to decode."""
-    for number in range(count):
+    """Grey pictures that are quick to decode, of sixteen kinds."""
+    kinds = []
+    for number in range(16):
         buffer = io.BytesIO()
         pixels = np.zeros((side, side), bool)
-        pixels[number % side] = True
+        pixels[number] = True
         Image.fromarray(pixels).save(buffer, "png")
-        yield f"{number:06}.png", buffer.getvalue()
+        kinds.append(buffer.getvalue())
+    for number in range(count):
+        yield f"{number:06}.png", kinds[number % len(kinds)]
 
 
 def serve_epoch(form: str, folder: str, room: int) -> None:
@@ -224,8 +227,11 @@ def serve_epoch(form: str, folder: str, room: int) -> None:
     size = len(dataset) * dataset.spec.pixels
     if memory.fits_in_memory(dataset, range(len(dataset)), CPU):
         raise SystemExit("The images are taken to fit into memory.")
-    feed = Feed(dataset, ganzoo.Recipe(batch_size=4, batch_order="epochs-drop-last"), 1, (-1.0, 1.0), CPU)
-    own, steps = [], feed.epoch_images // 4
+    # as floats, a batch takes a twelfth of the room
+    batch_size = max(1, room // 12 // (4 * dataset.spec.pixels))
+    recipe = ganzoo.Recipe(batch_size=batch_size, batch_order="epochs-drop-last")
+    feed = Feed(dataset, recipe, 1, (-1.0, 1.0), CPU)
+    own, steps = [], feed.epoch_images // batch_size
     for step in range(steps):
         feed.fill(step)
         if (step + 1) % max(1, steps // 8) == 0:
@@ -242,10 +248,13 @@ def _child(form: str, folder: str, room: int) -> dict[str, Any]:
     return facts
 
 
-def measure_memory(folder: Path, form: str, side: int = SIDE, room: int = ROOM) -> dict[str, Any]:
-    """Limit, bytes of the set, and the process's own memory at eighths of an epoch."""
-    limit = _child(form, "", room)["limit"]
-    count = TIMES * limit // side**2 + 4
+def measure_memory(folder: Path, form: str, room: int = ROOM, quick: bool = False) -> dict[str, Any]:
+    """Limit, bytes of the set, and the process's own memory at eighths of an epoch.
+
+    quick: a set four times larger than the room in place of the limit.
+    """
+    limit = room if quick else _child(form, "", room)["limit"]
+    side, count = SIDE, TIMES * limit // SIDE**2 + 4
     if form == "huggingface":
         make_parquet(folder, bits(count, side), 100)
     else:
