@@ -16,17 +16,25 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.datasets import _parquet
 from ganzoo_plugins.datasets._classes import Classes
 from ganzoo_plugins.datasets._decoder import Decoder
 from ganzoo_plugins.datasets._listing import TEST_NAMES, TRAIN_NAMES, natural
-from ganzoo_plugins.datasets._memory import Split
+from ganzoo_plugins.datasets._memory import Channels, Split
 from ganzoo_plugins.datasets._notes import Progress, note_once
+from ganzoo_plugins.datasets._parquet import (
+    check_files,
+    class_names_of,
+    label_column,
+    library,
+    list_parquet,
+    load_files,
+    load_name,
+    picture_column,
+)
 from ganzoo_plugins.datasets._picture_rows import ROW, draw_of, is_test, load_rows, save_rows
 from ganzoo_plugins.datasets._pictures import careful, size_and_channels
 from ganzoo_plugins.datasets._shape import common_shape
 from ganzoo_plugins.datasets._split_files import check_complete, split_files
-from ganzoo_plugins.datasets.shards import Channels
 
 #: part of the cache key: increase it when what is kept changes
 _VERSION = 1
@@ -72,16 +80,16 @@ class HuggingFace(ganzoo.Dataset):
         self._what: Any = name or Path(os.path.expanduser(path)).absolute()
         #: the parquet files of each split; none of a name
         self._files: dict[str, list[Path]] = {}
-        tables = _by_split(name, _parquet.load_name(name, config, revision)) if name else self._load_files()
+        tables = _by_split(name, load_name(name, config, revision)) if name else self._load_files()
         features = tables["train"].features
-        self._image = _parquet.picture_column(features, image)
-        self._label = _parquet.label_column(features, label, self._image)
+        self._image = picture_column(features, image)
+        self._label = label_column(features, label, self._image)
         facts, rows = self._rows(tables)
         tests = rows["file"] == 1 if "test" in tables else is_test(rows["draw"], test_share)
         chosen = np.flatnonzero(tests == (split == "test"))
         labels, classes = np.zeros(len(chosen), np.int64), 1
         if self._label:
-            names = _parquet.class_names_of(features[self._label]) or tuple(facts["words"])
+            names = class_names_of(features[self._label]) or tuple(facts["words"])
             found = Classes(self._what, rows["label"][~tests], names, only_trained=bool(facts["words"]))
             labels, known = found.number(rows["label"][chosen])
             chosen, labels, classes = chosen[known], labels[known], max(1, len(found))
@@ -118,7 +126,7 @@ class HuggingFace(ganzoo.Dataset):
             return read
         import pyarrow.parquet
 
-        tables = _parquet.load_files(self._files)
+        tables = load_files(self._files)
         for split, paths in self._files.items():
             table, place = tables[split].select_columns([self._image]).with_format("arrow"), 0
             for path in paths:
@@ -133,16 +141,16 @@ class HuggingFace(ganzoo.Dataset):
         return f"{read}, and every row of {sum(map(len, self._files.values()))} parquet files"
 
     def _load_files(self) -> dict[str, Any]:
-        _parquet.library()
-        root, names = _parquet.list_parquet(self._what)
+        library()
+        root, names = list_parquet(self._what)
         notes = check_complete(root, names)
         train, test, more = split_files(root, names)
         for note in (*notes, *more):
             note_once(note)
         splits = {"train": train, **({"test": test} if test else {})}
         self._files = {split: [root / name for name in files] for split, files in splits.items()}
-        _parquet.check_files([path for paths in self._files.values() for path in paths])
-        return _parquet.load_files(self._files)
+        check_files([path for paths in self._files.values() for path in paths])
+        return load_files(self._files)
 
     def _rows(self, tables: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
         """What is known of each picture, from the cache or looked up; `offset` is its row, `file` 1 of a test table."""
@@ -167,7 +175,7 @@ class HuggingFace(ganzoo.Dataset):
         columns = [self._image, *([self._label] if self._label else [])]
         rows = np.zeros(len(table), ROW)
         progress = Progress("Indexed", len(table))
-        named = bool(self._label and _parquet.class_names_of(table.features[self._label]))
+        named = bool(self._label and class_names_of(table.features[self._label]))
         view = table.select_columns(columns).with_format("arrow")
         with careful():
             for start in range(0, len(table), _CHUNK):

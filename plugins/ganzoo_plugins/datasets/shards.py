@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import click
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 import ganzoo
 from ganzoo_plugins.datasets._classes import NAMES_FILE, Classes, read_names
 from ganzoo_plugins.datasets._decoder import Decoder
-from ganzoo_plugins.datasets._memory import Split
+from ganzoo_plugins.datasets._memory import Channels, Split
 from ganzoo_plugins.datasets._notes import note_once
 from ganzoo_plugins.datasets._picture_index import facts_of
 from ganzoo_plugins.datasets._picture_rows import is_test
@@ -24,8 +24,6 @@ from ganzoo_plugins.datasets._shard_files import check_sums, list_shards, write_
 from ganzoo_plugins.datasets._shard_index import ShardIndex
 from ganzoo_plugins.datasets._split_files import check_complete, split_files
 from ganzoo_plugins.datasets._tar import name_before
-
-Channels = Annotated[Literal[0, 1, 3], "1 for grey, 3 for colour; 0 if the pictures agree, to keep it"]
 
 
 class Shards(ganzoo.Dataset):
