@@ -275,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a tiny version, for tests")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    parser.add_argument("--only", choices=("speed", "memory"), help="measure this part, and keep the other's results")
     parser.add_argument("--scratch", type=Path, help="folder for about 7 GB of files, removed afterwards")
     parser.add_argument("--epoch", choices=FORMS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
@@ -284,29 +285,37 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
         serve_epoch(given.epoch, given.folder, given.room)
         return None
     count, size, rounds, steps = (200, 16, 2, 2) if given.quick else (given.count, given.size, given.rounds, 100)
-    facts: dict[str, Any] = {"machine": machine(CPU), "count": count, "size": size, "batch_size": BATCH}
+    known = given.results / "large-datasets.json"
+    facts: dict[str, Any] = json.loads(known.read_text()) if given.only and known.exists() else {}
+    path = None
     with tempfile.TemporaryDirectory(dir=given.scratch) as name:
         os.environ["GANZOO_CACHE"] = f"{name}/cache"
-        (Path(name) / "speed").mkdir()
-        facts["speed"] = measure_speed(Path(name) / "speed", count, size, rounds, steps)
-        facts["memory"] = {}
-        for form in () if given.quick else ("shards", "huggingface"):
-            (Path(name) / form).mkdir()
-            facts["memory"][form] = measure_memory(Path(name) / form, form)
+        if given.only in ("speed", None):
+            (Path(name) / "speed").mkdir()
+            facts |= {"machine": machine(CPU), "count": count, "size": size, "batch_size": BATCH}
+            facts["speed"] = measure_speed(Path(name) / "speed", count, size, rounds, steps)
+            path = write("large-datasets", facts, given.results)
+        if given.only in ("memory", None) and not given.quick:
+            facts["memory"] = {}
+            for form in ("shards", "huggingface"):
+                (Path(name) / form).mkdir()
+                facts["memory"][form] = measure_memory(Path(name) / form, form)
+            path = write("large-datasets", facts, given.results)
     _show(facts)
-    return write("large-datasets", facts, given.results)
+    return path
 
 
 def _show(facts: dict[str, Any]) -> None:
     rows = []
-    for form, row in facts["speed"].items():
+    for form, row in facts.get("speed", {}).items():
         speed = row["images_per_second"]
         uses = [f"{row[key]:.1f}" if key in row else "" for key in ("first_use_seconds", "later_use_seconds")]
         numbers = [f"{speed[key]:,.0f}" for key in ("median", "low", "high")]
         rows.append([form, *numbers, f"{row['share_of_memory']:.1%}", f"{row['bytes'] / 2**20:,.0f}", *uses])
     columns = ["form", "images/s", "min", "max", "of memory", "MiB", "first use, s", "later, s"]
-    show(f"{facts['count']:,} images of {facts['size']}x{facts['size']}", columns, rows)
-    for form, row in facts["memory"].items():
+    if rows:
+        show(f"{facts['count']:,} images of {facts['size']}x{facts['size']}", columns, rows)
+    for form, row in facts.get("memory", {}).items():
         own = ", ".join(f"{each / 2**20:,.0f}" for each in row["own_over_epoch"])
         sizes = f"{row['set'] / 2**20:,.0f} MiB of images, limit {row['limit'] / 2**20:,.0f} MiB"
         print(f"{form}: {sizes}, own memory over the epoch {own} MiB")
