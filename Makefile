@@ -8,7 +8,7 @@ TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist lo
 #: interpreters of `make test-pythons`
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo smoke test test-pythons test-lowest test-slow torture torture-launchers test-gpu bench bench-gpu bench-scores bench-growth bench-launchers fidelity lint format docs extractors clean
+.PHONY: demo smoke test test-pythons test-lowest test-slow torture torture-launchers test-gpu bench bench-gpu bench-scores bench-growth bench-launchers fidelity bench-datasets lint format docs extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -80,6 +80,9 @@ bench-launchers: $(VENV)/.installed  ## 2,000 empty trials on this machine and o
 
 fidelity: $(VENV)/.installed  ## docs/fidelity.md: the errors of the members against recorded numbers of the official programs
 	$(BIN)/python benchmarks/fidelity_table.py
+
+bench-datasets: $(VENV)/.installed  ## images a second of shards, parquet, npy and a folder beside those in memory; an epoch under a memory limit (7 GB of disk)
+	$(BIN)/python benchmarks/large_datasets.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from typing import Any
 #: module below ganzoo -> the public names that it defines
 _HOMES = {
     "api.hub": "pull push",
+    "api.convert": "convert",
     "api.experiments": "benchmark speedrun",
     "api.imports": "import_checkpoint",
     "api.interrupt": "TrainingInterrupted",

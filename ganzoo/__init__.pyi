@@ -2,6 +2,7 @@
 
 import builtins
 
+from ganzoo.api.convert import convert as convert
 from ganzoo.api.experiments import benchmark as benchmark
 from ganzoo.api.experiments import speedrun as speedrun
 from ganzoo.api.functions import evaluate as evaluate

@@ -1,8 +1,9 @@
-"""ganzoo data prepare, verify, list."""
+"""ganzoo data prepare, verify, convert, list."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ _SPLITS = ("train", "test")
 
 @click.group()
 def data() -> None:
-    """Download, verify and list datasets."""
+    """Download, verify, convert and list datasets."""
 
 
 def _each_split(name: Choice) -> list[dict[str, Any]]:
@@ -98,6 +99,33 @@ def verify(name: Choice, as_json: bool) -> None:
     """Check the files of dataset NAME against their checksums, and read every image. Nothing is downloaded."""
     os.environ["GANZOO_OFFLINE"] = "1"
     _print(name, _each_split(name), as_json)
+
+
+@data.command(short_help="Write a dataset as tar files or NumPy files.")
+@click.argument("name", type=PartParam("datasets"))
+@click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="shards|npy", help="What to write: tar files of PNGs, or NumPy files.")
+@data_dir_option
+@json_option
+def convert(name: Choice, out: Path, to: str, as_json: bool) -> None:
+    """Write the images of dataset NAME to the new folder DIR, with labels, splits and class names.
+
+    \b
+      ganzoo data convert ./photos:size=64 --to shards photos-64
+      ganzoo train dcgan shards:path=photos-64
+
+    `shards` are tar files of PNGs in the WebDataset layout: small, one file for many pictures, decoded when they are
+    read. `npy` are NumPy files of bytes: larger, and the fastest to read. Both may be larger than memory. DIR is
+    complete or absent, and is compared with what it was made from.
+    """
+    from ganzoo.api.convert import convert_dataset
+
+    done = convert_dataset(name, to, out)
+    if as_json:
+        return print_json(path=str(out), dataset=str(done.dataset), images=done.images, bytes=done.size)
+    counts = " and ".join(f"{count:,} {split}" for split, count in done.images.items())
+    log(f"Wrote {counts} images, {done.size / 2**20:,.1f} MB. Train on them with")
+    click.echo(done.dataset)
 
 
 @data.command("list", short_help="List the datasets and the data folder.")

@@ -41,7 +41,7 @@ GROUPS = {
     },
     "Look after": {
         "runs": "List the runs of a folder; remove or archive some.",
-        "data": "Download, verify and list datasets.",
+        "data": "Download, verify, convert and list datasets.",
         "replay": "Run one step of a run again and examine it.",
         "doctor": "Check this installation, with advice for problems.",
     },

@@ -6,7 +6,8 @@ import dataclasses
 import math
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -118,6 +119,16 @@ class Dataset(ABC):
             if labels.min() < 0 or labels.max() >= self.spec.classes:
                 raise GanzooError(f"Images {start}.. have labels outside 0..{self.spec.classes - 1}.")
         return f"read {len(self)} images of {self.spec}"
+
+    @classmethod
+    def write(cls, folder: Path, splits: Mapping[str, Dataset], done: Callable[[int], None]) -> dict[str, Any]:
+        """Write the images, labels and class names of other datasets as files of this dataset, in an empty folder.
+
+        `splits` has "train", and mostly "test"; their spec is the same. `done(count)` is called after `count` more
+        images. Returns the options with which this dataset reads the files; a `Path` among them is relative to
+        `folder`. By default it raises UsageError: not every dataset can be written.
+        """
+        raise UsageError(f"{cls.__name__} cannot be written: choose another dataset to convert to.")
 
 
 class Loss(nn.Module, ABC):

@@ -31,7 +31,7 @@ def fits_in_memory(dataset: Dataset, subset: range, device: torch.device) -> boo
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process can still allocate: the free memory of the machine, or of its container if less."""
+    """Bytes that this process can still allocate: of the machine, its container, or its own limits, what is least."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
         free = [int(found[1]) << 10] if found else []
@@ -40,5 +40,20 @@ def free_memory(root: Path = Path("/")) -> int:
     for limit, used in _CGROUP:
         with suppress(OSError, ValueError):  # no container, or one without a limit: "max"
             free.append(int((root / limit).read_text()) - int((root / used).read_text()))
+    free += _below_limits(root)
     # if the free memory is unknown, half of the physical memory is assumed
     return max(0, min(free)) if free else os.sysconf("SC_PHYS_PAGES") // 2 * os.sysconf("SC_PAGE_SIZE")
+
+
+def _below_limits(root: Path) -> list[int]:
+    """Bytes below the limits that are set on this process with `ulimit -v` and `ulimit -d`."""
+    try:
+        import resource
+
+        pages = [int(word) for word in (root / "proc/self/statm").read_text().split()]
+    except (ImportError, OSError):  # not on Linux
+        return []
+    used = {resource.RLIMIT_AS: pages[0], resource.RLIMIT_DATA: pages[5]}
+    limits = {name: resource.getrlimit(name)[0] for name in used}
+    page = resource.getpagesize()
+    return [limit - used[name] * page for name, limit in limits.items() if limit != resource.RLIM_INFINITY]

@@ -42,6 +42,8 @@ _PARTS = {
         "digits": "datasets.digits:Digits",
         "image-folder": "datasets.image_folder:ImageFolder",
         "npy": "datasets.npy:Npy",
+        "shards": "datasets.shards:Shards",
+        "huggingface": "datasets.huggingface:HuggingFace",
         "stacked-mnist": "datasets.stacked_mnist:StackedMNIST",
     },
     "losses": {

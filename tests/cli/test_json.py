@@ -180,6 +180,14 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
     "data verify": [
         (("data", "verify", "digits"), {"dataset", "splits"}, "splits", {"split", "images"}),
     ],
+    "data convert": [
+        (
+            ("data", "convert", "digits:size=8", "--to", "npy", "{tmp}/converted"),
+            {"path", "dataset", "images", "bytes"},
+            "",
+            set(),
+        )
+    ],
     "data list": [(("data", "list"), {"path", "folders", "parts"}, "parts", _PART)],
     "demo": [
         (

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from large_sets import picture, samples, write_parquet, write_tar
 from mutants import ALSO, GOOD, MUTANTS
 from PIL import Image
 
@@ -270,6 +271,13 @@ def test_every_part_of_the_zoo_passes(
     if name == "npy":
         np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
         options = f":path={tmp_path / 'a.npy'}"
+    if name == "shards":
+        write_tar(tmp_path / "a.tar", samples(40))
+        options = f":path={tmp_path},test_share=0.3"
+    if name == "huggingface":
+        pytest.importorskip("datasets", reason="needs the extra huggingface")
+        write_parquet(tmp_path / "a.parquet", [picture(number) for number in range(40)], {"label": [0, 1] * 20})
+        options = f":path={tmp_path},test_share=0.3"
     found = outcomes(ExaminedPart.of(name + options, kind))
     assert not failures(found)
     skipped = {outcome.reason for outcome in found.values() if outcome.state == "skipped"}

@@ -16,7 +16,7 @@ import ganzoo
 from ganzoo_plugins.datasets._pictures import SUFFIXES, needed_for
 
 #: folders of these names, in any case, are the splits if both are there; of several test folders the first one counts
-_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+TRAIN_NAMES, TEST_NAMES = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 #: files that are no pictures and that a file manager leaves behind
 _CLUTTER = ("thumbs.db", "desktop.ini")
 
@@ -93,10 +93,10 @@ def list_pictures(root: Path) -> Listing:
 
 def _first_folders(names: Iterable[str]) -> list[str]:
     """The first folders of these paths, in the order of the classes."""
-    return sorted({name.partition("/")[0] for name in names if "/" in name}, key=_natural)
+    return sorted({name.partition("/")[0] for name in names if "/" in name}, key=natural)
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def natural(name: str) -> tuple[list[str | int], str]:
     """A key that sorts names with numbers by the numbers: 2 before 10."""
     return [int(word) if index % 2 else word for index, word in enumerate(re.split("([0-9]+)", name))], name
 
@@ -104,8 +104,8 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 def _splits(root: Path, names: Sequence[str]) -> tuple[str, str, list[str]]:
     """The folders of the training and the test pictures, empty where these are not split by folders; and notes."""
     top = sorted({name.partition("/")[0] for name in names})
-    train = [name for word in _TRAIN for name in top if name.lower() == word]
-    test = [name for word in _TEST for name in top if name.lower() == word]
+    train = [name for word in TRAIN_NAMES for name in top if name.lower() == word]
+    test = [name for word in TEST_NAMES for name in top if name.lower() == word]
     others = [name for name in top if name not in (*train[:1], *test[:1])]
     if train and test:
         note = f"{root} is split by its folders: {train[0]} is trained on, the test pictures are those of {test[0]}"
@@ -124,7 +124,7 @@ def _splits(root: Path, names: Sequence[str]) -> tuple[str, str, list[str]]:
     second = sorted({tuple(name.split("/")[:2]) for name in names if name.count("/") > 1})
     for folder in sorted({pair[0] for pair in second}):
         inside = {pair[1].lower() for pair in second if pair[0] == folder}
-        if inside & set(_TRAIN) and inside & set(_TEST):
+        if inside & set(TRAIN_NAMES) and inside & set(TEST_NAMES):
             return (
                 "",
                 "",

@@ -12,6 +12,8 @@ from torch import Tensor
 import ganzoo
 
 Split = Literal["train", "test"]
+#: of pictures that are decoded when they are read
+Channels = Annotated[Literal[0, 1, 3], "1 for grey, 3 for colour; 0 if the pictures agree, to keep it"]
 Size = Annotated[int, click.IntRange(min=0), "height and width to resize to; 0 for the images' own"]
 
 

@@ -15,12 +15,16 @@ _PIXEL_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 
 _PIXEL_TAGS |= {332, 338, 339, 347, 529, 530, 531, 532}
 
 
-def without_metadata(path: Path) -> bytes | None:
-    """The content of a PNG, JPEG, TIFF, AVIF or HEIF file without metadata; None for other files and on any error."""
+def without_metadata(path: Path, content: bytes | None = None) -> bytes | None:
+    """The content of a PNG, JPEG, TIFF, AVIF or HEIF file without metadata; None for other files and on any error.
+
+    content: of the file, where it is known.
+    """
     try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        content = path.read_bytes()
+        if content is None:
+            if path.stat().st_size > _LARGEST:
+                return None
+            content = path.read_bytes()
         if content.startswith(b"\x89PNG\r\n\x1a\n"):
             return _png(content)
         if content.startswith(b"\xff\xd8"):

@@ -23,8 +23,8 @@ class Progress:
     #: seconds before the first line
     PATIENCE = 2.0
 
-    def __init__(self, verb: str, total: int) -> None:
-        self._verb, self._total = verb, total
+    def __init__(self, verb: str, total: int, noun: str = "pictures") -> None:
+        self._verb, self._total, self._noun = verb, total, noun
         self._start = time.monotonic()
         self._next = self._start + self.PATIENCE
         self._terminal = sys.stderr.isatty()
@@ -38,7 +38,7 @@ class Progress:
         self._next = now + (0.5 if self._terminal else 10)
         seconds = (now - self._start) * (self._total - done) / done
         left = f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
-        line = f"{self._verb} {done} of {self._total} pictures, about {left} left"
+        line = f"{self._verb} {done} of {self._total} {self._noun}, about {left} left"
         if self._terminal:
             click.echo(f"\r{line.ljust(self._width)}", err=True, nl=False)
             self._width = len(line)

@@ -94,7 +94,16 @@ class PictureCache:
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images (n, C, H, W) uint8, a copy. A damaged row is decoded anew."""
-        images: np.ndarray = np.array(self._images[rows])
+        images = np.empty((len(rows), *self._index.shape), np.uint8)
+        if not len(rows):
+            return images
+        try:
+            with self._path.open("rb") as file:
+                # a mapping would read ahead around every image: seventy times as slow in random order
+                for row, image in zip(rows.tolist(), images, strict=True):
+                    os.preadv(file.fileno(), [image], row * self._index.row_bytes)
+        except OSError:  # another process has written all anew: the mapped file is still there
+            images = np.array(self._images[rows])
         for position in np.flatnonzero(~self._checked[rows]):
             row = int(rows[position])
             if digest_of(images[position]) != self._index.rows[row][0]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.datasets._metadata import without_metadata
+from ganzoo_plugins.datasets._plain_png import plain_png
 
 #: suffix -> format as Pillow calls it. A file may be of another of these formats than its suffix says
 _FORMAT_OF = {
@@ -48,6 +49,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+#: turns that swap height and width
+_LYING = (5, 6, 7, 8)
+#: modes of Pillow without colour
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+#: colour type of a PNG -> channels; 3 is a palette
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 #: TIFF tags: bits of a sample, how 0 is shown (0: white), kind of numbers (2: signed)
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 
@@ -58,17 +65,21 @@ def needed_for(suffix: str) -> str:
     return "" if name in _available() else NEEDS.get(name, "another Pillow")
 
 
-def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
+def decode(path: Path, channels: int, size: int, crop: bool, content: bytes | None = None) -> Tensor | str:
     """The picture as uint8 (channels, H, W), or the reason why it cannot be read.
 
     size: height and width, reached by cutting out the central square first (`crop`) or by distortion; 0: as it is.
+    content: of the file, where it is known; `path` is then only its name.
     """
     try:
         try:
-            pixels = _pixels(path, path, channels)
+            plain = None if content is None else plain_png(content, channels)
+            if plain is not None:
+                return _fitted(plain, size, crop)
+            pixels = _pixels(path, path if content is None else io.BytesIO(content), channels)
         except Exception:
             # damaged metadata must not cost a picture whose pixels are whole
-            bare = without_metadata(path)
+            bare = without_metadata(path, content)
             if bare is None:
                 raise
             with contextlib.suppress(Exception):
@@ -79,6 +90,23 @@ def decode(path: Path, channels: int, size: int, crop: bool) -> Tensor | str:
         words = " ".join(str(error).replace(repr(str(path)), "").split()).rstrip(" :")
         return words or type(error).__name__
     return _fitted(pixels, size, crop)
+
+
+def size_and_channels(path: Path, content: bytes) -> tuple[int, int, int] | str:
+    """Height, width and number of channels (1 grey, 3 colour) of a picture that is upright; or why it cannot be read.
+
+    The beginning of a file is enough where its format says these things there. Call it within `careful()`.
+    """
+    if content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and b"eXIf" not in content:
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+        if 0 < height * width < (Image.MAX_IMAGE_PIXELS or 1 << 62) and content[25] in _PNG_CHANNELS:
+            return height, width, _PNG_CHANNELS[content[25]]
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats_of(path)) as picture:
+            width, height = picture.size[:: -1 if _orientation(picture) in _LYING else 1]
+            return height, width, 1 if picture.mode in _GREY else 3
+    except Exception as error:
+        return " ".join(str(error).split()).rstrip(" :") or type(error).__name__
 
 
 def _fitted(pixels: np.ndarray, size: int, crop: bool) -> Tensor:
@@ -103,15 +131,25 @@ def _available() -> set[str]:
     return {name for name in _FORMAT_OF.values() if name in Image.OPEN}
 
 
+def _formats_of(path: Path) -> tuple[str, ...]:
+    """The formats that a file of this name may have."""
+    return _formats(_FORMAT_OF.get(path.suffix.lower(), ""))
+
+
+@functools.cache
+def _formats(name: str) -> tuple[str, ...]:
+    return tuple(sorted(_available() - (_ONLY_BY_SUFFIX - {name})))
+
+
 def _pixels(path: Path, source: Path | io.BytesIO, channels: int) -> np.ndarray:
     """The pixels (H, W) or (H, W, 3) uint8 of the file `path`, whose content is `source`."""
-    formats = _available() - (_ONLY_BY_SUFFIX - {_FORMAT_OF.get(path.suffix.lower(), "")})
-    with Image.open(source, formats=sorted(formats)) as picture:
+    formats = _formats_of(path)
+    with Image.open(source, formats=formats) as picture:
         if picture.format == "PNG":
             picture.verify()  # only here does Pillow compare the checksums of the pixels; it must be opened again then
     if isinstance(source, io.BytesIO):
         source.seek(0)
-    with Image.open(source, formats=sorted(formats)) as picture:
+    with Image.open(source, formats=formats) as picture:
         picture.load()
         upright = _turn(_eight_bits(picture), _orientation(picture))
         return np.array(_plain(upright, channels))

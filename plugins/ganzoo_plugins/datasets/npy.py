@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import click
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 import ganzoo
+from ganzoo_plugins.datasets._arrays import write_arrays
+from ganzoo_plugins.datasets._classes import NAMES_FILE, read_names, write_names_of
 from ganzoo_plugins.datasets._memory import Size, Split
 from ganzoo_plugins.datasets._notes import note_once
 
@@ -30,6 +32,9 @@ class Npy(ganzoo.Dataset):
     class. The classes are the numbers that training images have, and are called by them: of labels 1 to 4 there are
     four. Test images with another number are left out.
 
+    A folder is read as `ganzoo data convert --to npy` writes it: train.npy, test.npy, train-labels.npy,
+    test-labels.npy and classnames.txt, the names of the classes, one a line.
+
     The test images are those of `test`, or every tenth one of `path`: where images that are neighbours in the file are
     alike, such as frames of a film, name a file for them.
 
@@ -41,7 +46,7 @@ class Npy(ganzoo.Dataset):
         self,
         *,
         split: Split = "train",
-        path: Annotated[str, click.Path(), "the images"] = "",
+        path: Annotated[str, click.Path(), "the images, or a folder of files with the usual names"] = "",
         labels: Annotated[str, click.Path(), "the classes of the images, a .npy file of N whole numbers"] = "",
         test: Annotated[str, click.Path(), "the test images, if they have a file of their own"] = "",
         test_labels: Annotated[str, click.Path(), "the classes of the test images"] = "",
@@ -49,10 +54,15 @@ class Npy(ganzoo.Dataset):
             int, click.IntRange(min=0), "without `test`: every n-th image is a test image; 0: none is"
         ] = 10,
         layout: Annotated[Literal["NHWC", "NCHW"], "order of the axes of an array of four dimensions"] = "NHWC",
+        names: Annotated[str, click.Path(), "the names of the classes 0, 1, 2..., a text file of one a line"] = "",
         size: Size = 0,
     ) -> None:
         if not path:
             raise ganzoo.UsageError("npy needs a file of images: write npy:path=FILE.npy.")
+        if Path(path).expanduser().is_dir():
+            if labels or test or test_labels or names:
+                raise ganzoo.UsageError(f"npy: {path} is a folder, whose files have the usual names: give path= alone.")
+            path, labels, test, test_labels, names = _files_of(Path(path).expanduser())
         if bool(test_labels) != bool(test and labels):
             raise ganzoo.UsageError("npy: test images have labels where the others have, so name both files or none.")
         if test_every == 1 and not test:
@@ -84,7 +94,9 @@ class Npy(ganzoo.Dataset):
             )
         channels, *sides = self._file.shape
         height, width = (size, size) if size else sides
-        classes = self._take_labels(known, path) if known else 1
+        if names and not known:
+            raise ganzoo.UsageError("npy: names are those of classes: give labels= too.")
+        classes = self._take_labels(known, path, names) if known else 1
         self.spec = ganzoo.ImageSpec(channels, height, width, classes)
         self._note_levels(path)
 
@@ -97,11 +109,31 @@ class Npy(ganzoo.Dataset):
         labels = torch.zeros_like(indices) if self._labels is None else self._labels[indices]
         return ganzoo.resize(self._file.read(rows), (self.spec.height, self.spec.width)), labels
 
-    def _take_labels(self, known: Mapping[str, Tensor], path: str) -> int:
+    @classmethod
+    def write(cls, folder: Path, splits: Mapping[str, ganzoo.Dataset], done: Callable[[int], None]) -> dict[str, Any]:
+        """SPLIT.npy and SPLIT-labels.npy, with classnames.txt where there are classes."""
+        for split, dataset in splits.items():
+            write_arrays(folder, split, dataset, done)
+        if splits["train"].spec.classes > 1:
+            write_names_of(folder, splits["train"])
+        return {"path": Path(), **({} if "test" in splits else {"test_every": 0})}
+
+    def _take_labels(self, known: Mapping[str, Tensor], path: str, names: str) -> int:
         """Number the classes of the training images from 0, and leave out test images of others; how many there are.
 
         known: the labels of the whole file of each split, or of the one file of both.
+        names: a file of names; then these are the classes, and no image is left out.
         """
+        if names:
+            self.class_names = read_names(Path(names).expanduser())
+            found = known.get(self._split, known["train"])[self._rows(torch.arange(self._length))]
+            if int(found.max()) >= len(self.class_names):
+                raise ganzoo.GanzooError(
+                    f"The labels of {path} go up to {int(found.max())}, and {names} has names for the classes "
+                    f"0..{len(self.class_names) - 1}: name all of them."
+                )
+            self._labels = found
+            return len(self.class_names)
         train = known["train"]
         if self._every:
             train = train[torch.arange(1, len(train) + 1) % self._every != 0]
@@ -151,6 +183,14 @@ class Npy(ganzoo.Dataset):
         if self._split == "test":
             return indices * self._every + self._every - 1
         return indices + indices // (self._every - 1)
+
+
+def _files_of(folder: Path) -> tuple[str, ...]:
+    """The images, labels, test images, their labels and the names of classes in a folder; empty where there is none."""
+    names = ("train.npy", "train-labels.npy", "test.npy", "test-labels.npy", NAMES_FILE)
+    if not (folder / names[0]).is_file():
+        raise ganzoo.GanzooError(f"{folder} has no file train.npy: give the path of a file of images.")
+    return tuple(str(folder / name) if (folder / name).is_file() else "" for name in names)
 
 
 class _Images:
