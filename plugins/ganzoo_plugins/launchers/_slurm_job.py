@@ -23,12 +23,15 @@ class SlurmJob:
         """Run the worker; returns its exit code, and why it was killed, if it was."""
         self._worker = worker = Worker(self.job)
         stopping = False
-        while (code := worker.poll()) is None:
-            if not stopping and self.stop_file.exists():
-                stopping = True
-                worker.stop()
-            time.sleep(_POLL_SECONDS)
-        return code, worker.reason
+        try:
+            while (code := worker.poll()) is None:
+                if not stopping and self.stop_file.exists():
+                    stopping = True
+                    worker.stop()
+                time.sleep(_POLL_SECONDS)
+            return code, worker.reason
+        finally:
+            worker.kill()  # the job is cancelled: its worker must not outlive it
 
     def checkpoint(self) -> Any:
         """Called before the job is preempted or its time is up: the worker saves, and the job is queued again."""

@@ -120,6 +120,8 @@ class Slurm(ganzoo.Launcher):
         for name, submitted in self.running.items():
             with suppress(Exception):  # scancel may fail for a job that has just ended
                 submitted.cancel()
+                if self.cluster == "local" and submitted._process is not None:
+                    submitted._process.wait(timeout=10)
             self._id_file(name).unlink(missing_ok=True)
         self.running.clear()
         self._waiting.clear()
