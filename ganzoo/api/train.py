@@ -42,6 +42,7 @@ def train(
         from ganzoo.engine.device import find_device
         from ganzoo.engine.distributed import init_process_group, rank
         from ganzoo.registry.zoo import zoo
+        from ganzoo.results.runs import beside_stopped_run
         from ganzoo.storage.run_directory import claim_directory, free_directory
         from ganzoo.training.train import start
 
@@ -53,6 +54,8 @@ def train(
         device = how.get("device", "auto")
         steps = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
+        if claimed and observers and (words := beside_stopped_run(recipe, out)):
+            log(words)
         more = {"extra_observers": observers, "note": log, "introduce": bool(observers), **steps}
         try:
             with interruptible(out):

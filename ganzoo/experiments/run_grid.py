@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from ganzoo.experiments.launchers import LocalLauncher
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import build_setup
-from ganzoo.training.signals import Interrupted, Signals
+from ganzoo.training.signals import Interrupted, Signals, signal_in_words
 
 #: seconds between two checks of the running trials
 _POLL_SECONDS = 0.1
@@ -103,7 +102,7 @@ class _Grid:
     def run_missing(self, launcher: LocalLauncher, on_progress: ProgressCallback) -> None:
         """Run the missing trials. Raises Interrupted after a signal, when all processes have ended."""
         waiting = self.missing
-        with Signals().installed() as signals:
+        with Signals("Stopping; the trials save first. Ctrl-C again stops at once.").installed() as signals:
             stopping = False
             try:
                 while launcher.running or (waiting and not signals.number):
@@ -124,7 +123,7 @@ class _Grid:
         if signals.number and self.missing:
             raise Interrupted(
                 signals.number,
-                f"Stopped by {signal.Signals(signals.number).name} with {len(self.missing)} of "
+                f"Stopped by {signal_in_words(signals.number)} with {len(self.missing)} of "
                 f"{counted(len(self.trials), 'trial')} left to run; everything is saved in {self.folder.path}. "
                 f"Continue with the same command.",
             )

@@ -26,6 +26,7 @@ from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.image_arrays import SUFFIXES, ImageArray
 from ganzoo.results.load import TrainedGenerator, load_generator
+from ganzoo.results.runs import DEFAULT_EVALUATORS
 from ganzoo.results.subjects import (
     Batches,
     count_of,
@@ -40,8 +41,6 @@ from ganzoo.results.subjects import (
 from ganzoo.results.training_images import SAME, check_training_images
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
-
-DEFAULT_EVALUATORS = (Choice("fid-domain"),)
 
 
 def default_evaluators(classes: int, note: Callable[[str], None]) -> tuple[Choice, ...]:

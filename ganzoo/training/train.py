@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
 from ganzoo.training.recipe_changes import changed_recipe, moved_dataset
-from ganzoo.training.signals import Interrupted, Signals
+from ganzoo.training.signals import Interrupted, Signals, signal_in_words
+
+#: printed at once at Ctrl-C
+_STOPPING = "Stopping after this step and saving; Ctrl-C again stops at once."
 
 
 def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any) -> tuple[Run, TrainingProgress]:
@@ -52,7 +56,8 @@ def start(recipe: Recipe, out: Path, zoo: Zoo, device: torch.device, **more: Any
         facts = environment(setup, zoo, more.get("capture", True))
         run = Run.create(out, recipe, facts) if writes else Run(out, recipe)
     try:
-        return run, train(run, setup, zoo, **more)
+        with _stopped_at_once(run):
+            return run, train(run, setup, zoo, **more)
     except GanzooError as error:
         if writes and not run.begun and not isinstance(error, Interrupted):
             run.discard()  # no step was done: an empty run must not block the next attempt
@@ -116,7 +121,8 @@ def resume(
         note(f"Resumed with {change}: the numbers are no longer the same bit for bit.")
     for text in made:
         note(f"From step {saved.meta['step'] if saved else 0} on, {text}.")
-    return run, train(run, setup, zoo, saved, **more)
+    with _stopped_at_once(run):
+        return run, train(run, setup, zoo, saved, **more)
 
 
 def _note_missing_classes(setup: TrainingSetup, note: Callable[[str], None]) -> None:
@@ -151,7 +157,7 @@ def train(
     observers, loop = Observers({}), None
     error: BaseException | None = None
     try:
-        with Signals().installed() as signals:
+        with Signals(_STOPPING if run.writes else "").installed() as signals:
             with distributed.all_or_none():
                 note = note if run.writes else _discard
                 if run.writes:
@@ -219,11 +225,24 @@ def _either(
     return lambda lines: (stop_when is not None and stop_when(lines)) or rule(lines)
 
 
+@contextmanager
+def _stopped_at_once(run: Run) -> Iterator[None]:
+    """Raise Interrupted after a second Ctrl-C, with what is saved: the steps since then are lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        newest = checkpoints.newest_step(run.path / "checkpoints")
+        saved = "no step is saved yet" if newest is None else f"step {newest} is saved, the steps after it are not"
+        command = f"ganzoo resume {shlex.quote(str(run.path))}"
+        message = f"Stopped at once by Ctrl-C; {saved}. Continue with: {command}"
+        raise Interrupted(signal.SIGINT, message if run.writes else "") from None
+
+
 def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     """Raise Interrupted where a signal arrived before the run was finished and scored."""
     if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.score_due):
         return
-    name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
+    name, step, run = signal_in_words(signals.number), loop.progress.step, loop.directory
     command = f"ganzoo resume {shlex.quote(str(run.path))}"
     message = f"Stopped by {name} after step {step}; everything is saved. Continue with: {command}"
     raise Interrupted(signals.number, message if run.writes else "")
