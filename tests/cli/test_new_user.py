@@ -5,14 +5,23 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import click
 import pytest
 from helpers import ganzoo
 
+from ganzoo import load
+from ganzoo.api.progress import Waiting
 from ganzoo.cli import cli
 from ganzoo.cli.help import HelpContext, SectionedCommand
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError
+from ganzoo.engine.device import find_device
+from ganzoo.registry.zoo import zoo
+from ganzoo.reports.collect import collect
+from ganzoo.results.evaluate import evaluate
 from ganzoo.results.runs import run_facts
 from ganzoo.training.signals import Signals
 
@@ -47,19 +56,17 @@ def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_stopped_run_is_as_far_as_it_was_saved(here: Path) -> None:
-    import ganzoo as api
-
     run = Path("runs/mlp-vanilla-digits")
     assert not (run / "stats.jsonl").exists()
     facts = run_facts(run)
     assert (facts["state"], facts["step"]) == ("interrupted", 33)
-    assert facts["epoch"] == pytest.approx(facts["images"] / 1437, abs=0.01)
+    assert facts["epoch"] == pytest.approx(facts["images"] / 1498, abs=0.01)
     assert facts["share"] == 33 / 3000
     assert "33 of 3000 steps" in ganzoo("runs").output
-    assert api.load(run).progress.step == 33
-    assert "33 of 3000 steps" in repr(api.load(run))
-    report = api.report("runs")
-    assert [record.step for record in report.data.runs] == [33] if hasattr(report, "data") else True
+    assert load(run).progress.step == 33
+    assert "33 of 3000 steps" in repr(load(run))
+    (record,), _, _ = collect([run])
+    assert (record.step, record.state) == (33, "unfinished")
 
 
 def test_a_second_training_beside_a_stopped_one_says_so(here: Path) -> None:
@@ -130,3 +137,64 @@ def test_every_option_is_in_a_section_that_was_chosen_for_it() -> None:
     assert isinstance(train, SectionedCommand)
     early = next(each for each in train.params if "--early-stop" in each.opts)
     assert train.section_of(early) == "Scores during the training"
+
+
+def test_an_evaluation_names_what_it_does(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))  # no statistics of the real images yet
+    seen: list[tuple[int, int, str]] = []
+    run = Path("runs/mlp-vanilla-digits")
+    evaluate(run, zoo(), find_device("cpu"), samples=100, on_progress=lambda *state: seen.append(state))
+    phases = list(dict.fromkeys(doing for _, _, doing in seen))
+    assert phases == [
+        "reading the real images, loading the extractors",
+        "features of the real images",
+        "drawing fakes and their features",
+        "distances between real images and fakes",
+    ]
+    assert [state[:2] for state in seen if "fakes and" in state[2]][-1] == (100, 100)
+
+
+def test_no_time_is_left_only_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganzoo.api.progress._FIRST_LINE", 0.05)
+    for state, words in (
+        ((0, 0, "distances"), "Scoring a, distances: 0:00"),
+        ((100, 100, "fakes"), "Scoring a, fakes: 0:00, 100 of 100 images"),
+        ((999, 1000, "fakes"), "Scoring a, fakes: 0:00, 999 of 1,000 images, about 0:01 left"),
+    ):
+        lines: list[str] = []
+        with Waiting("Scoring a", lines.append) as waiting:
+            waiting(*state)
+            time.sleep(0.3)
+        assert lines == [words]
+
+
+def test_absent_weights_are_found_before_anything_is_drawn(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*arguments: object) -> None:
+        pytest.fail("fakes were drawn")
+
+    monkeypatch.setattr("ganzoo.evaluation.scorer.draw", draw)
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GANZOO_OFFLINE", "1")
+    seen: list[str] = []
+    with pytest.raises(GanzooError, match="inception"):
+        evaluate(
+            Path("runs/mlp-vanilla-digits"),
+            zoo(),
+            find_device("cpu"),
+            [Choice("fid-domain"), Choice("fid")],
+            on_progress=lambda done, total, doing: seen.append(doing),
+        )
+    assert set(seen) == {"reading the real images, loading the extractors"}
+
+
+def test_a_short_training_prints_its_losses_with_its_sample_pictures(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganzoo.api.displays._MEANS_INTERVAL", 0.0)
+    done = ganzoo(*TRAIN, "--steps", 9, "--samples-every", "2 steps", "--out", "short")
+    lines = re.findall(r"short: step (\d+)  D \d\.\d+  G \d\.\d+ ", done.output)
+    assert lines == ["2", "4", "6", "8"]
+    stats = Path("short/stats.jsonl").read_text().splitlines()
+    assert len(stats) == 1  # the last one: files are as they were
