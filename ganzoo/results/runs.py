@@ -72,7 +72,7 @@ def run_facts(path: Path) -> dict[str, Any]:
         facts |= {"step": progress.step, "images": progress.images, "epoch": progress.epochs}
         facts["share"] = _share(recipe.length, facts)
         facts["score"] = last_score(recipe, read_last_lines(path / "scores.jsonl"))
-        facts["state"], facts["reason"] = _state(path, facts["share"], last)
+        facts["state"], facts["reason"] = _state(path, recipe.length, last)
         if facts["state"] == "damaged":
             facts["reason"] = "none of its checkpoints is whole"
     except (GanzooError, OSError) as error:
@@ -141,7 +141,7 @@ def _scoring(line: Mapping[str, Any]) -> tuple[Any, ...]:
     return line.get("step"), line.get("training"), card.get("time"), card.get("seconds")
 
 
-def _state(path: Path, share: float, last: Mapping[str, Any]) -> tuple[str, str | None]:
+def _state(path: Path, length: Amount, last: Mapping[str, Any]) -> tuple[str, str | None]:
     """(state, reason) of a run whose lines can be read; `last` is the last line of its statistics."""
     if owner := writer(path):
         return "training", f"process {owner.pid}" + ("" if owner.is_here else f" on {owner.host}, if it still exists")
@@ -149,7 +149,8 @@ def _state(path: Path, share: float, last: Mapping[str, Any]) -> tuple[str, str 
     if diagnosis and last.get("step", 0) <= diagnosis.get("noticed_at_step", diagnosis.get("step", 0)):
         return "diverged", f"in step {diagnosis.get('step')}"
     # the last line of a run that ended is `partial`, also where it ended early because its target was reached
-    ended = share >= 1.0 or last.get("partial", False)
+    done = {name: last.get(name, 0) for name in ("step", "images", "epoch")}
+    ended = _share(length, done) >= 1.0 or last.get("partial", False)
     if ended and not os.path.lexists(path / "lock"):  # a lock: its process was killed while it saved the end
         return "finished", None
     saved = [found for found in (path / "checkpoints").glob("*") if found.name.isdecimal()]
