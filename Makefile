@@ -11,6 +11,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 .PHONY: demo smoke test test-pythons test-lowest test-slow torture torture-launchers test-gpu bench bench-gpu bench-scores bench-growth bench-launchers fidelity bench-datasets lint format docs extractors clean
 
 $(VENV)/.installed: pyproject.toml
+	@echo "Installing into $(VENV). The first time pip fetches torch, with CUDA several GB: that takes some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@

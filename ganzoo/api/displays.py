@@ -32,6 +32,8 @@ from ganzoo.contract.run_view import RunView
 _BAR_WIDTH, _LIVE_LINES = 8, 2
 #: seconds between two pictures in a terminal
 PICTURE_INTERVAL = 10.0
+#: seconds between two plain lines at sample grids
+_MEANS_INTERVAL = 1.0
 #: seconds of training before its whole time is announced, and seconds from which on it is
 _MEASURED, _LONG = 5.0, 60.0
 
@@ -112,6 +114,14 @@ class ConsoleProgress:
         self._facts = [speed(scalars), *losses(scalars)]
         self._where = position(run.recipe.length, progress)
         self._draw(self._facts, at_once=self._share == 1.0)
+
+    def on_means(self, progress: TrainingProgress, scalars: dict[str, float]) -> None:
+        """Show the means since the last tick, at a sample grid: a short training has few ticks, or none."""
+        if self._length is None:
+            return
+        self._share = share_done(self._length, progress)
+        self._facts, self._where = losses(scalars), position(self._length, progress)
+        self._draw(self._facts, at_once=time.perf_counter() - self._printed >= _MEANS_INTERVAL)
 
     def _draw(self, facts: list[str], at_once: bool = False) -> None:
         left = self._left(self._share)

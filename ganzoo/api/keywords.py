@@ -152,7 +152,13 @@ def length_of(epochs: Count | None = None, images: Count | None = None, steps: C
     given = [(number, unit) for number, unit in given if number is not None and number != ""]
     if len(given) > 1:
         raise UsageError(f"--{given[0][1]} and --{given[1][1]} both set the length; give one of them.")
-    return Amount.parse(str(given[0][0]), given[0][1]) if given else None
+    if not given:
+        return None
+    number, unit = given[0]
+    length = Amount.parse(str(number), unit)
+    if length.count < 1:
+        raise UsageError(f"--{unit} is the length of the training: it must be at least 1, not {number}.")
+    return length
 
 
 def dataset_choice(value: Part) -> Choice:

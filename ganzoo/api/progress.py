@@ -40,22 +40,23 @@ def log(text: str) -> None:
 class Waiting:
     """A context in which something long is done: after two seconds, and then every ten, a line says how far it is.
 
-    It is called with the number of images that are done, and with the number that there are.
+    It is called with the number of images that are done, with the number that there are, and with what is done with
+    them. Without a number only the time is shown.
     """
 
     def __init__(self, what: str, show: Callable[[str], None] = log) -> None:
         self.what = what
         self._show = show
-        self._state = (0, 0)
+        self._state = (0, 0, "")
         self._started = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="ganzoo-waiting")
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, doing: str = "") -> None:
         """Note that `done` of `total` images are done. With 0 the estimate of the remaining time begins again."""
         if done == 0:
             self._started = time.monotonic()
-        self._state = done, total
+        self._state = done, total, doing
 
     def __enter__(self) -> Self:
         """Start to watch the clock."""
@@ -73,11 +74,13 @@ class Waiting:
         while not self._ended.wait(pause):
             pause = PLAIN_INTERVAL
             now = time.monotonic()
-            done, total = self._state
-            words = [f"{self.what}: {clock(now - began)}"]
+            done, total, doing = self._state
+            words = [f"{self.what}{', ' * bool(doing)}{doing}: {clock(now - began)}"]
             if done and total:
+                words.append(f"{done:,} of {total:,} images")
+            if 0 < done < total:
                 left = (now - self._started) / done * (total - done)
-                words += [f"{done:,} of {total:,} images", f"about {clock(left)} left"]
+                words.append(f"about {clock(max(1.0, left))} left")
             self._show(", ".join(words))
 
 

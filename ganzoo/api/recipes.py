@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from operator import index
 from pathlib import Path
@@ -68,7 +69,24 @@ def plan(architecture: Part | None = None, dataset: Part | None = None, **keywor
     length = length_of(*(given.pop(unit, None) for unit in ("epochs", "images", "steps")))
     options = given.pop("options", None) or {}
     changes = {_FIELD_OF.get(name, name): _field(name, value) for name, value in given.items() if value is not None}
-    return recipe_from_options(chosen, options, named, length, shared, changes)
+    try:
+        return recipe_from_options(chosen, options, named, length, shared, changes)
+    except UsageError as error:
+        raise (_swapped(chosen) or error) from None
+
+
+def _swapped(chosen: Mapping[str, Choice]) -> UsageError | None:
+    """The error of a dataset in the place of the architecture, and the other way round; None where they are not."""
+    from ganzoo.registry.zoo import zoo
+
+    architecture, dataset = chosen["architecture"], chosen["dataset"]
+    names = {kind: set(zoo().names(kind)) for kind in ("architectures", "datasets")}
+    if architecture.name not in names["datasets"] or dataset.name not in names["architectures"]:
+        return None
+    return UsageError(
+        f"{architecture.name} is a dataset and {dataset.name} an architecture: swap the two, `ganzoo train "
+        f"{shlex.quote(str(dataset))} {shlex.quote(str(architecture))}`."
+    )
 
 
 def _optimizer(name: str, part: Part) -> Choice:

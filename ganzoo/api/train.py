@@ -48,6 +48,7 @@ def train(
         from ganzoo.engine.device import find_device
         from ganzoo.engine.distributed import all_or_none, from_first_rank, init_process_group, rank
         from ganzoo.registry.zoo import zoo
+        from ganzoo.results.runs import beside_stopped_run
         from ganzoo.storage.run_directory import claim_directory
         from ganzoo.training.elastic import require_out
         from ganzoo.training.train import start
@@ -64,6 +65,8 @@ def train(
         steps: dict[str, Any] = {name: how[name] for name in ("capture", "compile") if name in how}
         observers = progress_observers(how.get("quiet", False), how.get("verbose", False))
         steps |= {"start_from": absolute_path(how["start_from"])} if "start_from" in how else {}
+        if claimed and observers and (words := beside_stopped_run(recipe, out)):
+            log(words)
         more = {"extra_observers": observers, "note": log, "introduce": bool(observers), **steps}
         try:
             with interruptible(out):

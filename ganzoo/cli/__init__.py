@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 
 from ganzoo.cli.help import HelpContext, grouped, short_help
 from ganzoo.contract.errors import GanzooError, did_you_mean
-from ganzoo.training.signals import ending_signals, leave_closed_terminal
+from ganzoo.training.signals import Interrupted, ending_signals, leave_closed_terminal, signal_in_words
 
 #: command -> module:attribute below this package. A module is imported when its command is run or listed by --help, so
 #: none of them imports torch at its top
@@ -88,6 +88,15 @@ class _Failure(click.ClickException):
             super().show(file)
 
 
+class _Stop(_Failure):
+    """A stop that the user asked for by a signal: its message is no error."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message on stderr. It is empty where another process of a distributed run prints it."""
+        if self.message:
+            click.echo(self.message, file=file, err=True)
+
+
 class _Commands(click.Group):
     """Imports a command when it is run, and turns errors that a user can act on into one sentence.
 
@@ -155,12 +164,11 @@ class _Commands(click.Group):
             if main:
                 # torchrun sends SIGTERM to all processes when one has failed: this one still prints its error
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            raise _Failure(str(error), error.exit_code) from error
+            raise (_Stop if isinstance(error, Interrupted) else _Failure)(str(error), error.exit_code) from error
         except _Terminated as stopped:
-            name = signal.Signals(stopped.number).name
-            raise _Failure(f"Stopped by {name}.", 128 + stopped.number) from None
+            raise _Stop(f"Stopped by {signal_in_words(stopped.number)}.", 128 + stopped.number) from None
         except KeyboardInterrupt:
-            raise _Failure("Stopped by Ctrl-C.", 130) from None
+            raise _Stop("Stopped by Ctrl-C.", 130) from None
         except MemoryError as error:
             raise _Failure(_out_of_memory(error), 1) from error
         except BrokenPipeError:

@@ -83,7 +83,8 @@ def _extractor(name: Choice) -> str:
     from ganzoo.evaluation.scorer import Scorer
     from ganzoo.registry.zoo import zoo
 
-    with Waiting(f"Preparing the classifier of {name}, whose features the domain scores use"):
+    words = f"Loading the classifier of {name}, whose features the domain scores use, and testing it on the test images"
+    with Waiting(words):
         scorer = Scorer(zoo(), name, [Choice("fid-domain")], device_named("auto"), Protocol.named("default"))
     (group,) = scorer.groups
     accuracy = (group.accuracy or {}).get("test_accuracy")

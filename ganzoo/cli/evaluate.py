@@ -164,7 +164,7 @@ def _score(run: Path, device: str, *arguments: Any, **options: Any) -> list[dict
     from ganzoo.results.evaluate import evaluate as score
 
     with Waiting(f"Scoring {run}") as waiting:
-        return score(run, zoo(), device_named(device), *arguments, note=log, on_fakes=waiting, **options)
+        return score(run, zoo(), device_named(device), *arguments, note=log, on_progress=waiting, **options)
 
 
 def _print_json(found: Sequence[tuple[Path, list[dict[str, Any]]]], several: bool) -> None:

@@ -86,7 +86,8 @@ def _log_scores(run: TrainedRun) -> None:
         "The recipe": "--option --recipe --loss --augmentation --generator-optimizer --discriminator-optimizer --turns "
         "--batch-size --batch-order --subset --ema-half-life --seed --observer",
         "Length": "--epochs --images --steps",
-        "Scores during the training": "--evaluator --score-every --samples --protocol --best-by --inception-weights",
+        "Scores during the training": "--evaluator --score-every --samples --protocol --best-by --early-stop "
+        "--inception-weights",
         "Start": "--from --freeze-d",
         "What is saved": "--out --samples-every --grid --checkpoint-every --tick-every",
         "How it runs": "--device --precision --capture --compile --data-dir",
@@ -243,7 +244,7 @@ def _rename(keywords: dict[str, Any], **renamed: tuple[str, Any]) -> None:
 @click.command(
     cls=SectionedCommand,
     sections={
-        "Length": "--epochs --images --steps",
+        "Length and recipe": "--epochs --images --steps --set --early-stop --dataset",
         "How it runs": "--device --capture --compile --data-dir --accept-changed-code --accept-changed-images",
         "What is printed": "--quiet --verbose --no-pictures --json --help",
     },

@@ -27,7 +27,12 @@ class RunningMeans(nn.Module):
 
     def read(self) -> dict[str, float]:
         """The means since the last call, as Python numbers, empty if nothing was added. Synchronises and resets."""
-        *sums, count = torch.cat([self.sums, self.count.view(1)]).tolist()
+        found = self.look()
         self.sums.zero_()
         self.count.zero_()
+        return found
+
+    def look(self) -> dict[str, float]:
+        """What `read` returns, without a reset. Synchronises."""
+        *sums, count = torch.cat([self.sums, self.count.view(1)]).tolist()
         return {name: value / count for name, value in zip(self.names, sums, strict=True)} if count else {}

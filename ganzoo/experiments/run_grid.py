@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from ganzoo.experiments.trial_runner import ProgressCallback, TrialRunner
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import build_setup
-from ganzoo.training.signals import Interrupted
+from ganzoo.training.signals import Interrupted, signal_in_words
 
 #: runs trials on this machine
 DEFAULT_LAUNCHER = Choice("local")
@@ -135,7 +134,7 @@ class _Grid:
         if runner.signal and self.missing:
             raise Interrupted(
                 runner.signal,
-                f"Stopped by {signal.Signals(runner.signal).name} with {len(self.missing)} of "
+                f"Stopped by {signal_in_words(runner.signal)} with {len(self.missing)} of "
                 f"{counted(len(self.trials), 'trial')} left to run; everything is saved in {self.folder.path}. "
                 f"Continue with the same command.",
             )

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import digest_of, write_atomically
 from ganzoo.storage.run import Run
-from ganzoo.training.signals import Interrupted
+from ganzoo.training.signals import Interrupted, signal_in_words
 
 #: default number of scores per run; the target is then found within a hundredth of the length
 SCORES = 100
@@ -162,7 +161,7 @@ def speedrun(
             number = stopped.exit_code - 128
             raise Interrupted(
                 number,
-                f"Stopped by {signal.Signals(number).name} with {len(trials) - index} of "
+                f"Stopped by {signal_in_words(number)} with {len(trials) - index} of "
                 f"{counted(len(trials), 'seed')} left to run; everything is saved in {out}. "
                 f"Continue with the same command.",
             ) from None

@@ -94,7 +94,7 @@ class TrialRunner:
         """
         waiting = iter(trials)
         more, stopping, told = True, False, 0.0
-        with Signals().installed() as signals:
+        with Signals("Stopping; the trials save first. Ctrl-C again stops at once.").installed() as signals:
             while more or self._running:
                 more = more and not signals.number and self._start_ready(waiting, signals)
                 if signals.number and not stopping:

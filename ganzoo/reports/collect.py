@@ -20,6 +20,7 @@ from ganzoo.reports.model import Failure, Measurement, RunRecord
 from ganzoo.reports.sources import find_sources
 from ganzoo.storage.files import digest_of, parse_json
 from ganzoo.storage.run import Run
+from ganzoo.storage.saved_progress import progress_of
 
 #: fields of a recipe that do not change what is trained
 NOT_TRAINED = {
@@ -133,6 +134,8 @@ def _read(path: Path) -> RunRecord:
     except GanzooError as error:
         notes.append(str(error))
     _add_stats(record, stats)
+    progress = progress_of(run.path, stats[-1] if stats else {})
+    record.step, record.images, record.epoch = progress.step, progress.images, progress.epochs
     try:
         record.measurements = measurements(run)
     except GanzooError as error:
@@ -185,7 +188,7 @@ def _state(run: Run, record: RunRecord, stats: Sequence[Mapping[str, Any]]) -> s
     if run.diagnosis is not None:
         return "diverged"
     length = run.recipe.length
-    done = length.count_of(record.step, record.images, record.epoch) if stats else 0
+    done = length.count_of(record.step, record.images, record.epoch)
     # the last batch of an epoch, or of a number of images, may go beyond or end just before the length
     if done >= length.count * 0.9999 or (length.unit == "epochs" and done >= length.count - 0.01):
         return "finished"

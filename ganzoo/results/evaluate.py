@@ -27,6 +27,7 @@ from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.image_arrays import SUFFIXES, ImageArray
 from ganzoo.results.load import TrainedGenerator, load_generator
+from ganzoo.results.runs import DEFAULT_EVALUATORS
 from ganzoo.results.subjects import (
     Batches,
     count_of,
@@ -42,7 +43,8 @@ from ganzoo.results.training_images import SAME, check_training_images
 from ganzoo.storage.files import write_atomically
 from ganzoo.storage.run import Run
 
-DEFAULT_EVALUATORS = (Choice("fid-domain"),)
+#: what is done at first, and with the fakes, for messages
+_READING, _FAKES = "reading the real images, loading the extractors", "drawing fakes and their features"
 
 
 def default_evaluators(classes: int, note: Callable[[str], None]) -> tuple[Choice, ...]:
@@ -68,7 +70,7 @@ class _Request:
     against: Choice | Path | None
     resize: bool
     note: Callable[[str], None]
-    on_fakes: Callable[[int, int], None]
+    on_progress: Callable[[int, int, str], None]
 
 
 def evaluate(
@@ -83,7 +85,7 @@ def evaluate(
     changed_code: bool = False,
     changed_images: bool = False,
     note: Callable[[str], None] = print,
-    on_fakes: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, doing: None,
     *,
     against: Choice | Path | None = None,
     resize: bool = False,
@@ -103,15 +105,15 @@ def evaluate(
     `against`, a run is compared with another dataset: its scores are then returned and not appended, unless the images
     are those of the training. `resize` brings fakes of another size to that of the reals. `save_fakes` (.npy, or .npz
     with the labels) is written with the fakes of a run: to score that file gives the same scores.
-    `note` receives messages for the user. `on_fakes` is called with the number of fakes scored so far, and that of all
-    fakes. Nothing else is written.
+    `note` receives messages for the user. `on_progress` is called with the number of images that are done, that of all
+    images, and what is done with them; the numbers are 0 where they are not known. Nothing else is written.
 
     Raises UsageError for fewer than 2 samples, and for images without a dataset to compare with. Raises GanzooError if
     shape or classes of the images have changed and `changed_images` is not set, if a score would be meaningless, or if
     a part of the recipe (also an observer) cannot be built.
     """
     check_samples(samples)
-    request = _Request(zoo, device, tuple(evaluators), samples, protocol, seed, against, resize, note, on_fakes)
+    request = _Request(zoo, device, tuple(evaluators), samples, protocol, seed, against, resize, note, on_progress)
     source = source_of(path)
     if isinstance(source, Path) and is_run(source):
         return _evaluate_run(source, request, at, changed_code, changed_images, save_fakes)
@@ -151,6 +153,7 @@ def _evaluate_run(
         if resized := resize_words(str(path), trained.images, train.spec, str(dataset), request.resize):
             facts["resized"] = resized
 
+    request.on_progress(0, 0, _READING)
     scorer = Scorer(
         zoo,
         dataset,
@@ -169,9 +172,9 @@ def _evaluate_run(
     )
     saved: list[tuple[Tensor, Tensor]] = []
     fakes = fitted(_kept(drawn, saved) if save else drawn, scorer.reals.dataset.spec)
-    counted = _counted(fakes, scorer.samples, request.on_fakes)
+    counted = _Counted(fakes, scorer.samples, request.on_progress)
     resized = facts.pop("resized", "")
-    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, resized=resized)
+    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, counted.real_images, resized)
     lines = [{**score, **when} for score in scores]
     if against is None or facts["training_images"] == SAME:
         _keep(trained.run, lines, progress, observers, note)
@@ -186,6 +189,7 @@ def _evaluate_images(source: Path | ImageArray, name: str, request: _Request) ->
     """The scores of images that no run draws."""
     assert request.against is not None  # noqa: S101  (checked before)
     zoo, protocol = request.zoo, Protocol.named(request.protocol or "default")
+    request.on_progress(0, 0, _READING)
     dataset = reals_choice(request.against, functools.partial(shape_of, source, zoo))
     reals: Dataset = zoo.build("datasets", dataset, split=protocol.split)
     subject = open_subject(source, zoo, reals, request.resize)
@@ -205,7 +209,8 @@ def _evaluate_images(source: Path | ImageArray, name: str, request: _Request) ->
     # the digest of the pixels is added when all of them have been read, before the cards are made
     facts: dict[str, Any] = {**subject.facts, "images": count, "of": subject.available, "shape": str(subject.spec)}
     fakes = fitted(subject.batches(count, request.seed), reals.spec, facts)
-    scores = scorer.score(_counted(fakes, count, request.on_fakes), facts, resized=resized)
+    counted = _Counted(fakes, count, request.on_progress)
+    scores = scorer.score(counted, facts, counted.real_images, resized)
     return [{**score, "step": None, "images": None, "epoch": None, "training": False} for score in scores]
 
 
@@ -254,16 +259,29 @@ def _keep(
         raise GanzooError(f"{error} The scores are in {file}.") from error
 
 
-def _counted(
-    fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_fakes: Callable[[int, int], None]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of fakes; `on_fakes` is called before the first and after each."""
-    done = 0
-    on_fakes(done, total)
-    for images, labels in fakes:
-        yield images, labels
-        done += len(images)
-        on_fakes(done, total)
+class _Counted:
+    """The batches of fakes; `on_progress` is called before the first and after each, and for what else takes time."""
+
+    def __init__(
+        self, fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_progress: Callable[[int, int, str], None]
+    ) -> None:
+        self._fakes, self._total, self._on_progress = fakes, total, on_progress
+        self._begun = False
+
+    def real_images(self) -> bool:
+        """Called before each batch of images: before the first fakes they are real ones. False: nothing is stopped."""
+        if not self._begun:
+            self._on_progress(0, 0, "features of the real images")
+        return False
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self._begun, done = True, 0
+        self._on_progress(done, self._total, _FAKES)
+        for images, labels in self._fakes:
+            yield images, labels
+            done += len(images)
+            self._on_progress(done, self._total, _FAKES)
+        self._on_progress(0, 0, "distances between real images and fakes")
 
 
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:

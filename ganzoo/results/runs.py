@@ -5,7 +5,9 @@ Nothing here imports torch, so that listing and completing run directories is qu
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +15,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ganzoo.contract.choice import Amount, short_name
+from ganzoo.contract.choice import Amount, Choice, short_name
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.recipe import Recipe
 from ganzoo.storage.files import parse_json
 from ganzoo.storage.lines import read_last_lines
 from ganzoo.storage.lock import GUARD, Lock, writer
+from ganzoo.storage.missing_run import no_run_in
 from ganzoo.storage.run_checks import INITIAL_WEIGHTS, read_environment, read_recipe
+from ganzoo.storage.run_directory import default_directories
 from ganzoo.storage.run_search import find_runs, is_run
+from ganzoo.storage.saved_progress import progress_of
 
 __all__ = [
     "STATES",
@@ -35,6 +40,8 @@ __all__ = [
     "size_in_words",
 ]
 
+#: the evaluator where neither the user nor the recipe names one
+DEFAULT_EVALUATORS = (Choice("fid-domain"),)
 #: what a run can be: a process trains it now; it has its whole length; it ended before; its numbers were not finite;
 #: its files cannot be read
 STATES = ("training", "finished", "interrupted", "diverged", "damaged")
@@ -62,15 +69,31 @@ def run_facts(path: Path) -> dict[str, Any]:
         facts |= {"seed": recipe.seed, "length": str(recipe.length)}
         read_environment(path / "environment.json")
         last = (read_last_lines(path / "stats.jsonl") or [{}])[-1]
-        facts |= {"step": last.get("step", 0), "images": last.get("images", 0), "epoch": last.get("epoch", 0.0)}
+        progress = progress_of(path, last)
+        facts |= {"step": progress.step, "images": progress.images, "epoch": progress.epochs}
         facts["share"] = _share(recipe.length, facts)
         facts["score"] = last_score(recipe, read_last_lines(path / "scores.jsonl"))
-        facts["state"], facts["reason"] = _state(path, facts["share"], last)
+        facts["state"], facts["reason"] = _state(path, recipe.length, last)
         if facts["state"] == "damaged":
             facts["reason"] = "none of its checkpoints is whole"
     except (GanzooError, OSError) as error:
         facts["reason"] = str(error)
     return facts
+
+
+def beside_stopped_run(recipe: Recipe, out: Path) -> str:
+    """What to say before a new run in `out`, where the default directories before it hold a run that was stopped.
+
+    Empty where there is none.
+    """
+    before = list(itertools.takewhile(lambda path: path != out, default_directories(recipe, out.parent)))
+    for path in reversed(before):
+        facts = run_facts(path)
+        if facts["state"] == "interrupted":
+            where = f"step {facts['step']:,}" if facts["length"].endswith("steps") else f"epoch {facts['epoch']:.2f}"
+            command = f"`ganzoo resume {shlex.quote(str(path))}`"
+            return f"{path} was stopped at {where}: {command} goes on with it. This is a new run, {out}."
+    return ""
 
 
 def _size_and_time(path: Path) -> tuple[int, float | None]:
@@ -90,12 +113,36 @@ def _share(length: Amount, done: Mapping[str, Any]) -> float:
 
 
 def last_score(recipe: Recipe, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The last of these lines of scores.jsonl, by the recipe's `best_by` where that is among them; None without one."""
-    named = [line for line in lines if line["score"] == recipe.best_by] or lines
-    return {name: named[-1][name] for name in ("score", "value", "better", "images")} if named else None
+    """The score of a run to show, from these lines of scores.jsonl; None without one.
+
+    It is that of the recipe's `best_by`, else of its first evaluator, else the first one of the last scoring.
+    """
+    first = short_name((recipe.evaluators or DEFAULT_EVALUATORS)[0])
+    named = [line for line in lines if line["score"] == recipe.best_by]
+    named = named or [line for line in lines if _evaluator_of(line) == first] or list(lines)
+    if not named:
+        return None
+    scoring = _scoring(named[-1])
+    line = next(line for line in named if _scoring(line) == scoring)
+    return {name: line[name] for name in ("score", "value", "better", "images")}
 
 
-def _state(path: Path, share: float, last: Mapping[str, Any]) -> tuple[str, str | None]:
+def _evaluator_of(line: Mapping[str, Any]) -> str:
+    """The short name of the evaluator on the card of a score; empty where the card lacks it."""
+    try:
+        evaluator = line["card"]["measure"]["evaluator"]
+        return str(evaluator.get("id") or evaluator["location"]).rpartition("/")[2].rpartition(":")[2]
+    except (KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _scoring(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the lines of one scoring have in common."""
+    card = line.get("card") or {}
+    return line.get("step"), line.get("training"), card.get("time"), card.get("seconds")
+
+
+def _state(path: Path, length: Amount, last: Mapping[str, Any]) -> tuple[str, str | None]:
     """(state, reason) of a run whose lines can be read; `last` is the last line of its statistics."""
     if owner := writer(path):
         return "training", f"process {owner.pid}" + ("" if owner.is_here else f" on {owner.host}, if it still exists")
@@ -103,7 +150,8 @@ def _state(path: Path, share: float, last: Mapping[str, Any]) -> tuple[str, str 
     if diagnosis and last.get("step", 0) <= diagnosis.get("noticed_at_step", diagnosis.get("step", 0)):
         return "diverged", f"in step {diagnosis.get('step')}"
     # the last line of a run that ended is `partial`, also where it ended early because its target was reached
-    ended = share >= 1.0 or last.get("partial", False)
+    done = {name: last.get(name, 0) for name in ("step", "images", "epoch")}
+    ended = _share(length, done) >= 1.0 or last.get("partial", False)
     if ended and not os.path.lexists(path / "lock"):  # a lock: its process was killed while it saved the end
         return "finished", None
     saved = [found for found in (path / "checkpoints").glob("*") if found.name.isdecimal()]
@@ -134,7 +182,7 @@ def refuse_unsafe(path: Path, doing: str) -> None:
     if path.is_symlink():
         raise UsageError(f"{path} is a link, and is not {doing}: name the directory itself.")
     if not path.is_dir() or not is_run(path):
-        raise UsageError(f"{path} holds no run, and is not {doing}: name the directory that `ganzoo train` printed.")
+        raise UsageError(f"{path} holds no run, and is not {doing}. {no_run_in(path)}")
     if owner := writer(path):
         where = "" if owner.is_here else f" on {owner.host}"
         advice = "stop that one first" if owner.is_here else f"if that one is gone, remove {path / 'lock'}"

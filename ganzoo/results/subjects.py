@@ -28,6 +28,7 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.results.image_arrays import SUFFIXES, ImageArray, open_images
 from ganzoo.results.load import is_generator_alone
 from ganzoo.storage.files import make_directory, write_atomically
+from ganzoo.storage.missing_run import similar_runs
 
 #: the parts that read folders and arrays as datasets
 _FOLDER, _ARRAY = "image-folder", "npy"
@@ -69,9 +70,10 @@ def source_of(path: Path | ImageArray) -> Path | ImageArray:
     if path.suffix in SUFFIXES:
         return open_images(path)
     what = "it is a file of another kind" if is_file(path) else "it does not exist"
+    similar = "" if is_file(path) else similar_runs(path)
     raise UsageError(
         f"{path} holds no run and no images ({what}): name the directory that `ganzoo train` printed, a .npy or .npz "
-        "file of images, or a folder of pictures."
+        f"file of images, or a folder of pictures.{similar}"
     )
 
 

@@ -121,6 +121,12 @@ def newest(folder: Path) -> Path | None:
     return folder / names[-1] if names else None
 
 
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint below `folder` that can be read; None if there is none."""
+    steps = (_step(folder / name) for name in reversed(_names(folder)))
+    return next((step for step in steps if step is not None), None)
+
+
 def _names(folder: Path) -> list[str]:
     """The names of the checkpoints below `folder`, oldest first, by the steps in their meta.json.
 

@@ -32,6 +32,7 @@ from ganzoo.storage.lock import GUARD, Lock, exclusive, writer
 from ganzoo.storage.recipe_binding import recipe_text, recorded_changes
 from ganzoo.storage.run_checks import INITIAL_WEIGHTS, read_environment, read_recipe, refuse_own_code, sealed
 from ganzoo.storage.run_directory import refuse_taken
+from ganzoo.storage.saved_progress import progress_of
 
 
 class Run:
@@ -121,9 +122,8 @@ class Run:
 
     @property
     def progress(self) -> TrainingProgress:
-        """Steps, images and epochs done, as of the last line of the statistics."""
-        last: dict[str, Any] = (self.lines("stats.jsonl") or [{}])[-1]
-        return TrainingProgress(last.get("step", 0), last.get("images", 0), last.get("epoch", 0.0))
+        """Steps, images and epochs done, as of the last line of the statistics or the last checkpoint."""
+        return progress_of(self.path, (self.lines("stats.jsonl") or [{}])[-1])
 
     def close(self) -> None:
         """Release the lock, if it is still that of this process."""

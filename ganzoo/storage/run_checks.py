@@ -15,6 +15,7 @@ from ganzoo.contract.paths import absolute_path, is_file
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.storage.files import digest_of, parse_json
+from ganzoo.storage.missing_run import no_run_in
 
 #: the file of a run with the weights that the training starts from, where they were not drawn
 INITIAL_WEIGHTS = "initial.safetensors"
@@ -37,9 +38,7 @@ def read_recipe(run: Path) -> Recipe:
     path = run / "recipe.json"
     if not is_file(path):
         refuse_generator_alone(run)
-        raise UsageError(
-            f"{run} holds no run: there is no recipe.json. Name the directory that `ganzoo train` printed."
-        )
+        raise UsageError(no_run_in(run))
     try:
         recipe = Recipe.from_dict(with_current_names(parse_json(_read(path))))
         if recipe.architecture is None or recipe.dataset is None:

@@ -40,7 +40,7 @@ def refuse_taken(path: Path) -> None:
 
 def free_directory(recipe: Recipe, parent: Path) -> Path:
     """The first free one of `parent/ARCHITECTURE-DATASET`, `parent/ARCHITECTURE-DATASET-2`, and so on."""
-    return next(path for path in _directories(recipe, parent) if not os.path.lexists(path))
+    return next(path for path in default_directories(recipe, parent) if not os.path.lexists(path))
 
 
 def claim_directory(recipe: Recipe, parent: Path) -> Path:
@@ -51,7 +51,7 @@ def claim_directory(recipe: Recipe, parent: Path) -> Path:
     path = parent
     try:
         make_directory(parent)
-        for path in _directories(recipe, parent):
+        for path in default_directories(recipe, parent):
             with suppress(FileExistsError):
                 path.mkdir()
                 return path
@@ -60,7 +60,8 @@ def claim_directory(recipe: Recipe, parent: Path) -> Path:
     raise GanzooError(f"{parent} has no free name left for this run: name a directory by --out.")
 
 
-def _directories(recipe: Recipe, parent: Path) -> Iterator[Path]:
+def default_directories(recipe: Recipe, parent: Path) -> Iterator[Path]:
+    """The directories of a run of this recipe that are tried in turn, where the user names none."""
     base = "-".join(short_name(c).lower() for c in (recipe.architecture, recipe.dataset))
     yield parent / base
     yield from (parent / f"{base}-{number}" for number in range(2, 10_000))

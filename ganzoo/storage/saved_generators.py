@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from pathlib import Path
-from typing import Any
 
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.contract.paths import is_file
-from ganzoo.storage.files import parse_json
 from ganzoo.storage.run import Run
+from ganzoo.storage.saved_progress import generator_progress
 
 _FORMS = "a number of images seen, epoch:20, step:5000, best or last"
-#: the most bytes of a header that are read
-_HEADER_MOST = 1 << 22
 
 
 def parse_at(value: int | str) -> int | str:
@@ -68,7 +63,7 @@ def find_generator(run: Run, at: int | str | None) -> Path:
 def _at_progress(run: Run, saved: list[Path], at: str) -> Path:
     """The generator of a step, or the first one that had reached an epoch in its last step."""
     unit, _, number = at.partition(":")
-    wanted, found = float(number), {path: _progress(path) for path in saved}
+    wanted, found = float(number), {path: generator_progress(path) for path in saved}
     known = {path: facts for path, facts in found.items() if facts is not None}
     for path, (step, epochs) in known.items():
         reached = step if unit == "step" else epochs
@@ -94,21 +89,3 @@ def _in_words(at: int | str) -> str:
 
 def _images(path: Path) -> int:
     return int(path.stem)
-
-
-def _progress(path: Path) -> tuple[int, float] | None:
-    """(step, epochs) from the header of a generator's file; None where it does not have them.
-
-    Only the header is read; the digest of the file is checked when it is loaded.
-    """
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > _HEADER_MOST:
-                return None
-            header: dict[str, Any] = dict(parse_json(file.read(length)))
-        facts = json.loads(header["__metadata__"]["ganzoo"])
-        step, epochs = int(facts["step"]), float(facts["epoch"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (step, epochs) if math.isfinite(epochs) else None

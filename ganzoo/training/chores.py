@@ -94,6 +94,7 @@ class Chores:
         title = " · ".join((*parts, f"epoch {progress.epochs:.4g}"))
         path = self.run.file("samples", progress, ".png")
         pictures.save_png(pictures.grid(images, self._columns, title, self._row_names), path)
+        self.heartbeat.means(self.progress, setup.game.running_means.look())
         self.observers.tell("on_samples", run=self.run, progress=progress, path=path)
         if progress.step:  # before the first step all fakes are alike
             self._warn(self._health.fakes(progress.step, self._trained_fakes()))

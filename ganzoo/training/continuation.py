@@ -106,7 +106,7 @@ def set_length(
         and not finished_too
         and not (length in (None, run.recipe.length) and _scores_missing(run, setup, zoo, progress.step))
     ):
-        raise UsageError(_nothing_left(run.path, progress))
+        raise UsageError(_nothing_left(run.path, progress, run.recipe.length))
     if length is not None:
         run.change(run.recipe.merged({"length": length}))
         assert setup.history is not None  # noqa: S101  (restored before)
@@ -143,14 +143,21 @@ def _in_words(name: str, then: Any, now: Any) -> list[str]:
     return [f"{name} is {now or 'off'}, it was {then or 'off'}"]
 
 
-def _nothing_left(path: Path, progress: Progress) -> str:
-    """The message that a run has reached its length, with a command that continues it."""
+def _nothing_left(path: Path, progress: Progress, whole: Amount) -> str:
+    """The message that a run has reached its length, with a command that continues it; `whole` is the recipe's."""
     length, now = progress.length, progress.snapshot
     trained = int(length.count_of(now.step, now.images, now.epochs))
     unit = length.unit
     done = f"its {amount_in_words(length)}"
     if trained > length.count:
         done = f"{trained} {unit}, more than {amount_in_words(length)}"
+    own = Progress(whole, progress.counts)
+    own.step = progress.step
+    if not own.done:
+        return (
+            f"{path} has already trained for {done}; `ganzoo resume {shlex.quote(str(path))}` goes on to its "
+            f"{amount_in_words(whole)}."
+        )
     return (
         f"{path} has already trained for {done}; to train longer, give a larger total, for example `ganzoo resume "
         f"{shlex.quote(str(path))} --{unit} {trained + -(-trained // 2)}`."

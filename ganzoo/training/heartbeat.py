@@ -46,6 +46,12 @@ class Heartbeat:
             finally:
                 self._beating.release()
 
+    def means(self, progress: Progress, scalars: dict[str, float]) -> None:
+        """Pass the means since the last tick to the displays that have a method `on_means`, where there are some."""
+        for display in self._displays if scalars else ():
+            if on_means := getattr(display, "on_means", None):
+                on_means(progress.snapshot, scalars)
+
     @contextmanager
     def watching(self, progress: Progress) -> Iterator[None]:
         """Beat also within a step that takes long: the first one of large networks may take a minute."""

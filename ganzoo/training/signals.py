@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ganzoo.contract.errors import GanzooError
 
@@ -34,8 +34,22 @@ def leave_closed_terminal() -> None:
             os.close(nowhere)
 
 
+def signal_in_words(number: int) -> str:
+    """What a user did to send this signal, `Ctrl-C`; for others the name of the signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def _print_at_once(line: str) -> None:
+    """Write a line to stderr, from a signal handler: Python's own buffers may be in use when the signal arrives.
+
+    On a terminal it has lines of its own: a live display, of up to two lines, is drawn over the ones below.
+    """
+    with suppress(OSError):
+        os.write(2, (f"\n{line}\n\n" if os.isatty(2) else f"{line}\n").encode())
+
+
 class Interrupted(GanzooError):
-    """A signal ended the run between two steps; everything is saved."""
+    """A signal ended the run; the message says what is saved and how to continue."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -43,9 +57,13 @@ class Interrupted(GanzooError):
 
 
 class Signals:
-    """Remembers SIGINT, SIGTERM and SIGHUP; a second SIGINT raises KeyboardInterrupt at once."""
+    """Remembers SIGINT, SIGTERM and SIGHUP; a second SIGINT raises KeyboardInterrupt at once.
 
-    def __init__(self) -> None:
+    `answer` is what the first SIGINT prints at once, because a step may take long; nothing where it is empty.
+    """
+
+    def __init__(self, answer: str = "") -> None:
+        self._answer = answer
         #: number of the signal that arrived; 0 where none did
         self.number = 0
 
@@ -53,6 +71,8 @@ class Signals:
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if self._answer and number == signal.SIGINT:
+            _print_at_once(self._answer)
         if signal.Signals(number).name == "SIGHUP":
             leave_closed_terminal()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ from ganzoo.training.introduction import introduction
 from ganzoo.training.loop import TrainingLoop
 from ganzoo.training.preflight import preflight
 from ganzoo.training.recipe_changes import changed_recipe, moved_dataset
-from ganzoo.training.signals import Interrupted, Signals
+from ganzoo.training.signals import Interrupted, Signals, signal_in_words
+
+#: printed at once at Ctrl-C
+_STOPPING = "Stopping after this step and saving; Ctrl-C again stops at once."
 
 
 def start(
@@ -76,7 +80,8 @@ def start(
             record(run, weights)
     try:
         elastic.require_shared_for_restarts(out)
-        return run, train(run, setup, zoo, **more)
+        with _stopped_at_once(run):
+            return run, train(run, setup, zoo, **more)
     except GanzooError as error:
         run.close()
         if writes and not run.begun and not isinstance(error, Interrupted):
@@ -142,7 +147,8 @@ def resume(
         note(f"Resumed with {change}: the numbers are no longer the same bit for bit.")
     for text in made:
         note(f"From step {saved.meta['step'] if saved else 0} on, {text}.")
-    return run, train(run, setup, zoo, saved, **more)
+    with _stopped_at_once(run):
+        return run, train(run, setup, zoo, saved, **more)
 
 
 def _opened(reader: Run) -> tuple[Run, checkpoints.Saved | None]:
@@ -191,7 +197,7 @@ def train(
     observers, loop = Observers({}), None
     error: BaseException | None = None
     try:
-        with Signals().installed() as signals:
+        with Signals(_STOPPING if run.writes else "").installed() as signals:
             note = note if run.writes else _discard
             scorer = _scorer(setup, zoo)
             with distributed.all_or_none():
@@ -277,11 +283,24 @@ def _either(
     return lambda lines: (stop_when is not None and stop_when(lines)) or rule(lines)
 
 
+@contextmanager
+def _stopped_at_once(run: Run) -> Iterator[None]:
+    """Raise Interrupted after a second Ctrl-C, with what is saved: the steps since then are lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        newest = checkpoints.newest_step(run.path / "checkpoints")
+        saved = "no step is saved yet" if newest is None else f"step {newest} is saved, the steps after it are not"
+        command = f"ganzoo resume {shlex.quote(str(run.path))}"
+        message = f"Stopped at once by Ctrl-C; {saved}. Continue with: {command}"
+        raise Interrupted(signal.SIGINT, message if run.writes else "") from None
+
+
 def _raise_interrupted(signals: Signals, loop: TrainingLoop) -> None:
     """Raise Interrupted where a signal arrived before the run was finished and scored."""
     if not signals.number or ((loop.progress.done or loop.stopped_early) and not loop.chores.scores_missing):
         return
-    name, step, run = signal.Signals(signals.number).name, loop.progress.step, loop.directory
+    name, step, run = signal_in_words(signals.number), loop.progress.step, loop.directory
     command = f"ganzoo resume {shlex.quote(str(run.path))}"
     message = f"Stopped by {name} after step {step}; everything is saved. Continue with: {command}"
     raise Interrupted(signals.number, message if run.writes else "")

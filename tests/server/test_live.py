@@ -266,7 +266,7 @@ def test_the_command_follows_a_run_and_ends_on_ctrl_c(tmp_path: Path) -> None:
         server.send_signal(signal.SIGINT)
         assert server.wait(15) == 130
         messages = server.stderr.read()
-    assert messages == "The report follows the runs at this address. Ctrl-C ends it.\nError: Stopped by Ctrl-C.\n"
+    assert messages == "The report follows the runs at this address. Ctrl-C ends it.\nStopped by Ctrl-C.\n"
 
 
 def test_the_page_in_a_browser(browser: Any, tmp_path: Path, serve: Serve) -> None:

@@ -87,8 +87,8 @@ def test_a_run_that_cannot_be_written_lets_go_of_the_directory(tmp_path, monkeyp
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UsageError, match=r"holds no run: there is no recipe\.json"):
+    for path, reason in ((tmp_path, r"there is no recipe\.json"), (tmp_path / "nowhere", "there is no such folder")):
+        with pytest.raises(UsageError, match=f"holds no run: {reason}"):
             Run.open(path)
 
 

@@ -157,10 +157,11 @@ def test_a_signal(place: str, number: signal.Signals, to: str, reference: Path, 
     assert "Traceback" not in output
     if place in IN_TRAINING:
         run = tmp_path / "run"
+        words = "Ctrl-C" if number == signal.SIGINT else number.name
+        at_once = "Stopping after this step and saving; Ctrl-C again stops at once.\n"
+        assert output.count(at_once) == (number == signal.SIGINT)
         hint = f"everything is saved. Continue with: ganzoo resume {shlex.quote(str(run))}"
-        assert re.search(rf"Error: Stopped by {number.name} after step \d+; {re.escape(hint)}$", output.rstrip()), (
-            output
-        )
+        assert re.search(rf"^Stopped by {words} after step \d+; {re.escape(hint)}$", output.rstrip(), re.M), output
         saved = checkpoints.load_latest(run / "checkpoints")
         assert saved is not None
         assert 0 < saved.meta["step"] < 24
@@ -174,6 +175,7 @@ def test_a_signal(place: str, number: signal.Signals, to: str, reference: Path, 
     else:
         words = "Stopped by Ctrl-C." if number == signal.SIGINT else f"Stopped by {number.name}."
         assert output.rstrip().endswith(words), output
+        assert "Error" not in output
         assert kills.left(reference) == before
         halves = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in OURS]
         halves = [path for path in halves if path.suffix != ".part"]  # the next download continues from it
@@ -238,7 +240,12 @@ def test_a_second_ctrl_c_leaves_at_once(place: str, hangs: int, reference: Path,
     reached(tmp_path / "mark", hangs, pid)
     os.kill(pid, signal.SIGINT)
     time.sleep(0.5)
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # the first one waits
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # the first one waits, and says so at once
+    assert (
+        (tmp_path / "output.txt")
+        .read_text()
+        .endswith("Stopping after this step and saving; Ctrl-C again stops at once.\n")
+    )
     os.kill(pid, signal.SIGINT)
     status, took = ended(pid)
     assert status == 130, (tmp_path / "output.txt").read_text()
@@ -247,6 +254,9 @@ def test_a_second_ctrl_c_leaves_at_once(place: str, hangs: int, reference: Path,
     saved = checkpoints.load_latest(run / "checkpoints")
     assert saved is not None
     assert (saved.meta["step"], saved.notes) == (4, [])
+    output = (tmp_path / "output.txt").read_text()
+    words = "Stopped at once by Ctrl-C; step 4 is saved, the steps after it are not. Continue with: ganzoo resume "
+    assert output.splitlines()[-1] == words + shlex.quote(str(run))
     assert kills.wait(kills.forked(lambda: resume(run, kills.ZOO, note=lambda text: None))) == 0
     assert kills.left(run) == kills.left(reference)
 

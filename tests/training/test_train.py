@@ -29,6 +29,7 @@ from ganzoo import Amount, GanzooError, Recipe, TrainingProgress, UsageError
 from ganzoo.storage import checkpoints
 from ganzoo.storage.run import Run
 from ganzoo.training.replay import replay
+from ganzoo.training.signals import signal_in_words
 from ganzoo.training.train import Interrupted, resume, start
 
 TINY, SOURING, REMEMBERING = (f"{tiny.__file__}:{name}" for name in ("Tiny", "Souring", "Remembering"))
@@ -210,7 +211,9 @@ def test_a_signal_ends_the_run_between_two_steps_and_nothing_is_lost(tmp_path, n
     out, stopper = tmp_path / "stopped", stopping_at(3, number=number)
     before = signal.getsignal(number)
     command = re.escape(f"ganzoo resume {shlex.quote(str(out))}")
-    with pytest.raises(Interrupted, match=rf"Stopped by {number.name} after step 3; .*{command}$") as stopped:
+    with pytest.raises(
+        Interrupted, match=rf"Stopped by {signal_in_words(number)} after step 3; .*{command}$"
+    ) as stopped:
         train(out, 8, **changes, extra_observers=stopper)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
@@ -544,7 +547,7 @@ def test_a_process_that_is_stopped_or_killed_can_be_resumed(tmp_path, number, st
     assert found is not None
     step, images = found[1]["step"], found[1]["images"]
     if number != signal.SIGKILL:
-        assert f"Stopped by {number.name} after step {step}; everything is saved." in stderr
+        assert f"Stopped by {signal_in_words(number)} after step {step}; everything is saved." in stderr
         assert f"ganzoo resume {shlex.quote(str(out))}" in stderr
         assert not (out / "lock").exists()
     train_to(out, step + 7)
