@@ -82,10 +82,10 @@ class _Grid:
         """Fail the trials whose parts do not fit together or cannot be scored, before anything is trained."""
         checked: dict[Any, str] = {}
         for trial in self.missing:
-            for key, check in ((trial.pair, misfit), (trial.dataset, unscorable)):
+            for key, check in ((trial.configuration, misfit), (trial.dataset, unscorable)):
                 if key not in checked:
                     checked[key] = check(self.zoo, trial)
-            if reason := checked[trial.pair] or checked[trial.dataset]:
+            if reason := checked[trial.configuration] or checked[trial.dataset]:
                 self._record_outcome(trial, reason)
 
     def measure_real_images(self, device: str, scale: bool) -> None:
