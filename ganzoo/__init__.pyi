@@ -10,6 +10,7 @@ from ganzoo.api.functions import load as load
 from ganzoo.api.functions import resume as resume
 from ganzoo.api.functions import sample as sample
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
+from ganzoo.api.merging import merge as merge
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
 from ganzoo.api.plots import plot as plot
@@ -19,6 +20,7 @@ from ganzoo.api.report import report as report
 from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun
+from ganzoo.api.tuning import tune as tune
 from ganzoo.api.watch import watch as watch
 from ganzoo.contract.choice import Amount as Amount
 from ganzoo.contract.choice import Choice as Choice

@@ -104,7 +104,7 @@ def benchmark(
         "architectures": () if source is not None else parts(architectures),  # type: ignore[arg-type]
         "datasets": parts(datasets, dataset_choice),
         "evaluators": parts(evaluators),
-        "seeds": None if seeds is None else _seeds(seeds),
+        "seeds": None if seeds is None else seeds_as_text(seeds),
         "axes": axes,
         "rows": rows,
         "exclude": list(exclude),
@@ -163,7 +163,9 @@ def speedrun(
     with folders(data_dir, inception_weights), interruptible():
         asked = parse_target(target, zoo(), evaluators[0] if evaluators else None)
         base, choices = plan(architecture, dataset, **given), (Choice.parse(architecture), dataset_choice(dataset))
-        trials = trials_for_seeds(zoo(), *choices, base, asked, parse_seeds(_seeds(seeds)), "score_every" not in given)
+        trials = trials_for_seeds(
+            zoo(), *choices, base, asked, parse_seeds(seeds_as_text(seeds)), "score_every" not in given
+        )
         folder = Path(out) if out is not None else Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
         observers = {"extra_observers": lambda: progress_observers(quiet, verbose)}
         return SpeedrunRecord(run_seeds(zoo(), trials, asked, folder, device, note=log, **observers, **steps))
@@ -177,6 +179,6 @@ def study_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
     return given | ({length.unit: length.count} if length else {})
 
 
-def _seeds(seeds: Seeds) -> str:
+def seeds_as_text(seeds: Seeds) -> str:
     """The text of seeds that the command line reads."""
     return str(seeds) if isinstance(seeds, str | int) else ",".join(map(str, seeds))

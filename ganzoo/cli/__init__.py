@@ -34,6 +34,8 @@ BUILT_IN = {
     "evaluate": "evaluate:evaluate",
     "export": "export:export",
     "benchmark": "benchmark:benchmark",
+    "merge": "merge:merge",
+    "tune": "tune:tune",
     "report": "report:report",
     "compare": "compare:compare",
     "speedrun": "speedrun:speedrun",

@@ -193,7 +193,7 @@ def _run(trials: list[Trial], out: Path, device: str, **options: Any) -> list[di
 
 def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **options: Any) -> None:
     rows = _run(trials, out, device, **options)
-    print_json(path=str(out), rows=rows) if as_json else _show(rows)
+    print_json(path=str(out), rows=rows) if as_json else show_rows(rows)
     log(f"Table: {out / 'table.md'}, .json, .csv and .png")
     if any(row["failures"] for row in rows):
         log("Some trials failed and are counted as failures; --retry-failed runs them again, from the beginning.")
@@ -201,7 +201,8 @@ def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **
         raise GanzooError("No trial has finished; see the reasons above.")
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def show_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the rows of a table, a table for each dataset and score."""
     from ganzoo.results.report.tables import sections_of
 
     for section in sections_of(rows):

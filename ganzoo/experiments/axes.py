@@ -282,3 +282,32 @@ def recipe_digest(recipe: Recipe, parts: Mapping[str, Any] | None = None) -> str
 def several(given: Any) -> Sequence[Any]:
     """One value or a list of values as a list."""
     return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def flat(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a recipe that change what is trained, and options of parts as `field.option`, all as text."""
+    found: dict[str, str] = {}
+    for name, value in recipe.items():
+        if name in NOT_TRAINED:
+            continue
+        if isinstance(value, Mapping) and "name" in value:
+            found[name] = str(value["name"])
+            found |= {f"{name}.{option}": _text(inner) for option, inner in value.get("options", {}).items()}
+        elif isinstance(value, list):
+            found[name] = " + ".join(_part(item) for item in value) or "none"
+        else:
+            found[name] = _text(value)
+    return found
+
+
+def _part(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return _text(value)
+    options = ",".join(f"{name}={_text(inner)}" for name, inner in value.get("options", {}).items())
+    return f"{value.get('name')}:{options}" if options else str(value.get("name"))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -102,6 +102,12 @@ class LocalLauncher:
         for running in self.running:
             running.process.terminate()
 
+    def stop_trial(self, trial: Trial) -> None:
+        """Ask the process of one trial to save and end; does not wait."""
+        for running in self.running:
+            if running.trial.name == trial.name:
+                running.process.terminate()
+
     def kill(self) -> None:
         """Kill all processes. Only the steps since their last checkpoints are lost."""
         for running in self.running:

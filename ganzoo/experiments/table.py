@@ -40,7 +40,8 @@ def rows_of(trials: Sequence[Trial], folder: Folder, real_scores: Mapping[str, R
         results = [result for trial in members if (result := folder.result(trial))]
         results.sort(key=lambda result: result.seed)
         failed = {str(trial.recipe.seed): folder.reason(trial) for trial in members if folder.state(trial) == "failed"}
-        for rank, (evaluator, score, better) in enumerate(members[0].expected_scores):
+        expected = dict.fromkeys(one for trial in members for one in trial.expected_scores)
+        for rank, (evaluator, score, better) in enumerate(expected):
             groups = _measured_alike(results, score)
             note = f"Measured in {len(groups)} ways, which cannot be averaged." if len(groups) > 1 else ""
             for group in groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ganzoo.experiments.axes import NOT_TRAINED, VERSIONS, field_of
+from ganzoo.experiments.axes import VERSIONS, field_of, flat
 from ganzoo.experiments.table import card_of_seeds, interval, spread
 from ganzoo.reports.compare import difference
 from ganzoo.reports.model import Cell, Column, Failure, Group, RunRecord
@@ -204,32 +204,3 @@ def _words(name: str, value: str) -> str:
 
 def _differs(name: str, recipes: Iterable[Mapping[str, str]]) -> bool:
     return len({recipe.get(name) for recipe in recipes if recipe}) > 1
-
-
-def flat(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a recipe that change what is trained, and options of parts as `field.option`, all as text."""
-    found: dict[str, str] = {}
-    for name, value in recipe.items():
-        if name in NOT_TRAINED:
-            continue
-        if isinstance(value, Mapping) and "name" in value:
-            found[name] = str(value["name"])
-            found |= {f"{name}.{option}": _text(inner) for option, inner in value.get("options", {}).items()}
-        elif isinstance(value, list):
-            found[name] = " + ".join(_part(item) for item in value) or "none"
-        else:
-            found[name] = _text(value)
-    return found
-
-
-def _part(value: Any) -> str:
-    if not isinstance(value, Mapping):
-        return _text(value)
-    options = ",".join(f"{name}={_text(inner)}" for name, inner in value.get("options", {}).items())
-    return f"{value.get('name')}:{options}" if options else str(value.get("name"))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
