@@ -257,7 +257,8 @@ def slug(axis: str, value: Value) -> str:
     elif isinstance(value.label, str) and not value.label[:1].isdigit():
         text = value.label
     else:
-        text = f"{axis.rpartition('.')[2]}{value.text}"
+        short = {"generator_optimizer": "g-", "discriminator_optimizer": "d-"}.get(axis.partition(".")[0], "")
+        text = f"{short}{axis.rpartition('.')[2]}{value.text}"
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
 
 

@@ -208,7 +208,7 @@ class _Search:
             study.set_user_attr("request", identity)
         elif different := [name for name, value in identity.items() if known.get(name) != value]:
             raise UsageError(
-                f"{self.folder.path} holds another search: its {' and '.join(different)} differ. Name another --out, "
+                f"{self.folder.path} holds a search with another {' and another '.join(different)}: name another --out, "
                 f"or the study it was started with."
             )
         return study
@@ -364,7 +364,8 @@ class _Search:
             self.study.tell(asked, state=state)
         else:
             self.study.tell(asked, value)
-        self.note(f"Trial {len(self.counted) - 1}: {message or 'failed: ' + reason}")
+        numbers = [one.number for one in self.counted]
+        self.note(f"Trial {numbers.index(asked.number)}: {message or 'failed: ' + reason}")
         self.write()
 
     # --- what was found ---

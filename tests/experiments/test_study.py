@@ -115,8 +115,8 @@ def test_a_row_may_name_its_architecture() -> None:
 
 
 def test_what_is_wrong_is_said_in_one_sentence_with_the_nearest_name() -> None:
-    assert "Did you mean 'batch_size'?" in refusal(axes={"batch_sise": [1]})
-    assert "Did you mean 'generator_optimizer'?" in refusal(axes={"generator_optimiser.lr": [1]})
+    assert "Did you mean 'batch_size'" in refusal(axes={"batch_sise": [1]})
+    assert "Did you mean 'generator_optimizer'" in refusal(axes={"generator_optimiser.lr": [1]})
     assert "axis batch_size is empty" in refusal(axes={"batch_size": []})
     assert "Did you mean 'width'?" in refusal(axes={"architecture.widht": [4]})
     assert "has no option 'lrr'" in refusal(axes={"generator_optimizer.lrr": [4]})
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_said_in_one_sentence_with_the_nearest_name() -> None:
 
 def test_an_exclusion_that_excludes_nothing_is_refused() -> None:
     axes = {"loss": ["hinge", "nonsaturating"], "batch_size": [8, 16]}
-    assert "Did you mean 'hinge'?" in refusal(axes=axes, exclude=[{"loss": "hing"}])
+    assert "Did you mean 'hinge'" in refusal(axes=axes, exclude=[{"loss": "hing"}])
     both = [{"loss": "hinge", "batch_size": 8}, {"loss": "hinge", "batch_size": 8, "seed": 0}]
     assert len(trials(axes=axes, exclude=both)) == 3
     assert "batch_size is one of: 8, 16" in refusal(axes=axes, exclude=[{"batch_size": 9}])
