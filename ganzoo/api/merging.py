@@ -13,7 +13,7 @@ from ganzoo.api.progress import log
 class MergedTable(BenchmarkTable):
     """Rows of several benchmarks, as in `BenchmarkTable`."""
 
-    #: what was not joined: architecture, dataset, row, axes, score, seeds, source and reason
+    #: what was not joined: architecture, dataset, row, axes, score, seeds, folder and reason
     refused: list[dict[str, Any]]
     #: number of trials by folder
     trials: dict[str, int]

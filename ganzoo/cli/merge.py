@@ -37,6 +37,6 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
         print_json(path=str(out), rows=list(found), refused=found.refused, trials=sum(found.trials.values()))
     else:
         show_rows(found)
-    log(f"{counted(sum(found.trials.values()), 'trial')} of {counted(len(found.trials), 'folder')}: {out / 'table.md'}")
+    log(f"{counted(sum(found.trials.values()), 'trial')} of {counted(len(folders), 'folder')}: {out / 'table.md'}")
     if found.refused:
         raise GanzooError(f"{counted(len(found.refused), 'row')} not joined, see above; the others are in {out}.")

@@ -60,7 +60,7 @@ class Merged:
     """The outcome of a merge."""
 
     rows: list[dict[str, Any]]
-    #: what was not joined: architecture, dataset, score, seeds, source and reason of each row or trial
+    #: what was not joined: architecture, dataset, score, seeds, folder and reason of each row or trial
     refused: list[dict[str, Any]] = field(default_factory=list)
     #: number of trials by folder
     trials: dict[str, int] = field(default_factory=dict)
@@ -354,7 +354,7 @@ def _refusal(of: Any, score: str, seeds: Sequence[int], source: str, reason: str
     """What was not joined, and why; `of` is a trial or a row."""
     names = ("architecture", "dataset", "row", "axes")
     facts = {name: of[name] if isinstance(of, Mapping) else getattr(of, name) for name in names}
-    return {**facts, "score": score, "seeds": list(seeds), "source": source, "reason": reason}
+    return {**facts, "score": score, "seeds": list(seeds), "folder": source, "reason": reason}
 
 
 def _difference(card: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -380,5 +380,5 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def refusal_in_words(one: Mapping[str, Any]) -> str:
     """A refusal as a sentence."""
     row = f", row {one['row']}" if one["row"] else ""
-    subject = f"{one['architecture']} on {one['dataset']}{row}, {one['score']} of {one['source']}"
+    subject = f"{one['architecture']} on {one['dataset']}{row}, {one['score']} of {one['folder']}"
     return f"{subject} is not joined: {one['reason']}."

@@ -208,8 +208,8 @@ class _Search:
             study.set_user_attr("request", identity)
         elif different := [name for name, value in identity.items() if known.get(name) != value]:
             raise UsageError(
-                f"{self.folder.path} holds a search with another {' and another '.join(different)}: name another --out, "
-                f"or the study it was started with."
+                f"{self.folder.path} holds a search with another {' and another '.join(different)}: name another "
+                f"--out, or the study it was started with."
             )
         return study
 

@@ -110,11 +110,11 @@ def test_unlike_cards_are_refused_row_by_row(machines: tuple[Path, Path], tmp_pa
     rows = {(row["architecture"], row["score"]): row["finished"] for row in found["rows"]}
     assert rows[TINY, "brightness"] == [0, 1, 2]
     assert rows[TINY, "fakes"] == [0, 1]
-    assert {(one["score"], one["source"], *one["seeds"]) for one in found["refused"]} >= {
+    assert {(one["score"], one["folder"], *one["seeds"]) for one in found["refused"]} >= {
         ("brightness", str(other), 5),
         ("fakes", str(third), 2),
     }
-    reason = next(one["reason"] for one in found["refused"] if one["source"] == str(other))
+    reason = next(one["reason"] for one in found["refused"] if one["folder"] == str(other))
     assert reason == f"it was measured unlike {machines[0]}: fakes 30, not 20"
     assert f"brightness of {other} is not joined" in result.stderr
     assert "not joined, see above" in result.stderr
