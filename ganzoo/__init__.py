@@ -26,6 +26,8 @@ _HOMES = {
     "api.report": "compare report",
     "api.runs": "runs",
     "api.train": "train",
+    "api.merging": "merge",
+    "api.tuning": "tune",
     "api.watch": "watch",
     "api.functions": "evaluate export load resume sample",
     "api.trained_run": "TrainedRun",

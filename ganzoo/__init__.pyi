@@ -14,6 +14,7 @@ from ganzoo.api.hub import pull as pull
 from ganzoo.api.hub import push as push
 from ganzoo.api.imports import import_checkpoint as import_checkpoint
 from ganzoo.api.interrupt import TrainingInterrupted as TrainingInterrupted
+from ganzoo.api.merging import merge as merge
 from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
 from ganzoo.api.plots import plot as plot
@@ -23,6 +24,7 @@ from ganzoo.api.report import report as report
 from ganzoo.api.runs import runs as runs
 from ganzoo.api.train import train as train
 from ganzoo.api.trained_run import TrainedRun as TrainedRun
+from ganzoo.api.tuning import tune as tune
 from ganzoo.api.watch import watch as watch
 from ganzoo.contract.choice import Amount as Amount
 from ganzoo.contract.choice import Choice as Choice

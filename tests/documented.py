@@ -40,7 +40,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import ganzoo
+from ganzoo.api.studies import study_of
 from ganzoo.cli import cli
+from ganzoo.experiments.grid import plan_study
+from ganzoo.experiments.tune import request_of
 from ganzoo.registry.zoo import zoo
 
 ROOT = Path(__file__).parents[1]
@@ -399,7 +402,9 @@ def _evaluate(words: list[str]) -> Iterator[list[str]]:
 
 def _benchmark(words: list[str]) -> Iterator[list[str]]:
     """One training of a small architecture; the architectures, datasets and evaluators that are written must exist."""
-    _, options = _split(words)
+    arguments, options = _split(words)
+    for study in arguments:
+        plan_study(zoo(), study_of(ROOT / study, {}))
     if ("--verify" in dict(options)) or ("--dry-run" in dict(options)):
         _parse(words)
         return iter(())
@@ -409,9 +414,27 @@ def _benchmark(words: list[str]) -> Iterator[list[str]]:
             kind = {"a": "architectures", "e": "evaluators", "d": "datasets"}[name.strip("-")[0]]
             pattern = (value or "").partition(":")[0]
             assert fnmatch.filter(zoo().names(kind), pattern), f"there is none of the {kind} named {pattern!r}"
-    small = ["benchmark", "-a", "mlp-vanilla", "-d", "digits:size=8", "--seeds", "0", "--steps", "2"]
-    small += ["--samples", TINY["--samples"]]
-    _once(small, dict(options).get("--out") or "benchmark")
+    _once(_SMALL_BENCHMARK, dict(options).get("--out") or "benchmark")
+    return iter(())
+
+
+_SMALL_BENCHMARK = ["benchmark", "-a", "mlp-vanilla", "-d", "digits:size=8", "--seeds", "0", "--steps", "2"]
+_SMALL_BENCHMARK += ["--samples", TINY["--samples"]]
+
+
+def _merge(words: list[str]) -> Iterator[list[str]]:
+    """The command itself; benchmarks that are not there are small ones."""
+    for path in _split(words)[0]:
+        if not Path(path).exists():
+            _once(_SMALL_BENCHMARK, path)
+    yield words
+
+
+def _tune(words: list[str]) -> Iterator[list[str]]:
+    """Nothing is trained; the study is checked. tests/experiments/test_tune.py runs searches."""
+    _parse(words)
+    for study in _split(words)[0]:
+        request_of(zoo(), study_of(ROOT / study, {}), 0)
     return iter(())
 
 
@@ -443,6 +466,8 @@ _SHORTENED: dict[str, Callable[[list[str]], Iterator[list[str]] | list[list[str]
     "resume": _resume,
     "evaluate": _evaluate,
     "benchmark": _benchmark,
+    "merge": _merge,
+    "tune": _tune,
     "speedrun": _speedrun,
     "data": _data,
     "demo": _demo,

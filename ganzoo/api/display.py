@@ -134,13 +134,13 @@ class BenchmarkTable(Table):
         self.path = path
 
     def _repr_html_(self) -> str:
-        from ganzoo.results.report.tables import COLUMNS, sections_of
+        from ganzoo.results.report.tables import sections_of
 
         found = []
         for section in sections_of(self):
             notes = "".join(f"<div>{html.escape(note)}</div>" for note in section.notes)
             found.append(
-                f"<b>{html.escape(section.title)}</b>{table_html(COLUMNS, section.cells)}<small>{notes}</small>"
+                f"<b>{html.escape(section.title)}</b>{table_html(section.columns, section.cells)}<small>{notes}</small>"
             )
         return "<br>".join(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from ganzoo.api.keywords import (
 )
 from ganzoo.api.progress import log
 from ganzoo.api.recipes import plan
+from ganzoo.api.studies import StudySource, is_study, study_of
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.protocol import check_samples
 from ganzoo.contract.recipe import Recipe
@@ -56,11 +57,15 @@ class SpeedrunOptions(RecipeOptions, total=False):
 
 @keywords_of(BenchmarkOptions)
 def benchmark(
-    architectures: Parts,
-    datasets: Parts,
+    architectures: Parts | StudySource = (),
+    datasets: Parts = (),
     evaluators: Parts = (),
     *,
-    seeds: Seeds = (0, 1, 2),
+    seeds: Seeds | None = None,
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    rows: Mapping[str, Mapping[str, Any]] | None = None,
+    exclude: Sequence[Mapping[str, Any]] = (),
+    set: Mapping[str, Any] | None = None,
     out: str | Path = "benchmark",
     device: str = "auto",
     jobs: int | None = None,
@@ -74,6 +79,14 @@ def benchmark(
 ) -> BenchmarkTable:
     """Train every architecture on every dataset with every seed, score the generators, and return the table.
 
+    The first argument may also be a study: a TOML file, `"study.toml"`, or a mapping with the keys of such a file. What
+    the other arguments set replaces what the study has.
+
+    `axes` holds fields of a recipe with the values that are combined: `{"loss": ["hinge", "wasserstein + r1"],
+    "batch_size": [32, 64], "generator_optimizer.lr": [1e-4, 2e-4]}`. `rows` are named sets of values, in place of the
+    axes of these fields; `exclude` are the combinations to leave out; `set` are values of all trials. `seeds` are 0, 1
+    and 2 by default.
+
     Each training is a run of its own in `out`/runs, in a process of its own, `jobs` at a time. `launcher` says where
     they run: "local", "ray:address=HOST:PORT" or "slurm"; by default one at a time on this machine. A training that
     fails, or writes nothing for `patience` hours, is counted in the table and stops no other one. The same call again
@@ -83,26 +96,29 @@ def benchmark(
     """
     from ganzoo.contract.choice import Choice
     from ganzoo.engine.device import find_device
-    from ganzoo.experiments.grid import parse_seeds, plan_trials
+    from ganzoo.experiments.grid import named_as_in, plan_study
     from ganzoo.experiments.run_grid import benchmark as run_all
     from ganzoo.registry.zoo import zoo
-    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
 
     check_keywords(benchmark, keywords)
-    given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
-    named = given.pop("recipe", None)
-    length = length_of(*(given.pop(unit, None) for unit in ("epochs", "images", "steps")))
-    check_samples(given.get("samples"))
-    fields = {"score_samples" if name == "samples" else name: value for name, value in given.items()}
-    fields |= {"length": length} if length else {}
-    chosen = parts(architectures), parts(datasets, dataset_choice), parts(evaluators) or DEFAULT_EVALUATORS
-    if not chosen[0] or not chosen[1]:
-        raise UsageError("A grid needs at least one architecture and one dataset.")
+    source: Any = architectures if is_study(architectures) else None
+    given = study_keywords(keywords)
+    given |= {
+        "architectures": () if source is not None else parts(architectures),  # type: ignore[arg-type]
+        "datasets": parts(datasets, dataset_choice),
+        "evaluators": parts(evaluators),
+        "seeds": None if seeds is None else seeds_as_text(seeds),
+        "axes": axes,
+        "rows": rows,
+        "exclude": list(exclude),
+        **(set or {}),
+    }
+    study = study_of(source, given)
     if (jobs is not None and jobs < 1) or patience <= 0:
         raise UsageError("jobs must be at least 1, and patience more than 0 hours.")
-    named, folder = str(named) if isinstance(named, Path) else named, Path(out)
+    folder = Path(out)
     with folders(data_dir, inception_weights), interruptible():
-        trials = plan_trials(zoo(), *chosen, parse_seeds(_seeds(seeds)), named, fields)
+        trials = named_as_in(plan_study(zoo(), study), folder)
         find_device(device)  # a device that is not there is refused here, and not by every process
         how: dict[str, Any] = {
             "jobs": jobs,
@@ -151,12 +167,22 @@ def speedrun(
     with folders(data_dir, inception_weights), interruptible():
         asked = parse_target(target, zoo(), evaluators[0] if evaluators else None)
         base, choices = plan(architecture, dataset, **given), (Choice.parse(architecture), dataset_choice(dataset))
-        trials = trials_for_seeds(zoo(), *choices, base, asked, parse_seeds(_seeds(seeds)), "score_every" not in given)
+        trials = trials_for_seeds(
+            zoo(), *choices, base, asked, parse_seeds(seeds_as_text(seeds)), "score_every" not in given
+        )
         folder = Path(out) if out is not None else Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
         observers = {"extra_observers": lambda: progress_observers(quiet, verbose)}
         return SpeedrunRecord(run_seeds(zoo(), trials, asked, folder, device, note=log, **observers, **steps))
 
 
-def _seeds(seeds: Seeds) -> str:
+def study_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a study for keywords that change recipes. Raises UsageError for two lengths, and for too few samples."""
+    given = {name: value for name, value in keywords.items() if value is not None}
+    length = length_of(*(given.pop(unit, None) for unit in ("epochs", "images", "steps")))
+    check_samples(given.get("samples"))
+    return given | ({length.unit: length.count} if length else {})
+
+
+def seeds_as_text(seeds: Seeds) -> str:
     """The text of seeds that the command line reads."""
     return str(seeds) if isinstance(seeds, str | int) else ",".join(map(str, seeds))

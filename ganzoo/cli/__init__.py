@@ -36,6 +36,8 @@ BUILT_IN = {
     "push": "hub:push",
     "pull": "hub:pull",
     "benchmark": "benchmark:benchmark",
+    "merge": "merge:merge",
+    "tune": "tune:tune",
     "report": "report:report",
     "compare": "compare:compare",
     "speedrun": "speedrun:speedrun",

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ganzoo.api.progress import duration
+from ganzoo.api.studies import set_or_axis, split_values, study_of, values_by_axis
 from ganzoo.cli.help import SectionedCommand
 from ganzoo.cli.options import (
     data_dir_option,
@@ -16,6 +18,7 @@ from ganzoo.cli.options import (
     device_option,
     inception_weights_option,
     json_option,
+    launcher_option,
     length_of,
     seeds_option,
 )
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 #: number of columns that fit a terminal; the files have all of them
 _TERMINAL_COLUMNS = 6
+#: axes that have an option of their own
+_AXES = ("loss", "penalty", "augmentation", "batch_size")
 
 
 def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Command]:
@@ -41,15 +46,21 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     )
 
 
+def _axis_option(flag: str, what: str, metavar: str = "SPEC") -> Callable[[_Command], _Command]:
+    return click.option(flag, multiple=True, metavar=metavar, help=f"{what} Several are an axis.")
+
+
 @click.command(
     cls=SectionedCommand,
     sections={
         "The grid": "-a -d --seeds --recipe --epochs --images --steps --precision",
+        "Axes": "--loss --penalty --augmentation --batch-size --set",
         "Scores": "-e --protocol --samples --score-every --calibrate --inception-weights",
         "How it runs": "--device --jobs --launcher --patience --retry-failed --data-dir",
         "Output": "--out --dry-run --verify --json --help",
     },
 )
+@click.argument("study", required=False, type=click.Path(path_type=Path), metavar="[STUDY.toml]")
 @_part_option("-a", "architectures", "An architecture; several are compared.")
 @_part_option("-d", "datasets", "A dataset; each is trained on by each architecture.")
 @_part_option("-e", "evaluators", "What the generators are scored by.  [default: fid-domain]")
@@ -58,6 +69,11 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 @click.option("--images", metavar="N", help="Length of every run in images.")
 @click.option("--steps", metavar="N", help="Length of every run in steps.")
 @click.option("--recipe", metavar="FILE.toml|NAME", help="For every architecture: a file, or the name of a variant.")
+@_axis_option("--loss", "A loss, or several joined by ' + '.")
+@_axis_option("--penalty", "A penalty that is added to the losses, or none.")
+@_axis_option("--augmentation", "An augmentation, or none.")
+@_axis_option("--batch-size", "Images of a batch.", "N[,N...]")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=A[,B...]", help="Any field, generator_optimizer.lr.")
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="How scores are measured.")
 @click.option("--samples", type=WholeNumber(2), metavar="N", help="Fakes a score.  [default: the protocol's]")
 @click.option("--score-every", metavar="N", help="Interval of scores.  [default: a quarter of the length]")
@@ -69,14 +85,7 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
     metavar="N",
     help="Trials at a time; they share the CPU cores.  [default: 1; on a cluster as many as fit]",
 )
-@click.option(
-    "--launcher",
-    type=PartParam("launchers"),
-    default="local",
-    show_default=True,
-    metavar="SPEC",
-    help="Where trials run: local, ray[:address=HOST:PORT], slurm; see `ganzoo list launchers`.",
-)
+@launcher_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -106,15 +115,15 @@ def _part_option(flag: str, kind: str, what: str) -> Callable[[_Command], _Comma
 @inception_weights_option
 @data_dir_option
 @json_option
+@click.pass_context
 def benchmark(
-    architectures: tuple[Choice, ...],
-    datasets: tuple[Choice, ...],
-    evaluators: tuple[Choice, ...],
-    seeds: str,
+    ctx: click.Context,
+    /,
+    study: Path | None,
+    settings: tuple[str, ...],
     epochs: str | None,
     images: str | None,
     steps: str | None,
-    recipe: str | None,
     device: str,
     jobs: int | None,
     launcher: Choice,
@@ -125,7 +134,6 @@ def benchmark(
     dry_run: bool,
     table: Path | None,
     as_json: bool,
-    samples: int | None,
     **changes: Any,
 ) -> None:
     """Train every architecture on every dataset with every seed, and put the scores into one table.
@@ -134,52 +142,49 @@ def benchmark(
       ganzoo benchmark -a dcgan-tutorial -a mlp-vanilla -d digits --seeds 0..4 --epochs 20
       ganzoo benchmark -a 'dcgan*' -d mnist -d fashion-mnist -e fid-domain -e precision-recall --jobs 2
       ganzoo benchmark -a dcgan-tutorial:width=32 -d mnist --protocol lucic2018 --dry-run
+      ganzoo benchmark -a mlp-vanilla -d digits --loss hinge --loss nonsaturating --set generator_optimizer.lr=1e-4,2e-4
+      ganzoo benchmark study.toml --jobs 2
       ganzoo benchmark --verify benchmark/table.json
 
-    A SPEC is NAME[:key=value,...], with or without wildcards, or a location. A trial is one training: an architecture,
-    a dataset and a seed. Each trial has a process of its own, and its run is in DIR/runs. A trial that fails is counted
-    with its reason, and the others go on. The same command again runs the missing trials and resumes the interrupted
-    ones. After every trial the table is written to DIR/table.json, .csv, .md and .png. It has the mean and the standard
-    deviation over the seeds, of the last generator and of the best.
+    A study file holds the grid with its axes, named rows and exclusions; options replace what it sets. A SPEC is
+    NAME[:key=value,...], with or without wildcards, or a location. A trial is one training: an architecture, a dataset,
+    a value of each axis and a seed. Each trial has a process of its own, and its run is in DIR/runs. A trial that fails
+    is counted with its reason, and the others go on. The same command again runs the missing trials and resumes the
+    interrupted ones. After every trial the table is written to DIR/table.json, .csv, .md and .png. It has the mean and
+    the standard deviation over the seeds, of the last generator and of the best.
 
     --verify: a row holds if it was measured alike and its new mean lies in the old bootstrap interval widened by half
     the new one, or within 2 pooled standard deviations; with a single seed, within 25 % of the old value.
     """
-    fields = {name: value for name, value in changes.items() if value is not None}
-    fields |= {"score_samples": samples} if samples else {}
-    fields |= {"length": length} if (length := length_of(epochs, images, steps)) else {}
+    if ctx.get_parameter_source("seeds") is ParameterSource.DEFAULT:
+        changes["seeds"] = ""  # so that those of the study count
+    given = {name: value for name, value in changes.items() if value not in (None, (), "")}
+    given |= {length.unit: length.count} if (length := length_of(epochs, images, steps)) else {}
     options: dict[str, Any] = {"jobs": jobs, "launcher": launcher, "retry_failed": retry_failed, "scale": scale}
     options["patience"] = 3600 * patience
     if table is not None:
-        if architectures or datasets or evaluators or fields or recipe or dry_run:
+        if study or settings or dry_run or set(given) - {"seeds"}:
             raise UsageError(
                 "--verify takes the grid from its table; leave out all options of the training and the scores."
             )
         _verify(table, out or table.parent / "verify", device, as_json, **options)
         return
-    if not architectures or not datasets:
-        raise UsageError("A grid needs at least one architecture (-a) and one dataset (-d).")
-    trials = _plan(architectures, datasets, evaluators, seeds, recipe, fields)
+    trials = _plan(study, given, settings, out or Path("benchmark"))
     if dry_run:
         _show_plan(trials, out or Path("benchmark"), device, jobs or 1, as_json)
         return
     _run_and_show(trials, out or Path("benchmark"), device, as_json, **options)
 
 
-def _plan(
-    architectures: Sequence[Choice],
-    datasets: Sequence[Choice],
-    evaluators: Sequence[Choice],
-    seeds: str,
-    recipe: str | None,
-    fields: dict[str, Any],
-) -> list[Trial]:
-    from ganzoo.experiments.grid import parse_seeds, plan_trials
+def _plan(study: Path | None, given: dict[str, Any], settings: Sequence[str], out: Path) -> list[Trial]:
+    from ganzoo.experiments.grid import named_as_in, plan_study
     from ganzoo.registry.zoo import zoo
-    from ganzoo.results.evaluate import DEFAULT_EVALUATORS
 
-    numbers = parse_seeds(seeds)
-    return plan_trials(zoo(), architectures, datasets, evaluators or DEFAULT_EVALUATORS, numbers, recipe, fields)
+    axes = {name: [word for text in given.pop(name, ()) for word in split_values(name, text)] for name in _AXES}
+    for name, values in values_by_axis(settings).items():
+        axes[name] = [*axes.get(name, []), *values]
+    found = study_of(study, {**given, **set_or_axis(axes)})
+    return named_as_in(plan_study(zoo(), found), out)
 
 
 def _run(trials: list[Trial], out: Path, device: str, **options: Any) -> list[dict[str, Any]]:
@@ -196,7 +201,7 @@ def _run(trials: list[Trial], out: Path, device: str, **options: Any) -> list[di
 
 def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **options: Any) -> None:
     rows = _run(trials, out, device, **options)
-    print_json(path=str(out), rows=rows) if as_json else _show(rows)
+    print_json(path=str(out), rows=rows) if as_json else show_rows(rows)
     log(f"Table: {out / 'table.md'}, .json, .csv and .png")
     if any(row["failures"] for row in rows):
         log("Some trials failed and are counted as failures; --retry-failed runs them again, from the beginning.")
@@ -204,11 +209,13 @@ def _run_and_show(trials: list[Trial], out: Path, device: str, as_json: bool, **
         raise GanzooError("No trial has finished; see the reasons above.")
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    from ganzoo.results.report.tables import COLUMNS, sections_of
+def show_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the rows of a table, a table for each dataset and score."""
+    from ganzoo.results.report.tables import sections_of
 
     for section in sections_of(rows):
-        print_table(COLUMNS[:_TERMINAL_COLUMNS], [row[:_TERMINAL_COLUMNS] for row in section.cells], section.title)
+        width = _TERMINAL_COLUMNS + len(section.axes)
+        print_table(section.columns[:width], [row[:width] for row in section.cells], section.title)
         click.echo("\n".join(section.notes) + "\n")
 
 
@@ -236,6 +243,8 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
         {
             "architecture": pair.trials[0].architecture,
             "dataset": pair.trials[0].dataset,
+            "row": pair.trials[0].row,
+            "axes": dict(pair.trials[0].axes),
             "trials": [trial.name for trial in pair.trials],
             "done": pair.done,
             "failed": pair.failed,
@@ -250,22 +259,28 @@ def _show_plan(trials: list[Trial], out: Path, device: str, jobs: int, as_json: 
 
 
 def _print_plan(pairs: Sequence[Pair]) -> None:
-    columns = ["architecture", "dataset", "seeds", "done", "failed", "missing"]
+    from ganzoo.results.report.tables import axis_cells, axis_columns
+
+    firsts = [{"row": pair.trials[0].row, "axes": pair.trials[0].axes} for pair in pairs]
+    axes = axis_columns(firsts)
+    columns = ["architecture", "dataset", *axes, "seeds", "done", "failed", "missing"]
     columns += ["length", "batch", "precision", "a trial"]
     rows = []
-    for pair in pairs:
+    for pair, first in zip(pairs, firsts, strict=True):
         chosen = pair.trials[0].recipe
         seeds = ",".join(str(trial.recipe.seed) for trial in pair.trials)
         counts = [str(count) for count in (pair.done, pair.failed, pair.missing)]
         each = pair.source if pair.seconds is None else f"{duration(pair.seconds)} ({pair.source})"
         numbers = [str(chosen.length), str(chosen.batch_size), chosen.precision]
-        rows.append([*pair.trials[0].pair, seeds, *counts, *numbers, each])
+        names = pair.trials[0].architecture, pair.trials[0].dataset
+        rows.append([*names, *axis_cells(first, axes), seeds, *counts, *numbers, each])
     print_table(columns, rows)
 
 
 def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) -> None:
     from ganzoo.experiments import verify
     from ganzoo.registry.zoo import zoo
+    from ganzoo.results.report.tables import label
 
     if out.resolve() == table.resolve().parent:
         raise UsageError(
@@ -280,7 +295,8 @@ def _verify(table: Path, out: Path, device: str, as_json: bool, **options: Any) 
         columns = ["architecture", "dataset", "score", "then", "now", "seeds", "holds", "why"]
         rows = [
             [
-                *(verdict[name] for name in ("architecture", "dataset", "score")),
+                label(verdict, found),
+                *(verdict[name] for name in ("dataset", "score")),
                 f"{verdict['then']:.4g}",
                 "-" if verdict["now"] is None else f"{verdict['now']:.4g}",
                 f"{verdict['seeds']} of {verdict['seeds_then']}",

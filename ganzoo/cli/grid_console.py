@@ -29,9 +29,9 @@ class GridConsole:
 
         self.folder = Folder(out)
         self.trials = trials
-        self.pairs: dict[tuple[str, str], list[Trial]] = {}
+        self.configurations: dict[tuple[Any, ...], list[Trial]] = {}
         for trial in trials:
-            self.pairs.setdefault(trial.pair, []).append(trial)
+            self.configurations.setdefault(trial.configuration, []).append(trial)
         self._live: Any = None
         self._drawn = 0.0
         #: when each trial was first shown
@@ -86,14 +86,19 @@ class GridConsole:
             self._preparing = None
 
     def _table(self, states: Mapping[str, str]) -> Any:
+        from ganzoo.results.report.tables import axis_cells, axis_columns
+
         rows = []
-        for (architecture, dataset), trials in self.pairs.items():
+        axes = axis_columns([{"row": trial.row, "axes": trial.axes} for trial in self.trials])
+        for trials in self.configurations.values():
+            first = trials[0]
             of_pair = [states[trial.name] for trial in trials]
             done = f"{of_pair.count('done')} of {len(trials)}"
             now = "  ".join(self._progress(trial) for trial in trials if states[trial.name] == "running")
             failed = str(of_pair.count("failed"))
-            rows.append([architecture, dataset, done, failed, self._score(trials, states), now])
-        return table(["architecture", "dataset", "done", "failed", "score so far", "now"], rows)
+            values = axis_cells({"row": first.row, "axes": first.axes}, axes)
+            rows.append([first.architecture, first.dataset, *values, done, failed, self._score(trials, states), now])
+        return table(["architecture", "dataset", *axes, "done", "failed", "score so far", "now"], rows)
 
     def _score(self, trials: Sequence[Trial], states: Mapping[str, str]) -> str:
         """The mean of the first score over the finished trials that were measured like the first of them."""

@@ -24,6 +24,8 @@ GROUPS = {
     "Compare": {
         "evaluate": "Score the generator of a run.",
         "benchmark": "Train and score many, and compare them in a table.",
+        "merge": "Join benchmarks of several machines into one table.",
+        "tune": "Search a better recipe, and score it on other seeds.",
         "speedrun": "Measure the time until a score reaches a target.",
         "compare": "Show the scores of runs side by side.",
         "report": "Write a page of runs and benchmarks.",

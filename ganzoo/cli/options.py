@@ -15,7 +15,7 @@ from ganzoo.api.keywords import length_of
 from ganzoo.api.parts import matches
 from ganzoo.api.terminal_pictures import no_pictures
 from ganzoo.cli.help import HelpContext
-from ganzoo.cli.parameters import At, KindParam, RunParam
+from ganzoo.cli.parameters import At, KindParam, PartParam, RunParam
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.paths import absolute_path
 
@@ -33,6 +33,7 @@ __all__ = [
     "inception_weights_option",
     "json_option",
     "kind_option",
+    "launcher_option",
     "length_of",
     "matches",
     "no_pictures_option",
@@ -112,6 +113,18 @@ def seeds_option(command: _Command) -> _Command:
         metavar="0,1,2|0..4",
         callback=lambda ctx, param, value: ",".join(value),
         help="One training for each seed.  [default: 0,1,2]",
+    )(command)
+
+
+def launcher_option(command: _Command) -> _Command:
+    """--launcher, as a Choice."""
+    return click.option(
+        "--launcher",
+        type=PartParam("launchers"),
+        default="local",
+        show_default=True,
+        metavar="SPEC",
+        help="Where trials run: local, ray[:address=HOST:PORT], slurm; see `ganzoo list launchers`.",
     )(command)
 
 

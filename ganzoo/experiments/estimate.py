@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ _STEPS = 3
 
 @dataclass
 class Pair:
-    """An architecture on a dataset: its trials, one a seed, and the number of them in each state."""
+    """A configuration of the grid: its trials, one a seed, and the number of them in each state."""
 
     trials: list[Trial]
     done: int
@@ -40,9 +41,9 @@ def estimate_pairs(zoo: Zoo, trials: Sequence[Trial], folder: Folder, device: to
     The seconds are the mean of the finished trials. If none has finished, a few steps are timed; then the time of
     scoring is not included.
     """
-    pairs: dict[tuple[str, str], list[Trial]] = {}
+    pairs: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
-        pairs.setdefault(trial.pair, []).append(trial)
+        pairs.setdefault(trial.configuration, []).append(trial)
     found = []
     for members in pairs.values():
         states = [folder.state(trial) for trial in members]

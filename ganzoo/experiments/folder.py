@@ -107,6 +107,10 @@ class Folder:
             "run": os.path.relpath(self.run(trial), directory),
             "device": device,
             "threads": threads,
+            "architecture": trial.architecture,
+            "dataset": trial.dataset,
+            "row": trial.row,
+            "axes": dict(trial.axes),
         }
         write_atomically(directory / "cell.json", _json(request))
         return threads

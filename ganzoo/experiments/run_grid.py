@@ -81,7 +81,6 @@ class _Grid:
         #: by dataset
         self.real_scores: dict[str, real_baseline.RealScores] = {}
         self.rows: list[dict[str, Any]] = []
-        #: whether the table lacks the outcome of a trial, and when it may be written next
 
     @property
     def missing(self) -> list[Trial]:
@@ -92,10 +91,10 @@ class _Grid:
         """Fail the trials whose parts do not fit together or cannot be scored, before anything is trained."""
         checked: dict[Any, str] = {}
         for trial in self.missing:
-            for key, check in ((trial.pair, misfit), (trial.dataset, unscorable)):
+            for key, check in ((trial.configuration, misfit), (trial.dataset, unscorable)):
                 if key not in checked:
                     checked[key] = check(self.zoo, trial)
-            if reason := checked[trial.pair] or checked[trial.dataset]:
+            if reason := checked[trial.configuration] or checked[trial.dataset]:
                 self.folder.fail(trial, reason)
                 self.states[trial.name] = "failed"
                 self.note(f"{trial.name}: {_outcome(self.folder, trial, 'failed')}")

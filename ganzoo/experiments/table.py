@@ -1,4 +1,4 @@
-"""The table of a grid: a row for each architecture, dataset and score, over all finished seeds.
+"""The table of a grid: a row for each configuration (architecture, dataset, values of axes) and score, over its seeds.
 
 Values are averaged and put into one column only if they were measured in the same way: their cards' digests are equal.
 """
@@ -30,21 +30,29 @@ def rows_of(trials: Sequence[Trial], folder: Folder, real_scores: Mapping[str, R
 
     `real_scores` are the scores of real images by dataset.
     """
-    pairs: dict[tuple[str, str], list[Trial]] = {}
+    configurations: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
-        pairs.setdefault(trial.pair, []).append(trial)
+        configurations.setdefault(trial.configuration, []).append(trial)
     datasets = list(dict.fromkeys(trial.dataset for trial in trials))
     found: list[tuple[tuple[int, int], Row]] = []
-    for (architecture, dataset), members in pairs.items():
+    for members in configurations.values():
+        architecture, dataset = members[0].architecture, members[0].dataset
         results = [result for trial in members if (result := folder.result(trial))]
         results.sort(key=lambda result: result.seed)
         failed = {str(trial.recipe.seed): folder.reason(trial) for trial in members if folder.state(trial) == "failed"}
-        for rank, (evaluator, score, better) in enumerate(members[0].expected_scores):
+        expected = dict.fromkeys(one for trial in members for one in trial.expected_scores)
+        for rank, (evaluator, score, better) in enumerate(expected):
             groups = _measured_alike(results, score)
             note = f"Measured in {len(groups)} ways, which cannot be averaged." if len(groups) > 1 else ""
             for group in groups:
                 row: Row = {"architecture": architecture, "dataset": dataset, "evaluator": evaluator, "score": score}
-                row |= {"better": better, **_statistics(score, group), "failures": len(failed)}
+                row |= {
+                    "row": members[0].row,
+                    "axes": dict(members[0].axes),
+                    "better": better,
+                    **_statistics(score, group),
+                    "failures": len(failed),
+                }
                 row |= {"reasons": dict(sorted(failed.items())), "note": note}
                 row |= _real_images(real_scores.get(dataset, NO_REAL_SCORES), score, group)
                 row |= _facts(members[0], score, group)
@@ -134,11 +142,13 @@ def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     more = ("low", "high", "best_mean", "best_std", "digest", "length", "images_seen", "seconds")
-    writer.writerow([*_PLAIN, *more])
+    axes = tables.axis_columns(rows)
+    writer.writerow([*_PLAIN, *axes, *more])
     for row in rows:
         writer.writerow(
             [
                 *(row[name] for name in _PLAIN),
+                *tables.axis_cells(row, axes),
                 *(row["interval"] or ("", "")),
                 row["best"]["mean"],
                 row["best"]["std"],

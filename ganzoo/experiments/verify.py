@@ -49,7 +49,8 @@ def trials_of(zoo: Zoo, rows: Sequence[Mapping[str, Any]], path: Path) -> list[T
             recipe = Recipe.from_dict(with_current_names(row["recipe"]))
             expected = expected_scores(zoo, [(str(choice), choice) for choice in recipe.evaluators])
             for seed in row["finished"]:
-                trial = make_trial(zoo, row["architecture"], row["dataset"], expected, recipe.merged({"seed": seed}))
+                texts, varied = (row["architecture"], row["dataset"]), (row.get("axes"), row.get("row", ""))
+                trial = make_trial(zoo, *texts, expected, recipe.merged({"seed": seed}), *varied)
                 trials.setdefault(trial.name, trial)
         except (UsageError, TypeError, AttributeError) as error:
             raise UsageError(
@@ -70,6 +71,7 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _verdict(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
     verdict = {name: old[name] for name in ("architecture", "dataset", "evaluator", "score")}
+    verdict |= {"row": old.get("row", ""), "axes": dict(old.get("axes") or {})}
     verdict |= {"then": old["mean"], "seeds_then": len(old["finished"])}
     if new is None:
         return verdict | {"now": None, "seeds": 0, "holds": False, "why": "nothing was measured alike; see the log"}

@@ -9,10 +9,10 @@ from typing import Any
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
+from ganzoo.experiments.axes import flat
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.source import PLUGIN_ERRORS
 from ganzoo.registry.zoo import Zoo
-from ganzoo.reports.leaderboard import flat
 
 #: field of a recipe -> option of `ganzoo train`
 _FLAGS = {

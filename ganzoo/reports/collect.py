@@ -15,6 +15,7 @@ from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.renamed_fields import with_current_names
+from ganzoo.experiments.axes import recipe_digest
 from ganzoo.reports.memory import Memory, states_of
 from ganzoo.reports.model import Failure, Measurement, RunRecord
 from ganzoo.reports.sources import find_sources
@@ -22,20 +23,6 @@ from ganzoo.storage.files import digest_of, parse_json
 from ganzoo.storage.run import Run
 from ganzoo.storage.saved_progress import progress_of
 
-#: fields of a recipe that do not change what is trained
-NOT_TRAINED = {
-    "seed",
-    "observers",
-    "evaluators",
-    "tick_every",
-    "samples_every",
-    "checkpoint_every",
-    "score_every",
-    "protocol",
-    "score_samples",
-    "best_by",
-    "grid",
-}
 #: the most points of a curve of one run
 _POINTS = 240
 #: a training that has written nothing for so many seconds is taken for a stopped one
@@ -73,20 +60,6 @@ def collect(paths: Sequence[Path]) -> tuple[list[RunRecord], list[Failure], dict
         failures += _failed_trials(folder)
         reals |= _real_images(folder)
     return runs, failures, reals
-
-
-def recipe_digest(recipe: Recipe, parts: Mapping[str, Any] | None = None) -> str:
-    """A digest of what a recipe trains: equal for runs that differ in their seed, their scores and what they save.
-
-    `parts` is that entry of environment.json: parts of files count with the sha256 of their code.
-    """
-    fields = {name: value for name, value in recipe.to_dict().items() if name not in NOT_TRAINED}
-    code = [
-        (name, [part.get("sha256", "") for part in found if isinstance(part, Mapping)])
-        for name, found in sorted((parts or {}).items())
-        if name not in NOT_TRAINED and isinstance(found, list)
-    ]
-    return digest_of({"recipe": fields, "code": [pair for pair in code if any(pair[1])]})[:16]
 
 
 def _key(path: Path) -> tuple[str, str]:
@@ -141,6 +114,7 @@ def _read(path: Path) -> RunRecord:
     except GanzooError as error:
         notes.append(str(error))
     record.state = _state(run, record, stats)
+    record.row, record.axes = _place_in_study(_json(path.parent.parent / "cells" / path.name / "cell.json"))
     if record.state == "diverged":
         notes.append(_divergence(run.diagnosis or {}))
     return record
@@ -259,11 +233,19 @@ def _failed_trials(folder: Path) -> list[Failure]:
         reason = str(_json(path).get("reason", "")) or "It failed for a reason that was not recorded."
         failure = Failure(str(folder / "runs" / path.parent.name), reason)
         with suppress(GanzooError, ValueError, TypeError, KeyError, AttributeError):
-            recipe = Recipe.from_dict(with_current_names(_json(path.parent / "cell.json")["recipe"]))
+            request = _json(path.parent / "cell.json")
+            failure.row, failure.axes = _place_in_study(request)
+            recipe = Recipe.from_dict(with_current_names(request["recipe"]))
             failure.architecture, failure.dataset = short_name(recipe.architecture), _dataset_name(recipe.dataset)
             failure.seed, failure.recipe_digest = recipe.seed, recipe_digest(recipe)
         found.append(failure)
     return found
+
+
+def _place_in_study(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The named row of a trial and its values of axes, from its cell.json; empty where it is none of a study."""
+    row, axes = request.get("row"), request.get("axes")
+    return str(row or ""), dict(axes) if isinstance(axes, dict) else {}
 
 
 def _real_images(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:

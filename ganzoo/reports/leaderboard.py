@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ganzoo.experiments.axes import VERSIONS, field_of, flat
 from ganzoo.experiments.table import card_of_seeds, interval, spread
-from ganzoo.reports.collect import NOT_TRAINED
 from ganzoo.reports.compare import difference
 from ganzoo.reports.model import Cell, Column, Failure, Group, RunRecord
+from ganzoo.results.report.tables import axis_text
 from ganzoo.storage.files import digest_of
 
 #: with more groups in a column than this, the page has no differences between all pairs of them
@@ -55,13 +56,13 @@ def groups_of(runs: Sequence[RunRecord], failures: Sequence[Failure], columns: S
     A trial that failed and left a run is counted once, as failed: it did not finish.
     """
     failed_paths = {failure.path for failure in failures}
-    members: dict[tuple[str, str, str], list[RunRecord]] = {}
+    members: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
-        members.setdefault((run.architecture, run.dataset, run.recipe_digest), []).append(run)
-    failed: dict[tuple[str, str, str], list[Failure]] = {}
+        members.setdefault(_key(run), []).append(run)
+    failed: dict[tuple[str, ...], list[Failure]] = {}
     for failure in failures:
         if failure.recipe_digest:
-            failed.setdefault((failure.architecture, failure.dataset, failure.recipe_digest), []).append(failure)
+            failed.setdefault(_key(failure), []).append(failure)
     groups = []
     for key in dict.fromkeys([*members, *failed]):
         of_group = sorted(members.get(key, []), key=lambda run: run.seed)
@@ -70,9 +71,12 @@ def groups_of(runs: Sequence[RunRecord], failures: Sequence[Failure], columns: S
         reasons = [{"seed": one.seed, "reason": one.reason} for one in lost]
         reasons += [{"seed": run.seed, "reason": (run.notes or ["It diverged."])[-1]} for run in diverged]
         counted = [run for run in of_group if run.path not in failed_paths]
+        place = (of_group or lost)[0]
         groups.append(
             Group(
                 id="g" + digest_of({"group": key})[:12],
+                row=place.row,
+                axes={name: axis_text(value) for name, value in place.axes.items()},
                 label=key[0],
                 architecture=key[0],
                 dataset=key[1],
@@ -86,6 +90,12 @@ def groups_of(runs: Sequence[RunRecord], failures: Sequence[Failure], columns: S
     _label(groups, {run.id: run for run in runs})
     _mark_winners(groups, columns)
     return groups
+
+
+def _key(one: RunRecord | Failure) -> tuple[str, ...]:
+    """What the runs of a group have in common. Versions that a merge has told apart are among the axes."""
+    versions = [f"{name} {one.axes[name]}" for name in VERSIONS if name in one.axes]
+    return (one.architecture, one.dataset, one.recipe_digest, *versions)
 
 
 def _cell(column: Column, dataset: str, runs: Sequence[RunRecord]) -> Cell | None:
@@ -147,15 +157,27 @@ def _label(groups: Sequence[Group], runs: Mapping[str, RunRecord]) -> None:
         names = [name for name in names if name.startswith("architecture.") or name.partition(".")[0] not in names
                  or "." not in name]  # fmt: skip
         for place, (group, recipe) in enumerate(zip(members, recipes, strict=True), start=1):
+            group.name = group.architecture
             if not recipe:
                 group.label += ", no run left" if len(members) > 1 else ""
                 continue
             changes = runs[group.runs[0]].changes or []
             own = [one["name"] for one in changes if one["name"].startswith("architecture.")]
             special = sorted({*names, *own}, key=_rank)
-            words = [_words(name, recipe.get(name, "-")) for name in special[:_LABEL_WORDS]]
+            words = [group.row] if group.row else []
+            words += [_words(name, recipe.get(name, "-")) for name in special[: _LABEL_WORDS - len(words)]]
+            words += [f"{name} {group.axes[name]}" for name in VERSIONS if name in group.axes]
             more = f", variant {place}" if len(special) > _LABEL_WORDS and len(members) > 1 else ""
             group.label = ", ".join([group.architecture, *words]) + more
+            others = [name for name in special if not _is_axis(name, group.axes)]
+            others = [] if group.row else others
+            group.name = ", ".join([group.architecture, *(_words(name, recipe.get(name, "-")) for name in others)])
+
+
+def _is_axis(name: str, axes: Iterable[str]) -> bool:
+    """Whether a field of a flat recipe is an axis, or an option of a part that is one."""
+    fields = [field_of(axis) for axis in axes]
+    return any(name == one or name.startswith(f"{one}.") for one in fields)
 
 
 #: a label names so many differences of the recipes
@@ -182,32 +204,3 @@ def _words(name: str, value: str) -> str:
 
 def _differs(name: str, recipes: Iterable[Mapping[str, str]]) -> bool:
     return len({recipe.get(name) for recipe in recipes if recipe}) > 1
-
-
-def flat(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a recipe that change what is trained, and options of parts as `field.option`, all as text."""
-    found: dict[str, str] = {}
-    for name, value in recipe.items():
-        if name in NOT_TRAINED:
-            continue
-        if isinstance(value, Mapping) and "name" in value:
-            found[name] = str(value["name"])
-            found |= {f"{name}.{option}": _text(inner) for option, inner in value.get("options", {}).items()}
-        elif isinstance(value, list):
-            found[name] = " + ".join(_part(item) for item in value) or "none"
-        else:
-            found[name] = _text(value)
-    return found
-
-
-def _part(value: Any) -> str:
-    if not isinstance(value, Mapping):
-        return _text(value)
-    options = ",".join(f"{name}={_text(inner)}" for name, inner in value.get("options", {}).items())
-    return f"{value.get('name')}:{options}" if options else str(value.get("name"))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -59,6 +59,9 @@ class RunRecord:
     command: str = ""
     #: the recipe as TOML, where the command reads it from a file
     toml: str = ""
+    #: the name of its row in a study, and the values of the study's axes
+    row: str = ""
+    axes: dict[str, Any] = field(default_factory=dict)
     #: sentences about damage, divergence or what could not be drawn
     notes: list[str] = field(default_factory=list)
     #: the sample grids of the training: see `sprites.film`
@@ -79,6 +82,8 @@ class Failure:
     dataset: str = ""
     seed: int | None = None
     recipe_digest: str = ""
+    row: str = ""
+    axes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -127,6 +132,11 @@ class Group:
     failures: list[dict[str, Any]]
     images: int
     cells: list[Cell] = field(default_factory=list)
+    #: the name of its row in a study, and the values of the study's axes, as texts
+    row: str = ""
+    axes: dict[str, str] = field(default_factory=dict)
+    #: the label without what `row` and `axes` say
+    name: str = ""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ganzoo.reports.text import short_number
+from ganzoo.results.report.tables import axis_cells, axis_columns
 
 FORMATS = ("html", "md", "csv", "json", "latex")
 
@@ -30,6 +31,10 @@ class BoardTable:
     rows: list[list[str]]
     #: which cells, (row, column of `columns`), are better than all others by more than the spread
     wins: set[tuple[int, int]] = field(default_factory=set)
+    #: columns of a study after the first one: named rows and axes
+    axes: list[str] = field(default_factory=list)
+    #: the groups of `rows`, which may end with a row of real images
+    groups: list[Mapping[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -40,7 +45,8 @@ def board(data: Mapping[str, Any]) -> list[BoardTable]:
     for dataset in datasets:
         columns = [column for column in data["columns"] if column["dataset"] == dataset]
         groups = _ranked([group for group in data["groups"] if group["dataset"] == dataset], columns)
-        table = BoardTable(dataset, columns, ["architecture"], [])
+        axes = axis_columns(groups)
+        table = BoardTable(dataset, columns, ["architecture", *axes], [], axes=axes, groups=groups)
         table.head += [f"{column['label']} ({_arrow(column)})" for column in columns]
         table.head += ["seeds", "failures", "images"]
         for place, group in enumerate(groups):
@@ -48,10 +54,11 @@ def board(data: Mapping[str, Any]) -> list[BoardTable]:
             table.wins |= {(place, i) for i, c in enumerate(columns) if c["id"] in cells and cells[c["id"]]["wins"]}
             values = [_values(cells.get(column["id"])) for column in columns]
             counts = [str(len(group["seeds"])), str(len(group["failures"])), f"{group['images']:,}"]
-            table.rows.append([group["label"], *values, *counts])
+            name = group["name"] if axes else group["label"]
+            table.rows.append([name, *axis_cells(group, axes), *values, *counts])
         if any(column["floor"] is not None for column in columns):
             floors = [short_number(column["floor"]) for column in columns]
-            table.rows.append(["real images (floor)", *floors, "", "", ""])
+            table.rows.append(["real images (floor)", *("" for _ in axes), *floors, "", "", ""])
         table.notes = _notes(columns, groups)
         tables.append(table)
     return tables
@@ -155,11 +162,13 @@ def long_csv(data: Mapping[str, Any]) -> str:
     columns = {column["id"]: column for column in data["columns"]}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV)
+    axes = axis_columns(data["groups"])
+    writer.writerow([*_CSV[:2], *axes, *_CSV[2:]])
     for group in data["groups"]:
         for cell in group["cells"]:
             column, last, best = columns[cell["column"]], cell["last"], cell["best"]
-            values = [group["dataset"], group["label"], column["score"], column["better"], column["digest"]]
+            values = [group["dataset"], group["label"], *axis_cells(group, axes)]
+            values += [column["score"], column["better"], column["digest"]]
             values += [" ".join(map(str, cell["seeds"])), last["mean"], last["std"], *(cell["interval"] or ("", ""))]
             values += [best["mean"], best["std"], group["images"], len(group["failures"]), column["floor"]]
             writer.writerow([_harmless(value) for value in [*values, "yes" if cell["wins"] else ""]])
@@ -194,27 +203,25 @@ def latex(data: Mapping[str, Any]) -> str:
     parts = [r"% needs \usepackage{booktabs}"]
     columns = {column["id"]: column for column in data["columns"]}
     for table in board(data):
-        groups = {group["label"]: group for group in data["groups"] if group["dataset"] == table.title}
         head = [f"{column['label']} {_LATEX_ARROW[column['better']]}" for column in table.columns]
         lines = [
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{_tex(table.title)}: mean and standard deviation over seeds, of the last generator.}}",
-            f"  \\begin{{tabular}}{{l{'r' * len(head)}r}}",
+            f"  \\begin{{tabular}}{{l{'l' * len(table.axes)}{'r' * len(head)}r}}",
             r"    \toprule",
-            "    " + " & ".join(["architecture", *map(_tex_head, head), "seeds"]) + r" \\",
+            "    " + " & ".join([*map(_tex, ["architecture", *table.axes]), *map(_tex_head, head), "seeds"]) + r" \\",
             r"    \midrule",
         ]
-        for row in table.rows:
-            group = groups.get(row[0])
-            if group is None:
-                lines.append(r"    \midrule")
-                floors = [_tex(short_number(columns[column["id"]]["floor"])) for column in table.columns]
-                lines.append("    " + " & ".join(["real images", *floors, ""]) + r" \\")
-                continue
+        for row, group in zip(table.rows, table.groups, strict=False):
             cells = {cell["column"]: cell for cell in group["cells"]}
             values = [_tex_cell(cells.get(column["id"])) for column in table.columns]
-            lines.append("    " + " & ".join([_tex(row[0]), *values, str(len(group["seeds"]))]) + r" \\")
+            names = map(_tex, row[: 1 + len(table.axes)])
+            lines.append("    " + " & ".join([*names, *values, str(len(group["seeds"]))]) + r" \\")
+        if len(table.rows) > len(table.groups):
+            lines.append(r"    \midrule")
+            floors = [_tex(short_number(columns[column["id"]]["floor"])) for column in table.columns]
+            lines.append("    " + " & ".join(["real images", *("" for _ in table.axes), *floors, ""]) + r" \\")
         parts.append("\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 

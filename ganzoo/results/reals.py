@@ -16,8 +16,8 @@ from ganzoo.engine.seeds import derive
 from ganzoo.evaluation.features import extractor_of, versions
 from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo
-from ganzoo.results.evaluate import DEFAULT_EVALUATORS
 from ganzoo.results.load import TrainedGenerator
+from ganzoo.results.runs import DEFAULT_EVALUATORS
 from ganzoo.results.training_images import SAME, check_training_images
 from ganzoo.storage.cache import Cache
 

@@ -28,7 +28,7 @@ from ganzoo.registry.zoo import zoo
 
 _KEY = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 #: objects of recipe.json, scores.jsonl and table.json whose keys are names: of options, packages, files, seeds
-_NAMED_BY_THE_USER = {"options", "versions", "imports", "reasons"}
+_NAMED_BY_THE_USER = {"options", "versions", "imports", "reasons", "axes", "params"}
 #: words that were printed for a thing that has another name now
 _OTHER_WORDS = {"file", "source", "out", "from", "components", "cells", "costs", "help", "data_dir", "played_from"}
 _PART = {"name", "id", "kind", "distribution", "version", "target", "description"}
@@ -97,6 +97,22 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
             "verdicts",
             {"architecture", "dataset", "evaluator", "score", "then", "now", "holds", "why", "seeds"},
         ),
+    ],
+    "merge": [
+        (
+            ("merge", "{tmp}/one", "{tmp}/other", "-o", "{tmp}/merged"),
+            {"path", "rows", "refused", "trials"},
+            "rows",
+            {"architecture", "dataset", "row", "axes", "score", "mean", "seeds"},
+        )
+    ],
+    "tune": [
+        (
+            ("tune", "{tmp}/study.toml", "--trials", "1", "--device", "cpu", "-o", "{tmp}/tune"),
+            {"path", "score", "better", "trials", "best", "winner", "rows"},
+            "trials",
+            {"number", "state", "value", "params", "run", "reason"},
+        )
     ],
     "speedrun": [
         (
@@ -270,6 +286,7 @@ def test_json_is_one_object_of_one_shape(words: str, folders: Path, tmp_path: Pa
         trainings = importlib.import_module("ganzoo.api.train")
         monkeypatch.setattr(trainings, "train", _train_briefly(trainings.train))
     shutil.copytree(folders, tmp_path / "own")
+    _prepare(words, tmp_path / "own")
     for arguments, keys, things, keys_of_each in CASES[words]:
         filled = [text.format(run=tmp_path / "own" / "run", tmp=tmp_path / "own") for text in arguments]
         if "--verify" in filled:  # the trials are there already, so that none is trained again
@@ -285,6 +302,17 @@ def test_json_is_one_object_of_one_shape(words: str, folders: Path, tmp_path: Pa
                 assert keys_of_each <= set(one)
         _check_keys(printed, words)
         _check_values(printed)
+
+
+def _prepare(words: str, folder: Path) -> None:
+    """Write what a command reads beside runs: two benchmarks, or a study."""
+    if words == "merge":
+        assert ganzoo("benchmark", *_GRID, "--out", folder / "one").exit_code == 0
+        shutil.copytree(folder / "one", folder / "other")
+    if words == "tune":
+        pytest.importorskip("optuna", reason="the extra [tune] is not installed")
+        study = 'architecture = "mlp-vanilla"\ndataset = "digits"\nsteps = 2\nsamples = 64\n'
+        (folder / "study.toml").write_text(f"{study}[space]\nbatch_size = [16, 32]\n")
 
 
 def _check_keys(value: Any, where: str) -> None:

@@ -51,7 +51,7 @@
   function matches(group) {
     if (state.dataset && group.dataset !== state.dataset) return false;
     const words = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = `${group.label} ${group.architecture} ${group.dataset}`.toLowerCase();
+    const text = `${group.label} ${group.architecture} ${group.dataset} ${group.row} ${Object.values(group.axes ?? {}).join(" ")}`.toLowerCase();
     return words.every((word) => text.includes(word));
   }
 
@@ -76,13 +76,15 @@
   function table(dataset, groups) {
     const columns = state.data.columns.filter((column) => column.dataset === dataset && !state.hiddenColumns.has(columnKey(column)));
     const sort = state.sort[dataset] ?? { by: columns[0]?.id ?? "label", turned: false };
+    const axes = axesOf(groups);
     const ordered = [...groups].sort((one, other) => compareBy(sort, one, other));
     const head = el("tr", {}, el("th", { scope: "col", class: "pic" }, "samples"), heading(dataset, sort, "label", "architecture"),
+      axes.map((axis) => heading(dataset, sort, `axis ${axis}`, axis)),
       columns.map((column) => heading(dataset, sort, column.id, column.label, column)),
       heading(dataset, sort, "seeds", "seeds"), heading(dataset, sort, "failures", "failures"), heading(dataset, sort, "images", "images"),
       el("th", { scope: "col" }, el("span", { class: "hide-text" }, "hide")));
-    const rows = ordered.map((group) => row(group, columns));
-    const floor = columns.some((column) => column.floor !== null) && el("tr", { class: "floor" }, el("td", {}), el("th", { scope: "row" }, "real images (floor)"),
+    const rows = ordered.map((group) => row(group, columns, axes));
+    const floor = columns.some((column) => column.floor !== null) && el("tr", { class: "floor" }, el("td", {}), el("th", { scope: "row" }, "real images (floor)"), axes.map(() => el("td", {})),
       columns.map((column) => el("td", { class: "num" }, column.floor === null ? "–" : number(column.floor),
         column.floor_images && el("small", {}, `${count(column.floor_images)} images`))), el("td", { colspan: 4 }));
     return el("div", { class: "board" }, el("h3", {}, dataset),
@@ -91,7 +93,19 @@
       scale(columns, groups));
   }
 
+  // The columns of a study: named rows, and axes that a group of the table has a value of.
+  function axesOf(groups) {
+    const named = groups.some((group) => group.row) ? ["row"] : [];
+    return [...named, ...new Set(groups.flatMap((group) => Object.keys(group.axes ?? {})))];
+  }
+
+  const axisText = (group, axis) => (axis === "row" ? group.row : group.axes?.[axis]) || "–";
+
   function value(by, group) {
+    if (by.startsWith("axis ")) {
+      const text = axisText(group, by.slice(5));
+      return Number.isNaN(Number(text)) ? text : Number(text);
+    }
     if (by === "label") return group.label;
     if (by === "seeds") return group.seeds.length;
     if (by === "failures") return group.failures.length;
@@ -100,11 +114,14 @@
     return cell ? cell[state.which].mean : null;
   }
 
+  // Whether a column is sorted upwards at first.
+  const rises = (by, column) => by === "label" || by.startsWith("axis ") || (column ? column.better === "lower" : by === "failures");
+
   function compareBy({ by, turned }, one, other) {
     const a = value(by, one), b = value(by, other);
     if (a === null || b === null) return (a === null) - (b === null);
-    const column = g.columnOf(by), down = by === "label" || (column ? column.better === "lower" : by === "failures");
-    const order = typeof a === "string" ? a.localeCompare(b) : a - b;
+    const column = g.columnOf(by), down = rises(by, column);
+    const order = typeof a === "string" || typeof b === "string" ? String(a).localeCompare(String(b)) : a - b;
     return (down ? order : -order) * (turned ? -1 : 1);
   }
 
@@ -115,7 +132,7 @@
       refill();
       document.getElementById(`sort-${dataset}-${by}`)?.focus();
     };
-    const down = by === "label" || (column ? column.better === "lower" : by === "failures");
+    const down = rises(by, column);
     const rising = down !== sort.turned;
     return el("th", { scope: "col", class: column ? "num" : "", "aria-sort": active ? (rising ? "ascending" : "descending") : "none" },
       el("button", { type: "button", class: "sort", id: `sort-${dataset}-${by}`, onclick: turn }, text, column && el("span", { class: "arrow" }, column.better === "lower" ? " ↓" : " ↑"),
@@ -123,13 +140,14 @@
       column && el("button", { type: "button", class: "card", "aria-label": `Card of ${text}`, onclick: () => card(column) }, "card"));
   }
 
-  function row(group, columns) {
+  function row(group, columns, axes) {
     const failures = group.failures.length
       ? el("button", { type: "button", class: "bad", onclick: () => g.dialog(`Failures of ${group.label} on ${group.dataset}`,
         group.failures.map((one) => el("p", {}, el("b", {}, one.seed === null ? "" : `Seed ${one.seed}: `), one.reason))) }, group.failures.length)
       : "0";
     return el("tr", { "data-group": group.id }, el("td", { class: "pic" }, g.thumbnail(group)),
-      el("th", { scope: "row" }, el("a", { href: `#${group.id}`, onclick: () => g.openGroup(group) }, group.label)),
+      el("th", { scope: "row" }, el("a", { href: `#${group.id}`, onclick: () => g.openGroup(group) }, axes.length ? group.name : group.label)),
+      axes.map((axis) => el("td", {}, axisText(group, axis))),
       columns.map((column) => number_(group, column)), el("td", { class: "num" }, el("span", { title: `seeds ${group.seeds.join(", ")}` }, group.seeds.length)),
       el("td", { class: "num" }, failures), el("td", { class: "num" }, count(group.images)),
       el("td", {}, el("button", { type: "button", class: "hide", "aria-label": `Hide ${group.label} on ${group.dataset}`,

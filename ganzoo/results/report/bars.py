@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ganzoo.results.report.tables import Section, number, sections_of, shown
+from ganzoo.results.report.tables import Section, label, number, sections_of
 
 _BAR, _BEST, _BASELINE = "#4c78a8", "#f58518", "#54a24b"
 
@@ -40,7 +40,7 @@ def png(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _draw(axis: Any, panel: Section) -> None:
     """Draw bars of `last` with the interval over seeds, a mark at `best`, and a line at the score of real images."""
     rows = [row for row in panel.rows if row["mean"] is not None]
-    names = [f"{shown(row['architecture'])} ({row['seeds']})" for row in panel.rows]
+    names = [f"{label(row, panel.rows)} ({row['seeds']})" for row in panel.rows]
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.set_title(panel.title, fontsize=9, loc="left")

@@ -12,6 +12,8 @@ from ganzoo.evaluation.corruptions import corruption_label
 #: means within this factor are not ranked: ten extractors, trained from ten seeds, disagreed on a finer ranking
 FACTOR = 1.25
 COLUMNS = ("architecture", "last", "95 % interval", "best", "seeds", "failures", "length", "images seen", "training")
+#: the column of named rows
+_ROW = "row"
 
 LEGEND = (
     "*last* is the generator at the end of the training, *best* the one that was kept as the best, with the images it "
@@ -28,11 +30,52 @@ class Section:
     rows: list[Mapping[str, Any]]
     #: sentences below the table: how the scores were measured, and their limits
     notes: list[str] = field(default_factory=list)
+    #: the columns of a study: its named rows and its axes
+    axes: list[str] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """`COLUMNS`, with those of the study after the architecture."""
+        return [COLUMNS[0], *self.axes, *COLUMNS[1:]]
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows as text, in the order of `COLUMNS`."""
-        return [_cells(row) for row in self.rows]
+        """The rows as text, in the order of `columns`."""
+        found = []
+        for row in self.rows:
+            architecture, *others = _cells(row)
+            found.append([architecture, *axis_cells(row, self.axes), *others])
+        return found
+
+
+def axis_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of a study: `row` where rows have names, and the axes that some row has a value of."""
+    named = [_ROW] if any(row.get("row") for row in rows) else []
+    return [*named, *dict.fromkeys(name for row in rows for name in row.get("axes") or {})]
+
+
+def axis_cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """The texts of a row in the columns of `axis_columns`."""
+    values = {_ROW: row.get("row", ""), **(row.get("axes") or {})}
+    return [axis_text(values.get(name)) for name in columns]
+
+
+def axis_text(value: Any) -> str:
+    """The value of an axis as text: `0.0002`, `true`, `hinge`; a dash for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def label(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """The architecture of a row with what tells it from `others`: the name of its row and the values of axes."""
+    name = row.get("row") or ""
+    same = [other.get("axes") or {} for other in others if (other.get("row") or "") == name]
+    axes = row.get("axes") or {}
+    words = [f"{axis}={axis_text(value)}" for axis, value in axes.items() if any(o.get(axis) != value for o in same)]
+    return ", ".join([shown(row["architecture"]), *([name] if name else []), *words])
 
 
 def sections_of(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
@@ -53,6 +96,7 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
     sign = 1 if first["better"] == "lower" else -1
     ranked = sorted(group, key=lambda row: (row["mean"] is None, sign * (row["mean"] or 0.0)))
     section = Section(f"{first['score']} on {shown(first['dataset'])}, {first['better']} is better", ranked)
+    section.axes = axis_columns(ranked)
     if first["card"]:
         section.notes.append(_measure(first["card"]))
     if first["floor"] is not None:
@@ -64,12 +108,12 @@ def _section(group: list[Mapping[str, Any]]) -> Section:
         ]
         section.notes.append(f"Scale, the same images damaged: {'; '.join(steps)}.")
     for names in alike(ranked):
-        section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {', '.join(names)}.")
+        section.notes.append(f"Not told apart, within a factor of {FACTOR:g}: {'; '.join(names)}.")
     if any(row["seeds"] == 1 for row in ranked):
         section.notes.append("One seed has no spread.")
-    section.notes += [f"{shown(row['architecture'])}: {row['note']}" for row in ranked if row["note"]]
+    section.notes += [f"{label(row, ranked)}: {row['note']}" for row in ranked if row["note"]]
     section.notes += [
-        f"{shown(row['architecture'])}, seed {seed} failed: {reason}"
+        f"{label(row, ranked)}, seed {seed} failed: {reason}"
         for row in ranked
         for seed, reason in row["reasons"].items()
     ]
@@ -89,7 +133,7 @@ def _measure(card: Mapping[str, Any]) -> str:
 
 
 def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Groups of two or more consecutive architectures of the ranking whose means are too close to be ranked."""
+    """Groups of two or more consecutive rows of the ranking whose means are too close to be ranked."""
     chains: list[list[Mapping[str, Any]]] = []
     for row in ranked:
         if row["mean"] is None:
@@ -98,7 +142,7 @@ def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             chains[-1].append(row)
         else:
             chains.append([row])
-    return [[shown(row["architecture"]) for row in chain] for chain in chains if len(chain) > 1]
+    return [[label(row, ranked) for row in chain] for chain in chains if len(chain) > 1]
 
 
 def _near(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -145,7 +189,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """All sections as one Markdown page."""
     lines = ["# Benchmark", ""]
     for section in sections_of(rows):
-        lines += [f"## {section.title}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+        lines += [f"## {section.title}", "", _line(section.columns), _line(["---"] * len(section.columns))]
         lines += [_line(cells) for cells in section.cells]
         lines += ["", *(f"* {_one_line(note)}" for note in section.notes), ""]
     return "\n".join([*lines, LEGEND]) + "\n"
