@@ -73,7 +73,7 @@ def test_a_change_is_noticed_and_its_line_is_enough() -> None:
     ("name", "words"),
     [
         ("Loss.generator", "abstract (self, round: Round) -> Tensor"),
-        ("Architecture.conditional", "ClassVar[bool] = False"),
+        ("Architecture.capturable", "ClassVar[bool] = True"),
         ("Amount.parse", "classmethod (cls, value: str | int | Amount, unit: str = '') -> Amount"),
         ("Recipe.batch_size", "int = 64"),
         ("ImageSpec.pixels", "property"),
