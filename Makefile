@@ -8,7 +8,7 @@ TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist lo
 #: interpreters of `make test-pythons`
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo smoke test test-pythons test-lowest test-slow torture test-gpu bench bench-gpu bench-scores bench-growth lint format docs extractors clean
+.PHONY: demo smoke test test-pythons test-lowest test-slow torture torture-launchers test-gpu bench bench-gpu bench-scores bench-growth bench-launchers lint format docs extractors clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,9 @@ test-slow: $(VENV)/.installed  ## the ones that take minutes
 torture: $(VENV)/.installed  ## kill -9 a thousand times
 	GANZOO_KILLS=1000 $(BIN)/python -m pytest tests/training/test_kill.py -s
 
+torture-launchers: $(VENV)/.installed  ## one grid on all launchers; 20 workers and 10 drivers of a grid killed, on local and on ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/experiments/test_launchers.py -m slow -s
+
 test-gpu: $(VENV)/.installed  ## the ones that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
@@ -71,6 +74,9 @@ bench-scores: $(VENV)/.installed  ## Inception features and the solve against to
 
 bench-growth: $(VENV)/.installed  ## a step against batch, image size, channels, ranks and streamed data, in at most 6 minutes
 	$(BIN)/python benchmarks/growth.py
+
+bench-launchers: $(VENV)/.installed  ## 2,000 empty trials on this machine and on Ray, their table and report
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/launchers.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ _HOMES = {
     "contract.errors": "GanzooError RefusedSpec UsageError",
     "contract.hooks": "API_VERSION Command Component Moment Pretrained TrainingProgress hookimpl",
     "contract.images": "ImageSpec resize to_range to_uint8",
+    "contract.launcher": "EndedJob Job LaunchRequest Launcher",
     "contract.paths": "cache_dir data_dir",
     "contract.recipe": "Recipe",
     "contract.round": "Round",

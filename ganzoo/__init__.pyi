@@ -49,6 +49,10 @@ from ganzoo.contract.images import ImageSpec as ImageSpec
 from ganzoo.contract.images import resize as resize
 from ganzoo.contract.images import to_range as to_range
 from ganzoo.contract.images import to_uint8 as to_uint8
+from ganzoo.contract.launcher import EndedJob as EndedJob
+from ganzoo.contract.launcher import Job as Job
+from ganzoo.contract.launcher import Launcher as Launcher
+from ganzoo.contract.launcher import LaunchRequest as LaunchRequest
 from ganzoo.contract.paths import cache_dir as cache_dir
 from ganzoo.contract.paths import data_dir as data_dir
 from ganzoo.contract.recipe import Recipe as Recipe

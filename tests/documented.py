@@ -408,6 +408,7 @@ def _benchmark(words: list[str]) -> Iterator[list[str]]:
     if ("--verify" in dict(options)) or ("--dry-run" in dict(options)):
         _parse(words)
         return iter(())
+    assert dict(options).get("--launcher", "local").partition(":")[0] in (*zoo().names("launchers"), "./my_parts.py")
     for name, value in options:
         if name in ("-a", "--architecture", "-e", "--evaluator", "-d", "--dataset") and "/" not in (value or ""):
             kind = {"a": "architectures", "e": "evaluators", "d": "datasets"}[name.strip("-")[0]]

@@ -68,7 +68,8 @@ def benchmark(
     set: Mapping[str, Any] | None = None,
     out: str | Path = "benchmark",
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int | None = None,
+    launcher: Part = "local",
     calibrate: bool = False,
     patience: float = 12.0,
     retry_failed: bool = False,
@@ -86,12 +87,14 @@ def benchmark(
     axes of these fields; `exclude` are the combinations to leave out; `set` are values of all trials. `seeds` are 0, 1
     and 2 by default.
 
-    Each training is a run of its own in `out`/runs, in a process of its own, `jobs` at a time. A training that fails,
-    or writes nothing for `patience` hours, is counted in the table and stops no other one. The same call again trains
-    what is missing. `calibrate` adds the scores of damaged real images.
+    Each training is a run of its own in `out`/runs, in a process of its own, `jobs` at a time. `launcher` says where
+    they run: "local", "ray:address=HOST:PORT" or "slurm"; by default one at a time on this machine. A training that
+    fails, or writes nothing for `patience` hours, is counted in the table and stops no other one. The same call again
+    trains what is missing. `calibrate` adds the scores of damaged real images.
 
     Raises UsageError for a wrong request, and TrainingInterrupted when it is stopped; the same call then goes on.
     """
+    from ganzoo.contract.choice import Choice
     from ganzoo.engine.device import find_device
     from ganzoo.experiments.grid import named_as_in, plan_study
     from ganzoo.experiments.run_grid import benchmark as run_all
@@ -111,7 +114,7 @@ def benchmark(
         **(set or {}),
     }
     study = study_of(source, given)
-    if jobs < 1 or patience <= 0:
+    if (jobs is not None and jobs < 1) or patience <= 0:
         raise UsageError("jobs must be at least 1, and patience more than 0 hours.")
     folder = Path(out)
     with folders(data_dir, inception_weights), interruptible():
@@ -122,6 +125,7 @@ def benchmark(
             "retry_failed": retry_failed,
             "scale": calibrate,
             "patience": 3600 * patience,
+            "launcher": Choice.parse(launcher),
         }
         return BenchmarkTable(run_all(zoo(), trials, folder, device, note=log, **how), folder)
 

@@ -9,9 +9,10 @@ from typing import Any
 from ganzoo.api.display import table_html
 from ganzoo.api.experiments import Seeds, seeds_as_text
 from ganzoo.api.interrupt import interruptible
-from ganzoo.api.keywords import Interval, folders
+from ganzoo.api.keywords import Interval, Part, folders
 from ganzoo.api.progress import log
 from ganzoo.api.studies import StudySource, study_of
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
 
@@ -61,7 +62,8 @@ def tune(
     check_seeds: Seeds | None = None,
     score_every: Interval | None = None,
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int | None = None,
+    launcher: Part = "local",
     patience: float = 12.0,
     data_dir: str | Path | None = None,
     inception_weights: str | Path | None = None,
@@ -71,7 +73,7 @@ def tune(
     `study` is a TOML file or a mapping with an architecture, a dataset and a `space`: ranges and choices of fields.
     Values are proposed by the TPE sampler of optuna with this `seed`; a trial whose scores during the training, at
     every `score_every`, are worse than the median is stopped. `check_seeds` are the seeds of the second scoring, three
-    others than that of the search by default.
+    others than that of the search by default. `launcher` says where trials run, as in `ganzoo.benchmark`.
 
     Raises UsageError for a wrong study and where `out` holds another search, GanzooError where no trial finishes, and
     TrainingInterrupted when it is stopped; the same call then goes on.
@@ -81,12 +83,12 @@ def tune(
     from ganzoo.experiments.tune import tune as search
     from ganzoo.registry.zoo import zoo
 
-    if trials < 1 or jobs < 1 or patience <= 0:
+    if trials < 1 or (jobs is not None and jobs < 1) or patience <= 0:
         raise UsageError("trials and jobs must be at least 1, and patience more than 0 hours.")
     import_optuna()  # raises where it is not installed
     given = {"check_seeds": None if check_seeds is None else seeds_as_text(check_seeds), "score_every": score_every}
     with folders(data_dir, inception_weights), interruptible():
         request = request_of(zoo(), study_of(study, given), seed)
         find_device(device)
-        found = search(zoo(), request, trials, Path(out), device, jobs, 3600 * patience, note=log)
+        found = search(zoo(), request, trials, Path(out), device, jobs, 3600 * patience, Choice.parse(launcher), log)
     return Tuning(found.path, found.trials, found.best, found.recipe, found.score, found.better, found.check)

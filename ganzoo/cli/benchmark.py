@@ -23,6 +23,7 @@ from ganzoo.cli.options import (
 )
 from ganzoo.cli.output import log, print_json, print_table
 from ganzoo.cli.parameters import PartParam, PositiveNumber, WholeNumber
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, counted
 from ganzoo.contract.protocol import PROTOCOLS
 from ganzoo.contract.recipe import PRECISIONS
@@ -78,7 +79,18 @@ def _axis_option(flag: str, what: str, metavar: str = "SPEC") -> Callable[[_Comm
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")
 @device_option()
 @click.option(
-    "--jobs", type=WholeNumber(1), default=1, show_default=True, help="Trials at a time; they share the CPU cores."
+    "--jobs",
+    type=WholeNumber(1),
+    metavar="N",
+    help="Trials at a time; they share the CPU cores.  [default: 1; on a cluster as many as fit]",
+)
+@click.option(
+    "--launcher",
+    type=PartParam("launchers"),
+    default="local",
+    show_default=True,
+    metavar="SPEC",
+    help="Where trials run: local, ray[:address=HOST:PORT], slurm; see `ganzoo list launchers`.",
 )
 @click.option(
     "--out",
@@ -119,7 +131,8 @@ def benchmark(
     images: str | None,
     steps: str | None,
     device: str,
-    jobs: int,
+    jobs: int | None,
+    launcher: Choice,
     out: Path | None,
     scale: bool,
     patience: float,
@@ -153,7 +166,8 @@ def benchmark(
         changes["seeds"] = ""  # so that those of the study count
     given = {name: value for name, value in changes.items() if value not in (None, (), "")}
     given |= {length.unit: length.count} if (length := length_of(epochs, images, steps)) else {}
-    options = {"jobs": jobs, "retry_failed": retry_failed, "scale": scale, "patience": 3600 * patience}
+    options: dict[str, Any] = {"jobs": jobs, "launcher": launcher, "retry_failed": retry_failed, "scale": scale}
+    options["patience"] = 3600 * patience
     if table is not None:
         if study or settings or dry_run or set(given) - {"seeds"}:
             raise UsageError(
@@ -163,7 +177,7 @@ def benchmark(
         return
     trials = _plan(study, given, settings, out or Path("benchmark"))
     if dry_run:
-        _show_plan(trials, out or Path("benchmark"), device, jobs, as_json)
+        _show_plan(trials, out or Path("benchmark"), device, jobs or 1, as_json)
         return
     _run_and_show(trials, out or Path("benchmark"), device, as_json, **options)
 

@@ -48,7 +48,7 @@ def _versions() -> Iterator[_Finding]:
 def _devices() -> Iterator[_Finding]:
     import torch
 
-    from ganzoo.experiments.launchers import available_cores
+    from ganzoo.contract.launcher import available_cores
 
     threads = torch.get_num_threads()
     cores = available_cores()

@@ -51,9 +51,9 @@ def list_parts(kind: str | None, pattern: str | None, as_json: bool) -> None:
       ganzoo list losses 'r*'
       ganzoo list pretrained
 
-    A KIND is one of architectures, datasets, losses, optimizers, augmentations, extractors, evaluators, observers. No
-    part is imported. `pretrained` lists the trained generators that are installed, with their scores and the command
-    that trained each; they can be used in the place of a RUN.
+    A KIND is one of architectures, datasets, losses, optimizers, augmentations, extractors, evaluators, observers,
+    launchers. No part is imported. `pretrained` lists the trained generators that are installed, with their scores and
+    the command that trained each; they can be used in the place of a RUN.
     """
     from ganzoo.registry.describe import part_facts, summary
     from ganzoo.registry.zoo import zoo

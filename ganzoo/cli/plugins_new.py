@@ -27,6 +27,7 @@ _COMMANDS = {
     "optimizers": "ganzoo train mlp-vanilla digits --epochs 1 --generator-optimizer {name}",
     "augmentations": "ganzoo train mlp-vanilla digits --epochs 1 --augmentation {name}",
     "observers": "ganzoo train mlp-vanilla digits --epochs 1 --observer {name}",
+    "launchers": "ganzoo benchmark -a mlp-vanilla -d digits --seeds 0 --epochs 1 --launcher {name}",
     "evaluators": "ganzoo evaluate RUN -e {name}",
     "extractors": "ganzoo show {name}",
 }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganzoo.contract.errors import GanzooError
 from ganzoo.contract.hooks import KINDS
 from ganzoo.contract.images import ImageSpec, ValueRange
+from ganzoo.contract.launcher import Launcher
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.round import Round
 
@@ -289,7 +290,7 @@ def class_names(dataset: Dataset) -> Sequence[str]:
 
 
 #: kind of part -> its base class
-BASES: Mapping[str, type[Any]] = {kind: globals()[name] for kind, name in KINDS.items()}
+BASES: Mapping[str, type[Any]] = {kind: {**globals(), "Launcher": Launcher}[name] for kind, name in KINDS.items()}
 
 
 def kind_of_class(component: object) -> str:

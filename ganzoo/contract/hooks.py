@@ -28,6 +28,7 @@ KINDS = {
     "extractors": "Extractor",
     "evaluators": "Evaluator",
     "observers": "Observer",
+    "launchers": "Launcher",
 }
 
 

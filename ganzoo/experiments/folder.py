@@ -1,7 +1,7 @@
 """The folder of a benchmark: the request and the outcome of each trial, its run and its log.
 
 runs/NAME/          the run of a trial
-cells/NAME/         cell.json: the request; done.json or failed.json: the outcome
+cells/NAME/         cell.json: the request; done.json or failed.json: the outcome; stopped.json: why it was interrupted
 logs/NAME.log       the output of its processes
 table.json .csv .md .png
 
@@ -52,6 +52,8 @@ class Folder:
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out needs a directory.")
         self.path = path
+        #: by the name of a trial: its result, and the state of the files that it was read from
+        self._results: dict[str, tuple[Any, Result]] = {}
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -91,6 +93,7 @@ class Folder:
         """
         directory = self.status_dir(trial)
         directory.mkdir(exist_ok=True)
+        (directory / "stopped.json").unlink(missing_ok=True)
         (directory / "done.json").unlink(missing_ok=True)  # the trial is missing, so its scores are incomplete
         if self.run(trial).is_dir():
             threads = _read(directory / "cell.json").get("threads", threads)
@@ -113,10 +116,19 @@ class Folder:
         self.status_dir(trial).mkdir(exist_ok=True)
         write_atomically(self.status_dir(trial) / "failed.json", _json({"reason": reason, "exit_code": exit_code}))
 
+    def note_stop(self, trial: Trial, reason: str, exit_code: int | None = None) -> None:
+        """Record why the process of a trial ended before the trial was done, where the next call resumes it."""
+        self.status_dir(trial).mkdir(exist_ok=True)
+        write_atomically(self.status_dir(trial) / "stopped.json", _json({"reason": reason, "exit_code": exit_code}))
+
+    def stop_reason(self, trial: Trial) -> str:
+        """Why the process of a trial was stopped the last time; empty if it was not."""
+        return str(_read(self.status_dir(trial) / "stopped.json").get("reason", ""))
+
     def forget(self, trial: Trial) -> None:
         """Delete the run and the outcome of a trial, so that it runs again from the beginning."""
         shutil.rmtree(self.run(trial), ignore_errors=True)
-        for name in ("done.json", "failed.json"):
+        for name in ("done.json", "failed.json", "stopped.json"):
             (self.status_dir(trial) / name).unlink(missing_ok=True)
 
     def state(self, trial: Trial) -> State:
@@ -131,6 +143,20 @@ class Folder:
 
     def result(self, trial: Trial) -> Result | None:
         """The scores of a finished trial; None if it has not finished, or if one of its scores is no finite number."""
+        files = self.status_dir(trial) / "done.json", self.run(trial) / "scores.jsonl", self.run(trial) / "stats.jsonl"
+        try:
+            state = [(status.st_mtime_ns, status.st_size) for status in map(os.stat, files)], trial.expected_scores
+        except OSError:
+            return None
+        known = self._results.get(trial.name)
+        if known is None or known[0] != state:
+            self._results.pop(trial.name, None)
+            if (result := self._read_result(trial)) is None:
+                return None
+            known = self._results[trial.name] = state, result
+        return known[1]
+
+    def _read_result(self, trial: Trial) -> Result | None:
         done = _read(self.status_dir(trial) / "done.json")
         if "step" not in done or not (self.run(trial) / "recipe.json").is_file():
             return None

@@ -1,33 +1,34 @@
-"""Run a grid: start the missing trials, up to `jobs` at a time, and write the table after each."""
+"""Run a grid: start the missing trials with a launcher, and write the table as they end."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ganzoo.contract.errors import counted
+from ganzoo.contract.choice import Choice
+from ganzoo.contract.errors import GanzooError, counted
+from ganzoo.contract.launcher import Launcher
 from ganzoo.contract.protocol import Protocol
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.experiments import real_baseline, table
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial
-from ganzoo.experiments.launchers import LocalLauncher
+from ganzoo.experiments.trial_runner import ProgressCallback, TrialRunner
 from ganzoo.registry.source import PLUGIN_ERRORS, error_text
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import build_setup
-from ganzoo.training.signals import Interrupted, Signals
+from ganzoo.training.signals import Interrupted
 
-#: seconds between two checks of the running trials
-_POLL_SECONDS = 0.1
-
-#: called several times a second with the state of every trial by its name: done, failed, missing or running
-ProgressCallback = Callable[[Mapping[str, str]], None]
+#: runs trials on this machine
+DEFAULT_LAUNCHER = Choice("local")
+#: the table is written while trials run, but for no more than this share of the time
+_TABLE_SHARE = 0.1
 
 
 def benchmark(
@@ -35,22 +36,23 @@ def benchmark(
     trials: Sequence[Trial],
     out: Path,
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int | None = None,
     retry_failed: bool = False,
     scale: bool = False,
     patience: float = math.inf,
+    launcher: Choice = DEFAULT_LAUNCHER,
     on_progress: ProgressCallback = lambda states: None,
     note: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Run the trials that have not finished in the folder `out`, and return the rows of the table.
 
-    The table is also written to `out`. `jobs` trials run at a time, each in a process of its own. A failed trial is
-    counted in the table and does not stop the others; with `retry_failed` it runs again from the beginning. A trial
-    that writes nothing for `patience` seconds has failed. With `scale` the rows also hold the scores of real images
-    that are corrupted in known steps. `note` receives a message for the user after each trial. Raises Interrupted, with
-    everything saved, after a signal.
+    The table is also written to `out`. `launcher` runs the trials, each in a process of its own, `jobs` at a time
+    (None: the launcher decides). A failed trial is counted in the table and does not stop the others; with
+    `retry_failed` it runs again from the beginning. A trial that writes nothing for `patience` seconds has failed. With
+    `scale` the rows also hold the scores of real images that are corrupted in known steps. `note` receives a message
+    for the user after each trial. Raises Interrupted, with everything saved, after a signal.
     """
-    folder = Folder(out)
+    folder, built = Folder(out), build_launcher(zoo, launcher)
     with folder.taken():
         for trial in trials:
             if retry_failed and folder.state(trial) == "failed":
@@ -59,8 +61,16 @@ def benchmark(
         grid.fail_misfits()
         grid.measure_real_images(device, scale)
         grid.write_table()
-        grid.run_missing(LocalLauncher(folder, device, jobs, patience), on_progress)
+        if grid.missing:
+            with TrialRunner(zoo, folder, built, device=device, jobs=jobs, patience=patience, note=note) as runner:
+                grid.run_missing(runner, on_progress)
         return grid.rows
+
+
+def build_launcher(zoo: Zoo, choice: Choice) -> Launcher:
+    """The launcher that a choice names. Raises UsageError for an unknown name or option."""
+    built: Launcher = zoo.build("launchers", choice)
+    return built
 
 
 class _Grid:
@@ -86,7 +96,9 @@ class _Grid:
                 if key not in checked:
                     checked[key] = check(self.zoo, trial)
             if reason := checked[trial.configuration] or checked[trial.dataset]:
-                self._record_outcome(trial, reason)
+                self.folder.fail(trial, reason)
+                self.states[trial.name] = "failed"
+                self.note(f"{trial.name}: {_outcome(self.folder, trial, 'failed')}")
 
     def measure_real_images(self, device: str, scale: bool) -> None:
         """Score the real images of the other split of each dataset: the real baseline of its rows."""
@@ -100,49 +112,46 @@ class _Grid:
         self.rows = table.rows_of(self.trials, self.folder, self.real_scores)
         table.write(self.rows, self.folder.path)
 
-    def run_missing(self, launcher: LocalLauncher, on_progress: ProgressCallback) -> None:
-        """Run the missing trials. Raises Interrupted after a signal, when all processes have ended."""
-        waiting = self.missing
-        with Signals().installed() as signals:
-            stopping = False
-            try:
-                while launcher.running or (waiting and not signals.number):
-                    while waiting and launcher.free and not signals.number:
-                        trial = waiting.pop(0)
-                        launcher.start(trial)
-                        self.states[trial.name] = "running"
-                    if signals.number and not stopping:
-                        stopping = True
-                        launcher.stop()
-                    for ended in launcher.collect():
-                        self._record_outcome(ended.trial, ended.reason, ended.exit_code)
-                        self.write_table()
-                    on_progress(self.states)
-                    time.sleep(_POLL_SECONDS if launcher.running else 0)
-            finally:
-                launcher.kill()  # processes are left only after a second Ctrl-C
-        if signals.number and self.missing:
+    def run_missing(self, runner: TrialRunner, on_progress: ProgressCallback) -> None:
+        """Run the missing trials. Raises Interrupted after a signal, and GanzooError where one could not be started."""
+        written, seconds = time.monotonic(), 0.0
+
+        def on_ended(trial: Trial, state: str) -> None:
+            nonlocal written, seconds
+            self.states[trial.name] = state
+            self.note(f"{trial.name}: {_outcome(self.folder, trial, state)}")
+            started = time.monotonic()
+            if started - written >= seconds / _TABLE_SHARE:
+                self.write_table()
+                written = time.monotonic()
+                seconds = written - started
+
+        try:
+            runner.run(self.missing, on_ended, lambda running: on_progress({**self.states, **running}))
+        finally:
+            self.write_table()
+        on_progress(self.states)
+        if runner.signal and self.missing:
             raise Interrupted(
-                signals.number,
-                f"Stopped by {signal.Signals(signals.number).name} with {len(self.missing)} of "
+                runner.signal,
+                f"Stopped by {signal.Signals(runner.signal).name} with {len(self.missing)} of "
                 f"{counted(len(self.trials), 'trial')} left to run; everything is saved in {self.folder.path}. "
                 f"Continue with the same command.",
             )
-
-    def _record_outcome(self, trial: Trial, reason: str, exit_code: int | None = None) -> None:
-        """Record the state of a trial: done if it has a result, failed if there is a reason, or else missing."""
-        state = self.folder.state(trial)
-        if state == "missing" and reason:
-            self.folder.fail(trial, reason, exit_code)
-            state = "failed"
-        self.states[trial.name] = state
-        self.note(f"{trial.name}: {_outcome(self.folder, trial, state)}")
+        if runner.refused:
+            reasons = list(dict.fromkeys(runner.refused.values()))
+            raise GanzooError(
+                f"{counted(len(runner.refused), 'trial')} could not be started: {' '.join(reasons[:3])} The others "
+                "have ended; the same command runs the rest."
+            )
 
 
 def _outcome(folder: Folder, trial: Trial, state: str) -> str:
     result = folder.result(trial)
     if result is None:
-        return f"failed: {folder.reason(trial)}" if state == "failed" else "stopped; the same command resumes it"
+        if state == "failed":
+            return f"failed: {folder.reason(trial)}"
+        return f"stopped; the same command resumes it. {folder.stop_reason(trial)}".rstrip()
     scores = "  ".join(f"{name} {line['value']:.4g}" for name, line in result.last.items())
     return f"done in {result.seconds:.0f} s: {scores}"
 

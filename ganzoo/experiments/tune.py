@@ -14,30 +14,32 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import GanzooError, UsageError, counted
 from ganzoo.contract.recipe import Recipe
 from ganzoo.experiments.axes import Value
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import ExpectedScore, Trial, parse_seeds, plan_study
-from ganzoo.experiments.launchers import LocalLauncher
-from ganzoo.experiments.run_grid import benchmark, misfit, unscorable
+from ganzoo.experiments.run_grid import DEFAULT_LAUNCHER, benchmark, build_launcher, misfit, unscorable
 from ganzoo.experiments.search_space import Dimension, parse_space
 from ganzoo.experiments.study import Study
+from ganzoo.experiments.trial_runner import TrialRunner
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of, write_atomically
 from ganzoo.storage.run import Run
-from ganzoo.training.signals import Interrupted, Signals
+from ganzoo.training.signals import Interrupted
 
 if TYPE_CHECKING:
     import optuna
 
-_POLL_SECONDS = 0.2
+#: seconds between two looks at the scores of the running trials
+_LOOK_SECONDS = 0.5
 #: trials that are drawn at random before the model of the sampler is used, and before anything is pruned
 _RANDOM_TRIALS, _UNPRUNED_TRIALS = 6, 4
 #: a trial whose process is ended from outside so often has failed
@@ -127,8 +129,9 @@ def tune(
     trials: int,
     out: Path,
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int | None = None,
     patience: float = math.inf,
+    launcher: Choice = DEFAULT_LAUNCHER,
     note: Callable[[str], None] = print,
 ) -> TuneResult:
     """Run the search in the folder `out` until it has `trials` trials, and score the winner on other seeds.
@@ -139,15 +142,18 @@ def tune(
     for check in (misfit, unscorable):
         if reason := check(zoo, request.default):
             raise UsageError(reason)
-    folder = Folder(out)
+    how: dict[str, Any] = {"device": device, "jobs": jobs, "patience": patience, "note": note}
+    folder, built = Folder(out), build_launcher(zoo, launcher)
     with folder.taken():
         search = _Search(zoo, request, folder, note)
         search.take_up()
-        search.run(trials, LocalLauncher(folder, device, jobs, patience))
+        if len(search.counted) < trials:
+            with TrialRunner(zoo, folder, built, **how) as runner:
+                search.run(trials, runner)
         result = search.result()
         (out / "winner.toml").write_text(_winner(request, result), encoding="utf-8")
         note(f"Best: trial {result.best['number']}, {result.score} {result.best['value']:.4g}: {out / 'winner.toml'}")
-        result.check = search.check(result, device, jobs, patience)
+        result.check = search.check(result, {**how, "launcher": launcher})
         search.write(result.check)
     return result
 
@@ -183,6 +189,8 @@ class _Search:
         self.study = self._open()
         self.running: dict[str, _Running] = {}
         self.attempts: dict[str, int] = {}
+        #: when the scores of the running trials were last read
+        self._looked = 0.0
 
     def _open(self) -> optuna.Study:
         """The study in the journal of the folder. Raises UsageError if it is another search."""
@@ -247,38 +255,45 @@ class _Search:
         waiting = self.optuna.trial.TrialState.WAITING
         return [t for t in self.study.trials if not t.user_attrs.get("interrupted") and t.state != waiting]
 
-    def run(self, trials: int, launcher: LocalLauncher) -> None:
+    def run(self, trials: int, runner: TrialRunner) -> None:
         """Run trials until there are so many. Raises Interrupted after a signal, when all processes have ended."""
-        with Signals().installed() as signals:
-            stopping = False
-            try:
-                while self.running or (len(self.counted) < trials and not signals.number):
-                    while launcher.free and len(self.counted) < trials and not signals.number:
-                        self._start_next(launcher)
-                    if signals.number and not stopping:
-                        stopping = True
-                        launcher.stop()
-                    for one in list(self.running.values()):
-                        if self._report(one) and not stopping:
-                            launcher.stop_trial(one.trial)
-                    for ended in launcher.collect():
-                        self._end(self.running.pop(ended.trial.name), ended.reason, bool(signals.number))
-                    time.sleep(_POLL_SECONDS if self.running else 0)
-            finally:
-                launcher.kill()
-        if signals.number and len(self._finished()) < trials:
+
+        def on_ended(trial: Trial, state: str) -> None:
+            reason = self.folder.reason(trial) if state == "failed" else ""
+            self._end(self.running.pop(trial.name), reason, bool(runner.signal))
+
+        def on_progress(states: Mapping[str, str]) -> None:
+            if time.monotonic() - self._looked < _LOOK_SECONDS:
+                return
+            self._looked = time.monotonic()
+            for one in self.running.values():
+                if self._report(one):
+                    runner.stop(one.trial)
+
+        while len(self.counted) < trials and not runner.signal:
+            runner.run(self._next_trials(trials), on_ended, on_progress)
+            for name, reason in runner.refused.items():
+                self._tell(self.running.pop(name).asked, None, reason, "")
+            runner.refused.clear()
+        if runner.signal and len(self._finished()) < trials:
             raise Interrupted(
-                signals.number,
-                f"Stopped by {signal.Signals(signals.number).name} with {len(self._finished())} of "
+                runner.signal,
+                f"Stopped by {signal.Signals(runner.signal).name} with {len(self._finished())} of "
                 f"{counted(trials, 'trial')} done; everything is saved in {self.folder.path}. Continue with the same "
                 f"command.",
             )
 
+    def _next_trials(self, trials: int) -> Iterator[Trial]:
+        """The trials to start, each when it can be started, until there are so many."""
+        while len(self.counted) < trials:
+            if trial := self._next():
+                yield trial
+
     def _finished(self) -> list[optuna.trial.FrozenTrial]:
         return [one for one in self.counted if one.state.is_finished()]
 
-    def _start_next(self, launcher: LocalLauncher) -> None:
-        """Ask for values, and start their trial, unless it is done or cannot be built."""
+    def _next(self) -> Trial | None:
+        """Ask for values; their trial, or None if it is done or cannot be built."""
         index = len(self.counted)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -292,17 +307,17 @@ class _Search:
             reason = misfit(self.zoo, trial)
         except GanzooError as error:
             self._tell(asked, None, str(error), "")
-            return
+            return None
         asked.set_user_attr("run", trial.name)
         one = _Running(asked, trial)
         if trial.name in self.running:
             self._tell(asked, None, f"It is the same recipe as that of {trial.name}, which runs.", "")
-            return
+            return None
         if reason or self.folder.state(trial) != "missing":
             self._end(one, reason or self.folder.reason(trial), False)
-            return
-        launcher.start(trial)
+            return None
         self.running[trial.name] = one
+        return trial
 
     def _settings(self, params: Mapping[str, Any]) -> dict[str, Value]:
         return {one.axis: one.value(params[one.axis]) for one in self.request.space}
@@ -405,7 +420,7 @@ class _Search:
     def _best_settings(self, best: Mapping[str, Any]) -> dict[str, Value]:
         return self._settings(self.counted[best["number"]].params)
 
-    def check(self, result: TuneResult, device: str, jobs: int, patience: float) -> list[dict[str, Any]]:
+    def check(self, result: TuneResult, how: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The default and the tuned recipe, trained and scored with seeds that the search has not seen."""
         if result.recipe == self.request.default.recipe:
             self.note("The default recipe was the best of all trials, so nothing is scored again.")
@@ -413,9 +428,7 @@ class _Search:
         seeds = ",".join(map(str, self.request.check_seeds))
         rows = {"default": {}, "tuned": self._best_settings(result.best)}
         trials = plan_study(self.zoo, replace(self.request.study, seeds=seeds, rows=rows))
-        return benchmark(
-            self.zoo, trials, self.folder.path / "check", device, jobs=jobs, patience=patience, note=self.note
-        )
+        return benchmark(self.zoo, trials, self.folder.path / "check", **how)
 
     def write(self, check: Sequence[Mapping[str, Any]] = ()) -> None:
         """Write tune.json: the trials so far, and the rows of the second scoring."""

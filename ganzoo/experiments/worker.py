@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ganzoo.registry.recorded import recorded_zoo
 from ganzoo.registry.zoo import Zoo, zoo
 from ganzoo.storage import checkpoints
 from ganzoo.storage.files import write_atomically
-from ganzoo.storage.lock import exclusive
+from ganzoo.storage.lock import exclusive, writer
 from ganzoo.storage.run import Run
 from ganzoo.training.build import build_setup
 from ganzoo.training.history import restore_history
@@ -44,9 +44,32 @@ def run_trial(directory: Path, zoo: Zoo) -> None:
         if (directory / "done.json").exists():
             return
         path, recipe = (directory / request["run"]).resolve(), Recipe.from_dict(request["recipe"])
+        if path.is_dir():
+            release_stale_lock(path, _log)
         progress = run_to_end(path, recipe, request["device"], request["scores"], zoo, note=_log)
         done = {"step": progress.step, "images": progress.images}
         write_atomically(directory / "done.json", (json.dumps(done) + "\n").encode())
+
+
+def release_stale_lock(run: Path, note: Callable[[str], None], unchanged: float = 60.0, poll: float = 2.0) -> None:
+    """Remove the lock of a process on another machine that writes nothing for `unchanged` seconds: that node was lost.
+
+    A lock of this machine is left alone: whether its process still exists is known.
+    """
+    owner = writer(run)
+    if owner is None or owner.is_here:
+        return
+    note(f"{run} is locked by process {owner.pid} on {owner.host}: waiting for it to end.")
+    newest, since = -1.0, time.monotonic()
+    while (run / "lock").exists() and time.monotonic() - since < unchanged:
+        time.sleep(poll)
+        times = [path.stat().st_mtime for path in (run, *run.glob("*"), *run.glob("*/*")) if path.exists()]
+        if (now := max(times, default=0.0)) > newest:
+            newest, since = now, time.monotonic()
+    if not (run / "lock").exists():
+        return
+    note(f"{owner.host} has written nothing for {unchanged:g} s: its run is continued here.")
+    (run / "lock").unlink(missing_ok=True)
 
 
 def run_to_end(

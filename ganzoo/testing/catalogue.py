@@ -8,6 +8,7 @@ from ganzoo.testing import (
     datasets,
     evaluators,
     extractors,
+    launchers,
     losses,
     observers,
     optimizers,
@@ -25,4 +26,5 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "extractors": (*COMMON, *extractors.CHECKS),
     "evaluators": (*COMMON, *evaluators.CHECKS),
     "observers": (*COMMON, *observers.CHECKS),
+    "launchers": (*COMMON, *launchers.CHECKS),
 }

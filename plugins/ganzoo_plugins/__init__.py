@@ -90,6 +90,11 @@ _PARTS = {
         "wandb": "observers.wandb:WandB",
         "mlflow": "observers.mlflow:MLflow",
     },
+    "launchers": {
+        "local": "launchers.local:Local",
+        "ray": "launchers.ray:Ray",
+        "slurm": "launchers.slurm:Slurm",
+    },
 }
 
 

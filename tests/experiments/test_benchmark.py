@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,13 +20,15 @@ from click.testing import Result
 from helpers import ZOO, ganzoo
 
 from ganzoo import Choice, UsageError
-from ganzoo.experiments import estimate, launchers, table, verify
+from ganzoo.experiments import estimate, table, verify
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
 from ganzoo.experiments.run_grid import benchmark
+from ganzoo.experiments.trial_runner import TrialRunner
 from ganzoo.experiments.worker import run_trial
 from ganzoo.results.report import tables
 from ganzoo.storage.run import Run
+from ganzoo_plugins.launchers.local import Local
 
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
 DIGITS = "digits:size=8"
@@ -346,21 +346,16 @@ def test_a_cell_that_hangs_has_failed(tmp_path: Path) -> None:
     assert found[str(grid[0].recipe.architecture)]["reasons"] == {"0": reason}
 
 
-def test_the_first_words_of_a_process_are_the_reason_of_its_failure(tmp_path: Path, monkeypatch: Any) -> None:
-    """They are read although they were written before the launcher looked at the log."""
-
-    def quick(*command: Any, stdout: Any, **settings: Any) -> SimpleNamespace:
-        os.write(stdout.fileno(), b"Error: it failed at once.\n")
-        return SimpleNamespace(poll=lambda: 1)
-
+def test_the_first_words_of_a_process_are_the_reason_of_its_failure(tmp_path: Path) -> None:
+    """They are read although they were written before the launcher looked at the log, and no words before them are."""
     (trial,) = trials(TINY, seeds=[0])
-    monkeypatch.setattr(subprocess, "Popen", quick)
-    log = tmp_path / "trial.log"
-    log.write_text("Error: of an earlier process.\n")
-    folder: Any = SimpleNamespace(write_request=lambda *_: 1, status_dir=lambda _: tmp_path, log=lambda _: log)
-    launcher = launchers.LocalLauncher(folder, "cpu", 1, 60.0)
-    launcher.start(trial)
-    assert [ended.reason for ended in launcher.collect()] == ["it failed at once."]
+    folder = Folder(tmp_path / "grid")
+    with folder.taken():
+        folder.log(trial).write_text("Error: of an earlier process.\n")
+        quick = ("-c", "print('Error: it failed at once.'); raise SystemExit(1)")
+        with TrialRunner(ZOO, folder, Local(), device="cpu", note=ignore, worker=quick) as runner:
+            runner.run([trial])
+        assert folder.reason(trial) == "it failed at once."
 
 
 def test_what_cannot_be_scored_is_found_before_any_training(tmp_path: Path) -> None:

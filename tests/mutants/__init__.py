@@ -16,6 +16,7 @@ from mutants import (
     datasets,
     evaluators,
     extractors,
+    launchers,
     losses,
     observers,
     optimizers,
@@ -30,6 +31,7 @@ _MODULES = {
     "extractors": extractors,
     "evaluators": evaluators,
     "observers": observers,
+    "launchers": launchers,
 }
 GOOD: dict[str, type[Any]] = {kind: module.Good for kind, module in _MODULES.items()}
 

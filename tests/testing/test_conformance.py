@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ganzoo.testing.architectures import compiles_without_a_break
 from ganzoo.testing.catalogue import CHECKS
 from ganzoo.testing.kit import ExaminedPart, Outcome, examine
 from ganzoo.testing.process import restoring_process
+from ganzoo_plugins.launchers.ray import _SETTINGS
 
 ALL_CHECKS = [(kind, check.__name__) for kind, members in CHECKS.items() for check in members]
 
@@ -204,6 +206,19 @@ def test_the_class_decides_the_kind() -> None:
 
 # --- the parts of the zoo ---
 
+
+@pytest.fixture
+def ray_cluster() -> Iterator[None]:
+    """A cluster of this process, so that the checks of the launcher need not start one each."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _SETTINGS.items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
 #: options that make a part small, so that its checks are quick
 SMALL = {
     "dcgan": "width=8",
@@ -243,6 +258,10 @@ def test_every_part_of_the_zoo_passes(
     if name in ARCHIVES:
         monkeypatch.setenv("GANZOO_DATA", str(request.getfixturevalue("shared_data")))
     options = f":{SMALL[name]}" if name in SMALL else ""
+    if kind == "launchers":
+        options = {"slurm": ":cluster=local", "ray": ":threads=1"}.get(name, "")
+        if name == "ray":
+            request.getfixturevalue("ray_cluster")
     if name == "image-folder":
         options = f":path={_pictures(tmp_path)},test_share=0.3"
     if name == "npy":

@@ -1,0 +1,1 @@
+"""The launchers that come with ganzoo, written as those of any plugin."""
