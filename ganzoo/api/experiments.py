@@ -111,13 +111,8 @@ def benchmark(
     with folders(data_dir, inception_weights), interruptible():
         trials = named_as_in(plan_study(zoo(), study), folder)
         find_device(device)  # a device that is not there is refused here, and not by every process
-        how: dict[str, Any] = {
-            "jobs": jobs,
-            "retry_failed": retry_failed,
-            "scale": calibrate,
-            "patience": 3600 * patience,
-            "launcher": Choice.parse(launcher),
-        }
+        how: dict[str, Any] = {"jobs": jobs, "retry_failed": retry_failed, "scale": calibrate}
+        how |= {"patience": 3600 * patience, "launcher": Choice.parse(launcher)}
         return BenchmarkTable(run_all(zoo(), trials, folder, device, note=log, **how), folder)
 
 

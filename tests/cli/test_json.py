@@ -257,7 +257,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("json")
     result = ganzoo("train", *_SHORT, "--out", folder / "run")
     assert result.exit_code == 0, result.output
-    shutil.copytree(folder / "run", folder / "grid-b")
+    shutil.copytree(folder / "run", folder / "other")
     torch.save({"weight": torch.zeros(3), "epoch": 4}, folder / "foreign.pt")
     return folder
 
