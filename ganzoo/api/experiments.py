@@ -32,6 +32,8 @@ from ganzoo.contract.recipe import Recipe
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ganzoo.experiments.study import Study
+
 #: `"0,1,2"`, `"0..4"`, `range(3)`, or one seed
 Seeds = str | int | Iterable[int]
 
@@ -101,32 +103,16 @@ def benchmark(
     from ganzoo.registry.zoo import zoo
 
     check_keywords(benchmark, keywords)
-    source: Any = architectures if is_study(architectures) else None
-    given = study_keywords(keywords)
-    given |= {
-        "architectures": () if source is not None else parts(architectures),  # type: ignore[arg-type]
-        "datasets": parts(datasets, dataset_choice),
-        "evaluators": parts(evaluators),
-        "seeds": None if seeds is None else seeds_as_text(seeds),
-        "axes": axes,
-        "rows": rows,
-        "exclude": list(exclude),
-        **(set or {}),
-    }
-    study = study_of(source, given)
+    varied = {"axes": axes, "rows": rows, "exclude": list(exclude), **(set or {})}
+    varied |= study_keywords(keywords) | {"seeds": None if seeds is None else seeds_as_text(seeds)}
     if (jobs is not None and jobs < 1) or patience <= 0:
         raise UsageError("jobs must be at least 1, and patience more than 0 hours.")
-    folder = Path(out)
+    study, folder = _requested(architectures, datasets, evaluators, varied), Path(out)
     with folders(data_dir, inception_weights), interruptible():
         trials = named_as_in(plan_study(zoo(), study), folder)
         find_device(device)  # a device that is not there is refused here, and not by every process
-        how: dict[str, Any] = {
-            "jobs": jobs,
-            "retry_failed": retry_failed,
-            "scale": calibrate,
-            "patience": 3600 * patience,
-            "launcher": Choice.parse(launcher),
-        }
+        how: dict[str, Any] = {"jobs": jobs, "retry_failed": retry_failed, "scale": calibrate}
+        how |= {"patience": 3600 * patience, "launcher": Choice.parse(launcher)}
         return BenchmarkTable(run_all(zoo(), trials, folder, device, note=log, **how), folder)
 
 
@@ -173,6 +159,18 @@ def speedrun(
         folder = Path(out) if out is not None else Path("runs") / f"speedrun-{trials[0].name.partition('-seed')[0]}"
         observers = {"extra_observers": lambda: progress_observers(quiet, verbose)}
         return SpeedrunRecord(run_seeds(zoo(), trials, asked, folder, device, note=log, **observers, **steps))
+
+
+def _requested(architectures: Parts | StudySource, datasets: Parts, evaluators: Parts, given: dict[str, Any]) -> Study:
+    """The study of the arguments of `benchmark`; the first one is a study or architectures."""
+    source: Any = architectures if is_study(architectures) else None
+    named: Any = () if source is not None else architectures
+    chosen = {
+        "architectures": parts(named),
+        "datasets": parts(datasets, dataset_choice),
+        "evaluators": parts(evaluators),
+    }
+    return study_of(source, {**given, **chosen})
 
 
 def study_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:

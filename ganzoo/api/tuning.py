@@ -73,7 +73,7 @@ def tune(
     `study` is a TOML file or a mapping with an architecture, a dataset and a `space`: ranges and choices of fields.
     Values are proposed by the TPE sampler of optuna with this `seed`; a trial whose scores during the training, at
     every `score_every`, are worse than the median is stopped. `check_seeds` are the seeds of the second scoring, three
-    others than that of the search by default. `launcher` says where trials run, as in `benchmark`.
+    others than that of the search by default. `launcher` says where trials run, as in `ganzoo.benchmark`.
 
     Raises UsageError for a wrong study and where `out` holds another search, GanzooError where no trial finishes, and
     TrainingInterrupted when it is stopped; the same call then goes on.
@@ -90,6 +90,5 @@ def tune(
     with folders(data_dir, inception_weights), interruptible():
         request = request_of(zoo(), study_of(study, given), seed)
         find_device(device)
-        how: dict[str, Any] = {"jobs": jobs, "patience": 3600 * patience, "launcher": Choice.parse(launcher)}
-        found = search(zoo(), request, trials, Path(out), device, note=log, **how)
+        found = search(zoo(), request, trials, Path(out), device, jobs, 3600 * patience, Choice.parse(launcher), log)
     return Tuning(found.path, found.trials, found.best, found.recipe, found.score, found.better, found.check)

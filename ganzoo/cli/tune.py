@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ganzoo.cli.options import data_dir_option, device_option, inception_weights_option, json_option, launcher_option
+from ganzoo.cli.options import data_dir_option, device_option, inception_weights_option, json_option
 from ganzoo.cli.output import log, print_json, print_table
-from ganzoo.cli.parameters import PositiveNumber, WholeNumber
+from ganzoo.cli.parameters import PartParam, PositiveNumber, WholeNumber
 
 
 @click.command()
@@ -25,8 +25,15 @@ from ganzoo.cli.parameters import PositiveNumber, WholeNumber
     "--score-every", metavar="N", help="Interval of scores, by which trials are pruned.  [default: a quarter]"
 )
 @device_option()
-@click.option("--jobs", type=WholeNumber(1), metavar="N", help="Trials at a time.  [default: the launcher's]")
-@launcher_option
+@click.option("--jobs", type=WholeNumber(1), help="Trials at a time.  [default: the launcher's]")
+@click.option(
+    "--launcher",
+    type=PartParam("launchers"),
+    default="local",
+    show_default=True,
+    metavar="SPEC",
+    help="Where trials run: local, ray[:address=HOST:PORT], slurm.",
+)
 @click.option(
     "--patience", type=PositiveNumber(), default=12.0, show_default=True, metavar="HOURS",
     help="A trial that writes nothing for so long has failed.",

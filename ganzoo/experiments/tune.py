@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,11 +33,13 @@ from ganzoo.experiments.trial_runner import TrialRunner
 from ganzoo.registry.zoo import Zoo
 from ganzoo.storage.files import digest_of, write_atomically
 from ganzoo.storage.run import Run
-from ganzoo.training.signals import Interrupted, signal_in_words
+from ganzoo.training.signals import Interrupted
 
 if TYPE_CHECKING:
     import optuna
 
+#: seconds between two looks at the scores of the running trials
+_LOOK_SECONDS = 0.5
 #: trials that are drawn at random before the model of the sampler is used, and before anything is pruned
 _RANDOM_TRIALS, _UNPRUNED_TRIALS = 6, 4
 #: a trial whose process is ended from outside so often has failed
@@ -127,13 +131,10 @@ def tune(
     device: str = "auto",
     jobs: int | None = None,
     patience: float = math.inf,
-    note: Callable[[str], None] = print,
     launcher: Choice = DEFAULT_LAUNCHER,
+    note: Callable[[str], None] = print,
 ) -> TuneResult:
     """Run the search in the folder `out` until it has `trials` trials, and score the winner on other seeds.
-
-    `launcher` runs `jobs` trials at a time (None: it decides), and a trial that writes nothing for `patience` seconds
-    has failed.
 
     A search that was stopped or killed goes on where it was. Raises UsageError where `out` holds another search,
     GanzooError where optuna is not installed or no trial finished, Interrupted after a signal.
@@ -141,19 +142,18 @@ def tune(
     for check in (misfit, unscorable):
         if reason := check(zoo, request.default):
             raise UsageError(reason)
-    folder = Folder(out)
+    how: dict[str, Any] = {"device": device, "jobs": jobs, "patience": patience, "note": note}
+    folder, built = Folder(out), build_launcher(zoo, launcher)
     with folder.taken():
         search = _Search(zoo, request, folder, note)
         search.take_up()
-        with TrialRunner(
-            zoo, folder, build_launcher(zoo, launcher), device=device, jobs=jobs, patience=patience, note=note
-        ) as runner:
-            search.run(trials, runner)
+        if len(search.counted) < trials:
+            with TrialRunner(zoo, folder, built, **how) as runner:
+                search.run(trials, runner)
         result = search.result()
         (out / "winner.toml").write_text(_winner(request, result), encoding="utf-8")
         note(f"Best: trial {result.best['number']}, {result.score} {result.best['value']:.4g}: {out / 'winner.toml'}")
-        how = {"device": device, "jobs": jobs, "patience": patience, "launcher": launcher}
-        result.check = search.check(result, **how)
+        result.check = search.check(result, {**how, "launcher": launcher})
         search.write(result.check)
     return result
 
@@ -189,6 +189,8 @@ class _Search:
         self.study = self._open()
         self.running: dict[str, _Running] = {}
         self.attempts: dict[str, int] = {}
+        #: when the scores of the running trials were last read
+        self._looked = 0.0
 
     def _open(self) -> optuna.Study:
         """The study in the journal of the folder. Raises UsageError if it is another search."""
@@ -260,35 +262,38 @@ class _Search:
             reason = self.folder.reason(trial) if state == "failed" else ""
             self._end(self.running.pop(trial.name), reason, bool(runner.signal))
 
-        def on_progress(running: Mapping[str, str]) -> None:
-            for one in list(self.running.values()):
-                if self._report(one) and not runner.signal:
+        def on_progress(states: Mapping[str, str]) -> None:
+            if time.monotonic() - self._looked < _LOOK_SECONDS:
+                return
+            self._looked = time.monotonic()
+            for one in self.running.values():
+                if self._report(one):
                     runner.stop(one.trial)
 
-        # a trial whose process was lost runs again under a new number, after the last one was asked for
         while len(self.counted) < trials and not runner.signal:
-            runner.run(self._proposed(trials), on_ended, on_progress)
-            for name in list(self.running):  # those that could not be started
-                self._end(self.running.pop(name), runner.refused.get(name, "It was not started."), False)
+            runner.run(self._next_trials(trials), on_ended, on_progress)
+            for name, reason in runner.refused.items():
+                self._tell(self.running.pop(name).asked, None, reason, "")
+            runner.refused.clear()
         if runner.signal and len(self._finished()) < trials:
             raise Interrupted(
                 runner.signal,
-                f"Stopped by {signal_in_words(runner.signal)} with {len(self._finished())} of "
+                f"Stopped by {signal.Signals(runner.signal).name} with {len(self._finished())} of "
                 f"{counted(trials, 'trial')} done; everything is saved in {self.folder.path}. Continue with the same "
                 f"command.",
             )
 
-    def _proposed(self, trials: int) -> Iterator[Trial]:
-        """The trials to run, each proposed when it can be started, until there are `trials` of them."""
+    def _next_trials(self, trials: int) -> Iterator[Trial]:
+        """The trials to start, each when it can be started, until there are so many."""
         while len(self.counted) < trials:
-            if (trial := self._next()) is not None:
+            if trial := self._next():
                 yield trial
 
     def _finished(self) -> list[optuna.trial.FrozenTrial]:
         return [one for one in self.counted if one.state.is_finished()]
 
     def _next(self) -> Trial | None:
-        """Ask for values; their trial, unless it is done or cannot be built."""
+        """Ask for values; their trial, or None if it is done or cannot be built."""
         index = len(self.counted)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -415,18 +420,15 @@ class _Search:
     def _best_settings(self, best: Mapping[str, Any]) -> dict[str, Value]:
         return self._settings(self.counted[best["number"]].params)
 
-    def check(self, result: TuneResult, **how: Any) -> list[dict[str, Any]]:
-        """The default and the tuned recipe, trained and scored with seeds that the search has not seen.
-
-        `how` are the keywords of `benchmark` for the trials.
-        """
+    def check(self, result: TuneResult, how: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The default and the tuned recipe, trained and scored with seeds that the search has not seen."""
         if result.recipe == self.request.default.recipe:
             self.note("The default recipe was the best of all trials, so nothing is scored again.")
             return []
         seeds = ",".join(map(str, self.request.check_seeds))
         rows = {"default": {}, "tuned": self._best_settings(result.best)}
         trials = plan_study(self.zoo, replace(self.request.study, seeds=seeds, rows=rows))
-        return benchmark(self.zoo, trials, self.folder.path / "check", note=self.note, **how)
+        return benchmark(self.zoo, trials, self.folder.path / "check", **how)
 
     def write(self, check: Sequence[Mapping[str, Any]] = ()) -> None:
         """Write tune.json: the trials so far, and the rows of the second scoring."""

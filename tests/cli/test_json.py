@@ -100,7 +100,7 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
     ],
     "merge": [
         (
-            ("merge", "{tmp}/one", "{tmp}/other", "-o", "{tmp}/merged"),
+            ("merge", "{tmp}/grid-a", "{tmp}/grid-b", "-o", "{tmp}/merged"),
             {"path", "rows", "refused", "trials"},
             "rows",
             {"architecture", "dataset", "row", "axes", "score", "mean", "seeds"},
@@ -307,8 +307,8 @@ def test_json_is_one_object_of_one_shape(words: str, folders: Path, tmp_path: Pa
 def _prepare(words: str, folder: Path) -> None:
     """Write what a command reads beside runs: two benchmarks, or a study."""
     if words == "merge":
-        assert ganzoo("benchmark", *_GRID, "--out", folder / "one").exit_code == 0
-        shutil.copytree(folder / "one", folder / "other")
+        assert ganzoo("benchmark", *_GRID, "--out", folder / "grid-a").exit_code == 0
+        shutil.copytree(folder / "grid-a", folder / "grid-b")
     if words == "tune":
         pytest.importorskip("optuna", reason="the extra [tune] is not installed")
         study = 'architecture = "mlp-vanilla"\ndataset = "digits"\nsteps = 2\nsamples = 64\n'
