@@ -224,5 +224,3 @@ def _stylegan2_kind(path: str, letter: str) -> str:
         return "Generator" if letter == "G" else "Discriminator"
     last = path.rpartition(".")[2]
     return {"mapping": "MappingNetwork", "synthesis": "SynthesisNetwork", "torgb": "ToRGBLayer"}.get(last, "Layer")
-
-

@@ -91,7 +91,7 @@ def read_r3gan(file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
         average=found["G_ema"].state if "G_ema" in found else None,
         discriminator=found["D"].state if "D" in found else None,
         recipe=published,
-        dataset="" if published else dataset_of(file, images["height"]),
+        dataset="" if published else dataset_of(file, images["height"], images["channels"]),
     )
 
 
@@ -187,14 +187,14 @@ def _facts(state: dict[str, Tensor], stages: Sequence[_Stage]) -> _Network:
     widths = [stage.width for stage in stages]
     groups, blocks = [stage.groups for stage in stages], [stage.blocks for stage in stages]
     embed = state.get("embed.weight")
-    low = [stage.bfloat16 for stage in reversed(stages)]
-    options: dict[str, Any] = {"labels": embed is not None, "bf16_stages": (low + [False]).index(False)}
+    low = [*(stage.bfloat16 for stage in reversed(stages)), False]
+    options: dict[str, Any] = {"labels": embed is not None, "bf16_stages": low.index(False)}
     options |= {"width": widths[0]} if len(set(widths)) == 1 else {"widths": _text(widths)}
     if any(width % 8 or 2 * width // 16 != count for width, count in zip(widths, groups, strict=True)):
         options["groups"] = _text(groups)
     if {*blocks} != {2}:
         options["blocks"] = _text(blocks)
-    if "aggregate.weight" in state:
+    if "basis" in state:
         base, channels = state["basis"].shape[1:], state["aggregate.weight"].shape[0]
         inputs = state["linear.weight"].shape[1]
         options |= {"latent_dim": inputs - (0 if embed is None else embed.shape[0]), "end": "none"}

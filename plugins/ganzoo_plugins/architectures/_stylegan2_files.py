@@ -45,7 +45,7 @@ def read_stylegan2(file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
         average=states.get("G_ema"),
         discriminator=states.get("D"),
         recipe=recipe,
-        dataset="" if recipe.startswith("cifar10") else dataset_of(file, images["height"]),
+        dataset="" if recipe.startswith("cifar10") else dataset_of(file, images["height"], images["channels"]),
     )
 
 
