@@ -108,7 +108,7 @@ def test_imported_networks_are_the_official_ones(name: str, tmp_path: Path) -> N
     assert run.recipe.dataset is not None
     expected_dataset = ganzoo.Choice.parse(dataset)
     assert run.recipe.dataset.name == expected_dataset.name
-    assert expected_dataset.options.get("size", 0) == run.recipe.dataset.options["size"]
+    assert int(expected_dataset.options.get("size", 0)) == run.recipe.dataset.options["size"]
     folder = Path(str(run.recipe.dataset.options.get("path", ""))).name
     assert folder == expected_dataset.options.get("path", "")
     latents, labels, reals = inputs_of(fixture)
@@ -149,6 +149,8 @@ def test_in_a_process_of_its_own_nothing_in_the_file_is_run(name: str, tmp_path:
     facts = json.loads(found.stdout)
     assert facts["networks"] == ["generator", "discriminator", "average"]
     assert not canary.exists()
+    (listed,) = ganzoo.runs(tmp_path, state="imported")
+    assert listed["run"] == str(tmp_path / "run")
 
 
 def test_a_training_goes_on_from_a_snapshot(tmp_path: Path) -> None:

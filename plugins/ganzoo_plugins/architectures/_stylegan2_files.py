@@ -59,7 +59,7 @@ def _generator(file: ganzoo.ForeignFile, name: str, state: Mapping[str, Tensor])
     channels = {r: state[f"synthesis.b{r}.conv1.weight"].shape[0] for r in _resolutions(state, "synthesis.b")}
     layers = len({key for key in state if re.fullmatch(r"mapping\.fc\d+\.weight", key)})
     embed = state.get("mapping.embed.weight")
-    options = {
+    options: dict[str, Any] = {
         **_channels(channels),
         "latent_dim": state["mapping.fc0.weight"].shape[1] - (0 if embed is None else embed.shape[0]),
         "style_dim": state[f"mapping.fc{layers - 1}.weight"].shape[0],
