@@ -76,9 +76,10 @@ def runs(
     """The runs in a directory and up to four folders below it, such as those of a benchmark.
 
     Each is a dict: run, state, reason, architecture, dataset, seed, length, step, images, epoch, share, score, bytes,
-    modified. `state` is one of training, finished, interrupted, diverged, damaged. `architecture` and `dataset` are
-    names, parts of names, or patterns with wildcards. `sort` is path, age (newest first), size (largest first), score
-    (best first), length, state, architecture or dataset. Raises UsageError without such a directory, state or sort.
+    modified. `state` is one of training, finished, interrupted, imported, diverged, damaged. `architecture` and
+    `dataset` are names, parts of names, or patterns with wildcards. `sort` is path, age (newest first), size (largest
+    first), score (best first), length, state, architecture or dataset. Raises UsageError without such a directory,
+    state or sort.
     """
     from ganzoo.results.runs import STATES, find_runs, run_facts
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: columns that are left out where the table is wider than the terminal, the first one first
 _SPARED = ("dataset", "architecture", "size", "last score", "age")
-_STATES = ("training", "finished", "interrupted", "diverged", "damaged")
+_STATES = ("training", "finished", "interrupted", "imported", "diverged", "damaged")
 _SORTS = ("path", "age", "size", "score", "length", "state", "architecture", "dataset")
 _SUBCOMMAND = "ganzoo.cli.runs.subcommand"
 
@@ -86,7 +86,8 @@ def runs(
       ganzoo runs archive runs/a -o a.zip --light
 
     A run is `training` while a process writes it, `finished` with its whole length, `interrupted` before that,
-    `diverged` where its numbers were not finite, and `damaged` where its files cannot be read.
+    `imported` with the weights of another program and no training yet, `diverged` where its numbers were not finite,
+    and `damaged` where its files cannot be read.
     """
     if ctx.invoked_subcommand is not None:
         return

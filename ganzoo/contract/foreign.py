@@ -46,5 +46,7 @@ class ForeignWeights:
     discriminator: Mapping[str, Tensor] | None = None
     #: the variant of the architecture's recipe that the program trained with; empty for the recipe itself
     recipe: str = ""
+    #: what the program trained on, as a spec, where that is not the dataset of the recipe; may be empty
+    dataset: str = ""
     #: a note for the user, such as how long the weights were trained; may be empty
     note: str = ""

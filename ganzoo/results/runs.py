@@ -42,9 +42,9 @@ __all__ = [
 
 #: the evaluator where neither the user nor the recipe names one
 DEFAULT_EVALUATORS = (Choice("fid-domain"),)
-#: what a run can be: a process trains it now; it has its whole length; it ended before; its numbers were not finite;
-#: its files cannot be read
-STATES = ("training", "finished", "interrupted", "diverged", "damaged")
+#: what a run can be: a process trains it now; it has its whole length; it ended before; it has the weights of another
+#: program and was not trained; its numbers were not finite; its files cannot be read
+STATES = ("training", "finished", "interrupted", "imported", "diverged", "damaged")
 #: what a training writes into a run directory
 _OWN_FILES = {
     *("recipe.json", "environment.json", "history.json", "stats.jsonl", "scores.jsonl", "diagnosis.json", "lock"),
@@ -67,18 +67,26 @@ def run_facts(path: Path) -> dict[str, Any]:
         recipe = read_recipe(path)
         facts |= {"architecture": short_name(recipe.architecture), "dataset": short_name(recipe.dataset)}
         facts |= {"seed": recipe.seed, "length": str(recipe.length)}
-        read_environment(path / "environment.json")
+        environment = read_environment(path / "environment.json")
         last = (read_last_lines(path / "stats.jsonl") or [{}])[-1]
         progress = progress_of(path, last)
         facts |= {"step": progress.step, "images": progress.images, "epoch": progress.epochs}
         facts["share"] = _share(recipe.length, facts)
         facts["score"] = last_score(recipe, read_last_lines(path / "scores.jsonl"))
         facts["state"], facts["reason"] = _state(path, recipe.length, last)
+        if facts["state"] == "interrupted" and not last and _is_import(environment):
+            facts["state"] = "imported"
         if facts["state"] == "damaged":
             facts["reason"] = "none of its checkpoints is whole"
     except (GanzooError, OSError) as error:
         facts["reason"] = str(error)
     return facts
+
+
+def _is_import(environment: Mapping[str, Any]) -> bool:
+    """Whether a run was made by `ganzoo import`."""
+    weights = environment.get("initial_weights")
+    return isinstance(weights, dict) and weights.get("imported") is True
 
 
 def beside_stopped_run(recipe: Recipe, out: Path) -> str:

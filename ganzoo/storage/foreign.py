@@ -38,7 +38,7 @@ SPARE_SECONDS = 60
 #: a file that is nested deeper or has more values is refused
 DEEPEST, MOST_VALUES = 16, 1_000_000
 #: of the values that are no tensors, this many are kept, and texts up to this length
-MOST_KEPT, LONGEST_TEXT = 5000, 200
+MOST_KEPT, LONGEST_TEXT = 20_000, 200
 
 
 @dataclass(frozen=True)

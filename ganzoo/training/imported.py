@@ -51,7 +51,7 @@ def import_run(
     merged = _merged(found, files)
     images = _images(merged, files)
     options = {**merged.options, **architecture.options}
-    chosen = dataset or (loaded.recipe.dataset if loaded.recipe.dataset else None)
+    chosen = dataset or _dataset(loaded, merged)
     if chosen is None:
         raise UsageError(f"The recipe of {architecture.name} names no dataset: give one by --dataset.")
     recipe = plan(zoo, Choice(architecture.name, options), chosen, merged.recipe or None)
@@ -118,8 +118,17 @@ def _merged(found: Sequence[ForeignWeights], files: Sequence[Path]) -> ForeignWe
                         f"in them."
                     )
     recipe = next((weights.recipe for weights in found if weights.recipe), "")
+    dataset = next((weights.dataset for weights in found if weights.dataset), "")
     note = " ".join(weights.note for weights in found if weights.note)
-    return ForeignWeights(options=options, images=images, note=note, recipe=recipe, **networks)
+    return ForeignWeights(options=options, images=images, note=note, recipe=recipe, dataset=dataset, **networks)
+
+
+def _dataset(architecture: type[Architecture], weights: ForeignWeights) -> Choice | None:
+    """What the program trained on: the dataset that its file names, that of the variant, or that of the recipe."""
+    if weights.dataset:
+        return Choice.parse(weights.dataset)
+    variant = architecture.recipes.get(weights.recipe, {}).get("dataset")
+    return Choice.parse(variant) if isinstance(variant, str) else architecture.recipe.dataset
 
 
 def networks_given(weights: ForeignWeights) -> dict[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ganzoo
+from ganzoo_plugins.architectures._r3gan_files import R3GAN_CLASSES, read_r3gan
 from ganzoo_plugins.layers.pyramid import base_size
 
 _SLOPE = 0.2  # of LeakyReLU
@@ -78,6 +79,7 @@ class R3GAN(ganzoo.Architecture):
     value_range = (-1.0, 1.0)
     bounded = False  # tanh is an option
     former_options: ClassVar[Mapping[str, Any]] = {"end": "tanh"}
+    foreign_classes = R3GAN_CLASSES
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
             "dataset": "stacked-mnist",
@@ -171,6 +173,11 @@ class R3GAN(ganzoo.Architecture):
                     f"r3gan:width={channels} is not a multiple of 8, so its blocks have no groups of 16 channels; give "
                     f"32 or 64, or groups."
                 )
+
+    @classmethod
+    def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
+        """A network-snapshot-*.pkl of the program."""
+        return read_r3gan(file)
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for any number of channels and sizes of 4 to 7 times a power of 2."""

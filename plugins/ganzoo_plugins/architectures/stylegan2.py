@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
+from ganzoo_plugins.architectures._stylegan2_files import STYLEGAN2_CLASSES, read_stylegan2
 from ganzoo_plugins.architectures._stylegan2_networks import Discriminator, Generator, Sizes
 
 #: steps between two uses of the penalties: path length for the generator, R1 for the discriminator
@@ -82,6 +83,7 @@ class StyleGAN2(ganzoo.Architecture):
 
     value_range = (-1.0, 1.0)
     bounded = False
+    foreign_classes = STYLEGAN2_CLASSES
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
             **_settings(0.002, 10, 32, 10_000, 25_000_000),
@@ -158,6 +160,11 @@ class StyleGAN2(ganzoo.Architecture):
         self.latent_dim, self.style_dim, self.mapping_layers = latent_dim, style_dim, mapping_layers
         self.residual, self.group, self.conditional, self.style_mixing = residual, group, classes, style_mixing
         self.noise, self.clamp, self.low_precision = noise, clamp, low_precision
+
+    @classmethod
+    def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
+        """A .pkl of the program for PyTorch, such as network-snapshot-*.pkl."""
+        return read_stylegan2(file)
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
         """(generator, discriminator) for squares of 8, 16, ..., 1024 pixels, with any number of channels."""
