@@ -346,7 +346,8 @@ class PublishedReplay:
 
             made = Round(
                 *(batch.reals, batch.labels, base.latents, lambda z, _: base._generate(z, labels), discriminate),
-                *(base.sides, base.joint),
+                base.sides,
+                joint=base.joint,
             )
             return made
 

@@ -41,7 +41,7 @@ def import_(
     """Make a run from FILE, a checkpoint of the official program of an architecture.
 
     \b
-      ganzoo import netG_100000_steps.pth netD_100000_steps.pth --as sngan
+      ganzoo import netG.pth netD.pth --as sngan
       ganzoo import netG_epoch_24.pth --as dcgan-pytorch --out runs/faces
 
     The generator and the discriminator may be in files of their own. Options and image size follow from the shapes of

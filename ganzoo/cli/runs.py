@@ -54,7 +54,9 @@ class _Folder(click.Path):
 
 @click.group("runs", cls=_Runs, invoke_without_command=True)
 @click.argument("directory", metavar="[DIR]", type=_Folder(path_type=Path), required=False)
-@click.option("--state", type=click.Choice(_STATES), help="Only runs in this state.")
+@click.option(
+    "--state", type=click.Choice(_STATES), metavar="STATE", help=f"Only runs in this state: {', '.join(_STATES)}."
+)
 @click.option("-a", "--architecture", metavar="NAME", help="Only this architecture: a name, part of one, or a pattern.")
 @click.option("-d", "--dataset", metavar="NAME", help="Only this dataset: a name, part of one, or a pattern.")
 @click.option(

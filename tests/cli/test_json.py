@@ -241,7 +241,8 @@ def _commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[t
 
 def test_every_command_with_json_is_in_the_table() -> None:
     found = {words for words, command in _commands(cli) for option in command.params if "--json" in option.opts}
-    assert found == set(CASES)
+    elsewhere = {"push", "pull", "import"}  # tests/results/test_hub.py, tests/training/test_import.py
+    assert found - elsewhere == set(CASES)
 
 
 def test_the_document_names_every_key_of_every_command() -> None:

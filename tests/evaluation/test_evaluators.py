@@ -55,6 +55,7 @@ def answer(name: str, batch: int = 64, **changes: Tensor) -> dict[str, float]:
 def test_declares_its_layer_and_scores(name: str) -> None:
     evaluator = build(name)
     layers = {"inception": INCEPTION_LAYERS, "domain": {"pre128": 128, "logits": 10}, "pixels": Pixels().layers}
+    layers |= {"dinov2": {"features": 1024}, "clip": {"features": 512}, "swav": {"features": 2048}}
     assert evaluator.layer in layers[evaluator.extractor]
     assert evaluator.cost
     assert evaluator.minimum >= 2

@@ -121,7 +121,7 @@ def test_defaults_are_the_options(loss):
 
 def test_options_are_converted_to_their_types():
     assert resolve(NonSaturating, {"label_smoothing": "0.1"}, "loss") == {"reduction": "sum", "label_smoothing": 0.1}
-    assert resolve(GradientPenalty, {"target": "0"}, "loss") == {"weight": 10.0, "target": 0.0}
+    assert resolve(GradientPenalty, {"target": "0"}, "loss") == {"weight": 10.0, "target": 0.0, "eps": 0.0}
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ PARTS: dict[str, type] = {
 }
 ADAM = "adam:lr=2e-4,beta1=0,beta2=0.9"
 MIMICRY = {"turns": "D,D,G", "batch_size": 4, "generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+MIMICRY |= {"preprocessing": ""}
 #: two updates of the discriminator, then one of the generator
 TURNS = (
     Turn("z_d00", "y_d00", "x00", "y_x00", group="grad0:D0", after="after:D0"),

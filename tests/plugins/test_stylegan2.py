@@ -204,7 +204,6 @@ MISTAKES: dict[str, tuple[str, str, Callable[[Replay], None], dict[str, Any]]] =
         lambda replay: None,
         {"generator_optimizer": "adam:lr=0.002,beta1=0,beta2=0.99"},
     ),
-    "buffers averaged": ("cifar-cond-32", "steps", lambda replay: None, {"ema_buffers": "averaged"}),
     "no ramp": ("cifar-cond-32", "steps", lambda replay: None, {"ema_ramp": 0.0}),
     "gamma in place of half of it": (
         "config-f-32",

@@ -330,9 +330,12 @@ def test_a_conditional_generator_draws_another_image_for_another_class() -> None
         (
             InfoGANNets,
             "wgan-gp",
-            {"architecture": "infogan-nets:batch_norm=false", "losses": "wasserstein gradient-penalty:weight=10"},
+            {
+                "architecture": "infogan-nets:batch_norm=false",
+                "losses": "wasserstein gradient-penalty:weight=10,eps=1e-4",
+            },
         ),
-        (InfoGANNets, "dragan", {"losses": "nonsaturating dragan:weight=10", "turns": "D,G"}),
+        (InfoGANNets, "dragan", {"losses": "nonsaturating dragan:weight=10,eps=1e-4", "turns": "D,G"}),
     ],
 )
 def test_recipes_hold_the_published_numbers(

@@ -27,6 +27,9 @@ ALLOWED = {
         "the published Inception weights are a .pth, whose sha256 is checked; another file the user names is read with "
         "weights_only=True too"
     ),
+    ("plugins/ganzoo_plugins/extractors/backbones.py", "torch.load"): (
+        "weights that the user names, with weights_only=True; their sha256 is part of the digest of the features"
+    ),
     ("ganzoo/results/export/formats.py", "torch.export.load"): (
         "only a file whose sha256 this machine has kept when it wrote it, or with --accept-changed-code"
     ),

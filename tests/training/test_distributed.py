@@ -63,12 +63,13 @@ def test_two_ranks_are_one_of_twice_the_batch(name: str, states: list[dict[str, 
     assert alone.keys() == first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
     # a bias before batch norm has no gradient but rounding, which Adam makes larger: hence so much room near 0
-    far = {key: (alone[key] - first[key]).abs().max() for key in alone if not _near(alone[key], first[key])}
+    far = {key: (alone[key] - first[key]).abs().max() for key in alone if not _near(alone[key], first[key], key)}
     assert far == {}
 
 
-def _near(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return torch.allclose(first, second, rtol=1e-8, atol=1e-9)
+def _near(first: torch.Tensor, second: torch.Tensor, key: str) -> bool:
+    # accuracies are float32, and their means over several turns are rounded in another order
+    return torch.allclose(first, second, rtol=1e-8, atol=1e-7 if key == "meter/sums" else 1e-9)
 
 
 def test_every_architecture_is_compared() -> None:

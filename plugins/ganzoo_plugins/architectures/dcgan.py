@@ -80,6 +80,7 @@ class DCGAN(ganzoo.Architecture):
         "r3gan": {
             "architecture": "dcgan:batch_norm=false",
             "losses": ["relativistic", "r1:gamma=0.1", "r2:gamma=0.1"],
+            "turns": "D,G.new",
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.99",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.99",
             "batch_size": 64,
