@@ -48,7 +48,7 @@ MORE = {
     "one optimiser": ("mlp-keras-gan", {"turns": "D.reals,D.fakes,GD", "discriminator_optimizer": None}),
     "one image each": ("mlp-keras-gan", {"batch_size": 2}),
 }
-#: architecture -> changes of its recipe: the path length looks at the first half of a batch, of which two processes have two
+#: architecture -> changes of its recipe: the path length looks at the first half of a batch, and two processes have two
 CHANGES: dict[str, dict[str, object]] = {"stylegan2": {"losses": ["nonsaturating", "r1:gamma=1"], "turns": "G,D"}}
 GAMES: dict[str, tuple[str, dict[str, object]]] = {name: (name, CHANGES.get(name, {})) for name in SMALL} | MORE
 
