@@ -341,9 +341,11 @@ def test_the_one_that_waits_says_so_and_takes_over_where_the_first_fails(server,
     assert begun.wait(60)
     second = threading.Thread(target=archive.fetch)
     second.start()
-    waited = ""
-    while "Waiting for another process that fetches MNIST/raw/images.gz." not in waited:
+    waited, deadline = "", time.monotonic() + 50
+    while "Waiting for another process that fetches MNIST/raw/images.gz." not in waited and time.monotonic() < deadline:
+        time.sleep(0.01)  # the other threads need the interpreter
         waited += capsys.readouterr().err
+    assert "Waiting for another process that fetches MNIST/raw/images.gz." in waited
     go_on.set()
     first.join(60)
     second.join(60)
