@@ -246,7 +246,7 @@ def test_the_training_of_an_extractor_says_how_far_it_is(
 
 def test_a_trial_of_a_grid_says_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipes.plan(ZOO, Choice("dcgan"), Choice("digits"), None, {"length": "100 steps"})
-    trial: Any = SimpleNamespace(name="a", pair=("dcgan", "digits"), recipe=recipe)
+    trial: Any = SimpleNamespace(name="a", configuration=("dcgan", "digits"), recipe=recipe)
     grid = GridConsole([trial], tmp_path)
     monkeypatch.setattr(grid.folder, "progress", lambda trial: None)
     assert re.fullmatch(r"seed 0: starting, 0:0\d", grid._progress(trial))

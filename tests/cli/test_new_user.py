@@ -174,7 +174,7 @@ def test_absent_weights_are_found_before_anything_is_drawn(
     def draw(*arguments: object) -> None:
         pytest.fail("fakes were drawn")
 
-    monkeypatch.setattr("ganzoo.evaluation.scorer.draw", draw)
+    monkeypatch.setattr("ganzoo.evaluation.fakes.draw", draw)
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("GANZOO_OFFLINE", "1")
     seen: list[str] = []
