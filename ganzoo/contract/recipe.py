@@ -256,8 +256,12 @@ class Recipe:
 
         Fields that are newer than version 0.1 are left out at their defaults.
         """
-        fields = [field for field in dataclasses.fields(self) if not _is_left_out(self, field)]
-        return {field.name: _to_json(getattr(self, field.name)) for field in fields}
+        left_out = {field.name for field in dataclasses.fields(self) if _is_left_out(self, field)}
+        return {name: value for name, value in self.every_field().items() if name not in left_out}
+
+    def every_field(self) -> dict[str, Any]:
+        """All fields as plain JSON values, also those that `to_dict` leaves out: to replace another recipe whole."""
+        return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -269,7 +273,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The text of a recipe file, as `--recipe` reads it."""
-        lines = [f"{name} = {_toml(value)}" for name, value in self.to_dict().items() if value is not None]
+        lines = [f"{name} = {_toml(value)}" for name, value in self.every_field().items() if value is not None]
         if self.discriminator_optimizer is None:
             lines.append('discriminator_optimizer = "shared"')
         return "\n".join(lines) + "\n"

@@ -96,7 +96,7 @@ class Round:
         """
         if self._generate_styled is None:
             raise UsageError(
-                "A loss of the recipe needs a generator with styles, such as that of stylegan2, and this one has none: "
+                "A loss of the recipe needs a generator with styles (`styles` and `images`), and this one has none: "
                 "leave the loss out."
             )
         return self._generate_styled(self.latents[:count], self.labels[:count])

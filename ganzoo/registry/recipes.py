@@ -12,6 +12,7 @@ from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.paths import is_file
 from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe, parse_turns
 from ganzoo.contract.renamed_fields import with_current_names
+from ganzoo.registry.recorded import as_recorded
 from ganzoo.registry.zoo import Zoo
 
 
@@ -70,24 +71,37 @@ def _with_options_of(recipe: Choice | None, choice: Choice) -> Choice:
 def _named_recipe(zoo: Zoo, architecture: type[Architecture], name: str, named: Recipe | str) -> Mapping[str, Any]:
     """The fields of a recipe, of a recipe file, of a variant, or of what another architecture published."""
     if isinstance(named, Recipe):
-        return named.to_dict()
+        return named.every_field()
     if file := recipe_file(named):
         if not is_file(file):
             raise UsageError(f"There is no recipe file {named}.")
-        return with_current_names(read_recipe(file))
+        return _of_run(zoo, file) if file.suffix == ".json" else with_current_names(read_recipe(file))
     if named in architecture.recipes:
         return architecture.recipes[named]
     if named in zoo.names("architectures"):
         others: Recipe = zoo.load("architectures", Choice(named)).recipe
-        return {key: value for key, value in others.to_dict().items() if key not in ("architecture", "dataset")}
+        return {key: value for key, value in others.every_field().items() if key not in ("architecture", "dataset")}
     if is_file(Path(named) / "recipe.json"):
-        return with_current_names(read_recipe(Path(named) / "recipe.json"))
+        return _of_run(zoo, Path(named) / "recipe.json")
     known = ", ".join(architecture.recipes) or "none"
     near = did_you_mean(named, [*architecture.recipes, *zoo.names("architectures")])
     raise UsageError(
         f"{name} has no recipe {named!r}.{near} Its own: {known}. The name of another architecture means the recipe "
         f"that it was published with. A file must end in .toml or .json, and a run's directory has a recipe.json."
     )
+
+
+def _of_run(zoo: Zoo, file: Path) -> Mapping[str, Any]:
+    """Every field of a run's recipe, with what it meant when the run was recorded."""
+    recipe = Recipe.from_dict(with_current_names(read_recipe(file)))
+
+    def recorded(kind: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(recorded(kind, choice) for choice in value)
+        return value and as_recorded(zoo.load(kind, value), value)
+
+    former = {name: recorded(kind, getattr(recipe, name)) for name, kind in KIND_OF_FIELD.items()}
+    return {**recipe.every_field(), **former}
 
 
 def recipe_file(named: str) -> Path | None:

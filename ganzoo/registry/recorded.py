@@ -25,6 +25,14 @@ def recorded_zoo(run: RunView, zoo: Zoo) -> Zoo:
     return _RecordedZoo(run, zoo)
 
 
+def as_recorded(loaded: type[Any], choice: Choice) -> Choice:
+    """A part of a run's recipe with what its missing options meant when the run was recorded.
+
+    A run records all options: those that it does not have were added to the part later.
+    """
+    return Choice(choice.name, {**getattr(loaded, "former_options", {}), **choice.options})
+
+
 class _RecordedZoo(Zoo):
     """A zoo that finds a name of one run's recipe by its recorded id, and keeps the recorded numbers of the classes."""
 
@@ -47,9 +55,7 @@ class _RecordedZoo(Zoo):
         return found[0]
 
     def _options(self, kind: str, choice: Choice, loaded: type[Any]) -> dict[str, Any]:
-        # a run records all options: those that it does not have were added to the part later
-        former = getattr(loaded, "former_options", {})
-        return super()._options(kind, Choice(choice.name, {**former, **choice.options}), loaded)
+        return super()._options(kind, as_recorded(loaded, choice), loaded)
 
     def _not_installed(self, kind: str, recorded: Mapping[str, Any]) -> str:
         """One sentence: which part is missing, and the command that installs it."""

@@ -102,7 +102,7 @@ class SNGANProjection(ganzoo.Architecture):
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
         self.program = MIMICRY if program == "mimicry" else AUTHORS
-        self.batch_norm_eps = batch_norm_eps or (1e-5 if program == "mimicry" else 2e-5)
+        self.batch_norm_eps = batch_norm_eps
 
     @classmethod
     def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
@@ -115,7 +115,7 @@ class SNGANProjection(ganzoo.Architecture):
         generator = ResNetGenerator(
             self.latent_dim, self.generator_width, images, doubled, images.classes, self.program
         )
-        set_eps(generator, self.batch_norm_eps)
+        set_eps(generator, self.batch_norm_eps or self.program.batch_norm_eps)
         return generator, Discriminator(self.width, images, self.program)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:

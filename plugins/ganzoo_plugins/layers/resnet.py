@@ -34,6 +34,8 @@ class Program:
     of all discriminator blocks but the first see relu(x).
     """
 
+    #: added to the variance in the batch norms of the SNGAN generators; Chainer's default, and PyTorch's
+    batch_norm_eps: float = 2e-5
     bilinear: bool = False
     rectified_shortcuts: bool = False
     #: whether biases keep PyTorch's initial values, uniform within 1 / sqrt(inputs); otherwise they start at 0
@@ -47,7 +49,14 @@ class Program:
 
 
 AUTHORS = Program()
-MIMICRY = Program(bilinear=True, rectified_shortcuts=True, random_biases=True, random_scales=True, both_vectors=True)
+MIMICRY = Program(
+    batch_norm_eps=1e-5,
+    bilinear=True,
+    rectified_shortcuts=True,
+    random_biases=True,
+    random_scales=True,
+    both_vectors=True,
+)
 
 
 class ConditionalBatchNorm2d(nn.Module):
