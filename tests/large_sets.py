@@ -5,15 +5,28 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+import ganzoo
 
 #: a sample: key, and content by extension
 Sample = tuple[str, Mapping[str, bytes]]
+
+
+def refusal(open_dataset: Callable[[], object]) -> str:
+    """The one sentence with which a dataset is refused."""
+    with pytest.raises(ganzoo.GanzooError) as caught:
+        open_dataset()
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
 
 
 def picture(seed: int, size: tuple[int, int] = (8, 8), mode: str = "RGB", form: str = "png", **options: Any) -> bytes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ganzoo.api.display import table_html
 from ganzoo.api.experiments import Seeds, seeds_as_text
@@ -14,23 +12,12 @@ from ganzoo.api.progress import log
 from ganzoo.api.studies import StudySource, study_of
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
-from ganzoo.contract.recipe import Recipe
+from ganzoo.experiments.tune import TuneResult, import_optuna, request_of
+from ganzoo.experiments.tune import tune as search
 
 
-@dataclass
-class Tuning:
+class Tuning(TuneResult):
     """The outcome of a search. A notebook shows its trials."""
-
-    path: Path
-    #: number, state (finished, pruned, failed), value, params, run and reason of each trial
-    trials: list[dict[str, Any]]
-    #: the best trial, and its recipe
-    best: dict[str, Any]
-    recipe: Recipe
-    score: str
-    better: str
-    #: rows of the benchmark of the default and the tuned recipe on other seeds
-    check: list[dict[str, Any]]
 
     @property
     def winner(self) -> Path:
@@ -79,8 +66,6 @@ def tune(
     TrainingInterrupted when it is stopped; the same call then goes on.
     """
     from ganzoo.engine.device import find_device
-    from ganzoo.experiments.tune import import_optuna, request_of
-    from ganzoo.experiments.tune import tune as search
     from ganzoo.registry.zoo import zoo
 
     if trials < 1 or (jobs is not None and jobs < 1) or patience <= 0:
@@ -91,4 +76,4 @@ def tune(
         request = request_of(zoo(), study_of(study, given), seed)
         find_device(device)
         found = search(zoo(), request, trials, Path(out), device, jobs, 3600 * patience, Choice.parse(launcher), log)
-    return Tuning(found.path, found.trials, found.best, found.recipe, found.score, found.better, found.check)
+    return Tuning(**vars(found))

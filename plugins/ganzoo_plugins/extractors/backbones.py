@@ -14,7 +14,6 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import safetensors.torch
@@ -24,6 +23,7 @@ from torch.nn import functional
 
 import ganzoo
 from ganzoo_plugins.extractors._exact import exact
+from ganzoo_plugins.extractors._weights_file import read_weights
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -85,12 +85,7 @@ class _Backbone(ganzoo.Extractor):
                 f"The extractor {self.name} has no weights; download those of {self.published}, and name the file with "
                 f"the option `weights` or with {self.variable}."
             )
-        try:
-            data = Path(os.path.expanduser(given)).read_bytes()
-        except OSError as error:
-            raise ganzoo.GanzooError(
-                f"The weights {given!r} of {self.name} cannot be read ({error.strerror}); name another file."
-            ) from None
+        data = read_weights(given, f"The {self.name} weights")
         found = hashlib.sha256(data).hexdigest()
         if self.sha256 and found != self.sha256:
             raise ganzoo.GanzooError(

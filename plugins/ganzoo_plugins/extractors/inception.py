@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 import click
@@ -20,6 +19,7 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 import ganzoo
 from ganzoo_plugins.extractors._exact import exact
 from ganzoo_plugins.extractors._inception_network import LAYERS, InceptionNetwork
+from ganzoo_plugins.extractors._weights_file import read_weights
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SIZE = 95_628_359
@@ -45,12 +45,7 @@ def _read_cached() -> tuple[bytes, str]:
 
 def _read_given(name: str) -> tuple[bytes, str]:
     """A file that the user named. Weights other than the published ones are allowed, with a note to stderr."""
-    try:
-        data = Path(os.path.expanduser(name)).read_bytes()
-    except OSError as error:
-        raise ganzoo.GanzooError(
-            f"The Inception weights {name!r} cannot be read ({error.strerror}); name another file."
-        ) from None
+    data = read_weights(name, "The Inception weights")
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         click.echo(
