@@ -12,6 +12,7 @@ import hashlib
 import io
 import math
 import os
+import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -130,12 +131,20 @@ def _tensors(data: bytes) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a file by torch.save, by name. Never runs code of the file."""
     if data[8:9] == b"{":
         return safetensors.torch.load(data)
-    if data[:2] == b"PK" and b"constants.pkl" in data[:4096]:
+    if _is_torchscript(data):
         raise ganzoo.GanzooError("it is a TorchScript archive, which holds code; take a file of plain tensors")
     weights: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     for key in ("model", "state_dict"):
         weights = weights.get(key, weights)
     return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def _is_torchscript(data: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _vision_transformer(name: str, dimensions: int) -> nn.Module:
