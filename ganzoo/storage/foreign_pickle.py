@@ -344,6 +344,10 @@ def is_legacy(file: IO[bytes]) -> bool:
 
 def read_networks(file: IO[bytes], classes: Iterable[str] = ()) -> Any:
     """The content of a file that pickles whole networks; `classes` are names of classes that become records."""
+    start = file.tell()
+    if file.read(1) != pickle.PROTO:  # every protocol since 2 begins with its number
+        raise Refused("it is neither a file of torch.save nor a pickled network")
+    file.seek(start)
     return _load(file, table(classes))
 
 

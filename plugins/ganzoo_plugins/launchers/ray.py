@@ -25,6 +25,7 @@ _STORE_BYTES = 100_000_000
 #: settings of Ray for this process: no reports to its makers, no events on disk, the devices as they are in a task
 #: without GPUs, and trials at the priority of other programs (Ray lowers it by 15: on a busy machine they stand still)
 _SETTINGS = {
+    "RAY_BACKEND_LOG_LEVEL": "error",  # of an address where nothing answers it would print a line a second
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
