@@ -61,9 +61,9 @@ _LINK = re.compile(r"(?<!`)(!?\[[^\]]*\])\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)"
 _FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 #: heading on api.md -> the modules below ganzoo whose public names it has
 _API_SECTIONS = {
-    "Train, look, compare": ("api.",),
+    "Train, look, compare": ("api.", "server."),
     "Recipes and choices": ("contract.recipe", "contract.choice"),
-    "Kinds of parts": ("contract.components", "contract.round"),
+    "Kinds of parts": ("contract.components", "contract.round", "contract.launcher", "contract.foreign"),
     "Hooks of plugins and observers": ("contract.hooks", "contract.run_view"),
     "Images, files and folders": ("contract.images", "contract.paths", "storage."),
     "Errors": ("contract.errors", "api.interrupt"),

@@ -15,9 +15,9 @@ from typing import Any
 
 #: module below ganzoo -> the public names that it defines
 _HOMES = {
-    "api.hub": "pull push",
     "api.convert": "convert",
     "api.experiments": "benchmark speedrun",
+    "api.hub": "pull push",
     "api.imports": "import_checkpoint",
     "api.interrupt": "TrainingInterrupted",
     "api.parts": "list show",

@@ -337,7 +337,7 @@ def test_folders_of_pictures_may_be_called_anything(root: Path, names: list[str]
             patch.setenv("GANZOO_CACHE", str(place / "cache"))
             with writes_within(place / "cache"):
                 dataset = ImageFolder(path=str(place / "pictures"), size=4, test_share=0.0)
-        assert dataset.class_names == tuple(sorted(names, key=_listing._natural))
+        assert dataset.class_names == tuple(sorted(names, key=_listing.natural))
         assert len(dataset) == 3 * len(names)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import tiny
 from helpers import ZOO, ganzoo
+from ray_cluster import ray_cluster
 
 from ganzoo import Choice, GanzooError, Job, LaunchRequest, UsageError
 from ganzoo.experiments.folder import Folder
@@ -27,7 +28,6 @@ from ganzoo.experiments.worker import release_stale_lock
 from ganzoo.storage.lock import Lock
 from ganzoo_plugins.launchers import _node
 from ganzoo_plugins.launchers.local import Local
-from ganzoo_plugins.launchers.ray import _SETTINGS
 
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
 DATASETS = ("digits:size=8", "digits:size=10")
@@ -39,13 +39,8 @@ RAY, RAY_FAR = "ray:threads=1", "ray:threads=1,shared=false,sync_seconds=0.5"
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
     """A Ray cluster of this process with two CPUs, which all tests of this module share."""
-    ray = pytest.importorskip("ray")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in _SETTINGS.items():
-            patch.setenv(name, value)
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    with ray_cluster(2):
         yield
-        ray.shutdown()
 
 
 def _need(launcher: str, request: pytest.FixtureRequest) -> None:

@@ -158,7 +158,7 @@ class NoLock:
 
     taken_over = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, job: str = "") -> None:
         pass
 
     def release(self) -> None:

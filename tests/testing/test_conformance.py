@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from large_sets import picture, samples, write_parquet, write_tar
 from mutants import ALSO, GOOD, MUTANTS
 from PIL import Image
+from ray_cluster import ray_cluster
 
 import ganzoo.testing
 from ganzoo.cli import cli
@@ -28,7 +29,6 @@ from ganzoo.testing.architectures import compiles_without_a_break
 from ganzoo.testing.catalogue import CHECKS
 from ganzoo.testing.kit import ExaminedPart, Outcome, examine
 from ganzoo.testing.process import restoring_process
-from ganzoo_plugins.launchers.ray import _SETTINGS
 
 ALL_CHECKS = [(kind, check.__name__) for kind, members in CHECKS.items() for check in members]
 
@@ -209,15 +209,10 @@ def test_the_class_decides_the_kind() -> None:
 
 
 @pytest.fixture
-def ray_cluster() -> Iterator[None]:
+def shared_cluster() -> Iterator[None]:
     """A cluster of this process, so that the checks of the launcher need not start one each."""
-    ray = pytest.importorskip("ray")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in _SETTINGS.items():
-            patch.setenv(name, value)
-        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    with ray_cluster(4):
         yield
-        ray.shutdown()
 
 
 #: options that make a part small, so that its checks are quick
@@ -265,7 +260,7 @@ def test_every_part_of_the_zoo_passes(
     if kind == "launchers":
         options = {"slurm": ":cluster=local", "ray": ":threads=1"}.get(name, "")
         if name == "ray":
-            request.getfixturevalue("ray_cluster")
+            request.getfixturevalue("shared_cluster")
     if name == "image-folder":
         options = f":path={_pictures(tmp_path)},test_share=0.3"
     if name == "npy":
