@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 #: processes that share the tests, a file at a time, each on one core; `make test WORKERS=0` runs all in one
 WORKERS ?= 2
-TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist loadfile
+# a test that hangs fails, and does not cost the results of all others
+TESTS := -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist loadfile --timeout 300
 #: interpreters of `make test-pythons`
 PYTHONS ?= python3.11 python3.12 python3.13
 

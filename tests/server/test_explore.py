@@ -401,7 +401,7 @@ def test_what_is_printed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         listener.close()
         announce("http://127.0.0.1:1/")
 
-    monkeypatch.setattr(running, "run_server", run_server)
+    monkeypatch.setattr("ganzoo.server.pages.run_server", run_server)
     done = ganzoo("explore", run, "--port", 0)
     assert done.stdout == "http://127.0.0.1:1/\n"
     assert done.stderr == "The page of this run is at this address. Ctrl-C ends it.\n"
