@@ -187,7 +187,9 @@ def _run_by_bash(text: str, folder: Path) -> str:
     tools = folder / ".tools"
     tools.mkdir(exist_ok=True)
     for name in ("ganzoo", *_CHECKED.keys() - {"cd", "source", "."}):  # which the shell has itself
-        (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(__file__)} {name} "$@"\n')
+        (tools / name).write_text(
+            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(__file__)} {name} "$@"\n'
+        )
         (tools / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(

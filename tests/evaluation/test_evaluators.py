@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from helpers import ZOO
-from scores import scores, show
+from scoring import scores, show
 from torch import Tensor
 
 import ganzoo

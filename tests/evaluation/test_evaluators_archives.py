@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scores import scores
+from scoring import scores
 from torch import Tensor
 
 import ganzoo

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from scores import draw, scores
+from scoring import draw, scores
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torch_fidelity.metric_isc import isc_features_to_metric

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
-from scores import scores
+from scoring import scores
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch_fidelity.metric_prc import calculate_precision_recall_full

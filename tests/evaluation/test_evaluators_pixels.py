@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from scipy.stats import wasserstein_distance
-from scores import scores
+from scoring import scores
 from torch import Tensor
 
 import ganzoo

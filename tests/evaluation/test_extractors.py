@@ -14,7 +14,7 @@ import pytest
 import random_inception as random_inception_weights
 import torch
 from helpers import ZOO
-from scores import scores
+from scoring import scores
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import random_inception
 import torch
-from scores import frechet_by_hand, scores
+from scoring import frechet_by_hand, scores
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric

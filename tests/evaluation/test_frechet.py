@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from scores import draw, frechet_by_hand, scores, show
+from scoring import draw, frechet_by_hand, scores, show
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
