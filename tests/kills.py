@@ -31,6 +31,10 @@ from ganzoo.training.train import resume, start
 CPU = torch.device("cpu")
 STEPS = 16
 
+# The first backward of a process decides on the threads of autograd; a forked child cannot go on without them. After a
+# compiled network there would be some, so this backward comes when the tests are collected, before any of them runs.
+torch.zeros(1, requires_grad=True).sum().backward()
+
 
 def recipe() -> Recipe:
     """A recipe with a checkpoint after every step, and with grids and scores: most files are written per step."""
