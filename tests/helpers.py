@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from ganzoo import Choice, Recipe
 from ganzoo.cli import cli
+from ganzoo.experiments.grid import Trial, plan_study
+from ganzoo.experiments.study import Study
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.request import SampleRequest
@@ -41,6 +44,20 @@ def ganzoo_process(*arguments: object, **environment: str) -> subprocess.Complet
 def tiny_recipe(architecture: str = "Tiny", options: dict[str, Any] | None = None, **fields: Any) -> Recipe:
     """The complete recipe of an architecture of tests/tiny.py on small digits, with these fields changed."""
     return plan(ZOO, Choice(f"{tiny.__file__}:{architecture}", options or {}), SMALL_DIGITS, None, fields)
+
+
+def plan_trials(
+    zoo: Zoo,
+    architectures: Sequence[Choice],
+    datasets: Sequence[Choice],
+    evaluators: Sequence[Choice],
+    seeds: Sequence[int],
+    named: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> list[Trial]:
+    """The trials of a study without axes. `named` is a recipe file or variant, `changes` are fields of the recipes."""
+    texts, fields = ",".join(map(str, seeds)), dict(changes or {})
+    return plan_study(zoo, Study(list(architectures), list(datasets), list(evaluators), texts, named, fields))
 
 
 def change_environment(run: Path, **facts: Any) -> None:

@@ -86,12 +86,15 @@ class Reals(BatchSequence):
         # without the options of the dataset, such as its path: the sha256 identifies the images
         name = last_part(choice.name)
         self.facts = {"dataset": name, "split": split, "sha256": sha256, "images": len(self.dataset)}
+        #: called, before a batch is read, with the number of images of the batches before it and that of all images
+        self.on_read: Callable[[int, int], None] = lambda done, total: None
 
     def __len__(self) -> int:
         return math.ceil(len(self.dataset) / _BATCH)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         start = number * _BATCH
+        self.on_read(start, len(self.dataset))
         return self.dataset.read(torch.arange(start, min(start + _BATCH, len(self.dataset))))
 
 

@@ -101,24 +101,6 @@ def expand(zoo: Zoo, kind: str, choices: Sequence[Choice]) -> list[Choice]:
     return list(found.values())
 
 
-def plan_trials(
-    zoo: Zoo,
-    architectures: Sequence[Choice],
-    datasets: Sequence[Choice],
-    evaluators: Sequence[Choice],
-    seeds: Sequence[int],
-    named: str | None = None,
-    changes: Mapping[str, Any] | None = None,
-) -> list[Trial]:
-    """All trials of the grid, ordered by seed: the first table has one seed for every pair.
-
-    `named` is the path of a recipe file, or the name of a variant that every architecture has. `changes` are fields of
-    the recipes. Raises UsageError for an unknown name or option, and for a bad value.
-    """
-    fields, texts = dict(changes or {}), ",".join(map(str, seeds))
-    return plan_study(zoo, Study(list(architectures), list(datasets), list(evaluators), texts, named, fields))
-
-
 def plan_study(zoo: Zoo, study: Study) -> list[Trial]:
     """All trials of a study, ordered by seed.
 

@@ -172,9 +172,9 @@ def _evaluate_run(
     )
     saved: list[tuple[Tensor, Tensor]] = []
     fakes = fitted(_kept(drawn, saved) if save else drawn, scorer.reals.dataset.spec)
-    counted = _Counted(fakes, scorer.samples, request.on_progress)
+    counted = _counted(fakes, scorer, request.on_progress)
     resized = facts.pop("resized", "")
-    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, counted.real_images, resized)
+    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, resized=resized)
     lines = [{**score, **when} for score in scores]
     if against is None or facts["training_images"] == SAME:
         _keep(trained.run, lines, progress, observers, note)
@@ -209,8 +209,8 @@ def _evaluate_images(source: Path | ImageArray, name: str, request: _Request) ->
     # the digest of the pixels is added when all of them have been read, before the cards are made
     facts: dict[str, Any] = {**subject.facts, "images": count, "of": subject.available, "shape": str(subject.spec)}
     fakes = fitted(subject.batches(count, request.seed), reals.spec, facts)
-    counted = _Counted(fakes, count, request.on_progress)
-    scores = scorer.score(counted, facts, counted.real_images, resized)
+    counted = _counted(fakes, scorer, request.on_progress)
+    scores = scorer.score(counted, facts, resized=resized)
     return [{**score, "step": None, "images": None, "epoch": None, "training": False} for score in scores]
 
 
@@ -259,29 +259,30 @@ def _keep(
         raise GanzooError(f"{error} The scores are in {file}.") from error
 
 
-class _Counted:
-    """The batches of fakes; `on_progress` is called before the first and after each, and for what else takes time."""
+def _counted(
+    fakes: Iterable[tuple[Tensor, Tensor]], scorer: Scorer, on_progress: Callable[[int, int, str], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of fakes; `on_progress` is called before the first and after each, and while the reals are read."""
 
-    def __init__(
-        self, fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_progress: Callable[[int, int, str], None]
-    ) -> None:
-        self._fakes, self._total, self._on_progress = fakes, total, on_progress
-        self._begun = False
+    def of_reals(done: int, total: int) -> None:
+        on_progress(done, total, "features of the real images")
 
-    def real_images(self) -> bool:
-        """Called before each batch of images: before the first fakes they are real ones. False: nothing is stopped."""
-        if not self._begun:
-            self._on_progress(0, 0, "features of the real images")
-        return False
+    for reals in (scorer.reals, scorer.held_out):
+        if reals is not None:
+            reals.on_read = of_reals
+    return _each_fake(fakes, scorer.samples, on_progress)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self._begun, done = True, 0
-        self._on_progress(done, self._total, _FAKES)
-        for images, labels in self._fakes:
-            yield images, labels
-            done += len(images)
-            self._on_progress(done, self._total, _FAKES)
-        self._on_progress(0, 0, "distances between real images and fakes")
+
+def _each_fake(
+    fakes: Iterable[tuple[Tensor, Tensor]], total: int, on_progress: Callable[[int, int, str], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    done = 0
+    on_progress(done, total, _FAKES)
+    for images, labels in fakes:
+        yield images, labels
+        done += len(images)
+        on_progress(done, total, _FAKES)
+    on_progress(0, 0, "distances between real images and fakes")
 
 
 def _progress_when_saved(trained: TrainedGenerator) -> TrainingProgress:

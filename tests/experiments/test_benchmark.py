@@ -17,12 +17,12 @@ import pytest
 import tiny
 import torch
 from click.testing import Result
-from helpers import ZOO, ganzoo
+from helpers import ZOO, ganzoo, plan_trials
 
 from ganzoo import Choice, UsageError
 from ganzoo.experiments import estimate, table, verify
 from ganzoo.experiments.folder import Folder
-from ganzoo.experiments.grid import Trial, expand, parse_seeds, plan_trials
+from ganzoo.experiments.grid import Trial, expand, parse_seeds
 from ganzoo.experiments.run_grid import benchmark
 from ganzoo.experiments.trial_runner import TrialRunner
 from ganzoo.experiments.worker import run_trial

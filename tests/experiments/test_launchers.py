@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 import tiny
-from helpers import ZOO, ganzoo
+from helpers import ZOO, ganzoo, plan_trials
 from ray_cluster import ray_cluster
 
 from ganzoo import Choice, GanzooError, Job, LaunchRequest, UsageError
 from ganzoo.experiments.folder import Folder
-from ganzoo.experiments.grid import Trial, plan_trials
+from ganzoo.experiments.grid import Trial
 from ganzoo.experiments.run_grid import benchmark, build_launcher
 from ganzoo.experiments.trial_runner import TrialRunner
 from ganzoo.experiments.worker import release_stale_lock

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from helpers import ZOO, ganzoo
+from helpers import ZOO, ganzoo, plan_trials
 
 import ganzoo as package
 from ganzoo import Choice, UsageError
 from ganzoo.experiments.folder import Folder
-from ganzoo.experiments.grid import Trial, plan_trials
+from ganzoo.experiments.grid import Trial
 from ganzoo.experiments.run_grid import benchmark
 from ganzoo.experiments.worker import run_trial
 from ganzoo.storage.run import Run

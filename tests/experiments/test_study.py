@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import tiny
-from helpers import ZOO, ganzoo
+from helpers import ZOO, ganzoo, plan_trials
 
 import ganzoo as package
 from ganzoo import Choice, UsageError
 from ganzoo.api.studies import study_of
-from ganzoo.experiments.grid import Trial, named_as_in, plan_study, plan_trials
+from ganzoo.experiments.grid import Trial, named_as_in, plan_study
 from ganzoo.experiments.study import parse_study, read_study
 
 TINY, BRIGHTNESS = f"{tiny.__file__}:Tiny", f"{tiny.__file__}:Brightness"
