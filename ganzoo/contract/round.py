@@ -108,11 +108,11 @@ class Round:
         if len(self.labels) <= count:
             yield self
             return
-        tensors = (self.reals, self.labels, self.latents, self.fake_labels)
-        for reals, labels, latents, fake_labels in zip(*(tensor.split(count) for tensor in tensors), strict=True):
+        for start in range(0, len(self.labels), count):
+            here = slice(start, start + count)
             yield Round(
-                *(reals, labels, latents, self._generate, self._discriminate),
-                *(self.sides, self._generate_styled, self.joint, fake_labels),
+                *(self.reals[here], self.labels[here], self.latents[here], self._generate, self._discriminate),
+                *(self.sides, self._generate_styled, self.joint, self.fake_labels[here]),
             )
 
     def styled_fakes(self, count: int) -> tuple[Tensor, Tensor]:
