@@ -339,17 +339,11 @@ class PublishedReplay:
             base = Game.round(game, turn, batch, reused)
             labels = self.labels(mine.labels, len(batch.reals)) if mine.labels else batch.labels
 
-            def discriminate(images: Tensor, classes: Tensor) -> Tensor:
-                if len(classes) == 2 * len(labels):  # fakes and reals together
-                    return game.discriminate(images, torch.cat([labels, batch.labels]))
-                return game.discriminate(images, labels if images is made._fakes else classes)
-
-            made = Round(
-                *(batch.reals, batch.labels, base.latents, lambda z, _: base._generate(z, labels), discriminate),
-                base.sides,
+            return Round(
+                *(batch.reals, batch.labels, base.latents, base._generate, game.discriminate, base.sides),
                 joint=base.joint,
+                fake_labels=labels,
             )
-            return made
 
         def record(player: Any) -> None:
             update = updates.pop(0)

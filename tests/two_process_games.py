@@ -46,6 +46,8 @@ MORE = {
     "fakes in inference": ("dcgan", {"generator_mode_for_discriminator": "inference", "turns": "D,D,G"}),
     "both at once": ("mlp-keras-gan", {"turns": "D+G", "ema_half_life": 100}),
     "one optimiser": ("mlp-keras-gan", {"turns": "D.reals,D.fakes,GD", "discriminator_optimizer": None}),
+    "accumulated": ("mlp-vanilla", {"accumulate": 2, "losses": ["nonsaturating", "r1"], "fake_labels": "uniform"}),
+    "the largest logits": ("mlp-vanilla", {"losses": ["hinge:top_k=0.4", "lecam"]}),
     "one image each": ("mlp-keras-gan", {"batch_size": 2}),
 }
 #: architecture -> changes of its recipe: the path length looks at the first half of a batch, and two processes have two

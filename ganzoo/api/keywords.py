@@ -58,7 +58,21 @@ class RecipeOptions(LengthOptions, total=False):
     subset: str | None
     #: half-life of the generator's EMA in images, 0 for none; or a schedule, "0 -> 500k by 20M"
     ema_half_life: int | float | str | None
+    #: the EMA copies the weights until so many images were seen
+    ema_start: int | None
+    #: the half-life is at most this share of the images seen; 0: no limit
+    ema_ramp: float | None
+    #: what the EMA does with buffers: "averaged" or "copied"
+    ema_buffers: str | None
     batch_size: int | None
+    #: compute each batch in so many parts, one after the other, to save memory
+    accumulate: int | None
+    #: what is done to the reals of each step: "flip", "dequantise", "flip+dequantise", or "" for nothing
+    preprocessing: str | None
+    #: the classes of the fakes: those of the "reals", or "uniform"
+    fake_labels: str | None
+    #: whether the discriminator sees fakes and reals in one forward
+    joint_forward: bool | None
     seed: int | None
     #: the first layers of the discriminator that are not trained
     freeze_d: int | None

@@ -9,9 +9,9 @@ import click
 
 from ganzoo.api import recipes
 from ganzoo.cli.options import no_pictures_option, pairs
-from ganzoo.cli.parameters import OptionPairParam, RecipeParam
+from ganzoo.cli.parameters import HalfLife, OptionPairParam, RecipeParam, WholeNumber
 from ganzoo.contract.choice import Amount, Choice
-from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.recipe import EMA_BUFFERS, FAKE_LABELS, Recipe
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -39,6 +39,51 @@ def recipe_options(command: _Command) -> _Command:
         type=OptionPairParam(),
         metavar="KEY=VALUE",
         help="An option of the architecture, or dataset.KEY=VALUE.",
+    )(command)
+
+
+def batch_options(command: _Command) -> _Command:
+    """--batch-size, --accumulate, --preprocessing, --fake-labels, --joint-forward."""
+    command = click.option(
+        "--joint-forward/--no-joint-forward",
+        default=None,
+        help="Show the discriminator fakes and reals in one forward, or not.",
+    )(command)
+    command = click.option(
+        "--fake-labels", type=click.Choice(FAKE_LABELS), help="Classes of the fakes: those of the reals, or drawn."
+    )(command)
+    command = click.option(
+        "--preprocessing", metavar="flip+dequantise", help="What is done to the reals of each step; '' for nothing."
+    )(command)
+    command = click.option(
+        "--accumulate",
+        type=WholeNumber(1),
+        metavar="N",
+        help="Compute each batch in N parts, one after the other, to save memory.",
+    )(command)
+    return click.option("--batch-size", type=WholeNumber(1), metavar="N", help="Real images in a batch.")(command)
+
+
+def ema_options(command: _Command) -> _Command:
+    """--ema-half-life, --ema-start, --ema-ramp, --ema-buffers."""
+    command = click.option(
+        "--ema-buffers", type=click.Choice(EMA_BUFFERS), help="What the EMA does with buffers, as of batch norm."
+    )(command)
+    command = click.option(
+        "--ema-ramp",
+        type=click.FloatRange(min=0),
+        metavar="SHARE",
+        help="The half-life is at most this share of the images seen; 0: no limit.",
+    )(command)
+    command = click.option(
+        "--ema-start", type=WholeNumber(0), metavar="IMAGES", help="The EMA copies the weights until so many were seen."
+    )(command)
+    command = click.option("--average-half-life", type=WholeNumber(0), hidden=True)(command)
+    return click.option(
+        "--ema-half-life",
+        type=HalfLife(),
+        metavar="IMAGES",
+        help="Half-life of the generator's EMA, 0 for none, or '0 -> 500k by 20M'.",
     )(command)
 
 

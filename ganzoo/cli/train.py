@@ -23,8 +23,8 @@ from ganzoo.cli.options import (
     run_argument,
 )
 from ganzoo.cli.output import log, print_json
-from ganzoo.cli.parameters import HalfLife, PartParam, WholeNumber
-from ganzoo.cli.recipe_options import length_options, recipe_options, run_options
+from ganzoo.cli.parameters import PartParam, WholeNumber
+from ganzoo.cli.recipe_options import batch_options, ema_options, length_options, recipe_options, run_options
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import counted
 from ganzoo.contract.protocol import PROTOCOLS
@@ -84,7 +84,8 @@ def _log_scores(run: TrainedRun) -> None:
     cls=SectionedCommand,
     sections={
         "The recipe": "--option --recipe --loss --augmentation --generator-optimizer --discriminator-optimizer --turns "
-        "--batch-size --batch-order --subset --ema-half-life --seed --observer",
+        "--batch-size --accumulate --batch-order --subset --preprocessing --fake-labels --joint-forward "
+        "--ema-half-life --ema-start --ema-ramp --ema-buffers --seed --observer",
         "Length": "--epochs --images --steps",
         "Scores during the training": "--evaluator --score-every --samples --protocol --best-by --early-stop "
         "--inception-weights",
@@ -151,13 +152,7 @@ def _log_scores(run: TrainedRun) -> None:
 @click.option("--batch-order", type=click.Choice(BATCH_ORDERS), help="How the images of a batch are chosen.")
 @click.option("--sampling", type=click.Choice(BATCH_ORDERS), hidden=True)
 @click.option("--subset", metavar="'first N'|'last N'|all", help="Which training images.")
-@click.option(
-    "--ema-half-life",
-    type=HalfLife(),
-    metavar="IMAGES",
-    help="Half-life of the generator's EMA, 0 for none, or '0 -> 500k by 20M'.",
-)
-@click.option("--average-half-life", type=WholeNumber(0), hidden=True)
+@ema_options
 @length_options
 @click.option(
     "--from",
@@ -167,7 +162,7 @@ def _log_scores(run: TrainedRun) -> None:
     help="Start from the weights of a run, or of a checkpoint of another program.",
 )
 @click.option("--freeze-d", type=WholeNumber(0), metavar="N", help="Do not train the discriminator's first N layers.")
-@click.option("--batch-size", type=WholeNumber(1), metavar="N", help="Real images in a batch.")
+@batch_options
 @click.option("--seed", type=WholeNumber(0), metavar="N", help="Seed of weights, batches and latents.")
 @device_option()
 @click.option("--precision", type=click.Choice(PRECISIONS), help="bf16: autocast, float32 weights and losses.")

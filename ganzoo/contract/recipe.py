@@ -27,8 +27,10 @@ BATCH_ORDERS = ("epochs", "epochs-drop-last", "stream", "replacement")
 PRECISIONS = ("fp32", "bf16")
 EMA_BUFFERS = ("averaged", "copied")
 PREPROCESSING = ("flip", "dequantise")
+FAKE_LABELS = ("reals", "uniform")
 _LEAST = {
     "batch_size": 1,
+    "accumulate": 1,
     "ema_half_life": 0,
     "ema_start": 0,
     "ema_ramp": 0,
@@ -37,7 +39,10 @@ _LEAST = {
     "freeze_d": 0,
 }
 #: fields that are left out of recipe.json at their defaults: recipes without them keep the digests of earlier versions
-_LEFT_OUT = ("early_stop", "preprocessing", "ema_buffers", "ema_start", "ema_ramp", "freeze_d", "joint_forward")
+_LEFT_OUT = (
+    *("early_stop", "preprocessing", "ema_buffers", "ema_start", "ema_ramp", "freeze_d", "joint_forward"),
+    *("accumulate", "fake_labels"),
+)
 _INTERVALS = ("tick_every", "samples_every", "checkpoint_every", "score_every")
 _PLAYERS = {"D", "G", "GD", "D.reals", "D.fakes", "D.lazy", "G.lazy", "G.new"}
 
@@ -157,6 +162,11 @@ class Recipe:
     #: None (`shared` in a file): one optimiser object updates both networks, with one step counter
     discriminator_optimizer: Choice | None = Choice("adam")
     batch_size: int = 64
+    #: the gradients of a turn are computed over this number of equal parts of its batch, one after the other, and
+    #: averaged: a step needs the memory of one part. It must divide `batch_size`. See `ganzoo.engine.accumulation`
+    accumulate: int = 1
+    #: the classes of the fakes: those of the `reals` of the batch, or `uniform`: drawn anew in each turn
+    fake_labels: str = "reals"
     #: `epochs`: shuffled each epoch, with a smaller last batch (`epochs-drop-last`: without it); `stream`: shuffled
     #: each epoch, and a batch may hold the end of one epoch and the start of the next; `replacement`: each image is
     #: drawn at random, independently of the others
@@ -200,6 +210,7 @@ class Recipe:
         _check_member("batch_order", self.batch_order, BATCH_ORDERS)
         _check_member("precision", self.precision, PRECISIONS)
         _check_member("ema_buffers", self.ema_buffers, EMA_BUFFERS)
+        _check_member("fake_labels", self.fake_labels, FAKE_LABELS)
         mode = self.generator_mode_for_discriminator
         _check_member("generator_mode_for_discriminator", mode, ("training", "inference"))
         parse_turns(self.turns)
@@ -302,6 +313,24 @@ def _is_left_out(recipe: Recipe, field: dataclasses.Field[Any]) -> bool:
     return field.name in _LEFT_OUT and getattr(recipe, field.name) == field.default
 
 
+def check_accumulation(recipe: Recipe) -> None:
+    """Raise UsageError where `accumulate` does not divide the batch, or cannot be used with `reuse_fakes`.
+
+    It is for complete recipes: fields that fit together may be set one after the other.
+    """
+    parts = recipe.accumulate
+    if recipe.batch_size % parts:
+        raise UsageError(
+            f"accumulate={parts} does not divide the batch of {recipe.batch_size}: its parts must have the same size; "
+            f"choose another --accumulate or --batch-size."
+        )
+    if parts > 1 and recipe.reuse_fakes:
+        raise UsageError(
+            f"accumulate={parts} computes a batch in parts and keeps no fakes, so reuse_fakes=true cannot be used with "
+            f"it; set reuse_fakes to false in a recipe file, or leave out --accumulate."
+        )
+
+
 def _typed(name: str, value: Any) -> Any:
     if name in ("losses", "augmentations", "observers", "evaluators"):
         items = value if isinstance(value, list | tuple) else [value]
@@ -322,7 +351,7 @@ def _typed(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UsageError(f"{name} must be a number, not {value!r}.")
         return int(value) if value == int(value) and name == "ema_half_life" else value
-    if name in ("batch_size", "ema_start", "score_samples", "seed", "freeze_d"):
+    if name in ("batch_size", "accumulate", "ema_start", "score_samples", "seed", "freeze_d"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"{name} must be a whole number, not {value!r}.")
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -29,11 +29,14 @@ class Round:
         sides: frozenset[str] = BOTH_SIDES,
         generate_styled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         joint: bool = False,
+        fake_labels: Tensor | None = None,
     ) -> None:
         #: real images (N, C, H, W) in the architecture's value range; they require gradients
         self.reals = reals.detach().requires_grad_()
-        #: (N,) int64, the classes of the reals and of the fakes alike
+        #: (N,) int64, the classes of the reals
         self.labels = labels
+        #: (N,) int64, the classes of the fakes: those of the reals, unless the recipe draws their own
+        self.fake_labels = labels if fake_labels is None else fake_labels
         #: (N, Z), the inputs of the generator
         self.latents = latents
         #: the images the discriminator is trained on: reals, fakes or both
@@ -49,9 +52,9 @@ class Round:
 
     @property
     def fakes(self) -> Tensor:
-        """Generated images (N, C, H, W) of `latents` and `labels`; they require gradients."""
+        """Generated images (N, C, H, W) of `latents` and `fake_labels`; they require gradients."""
         if self._fakes is None:
-            fakes = self._generate(self.latents, self.labels)
+            fakes = self.generate(self.latents)
             self._fakes = fakes if fakes.requires_grad else fakes.requires_grad_()
         return self._fakes
 
@@ -74,19 +77,43 @@ class Round:
     def _discriminate_sides(self, side: str) -> None:
         """Compute the logits of one side, or of both where they are computed together."""
         if self.joint:
-            logits = self._discriminate(torch.cat([self.fakes, self.reals]), torch.cat([self.labels, self.labels]))
+            both = torch.cat([self.fakes, self.reals]), torch.cat([self.fake_labels, self.labels])
+            logits = self._discriminate(*both)
             self._fake_logits, self._real_logits = logits.chunk(2)
         elif side == "reals":
             self._real_logits = self.discriminate(self.reals)
         else:
-            self._fake_logits = self.discriminate(self.fakes)
+            self._fake_logits = self.discriminate(self.fakes, self.fake_labels)
 
-    def discriminate(self, images: Tensor) -> Tensor:
-        """Logits (N, ...), float32, of other images (N, C, H, W) with the classes of this round, for penalties.
+    def discriminate(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (N, ...), float32, of other images (N, C, H, W), for penalties. The images are augmented first.
 
-        The images are augmented first.
+        `labels` (N,) int64 are the classes of the images; by default those of the reals, also for images between
+        reals and fakes.
         """
-        return self._discriminate(images, self.labels)
+        return self._discriminate(images, self.labels if labels is None else labels)
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Images (N, C, H, W) of other latents (N, Z) with the classes of the fakes; for penalties.
+
+        They have gradients of the generator's weights in a turn that updates it. The generator is called again.
+        """
+        return self._generate(latents, self.fake_labels)
+
+    def split(self, count: int) -> Iterator[Round]:
+        """Rounds of `count` images each, of the last of which may be fewer; the round itself where it is not larger.
+
+        Nothing may have been computed before. Each part computes its own fakes and logits.
+        """
+        if len(self.labels) <= count:
+            yield self
+            return
+        for start in range(0, len(self.labels), count):
+            here = slice(start, start + count)
+            yield Round(
+                *(self.reals[here], self.labels[here], self.latents[here], self._generate, self._discriminate),
+                *(self.sides, self._generate_styled, self.joint, self.fake_labels[here]),
+            )
 
     def styled_fakes(self, count: int) -> tuple[Tensor, Tensor]:
         """Images (count, C, H, W) of the first latents, drawn again, and the styles they were computed from.
@@ -99,7 +126,7 @@ class Round:
                 "A loss of the recipe needs a generator with styles (`styles` and `images`), and this one has none: "
                 "leave the loss out."
             )
-        return self._generate_styled(self.latents[:count], self.labels[:count])
+        return self._generate_styled(self.latents[:count], self.fake_labels[:count])
 
     @property
     def computed_logits(self) -> dict[str, Tensor]:

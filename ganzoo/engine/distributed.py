@@ -64,6 +64,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def share_of_this_rank(values: Tensor, count: int) -> Tensor:
+    """The `count` values of this process, of (processes count, ...) that all processes have drawn alike."""
+    return values[rank() * count : (rank() + 1) * count] if world_size() > 1 else values
+
+
 def any_rank(flag: bool) -> bool:
     """Whether `flag` is set on at least one process."""
     return bool(max_over_ranks(int(flag)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,13 +16,15 @@ from ganzoo.contract.images import ImageSpec
 from ganzoo.contract.recipe import Recipe, parse_preprocessing, parse_turns
 from ganzoo.contract.round import BOTH_SIDES, Round
 from ganzoo.engine import seeds
-from ganzoo.engine.distributed import rank, world_size
+from ganzoo.engine.accumulation import images_of_a_part
+from ganzoo.engine.distributed import rank, share_of_this_rank, world_size
 from ganzoo.engine.ema import EMA
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.memory_format import MEMORY_FORMAT
 from ganzoo.engine.player import Player, Turn, freeze_first_layers
 from ganzoo.engine.preprocessing import preprocessed
 from ganzoo.engine.running_means import RunningMeans
+from ganzoo.engine.same_tensors import require_same_tensors
 from ganzoo.engine.schedules import ScheduledNumbers
 
 
@@ -49,6 +51,8 @@ class Game:
         self.architecture = architecture
         self.device = device
         self.batch_size = recipe.batch_size
+        #: the gradients of a turn are computed over parts of so many images of its minibatch
+        self.part_size = images_of_a_part(recipe)
         self.images = images
         self.generator: nn.Module = generator.to(device).to(memory_format=MEMORY_FORMAT)
         self.discriminator: nn.Module = discriminator.to(device).to(memory_format=MEMORY_FORMAT)
@@ -63,6 +67,7 @@ class Game:
         self._reuse_fakes = recipe.reuse_fakes
         self._preprocessing = parse_preprocessing(recipe.preprocessing)
         self._joint_forward = recipe.joint_forward
+        self._own_labels = recipe.fake_labels == "uniform"
         self.autocast = recipe.precision == "bf16"
         self.optimizers = {"generator": generator_optimizer.to(device)}
         if discriminator_optimizer is not generator_optimizer:
@@ -147,26 +152,38 @@ class Game:
 
     def latents(self, count: int) -> Tensor:
         """`count` latents (count, Z) for this rank: every rank draws those of all ranks, and takes its part."""
-        latents = self.architecture.latents(count * world_size(), self.random)
-        return latents[rank() * count : (rank() + 1) * count] if world_size() > 1 else latents
+        return share_of_this_rank(self.architecture.latents(count * world_size(), self.random), count)
+
+    def _fake_labels(self, labels: Tensor) -> Tensor:
+        """The classes of the fakes of a round: those of its reals, or drawn as latents are."""
+        if not self._own_labels:
+            return labels
+        count = len(labels)
+        size = (count * world_size(),)
+        drawn = torch.randint(self.images.classes, size, generator=self.random, device=self.random.device)
+        return share_of_this_rank(drawn, count)
 
     def preprocess(self, batches: Sequence[Batch]) -> Sequence[Batch]:
         """The minibatches of a step with their reals changed as the recipe says; the tensors of the feed stay."""
         return preprocessed(batches, self._preprocessing, self.architecture.value_range)
 
     def round(self, turn: Turn, batch: Batch, reused: Round | None = None) -> Round:
-        """The round of a turn: a minibatch, and fakes of its labels from new latents, or from those of `reused`."""
+        """The round of a turn: a minibatch, and fakes of new latents and labels, or of those of `reused`."""
 
         def generate(latents: Tensor, labels: Tensor) -> Tensor:
             # with inference mode for the discriminator, the fakes of that round are not those of training mode
-            if reused is not None and self._always_training_mode:
+            if reused is not None and latents is reused.latents and self._always_training_mode:
                 return reused.fakes
             return self._generate(latents, labels, turn)
 
         latents = self.latents(len(batch.reals)) if reused is None else reused.latents
+        fake_labels = self._fake_labels(batch.labels) if reused is None else reused.fake_labels
         styled = self._generate_styled if hasattr(self.generator, "styles") else None
         joint = self._joint_forward and not turn.updates_generator
-        return Round(batch.reals, batch.labels, latents, generate, self.discriminate, turn.sides, styled, joint)
+        return Round(
+            *(batch.reals, batch.labels, latents, generate, self.discriminate),
+            *(turn.sides, styled, joint, fake_labels),
+        )
 
     def _generate_styled(self, latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(images, styles) of latents, with gradients; the plain network, as its methods are not compiled."""
@@ -196,11 +213,11 @@ class Game:
             raise GanzooError(f"The discriminator returned logits {tuple(logits.shape)} for {len(images)} images.")
         return logits
 
-    def observe(self, round: Round) -> None:
-        """Pass the logits of the reals, if this round of the discriminator computed them, to the augmentations."""
-        if (logits := round.computed_logits.get("reals")) is not None:
+    def observe(self, logits: Mapping[str, Tensor]) -> None:
+        """Pass the logits of the reals, if a turn of the discriminator computed them, to the augmentations."""
+        if "reals" in logits:
             for augmentation in self.augmentations:
-                augmentation.observe(logits.detach())
+                augmentation.observe(logits["reals"])
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -278,20 +295,6 @@ class Game:
             else:
                 player.optimizer.state.clear()  # the state was saved before the first step
         own_state = self.state()
-        _require_same_tensors(own_state, tensors)
+        require_same_tensors(own_state, tensors)
         for name, value in own_state.items():
             value.copy_(tensors[name])
-
-
-def _require_same_tensors(own_state: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
-    differences = [f"{name} is missing" for name in own_state if name not in saved]
-    differences += [f"{name} is not known here" for name in saved if name not in own_state]
-    for name in own_state.keys() & saved.keys():
-        expected, found = own_state[name], saved[name]
-        if expected.shape != found.shape or expected.dtype != found.dtype:
-            differences.append(
-                f"{name} is {found.dtype} {tuple(found.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
-            )
-    if differences:
-        shown = "; ".join(sorted(differences)[:5])
-        raise GanzooError(f"The saved state does not fit this recipe in {len(differences)} places: {shown}.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.contract.round import Round
+from ganzoo.engine.accumulation import TurnGradients, mean_over_parts
 from ganzoo.engine.cuda_graph import StepGraph
 from ganzoo.engine.distributed import mean_over_ranks, world_size
 from ganzoo.engine.feed import Batch, Feed
@@ -29,16 +30,16 @@ def train_step(game: Game, batches: Sequence[Batch]) -> None:
     batches = game.preprocess(batches)
     reused: Round | None = None
     for turn in game.turns:
-        round, losses, gradients = turn_gradients(game, turn, batches, reused)
-        reused = round if turn.reused else None
+        computed = turn_gradients(game, turn, batches, reused)
+        reused = computed.reused
         if any(player.role == "discriminator" for player in turn.players):
-            game.observe(round)
-        for player, loss, gradient in zip(turn.players, losses, gradients, strict=True):
+            game.observe(computed.logits)
+        for player, loss, gradient in zip(turn.players, computed.losses, computed.gradients, strict=True):
             if loss is None:
                 continue  # no loss with an interval is due
-            accuracies = _accuracies(round) if player.role == "discriminator" and not turn.lazy else []
+            accuracies = _accuracies(game, computed.logits) if player.role == "discriminator" and not turn.lazy else []
             # the logged scalars are averaged over the ranks together with the gradients, in one all-reduce
-            shared = mean_over_ranks([*gradient, loss.detach(), *accuracies])
+            shared = mean_over_ranks([*gradient, loss, *accuracies])
             player.update(shared[: len(gradient)])
             if turn.lazy:
                 continue  # the mean of the other losses is logged
@@ -80,33 +81,41 @@ def graphed(graph: StepGraph) -> Callable[[Game, Sequence[Batch]], None]:
     return update
 
 
-def turn_gradients(
-    game: Game, turn: Turn, batches: Sequence[Batch], reused: Round | None = None
-) -> tuple[Round, list[Tensor | None], list[tuple[Tensor, ...]]]:
-    """The round of a turn, the loss of each of its players, and the gradients of each loss. No network is updated.
+def turn_gradients(game: Game, turn: Turn, batches: Sequence[Batch], reused: Round | None = None) -> TurnGradients:
+    """The loss of each player of a turn, its gradients, and the logits. No network is updated.
 
-    In a turn for losses with an interval, the loss of a player for which none is due is None, without gradients.
+    With gradient accumulation they are computed over parts of the minibatch, one after the other, and averaged. In a
+    turn for losses with an interval, the loss of a player for which none is due is None, without gradients.
     """
     with sync_batch_norm():
         round = game.round(turn, batches[turn.minibatch], reused)
-        losses = [
-            (player.lazy_loss if turn.lazy else player.loss)(round, game.due_losses(turn, player))
-            for player in turn.players
-        ]
-        gradients = [
-            torch.autograd.grad(loss, player.parameters, retain_graph=loss is not losses[-1], materialize_grads=True)
-            if loss is not None
-            else ()
-            for player, loss in zip(turn.players, losses, strict=True)
-        ]
-    return round, losses, gradients
+        images = len(round.labels)
+        parts = round.split(game.part_size)
+        return mean_over_parts((len(part.labels) / images, _gradients(game, turn, part)) for part in parts)
 
 
-def _accuracies(round: Round) -> list[Tensor]:
+def _gradients(game: Game, turn: Turn, round: Round) -> TurnGradients:
+    """The losses of one round and their gradients, without the graph: the memory of a part is free before the next."""
+    losses = [
+        (player.lazy_loss if turn.lazy else player.loss)(round, game.due_losses(turn, player))
+        for player in turn.players
+    ]
+    gradients = [
+        torch.autograd.grad(loss, player.parameters, retain_graph=loss is not losses[-1], materialize_grads=True)
+        if loss is not None
+        else ()
+        for player, loss in zip(turn.players, losses, strict=True)
+    ]
+    logits = {side: logits.detach() for side, logits in round.computed_logits.items()}
+    detached = [None if loss is None else loss.detach() for loss in losses]
+    return TurnGradients(detached, gradients, logits, round if turn.reused else None)
+
+
+def _accuracies(game: Game, logits: dict[str, Tensor]) -> list[Tensor]:
     """Share of reals with a logit above 0, and of fakes with a logit of at most 0, if these logits were computed.
 
     A list with one 0 if the losses computed neither.
     """
     correct: dict[str, Callable[[Tensor], Tensor]] = {"reals": lambda x: x > 0, "fakes": lambda x: x <= 0}
-    shares = [correct[side](logits.detach()).to(torch.float32).mean() for side, logits in round.computed_logits.items()]
-    return shares or [torch.zeros((), device=round.reals.device)]
+    shares = [correct[side](values).to(torch.float32).mean() for side, values in logits.items()]
+    return shares or [torch.zeros((), device=game.device)]

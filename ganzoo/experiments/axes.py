@@ -53,7 +53,7 @@ WITH_OPTIONS = ("architecture", "dataset", "generator_optimizer", "discriminator
                 "augmentation")  # fmt: skip
 #: axes of which a value is a sum of parts, or `none`
 _SUMS = ("loss", "penalty", "augmentation")
-_WHOLE = ("batch_size", "ema_half_life", "score_samples", "seed")
+_WHOLE = ("batch_size", "accumulate", "ema_half_life", "ema_start", "freeze_d", "score_samples", "seed")
 #: everything that may vary without a dot
 AXES = [
     *("architecture", "dataset", "seed", "loss", "penalty", "augmentation", *_UNITS),
@@ -132,7 +132,7 @@ def parse_value(axis: str, given: Any, parse_dataset: ParseDataset = Choice.pars
         return Value(amount, amount.count)
     if axis in _WHOLE:
         return Value(_whole(axis, given), _whole(axis, given))
-    if axis == "reuse_fakes" and isinstance(given, str):
+    if axis in ("reuse_fakes", "joint_forward") and isinstance(given, str):
         given = {"true": True, "false": False}.get(given.lower(), given)
     merged = getattr(Recipe().merged({axis: given}), axis)  # raises for a value that no recipe can have
     if merged is None:

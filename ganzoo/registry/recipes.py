@@ -10,7 +10,7 @@ from ganzoo.contract.choice import Choice, short_name
 from ganzoo.contract.components import Architecture
 from ganzoo.contract.errors import UsageError, did_you_mean
 from ganzoo.contract.paths import is_file
-from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe, parse_turns
+from ganzoo.contract.recipe import KIND_OF_FIELD, Recipe, check_accumulation, parse_turns
 from ganzoo.contract.renamed_fields import with_current_names
 from ganzoo.registry.recorded import as_recorded
 from ganzoo.registry.zoo import Zoo
@@ -38,6 +38,7 @@ def plan(
     recipe = recipe.merged({**(changes or {}), "architecture": architecture, "dataset": dataset})
     recipe = recipe.merged({name: _with_options(recipe, name, some) for name, some in (options or {}).items()})
     _refuse_untrained_discriminator(recipe)
+    check_accumulation(recipe)
     return recipe.merged({name: _resolved(zoo, kind, getattr(recipe, name)) for name, kind in KIND_OF_FIELD.items()})
 
 

@@ -154,6 +154,8 @@ def generator_loss_rewards_realism(part: ExaminedPart) -> None:
 
 def discriminator_loss_rewards_accuracy(part: ExaminedPart) -> None:
     """The discriminator's loss is lower where reals have higher logits than fakes than where they have lower ones."""
+    if not _evaluate(part.build(), "generator", _Inputs().round()).requires_grad:
+        raise Skipped("it is a penalty: it does not train the generator")
     # all below 0: some losses expect logits of one sign
     right, wrong = (
         _evaluate(part.build(), "discriminator", _fixed(*logits)).item() for logits in ((-1.0, -3.0), (-3.0, -1.0))

@@ -69,7 +69,11 @@ def _stretched(game: Game, round: Round, factor: float) -> Round:
         return logits * (factor / logits.detach().abs().max().clamp(min=1e-3))
 
     inputs = round.reals, round.labels, round.latents
-    return Round(*inputs, round._generate, discriminate, round.sides, round._generate_styled)
+    return Round(
+        *(*inputs, round._generate, discriminate, round.sides, round._generate_styled),
+        joint=round.joint,
+        fake_labels=round.fake_labels,
+    )
 
 
 def discriminator_overfits_one_batch(part: ExaminedPart) -> None:

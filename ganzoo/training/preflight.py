@@ -19,6 +19,7 @@ from ganzoo.registry.contract_checks import CheckedPart, check_scalar
 from ganzoo.registry.source import file_of
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.build import TrainingSetup
+from ganzoo.training.coupling import refuse_coupled_parts
 
 _IMAGES = 4
 
@@ -27,7 +28,8 @@ def preflight(setup: TrainingSetup, zoo: Zoo) -> None:
     """Compute the losses of a few images once, and check every result on the way.
 
     Everything runs on copies and with random states of its own, so the training is the same as without this check.
-    Raises GanzooError for the first part that breaks the contract, with its name, the cause and the line.
+    Raises GanzooError for the first part that breaks the contract, with its name, the cause and the line; UsageError
+    for parts that gradient accumulation cannot be used with.
     """
     recipe, game = setup.recipe, setup.game
     with seeds.aside(recipe.seed, "preflight"):
@@ -48,6 +50,8 @@ def preflight(setup: TrainingSetup, zoo: Zoo) -> None:
     for role, player in {player.role: player for player in game.players.values()}.items():
         own = recipe.discriminator_optimizer if role == "discriminator" else None
         _check_optimizer(_checked_part(zoo, "optimizers", own or recipe.generator_optimizer), player)
+    if recipe.accumulate > 1:
+        refuse_coupled_parts(setup, zoo)
 
 
 def _checked_part(zoo: Zoo, kind: str, choice: Choice | None) -> CheckedPart:

@@ -32,7 +32,7 @@ _FIXED = {
 }
 #: fields whose parts have a saved state: only options of the parts that are there can change
 _WITH_STATE = ("losses", "augmentations", "generator_optimizer", "discriminator_optimizer")
-_INTEGERS = ("batch_size", "ema_half_life", "ema_start", "score_samples")
+_INTEGERS = ("batch_size", "accumulate", "ema_half_life", "ema_start", "score_samples")
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], zoo: Zoo) -> Recipe:

@@ -58,6 +58,10 @@ _PARTS = {
         "gradient-penalty": "penalties.gradient_penalty:GradientPenalty",
         "dragan": "penalties.dragan:DRAGAN",
         "path-length": "penalties.path_length:PathLength",
+        "lecam": "penalties.lecam:LeCam",
+        "cr": "penalties.consistency:CR",
+        "bcr": "penalties.consistency:BCR",
+        "zcr": "penalties.consistency:ZCR",
         "boundary-equilibrium": "losses.boundary_equilibrium:BoundaryEquilibrium",
     },
     "optimizers": {

@@ -22,11 +22,6 @@ _ELSEWHERE = ("architecture", "dataset", "length", "tick_every", "checkpoint_eve
 _FILE_ONLY = (
     "generator_mode_for_discriminator",
     "reuse_fakes",
-    "preprocessing",
-    "joint_forward",
-    "ema_buffers",
-    "ema_start",
-    "ema_ramp",
 )
 
 
@@ -56,10 +51,10 @@ def train_command(zoo: Zoo, recipe: Recipe) -> str:
 def _words(zoo: Zoo, recipe: Recipe, base: Recipe, variant: str | None) -> list[str] | None:
     """The options that turn `base` into `recipe`; None where there is no option for one of them."""
     words = ["--recipe", variant] if variant else []
-    wanted, now = recipe.to_dict(), base.to_dict()
+    wanted, now = recipe.every_field(), base.every_field()
     words += _architecture_options(recipe, base)
-    for field in {**wanted, **now}:
-        if field in _ELSEWHERE or wanted.get(field) == now.get(field):
+    for field in wanted:
+        if field in _ELSEWHERE or wanted[field] == now[field]:
             continue
         if field in _FILE_ONLY or (isinstance(wanted[field], list) and not wanted[field]):
             return None
@@ -81,6 +76,8 @@ def _option(zoo: Zoo, field: str, value: Any) -> list[str]:
     if field in KIND_OF_FIELD:
         kind = KIND_OF_FIELD[field]
         return [word for each in values for word in (option, "shared" if each is None else _spec(zoo, kind, each))]
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-", 1)]
     return [option, str(value)]
 
 

@@ -40,8 +40,8 @@ class BigGAN(ganzoo.Architecture):
 
     The discriminator sees fakes and reals in one forward, fakes first, so that each update does one power iteration
     (`joint_forward`). Sizes of 32, 64, 128 and 256 pixels are published; other sizes of 4 to 7 times a power of 2 have
-    the channels of 32 pixels. Departures: fakes have the classes of the reals, the program draws them uniformly;
-    samples are drawn with the moving statistics of batch norm, the program's with those of each batch.
+    the channels of 32 pixels. The classes of fakes are drawn anew in each turn, as in the program (`fake_labels`).
+    Departure: samples are drawn with the moving statistics of batch norm, the program's with those of each batch.
     """
 
     value_range = (-1.0, 1.0)
@@ -52,6 +52,7 @@ class BigGAN(ganzoo.Architecture):
             "losses": "hinge",
             "turns": "D,D,D,D,G",
             "joint_forward": True,
+            "fake_labels": "uniform",
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.999",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.999",
             "batch_size": 50,

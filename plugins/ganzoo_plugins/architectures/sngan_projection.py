@@ -38,9 +38,9 @@ class SNGANProjection(ganzoo.Architecture):
     positions; the logit is w . f + v_class . f, equation 3 of the paper, and w and the matrix of all v have spectral
     norm 1 too. With a single class, v is a second vector beside w.
 
-    The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
-    program draws 128 fakes with random classes for the generator's update; here there are 64, with the classes of the
-    reals, in the discriminator's turns too. Order of turns, Adam's eps and power iteration differ as in `sngan`.
+    The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. The classes of
+    fakes are drawn anew in each turn, as in the program (`fake_labels`). Departure: the program draws 128 fakes for the
+    generator's update, here there are 64. Order of turns, Adam's eps and power iteration differ as in `sngan`.
 
     `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: see
     `sngan`. The variant `mimicry` trains them as that program does.
@@ -54,6 +54,7 @@ class SNGANProjection(ganzoo.Architecture):
             "dataset": "cifar10",
             "losses": "hinge",
             "preprocessing": "dequantise",
+            "fake_labels": "uniform",
             "turns": "D,D,D,D,D,G",
             "generator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",
             "discriminator_optimizer": "adam:lr=2e-4,beta1=0,beta2=0.9,decay=linear",

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 import ganzoo
+from ganzoo_plugins.losses._top_k import TopK, mean_of_top
 
 
 class Hinge(ganzoo.SeparableLoss):
@@ -15,8 +16,9 @@ class Hinge(ganzoo.SeparableLoss):
     loss is E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), the generator's -E D(fake), with D the logits.
     """
 
-    def __init__(self) -> None:  # no options
+    def __init__(self, *, top_k: TopK = 1.0) -> None:
         super().__init__()
+        self.top_k = top_k
 
     def on_reals(self, logits: Tensor) -> Tensor:
         """E max(0, 1 - D)."""
@@ -28,4 +30,4 @@ class Hinge(ganzoo.SeparableLoss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """-E D of the fakes."""
-        return -round.fake_logits.mean()
+        return mean_of_top(-round.fake_logits, round.fake_logits, self.top_k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 import ganzoo
+from ganzoo_plugins.losses._top_k import TopK, mean_of_top
 
 
 class LeastSquares(ganzoo.SeparableLoss):
@@ -14,8 +15,9 @@ class LeastSquares(ganzoo.SeparableLoss):
     the generator's E (D(fake) - 1)^2 / 2, with D the logits.
     """
 
-    def __init__(self) -> None:  # no options
+    def __init__(self, *, top_k: TopK = 1.0) -> None:
         super().__init__()
+        self.top_k = top_k
 
     def on_reals(self, logits: Tensor) -> Tensor:
         """E (D - 1)^2 / 2."""
@@ -27,4 +29,4 @@ class LeastSquares(ganzoo.SeparableLoss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """E (D - 1)^2 / 2 of the fakes."""
-        return (round.fake_logits - 1).square().mean() / 2
+        return mean_of_top((round.fake_logits - 1).square(), round.fake_logits, self.top_k) / 2

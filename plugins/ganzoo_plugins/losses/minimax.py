@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 import ganzoo
+from ganzoo_plugins.losses._top_k import TopK, mean_of_top
 
 
 class Minimax(ganzoo.SeparableLoss):
@@ -25,9 +26,10 @@ class Minimax(ganzoo.SeparableLoss):
         self,
         *,
         label_smoothing: Annotated[float, click.FloatRange(0, 0.5), "the target of reals is 1 minus this"] = 0.0,
+        top_k: TopK = 1.0,
     ) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.top_k = label_smoothing, top_k
 
     def on_reals(self, logits: Tensor) -> Tensor:
         """Cross-entropy with the target 1 - label_smoothing; -E log D without it."""
@@ -40,4 +42,4 @@ class Minimax(ganzoo.SeparableLoss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """E log(1 - D) of the fakes; negative."""
-        return -softplus(round.fake_logits).mean()
+        return mean_of_top(-softplus(round.fake_logits), round.fake_logits, self.top_k)

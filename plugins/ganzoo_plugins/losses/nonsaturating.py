@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 import ganzoo
+from ganzoo_plugins.losses._top_k import TopK, mean_of_top
 
 
 class NonSaturating(ganzoo.SeparableLoss):
@@ -28,10 +29,11 @@ class NonSaturating(ganzoo.SeparableLoss):
             "sum: the mean over reals plus the mean over fakes; mean: one mean over both together, which is half",
         ] = "sum",
         label_smoothing: Annotated[float, click.FloatRange(0, 0.5), "the target of reals is 1 minus this"] = 0.0,
+        top_k: TopK = 1.0,
     ) -> None:
         super().__init__()
         self.share = {"sum": 1.0, "mean": 0.5}[reduction]
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.top_k = label_smoothing, top_k
 
     def on_reals(self, logits: Tensor) -> Tensor:
         """Cross-entropy with the target 1 - label_smoothing."""
@@ -44,4 +46,4 @@ class NonSaturating(ganzoo.SeparableLoss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """Cross-entropy of fakes with the target 1: the mean over the fakes, for either reduction."""
-        return softplus(-round.fake_logits).mean()
+        return mean_of_top(softplus(-round.fake_logits), round.fake_logits, self.top_k)

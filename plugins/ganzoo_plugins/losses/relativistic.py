@@ -14,7 +14,7 @@ class Relativistic(ganzoo.Loss):
     RpGAN of Jolicoeur-Martineau 2018 (arXiv:1807.00734), in the form of R3GAN, Huang et al. 2024 (arXiv:2501.05441),
     section 2: the discriminator's loss is E softplus(-(D(real) - D(fake))), the generator's is
     E softplus(-(D(fake) - D(real))), with D the logits. The i-th fake is paired with the i-th real, which has
-    the same class. R3GAN adds the penalties `r1` and `r2`.
+    the same class unless the recipe draws classes for the fakes. R3GAN adds the penalties `r1` and `r2`.
     """
 
     def __init__(self) -> None:  # no options

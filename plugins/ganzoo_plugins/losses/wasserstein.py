@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 import ganzoo
+from ganzoo_plugins.losses._top_k import TopK, mean_of_top
 
 
 class Wasserstein(ganzoo.SeparableLoss):
@@ -15,8 +16,9 @@ class Wasserstein(ganzoo.SeparableLoss):
     penalty that bounds the discriminator, such as `gradient-penalty`, or clip its weights.
     """
 
-    def __init__(self) -> None:  # no options
+    def __init__(self, *, top_k: TopK = 1.0) -> None:
         super().__init__()
+        self.top_k = top_k
 
     def on_reals(self, logits: Tensor) -> Tensor:
         """-E D."""
@@ -28,4 +30,4 @@ class Wasserstein(ganzoo.SeparableLoss):
 
     def generator(self, round: ganzoo.Round) -> Tensor:
         """-E D of the fakes."""
-        return -round.fake_logits.mean()
+        return mean_of_top(-round.fake_logits, round.fake_logits, self.top_k)

@@ -17,7 +17,7 @@ class GradientPenalty(ganzoo.Loss):
 
     Gulrajani et al. 2017 (arXiv:1704.00028), equation 3 and algorithm 1: weight E (||grad D(x)|| - target)^2 at points
     x drawn uniformly on the line between the i-th fake and the i-th real, with D the logits; several logits of one
-    image are added. It needs one more forward of the discriminator.
+    image are added. The points have the classes of the reals. It needs one more forward of the discriminator.
     """
 
     def __init__(
