@@ -14,8 +14,8 @@ from ganzoo_plugins.architectures._mimicry import read_mimicry
 from ganzoo_plugins.layers import spectral as power_iteration
 from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.resnet import (
-    AUTHORS,
     MIMICRY,
+    PowerIteration,
     Program,
     ProgramName,
     ResNetFeatures,
@@ -23,6 +23,7 @@ from ganzoo_plugins.layers.resnet import (
     doublings,
     halvings,
     linear,
+    program_of,
     spectral_norm,
 )
 
@@ -40,14 +41,14 @@ class SNGANProjection(ganzoo.Architecture):
 
     The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
     program draws 128 fakes with random classes for the generator's update; here there are 64, with the classes of the
-    reals, in the discriminator's turns too. Order of turns, Adam's eps and power iteration differ as in `sngan`.
+    reals, in the discriminator's turns too. Order of turns and Adam's eps differ as in `sngan`.
 
     `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: see
     `sngan`. The variant `mimicry` trains them as that program does.
     """
 
     value_range = (-1.0, 1.0)
-    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5}
+    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5, "power_iteration": "pytorch"}
     conditional = True
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
@@ -99,9 +100,12 @@ class SNGANProjection(ganzoo.Architecture):
         batch_norm_eps: Annotated[
             float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
         ] = 0.0,
+        power_iteration: Annotated[
+            PowerIteration, "program=authors: the estimate of the spectral norm as in the program, or as PyTorch has it"
+        ] = "program",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
-        self.program = MIMICRY if program == "mimicry" else AUTHORS
+        self.program, self.power_iteration = program_of(program, power_iteration), power_iteration
         self.batch_norm_eps = batch_norm_eps
 
     @classmethod
@@ -135,8 +139,8 @@ class Discriminator(nn.Module):
             self.linear = power_iteration.spectral_norm(linear(width, 1, program=program))
             self.projection = power_iteration.spectral_norm(embedding)
         else:
-            self.linear = linear(width, 1, bias=False, spectral=True)
-            self.projection = spectral_norm(embedding)
+            self.linear = linear(width, 1, bias=False, spectral=True, program=program)
+            self.projection = spectral_norm(embedding, program)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """One logit for each image: how real it looks as an image of its class."""
