@@ -10,8 +10,9 @@ from fidelity import FIXTURES, Fixture
 from official_numbers import FOLDER, by_group
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text(encoding="utf-8")
-#: recordings that other tests compare with: initial weights are random, so only their spread is
-OTHERS = {"init-stats"}
+#: recordings that other tests compare with: test_published_parity.py the spread of initial weights, which are random,
+#: test_regularisers.py the penalty of LeCam and the losses of the k best fakes
+OTHERS = {"init-stats", "lecam", "top-k"}
 CASES = [
     (fixture, dtype)
     for fixture in FIXTURES

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import click
 import torch
@@ -14,8 +15,8 @@ from ganzoo_plugins.architectures._mimicry import read_mimicry
 from ganzoo_plugins.layers import spectral as power_iteration
 from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.resnet import (
+    AUTHORS,
     MIMICRY,
-    PowerIteration,
     Program,
     ProgramName,
     ResNetFeatures,
@@ -23,7 +24,6 @@ from ganzoo_plugins.layers.resnet import (
     doublings,
     halvings,
     linear,
-    program_of,
     spectral_norm,
 )
 
@@ -101,12 +101,15 @@ class SNGANProjection(ganzoo.Architecture):
             float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
         ] = 0.0,
         power_iteration: Annotated[
-            PowerIteration, "program=authors: the estimate of the spectral norm as in the program, or as PyTorch has it"
+            Literal["program", "pytorch"], "of the authors' networks: as in their program, or as PyTorch has it"
         ] = "program",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
-        self.program, self.power_iteration = program_of(program, power_iteration), power_iteration
+        self.program = MIMICRY if program == "mimicry" else AUTHORS
         self.batch_norm_eps = batch_norm_eps
+        self.power_iteration = power_iteration
+        if power_iteration == "program":  # that of the other programs is it too
+            self.program = replace(self.program, both_vectors=True)
 
     @classmethod
     def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:

@@ -7,7 +7,7 @@ in spectral norm and in how the features of the last block become logits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -44,9 +44,8 @@ class Program:
     default_ends: bool = False
     #: whether scales of the conditional batch norm are drawn from N(1, 0.02^2); otherwise they start at 1
     random_scales: bool = False
-    #: torch's own power iteration: u is computed before v, and 15 iterations precede the training. In the programs v is
-    #: computed first, from a random u
-    torch_iteration: bool = False
+    #: whether both vectors of the power iteration are kept, v is computed first, and no iteration precedes the training
+    both_vectors: bool = False
 
 
 AUTHORS = Program()
@@ -56,15 +55,8 @@ MIMICRY = Program(
     rectified_shortcuts=True,
     random_biases=True,
     random_scales=True,
+    both_vectors=True,
 )
-
-#: whose power iteration the networks of the authors have: the program's, or that of torch, which version 0.1 had
-PowerIteration = Literal["program", "pytorch"]
-
-
-def program_of(name: ProgramName, power_iteration: PowerIteration) -> Program:
-    """What the networks of a program do; mimicry has its own power iteration."""
-    return MIMICRY if name == "mimicry" else replace(AUTHORS, torch_iteration=power_iteration == "pytorch")
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -255,9 +247,9 @@ def spectral_norm(layer: nn.Module, program: Program = AUTHORS) -> nn.Module:
     Kernels are taken as matrices (out, in * height * width). The two vectors of the power iteration are buffers: each
     forward in training mode does one iteration, in evaluation mode they do not change.
     """
-    if program.torch_iteration:
-        return parametrizations.spectral_norm(layer)
-    return power_iteration.spectral_norm(layer, stored_v=True)
+    if program.both_vectors:
+        return power_iteration.spectral_norm(layer, stored_v=True)
+    return parametrizations.spectral_norm(layer)
 
 
 def _batch_norm(channels: int, classes: int, program: Program) -> nn.Module:
