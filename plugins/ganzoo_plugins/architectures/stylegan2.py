@@ -118,15 +118,12 @@ class StyleGAN2(ganzoo.Architecture):
         **{f"auto-{resolution}": _auto(resolution) for resolution in (32, 64, 128, 256, 512, 1024)},
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16, on a CPU
         "digits": {
-            "architecture": (
-                "stylegan2:channel_base=512,channel_max=32,latent_dim=64,style_dim=64,mapping_layers=2,style_mixing=0"
-            ),
+            "architecture": "stylegan2:channel_base=512,channel_max=32,latent_dim=64,style_dim=64,mapping_layers=2",
             "dataset": "digits",
-            # as for CIFAR-10 without path length, and twice the steps in the same time
-            **_settings(0.0025, 0.05, 16, 2500, 100_000, paths=False),
-            "samples_every": "10k images",
+            **_settings(0.0025, 0.2, 32, 5000, 150_000),
+            "samples_every": "15k images",
             "checkpoint_every": "50k images",
-            "tick_every": "50 steps",
+            "tick_every": "20 steps",
         },
         # not published: for a few hundred photos of your own, at 64x64, on a CPU
         "photos": {
