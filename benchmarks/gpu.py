@@ -19,9 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from measure import RESULTS, machine, show, synchronize, timed, write
 from steps import PRECISIONS, Steps, measure_step, peak, rounding, setup_of
@@ -41,6 +43,11 @@ from ganzoo.training.train import start
 FIRST = "dcgan-tutorial"
 ORIGINS = ("dcgan-atienza", "dcgan-atienza-book", "mlp-keras-gan", "mlp-vanilla")
 PENALISED = "wgan-gp"
+#: published recipes for CIFAR-10: architecture -> batch, and options that make it tiny
+PRESETS = {
+    "r3gan": (512, "width=8,widths=,groups=1,blocks=1,bf16_stages=1"),
+    "stylegan2": (64, "channel_base=64,channel_max=8,latent_dim=8,style_dim=8,mapping_layers=1,group=4"),
+}
 ARCHIVES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 
@@ -114,6 +121,23 @@ def measure_steps(bench: Bench, architecture: str, batch_size: int, precision: s
             bench.failed(f"{beside} beside {name}", error)  # measure ours without it
             found = measure_step(setup, {}, rounds, seconds, bench.facts["matrix_peak"])
     bench.facts["cells"][name] = found
+
+
+def measure_preset(bench: Bench, architecture: str) -> None:
+    """One row of the table of steps: the recipe `cifar10` of an architecture in bfloat16, on random colour images."""
+    batch_size, tiny = PRESETS[architecture]
+    rounds, seconds, count = (2, 0.0, 32) if bench.quick else (3, 4.0, 10_000)
+    batch_size = 8 if bench.quick else batch_size
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        images, labels = Path(folder) / "images.npy", Path(folder) / "labels.npy"
+        np.save(images, random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))
+        np.save(labels, np.arange(count) % 10)
+        dataset = Choice("npy", {"path": str(images), "labels": str(labels), "test_every": 0})
+        small = f"{architecture}:{tiny}" if bench.quick else architecture
+        setup = setup_of(small, dataset, batch_size, "bf16", bench.device, "cifar10")
+        found = measure_step(setup, {}, rounds, seconds, bench.facts["matrix_peak"])
+    bench.facts["cells"][f"{architecture}/cifar10 {batch_size} bf16"] = found
 
 
 def textbook(bench: Bench, setup: TrainingSetup) -> Callable[[], object]:
@@ -235,6 +259,9 @@ def measurements(bench: Bench) -> list[tuple[str, float, Callable[[], Any]]]:
     fact("training of mnist", 60, lambda b: training(b, "mnist"))
     for architecture in (PENALISED, *ORIGINS[: 1 if bench.quick else None]):
         steps(architecture, middle, "bf16")
+    for architecture, (size, _) in PRESETS.items():
+        name = f"steps of {architecture}, recipe cifar10, batch {middle if bench.quick else size}, bf16"
+        jobs.append((name, 60.0, partial(measure_preset, bench, architecture)))
     fact("fid-domain", 20, score_seconds)
     if not bench.quick:  # they run no other code
         fact("training of fashion-mnist", 60, lambda b: training(b, "fashion-mnist"))

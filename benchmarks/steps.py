@@ -54,11 +54,16 @@ class Steps:
 
 
 def setup_of(
-    architecture: str, dataset: Choice, batch_size: int, precision: str, device: torch.device
+    architecture: str,
+    dataset: Choice,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+    recipe: str | None = None,
 ) -> TrainingSetup:
-    """The setup of an architecture's own recipe, with this batch size and precision."""
+    """The setup of an architecture's own recipe, or of a named one, with this batch size and precision."""
     zoo, changes = Zoo(), {"batch_size": batch_size, "batch_order": "stream", "subset": "all", "precision": precision}
-    return build_setup(plan(zoo, Choice.parse(architecture), dataset, None, changes), zoo, device)
+    return build_setup(plan(zoo, Choice.parse(architecture), dataset, recipe, changes), zoo, device)
 
 
 @contextmanager

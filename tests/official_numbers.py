@@ -78,9 +78,83 @@ class Recording:
         return flat[places], self.values[f"{full}#samples"].astype(np.float64)
 
 
+#: beginnings of the names of recorded values -> the group of numbers that they belong to
+_GROUPS = {
+    "g_": "images",
+    "img_": "images",
+    "d_logit": "logits",
+    "d_cmap": "logits",
+    "block": "features",
+    "stage": "features",
+    "mbstd": "features",
+    "w": "styles",
+    "bn_after": "moving statistics",
+    "power": "power iteration",
+    "loss": "losses",
+    "grad0": "gradients",
+    "ortho": "gradients",
+    "after": "weights",
+    "ema": "average",
+    "controller": "strength",
+    "schedule": "schedule",
+}
+#: the same for values of a step, by the end of the name: `step0/loss/r1`
+_GROUPS_OF_STEPS = {"w_avg": "styles", "scores_real": "logits", "scores_fake": "logits"}
+
+
+#: beginnings of the losses in the tables of the manifests
+_LOSSES = ("errD", "errG", "D_loss", "G_loss", "loss_dis", "loss_gen")
+
+
+def group_of(name: str) -> str:
+    """The group of a recorded value: images, logits, gradients, ..."""
+    if name.startswith("step"):
+        return next((group for end, group in _GROUPS_OF_STEPS.items() if name.endswith(end)), "losses")
+    if name.endswith(("/y", "/grad_x")):  # of augmentations
+        return "images" if name.endswith("y") else "gradients"
+    return next(group for beginning, group in _GROUPS.items() if name.startswith(beginning))
+
+
+def by_group(errors: Mapping[str, float]) -> dict[str, float]:
+    """The largest error of each group, from errors by the name of the recorded value."""
+    found: dict[str, float] = {}
+    for name, error in errors.items():
+        found[group_of(name)] = max(found.get(group_of(name), 0.0), error)
+    return found
+
+
+def floor(manifest: Mapping[str, Any], name: str, dtype: torch.dtype) -> float:
+    """The largest error that a value may have: 1e-9, and in float32 four times that of the official program's float32.
+
+    Its own float32 is so far from its float64 where it computes on another machine, or in another order.
+    """
+    if dtype == torch.float64:
+        return 1e-9
+    if "float32_against_float64_of_the_official_code" not in manifest:
+        return 1e-6  # a few numbers, which no float32 was recorded of
+    if name.startswith("loss"):
+        rows = [
+            (a, b) for a, b in zip(manifest["table_float32"], manifest["table_float64"], strict=True) if not b["step"]
+        ]
+        losses = [(a[key], exact) for a, b in rows for key, exact in b.items() if key.startswith(_LOSSES)]
+        own = max(abs(single - exact) / max(1.0, abs(exact)) for single, exact in losses)
+    else:
+        floors, group = manifest["float32_against_float64_of_the_official_code"], name.partition("/")[0]
+        found = floors.get(group) or floors[group.partition(":")[0]]
+        own = max(found.get("rel_to_group_max", 0.0), found["rel_to_tensor_max"])
+    return float(4 * own + 1e-6)
+
+
+@cache
+def read_manifest(name: str) -> dict[str, Any]:
+    """The manifest of a recording, or the whole of a small one."""
+    manifest: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return manifest
+
+
 @cache
 def _read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    manifest = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(name)
     with np.load(FOLDER / f"{name}.npz") as arrays:
         return manifest, dict(arrays)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +15,7 @@ from ganzoo import Choice, ImageSpec, Recipe, Round
 from ganzoo.engine.feed import Batch
 from ganzoo.engine.game import Game
 from ganzoo.engine.step import train_step
-from ganzoo_plugins.architectures.r3gan import Block, Doubling, Halving
+from ganzoo_plugins.architectures._r3gan_networks import Block, Doubling, Halving
 
 NAMES = ("r3gan/uncond-32", "r3gan/cond-16")
 STEPS = 5
@@ -72,7 +72,8 @@ class Replay:
     def __init__(self, name: str, dtype: torch.dtype, turns: str = "D,G.new", **options: Any) -> None:
         self.recording = Recording(name, dtype)
         self.config: dict[str, Any] = self.recording.manifest["config"]
-        self.errors: dict[str, float] = defaultdict(float)
+        #: name of a recorded value -> error
+        self.errors: dict[str, float] = {}
         config, classes = self.config, self.config["classes"]
         #: the program counts one of the two minibatches of a step
         schedules = {
@@ -115,10 +116,10 @@ class Replay:
         if self.game.ema.network is not self.game.generator:
             self.game.ema.network.load_state_dict(self.game.generator.state_dict())
 
-    def note(self, group: str, name: str, value: Tensor, scale: float = 0.0) -> None:
-        """Keep the largest error of a group."""
+    def note(self, name: str, value: Tensor, scale: float = 0.0) -> None:
+        """Keep the error of a recorded value."""
         error = self.recording.error(name, value, scale)
-        self.errors[group] = max(self.errors[group], error if error == error else float("inf"))  # noqa: PLR0124
+        self.errors[name] = error if error == error else float("inf")  # noqa: PLR0124
 
     def labels(self, name: str) -> Tensor:
         return self.inputs.get(f"y_{name}", torch.zeros(self.config["batch"], dtype=torch.int64))
@@ -126,10 +127,30 @@ class Replay:
     def images(self) -> None:
         """Images, logits and the outputs of every stage for the fixed inputs."""
         game, labels = self.game, self.labels("fixed")
+        features: dict[str, Tensor] = {}
+        hooks = [
+            module.register_forward_hook(lambda _, __, output, name=name: features.update({name: output}))
+            for name, module in self.stages().items()
+        ]
         fakes = game.generator(self.inputs["z_fixed"], labels)
-        self.note("images", "g_fixed", fakes)
-        for name, images in (("d_logit_x", self.inputs["x_fixed"]), ("d_logit_g", fakes)):
-            self.note("logits", name, game.discriminator(images, labels))
+        self.note("g_fixed", fakes)
+        for name, images in (("d_logit_g", fakes), ("d_logit_x", self.inputs["x_fixed"])):
+            self.note(name, game.discriminator(images, labels))
+        for hook in hooks:
+            hook.remove()
+        for name, output in features.items():
+            self.note(f"stage/{name}", output)
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The modules whose outputs are those of the official stages: `G0` is the smallest size, `D0` the largest."""
+        found: dict[str, nn.Module] = {"D_in": self.game.discriminator.extract}  # type: ignore[dict-item]
+        layers: list[nn.Module] = [*self.game.generator.layers, nn.Identity()]  # type: ignore[misc]
+        ends = [m for m, after in itertools.pairwise(layers) if isinstance(m, Block) and not isinstance(after, Block)]
+        found |= {f"G{index}": module for index, module in enumerate(ends)}
+        layers = [*self.game.discriminator.layers]  # type: ignore[misc]
+        ends = [m for m, after in itertools.pairwise(layers) if isinstance(after, Block) and not isinstance(m, Block)]
+        found |= {f"D{index}": module for index, module in enumerate(ends)}
+        return found | {f"D{len(ends)}": self.game.discriminator.linear}  # type: ignore[dict-item]
 
     def steps(self, count: int = STEPS) -> None:
         """The recorded steps: losses and penalties, gradients of the first step, weights after it, the average."""
@@ -152,7 +173,7 @@ class Replay:
         if count == STEPS:
             averaged = dict(official_names(game.ema.network, self.blocks, "G"))
             for name in self.recording.names("ema4:"):
-                self.note("average", name, averaged[name.removeprefix("ema4:")])
+                self.note(name, averaged[name.removeprefix("ema4:")])
 
     def _record(self, seen: dict[str, list[Any]]) -> None:
         """Keep the terms of every loss, and the gradients that every update is given."""
@@ -183,7 +204,7 @@ class Replay:
         mine = {"d_adversarial": adversarial, "r1": r1 / half, "r2": r2 / half, "g_adversarial": seen["G"][0]}
         for name, value in mine.items():
             expected = float(values[f"{prefix}step{step}/{name}"].astype("float64").mean())
-            self.errors["losses"] = max(self.errors["losses"], abs(float(value) / expected - 1))
+            self.errors[f"step{step}/{name}"] = abs(float(value) / expected - 1)
         if step:
             return
         for letter in ("D", "G"):
@@ -192,12 +213,12 @@ class Replay:
             named = self.named[letter]
             largest = max(self.recording.largest(f"grad0:{name}") for name in named)
             for name, parameter in named.items():
-                self.note("gradients", f"grad0:{name}", gradients[id(parameter)], largest)
-                self.note("weights", f"after0:{name}", parameter, 1e-3)
+                self.note(f"grad0:{name}", gradients[id(parameter)], largest)
+                self.note(f"after0:{name}", parameter, 1e-3)
 
 
 def measured(name: str, dtype: torch.dtype, steps: int = STEPS, **changes: Any) -> dict[str, float]:
-    """The largest error of each group, relative to the largest recorded number."""
+    """The error of each recorded value: gradients relative to the largest of the network, others to their largest."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

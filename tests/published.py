@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,14 +65,6 @@ class Published:
             elif then:
                 raise AssertionError(f"{array['name']}: {then}")
         return drawn
-
-    def floor(self, group: str, dtype: torch.dtype) -> float:
-        """The largest error, relative to the largest number of the group: float32 as exact as the official float32."""
-        if dtype == torch.float64:
-            return 1e-9
-        floors = self.manifest["float32_against_float64_of_the_official_code"]
-        own = floors.get(group) or floors[group.partition(":")[0]]
-        return 6 * max(own.get("rel_to_group_max", 0), own["rel_to_tensor_max"]) + 1e-6
 
 
 def exact_vectors(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +177,7 @@ class PublishedReplay:
                 for group in player.optimizer.param_groups:
                     group["lr"] = player.component.lr
         mistake(self.game)
-        #: errors relative to the largest number of their group, by group
+        #: errors relative to the largest number of their group, by the name of the group
         self.errors: dict[str, float] = {}
 
     def _vectors(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -195,6 +188,10 @@ class PublishedReplay:
                 found[name.replace("_orig", "_u")], found[name.replace("_orig", "_v")] = exact_vectors(value)
             elif (vector := name.removesuffix("weight") + "u0") in self._vector_names:
                 found[vector] = exact_vectors(value)[0][None]
+            elif (vector := name.removesuffix("W") + "u") in self._vector_names:
+                # the program in Chainer keeps u alone
+                left, right = exact_vectors(value)
+                found |= {vector: left[None], name.removesuffix("W") + "v": right[None]}
         return found
 
     def _part(self, choice: ganzoo.Choice) -> Any:
@@ -256,27 +253,20 @@ class PublishedReplay:
 
     # --- comparing ----------------------------------------------------------------------------------------------
 
-    def compare(self, group: str, found: Mapping[str, np.ndarray], floor: str = "") -> None:
+    def compare(self, group: str, found: Mapping[str, np.ndarray]) -> None:
         """Compare tensors with the recorded ones of these names; the error is relative to the group's largest."""
         golden = {name: self.fixture.numbers.get(name, self.fixture.numbers.get(f"{name}#samples")) for name in found}
         assert all(value is not None for value in golden.values()), [n for n, v in golden.items() if v is None]
         cancelled = self.fixture.manifest["cancelled"]["parameters"] if self.dtype == torch.float32 else ()
         kept = [name for name in found if not any(name.endswith(end) for end in cancelled)]
         largest = max(float(np.abs(golden[name]).max()) for name in kept)
-        worst, where = 0.0, ""
         for name in kept:
             values = found[name].astype(np.float64)
             if name not in self.fixture.numbers:
                 values = samples(values)
             assert values.shape == golden[name].shape, (name, values.shape, golden[name].shape)
             error = float(np.abs(values - golden[name]).max()) / largest
-            if not error <= worst:
-                worst, where = error, name
-        self.errors[group] = max(worst, self.errors.get(group, 0.0))
-        most = self.fixture.floor(floor or group, self.dtype)
-        assert worst <= most, (
-            f"{self.fixture.name}: {where} is {worst:.2e} of the largest of {group} off, at most {most:.1e}"
-        )
+            self.errors[group] = max(error if error == error else math.inf, self.errors.get(group, 0.0))  # noqa: PLR0124
 
     @torch.no_grad()
     def compare_outputs(self) -> None:
@@ -301,7 +291,7 @@ class PublishedReplay:
         moved = {
             f"bn_after_train_forward/{name}": value
             for name, value in self.mapping.official("generator", game.generator.state_dict()).items()
-            if any(word in name for word in ("running_", "stored_"))
+            if any(word in name for word in ("running_", "stored_", "avg_"))
         }
         self.compare("bn_after_train_forward", moved)
         for name, network in self.networks.items():
@@ -318,13 +308,13 @@ class PublishedReplay:
         found = self.mapping.official(network, gradients)
         self.compare(game_turn, {self._name(game_turn, name): value for name, value in found.items()})
 
-    def state(self, group: str, network: str, skipped: tuple[str, ...] = (), floor: str = "") -> None:
+    def state(self, group: str, network: str, skipped: tuple[str, ...] = ()) -> None:
         """Compare the weights and buffers of a network, or of the average, with the group, such as after0:G."""
         module = self.game.ema.network if network == "average" else self.networks[network]
         official = self.mapping.official("generator" if network == "average" else network, module.state_dict())
         found = {self._name(group, name): value for name, value in official.items()}
         known = {name for key in self.fixture.numbers for name in [key.partition("#")[0]]}
-        self.compare(group, {n: v for n, v in found.items() if n in known and not n.endswith(skipped)}, floor)
+        self.compare(group, {n: v for n, v in found.items() if n in known and not n.endswith(skipped)})
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -385,10 +375,7 @@ class PublishedReplay:
             if name in skipped:
                 continue
             expected = sum(values) / len(values)
-            error = abs(means[name] - expected) / max(1.0, abs(expected))
-            self.errors[name] = error
-            # running means are float32
-            assert error <= (2e-7 if self.dtype == torch.float64 else 5e-6), (name, means[name], expected)
+            self.errors[f"loss/{name}"] = abs(means[name] - expected) / max(1.0, abs(expected))
 
     @staticmethod
     def _name(group: str, name: str) -> str:

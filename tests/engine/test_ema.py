@@ -1,16 +1,15 @@
-"""The EMA of the generator against the averages of official programs: start, ramp, schedule, buffers."""
+"""The EMA of the generator: a schedule, and the fields of a recipe; test_fidelity.py has those of official programs."""
 
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import tiny_recipe
-from torch import Tensor, nn
+from official_numbers import read_manifest
+from official_parts import Vector, averages
 
 from ganzoo import Recipe, UsageError
 from ganzoo.contract.schedule import Schedule
@@ -18,63 +17,12 @@ from ganzoo.engine.ema import EMA
 from ganzoo.registry.zoo import Zoo
 from ganzoo.training.recipe_changes import changed_recipe
 
-GOLDEN: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "golden" / "modern" / "averages.json").read_text(encoding="utf-8")
-)
-WEIGHTS = torch.tensor(GOLDEN["weights"], dtype=torch.float64)
-
-
-class Vector(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(WEIGHTS[0].clone())
-        self.register_buffer("buffer", 2 * WEIGHTS[0].clone())
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-
-def averages(ema: EMA, network: Vector, images: int) -> list[tuple[Tensor, Tensor]]:
-    found = []
-    for step, weights in enumerate(WEIGHTS[1:]):
-        ema.advance(step * images)
-        with torch.no_grad():
-            network.weight.copy_(weights)
-            network.get_buffer("buffer").copy_(2 * weights)
-            network.get_buffer("count").add_(1)
-        ema.update(images)
-        assert ema.network.get_buffer("count") == step + 1
-        found.append((ema.network.get_parameter("weight").clone(), ema.network.get_buffer("buffer").clone()))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "half_life", "ramp"),
-    [
-        ("stylegan2-ada (ema_kimg 0.1, rampup 0.05, batch 8)", 100, 0.05),
-        ("stylegan2-ada (ema_kimg 0.1, no rampup, batch 8)", 100, 0.0),
-        ("stylegan2-ada (ema_kimg 0.01, rampup 0.5, batch 8)", 10, 0.5),
-    ],
-)
-def test_half_life_and_ramp_of_stylegan2(name: str, half_life: int, ramp: float) -> None:
-    network = Vector()
-    found = averages(EMA(network, half_life, "copied", ramp=ramp), network, images=8)
-    for (weight, buffer), row, weights in zip(found, GOLDEN[name], WEIGHTS[1:], strict=True):
-        torch.testing.assert_close(weight, torch.tensor(row["average"], dtype=torch.float64), rtol=1e-12, atol=1e-14)
-        assert torch.equal(buffer, 2 * weights)
-
-
-def test_decay_and_start_of_biggan() -> None:
-    """The start counts iterations from 1 there, and images seen before the step here."""
-    images, network = 10, Vector()
-    half_life = images * math.log(0.5) / math.log(0.9)
-    found = averages(EMA(network, half_life, "averaged", start=3 * images), network, images)
-    for (weight, buffer), row in zip(found, GOLDEN["biggan (decay 0.9, start 4)"], strict=True):
-        torch.testing.assert_close(weight, torch.tensor(row["parameter"], dtype=torch.float64), rtol=1e-12, atol=1e-14)
-        torch.testing.assert_close(buffer, torch.tensor(row["buffer"], dtype=torch.float64), rtol=1e-12, atol=1e-14)
+WEIGHTS = torch.tensor(read_manifest("averages")["weights"], dtype=torch.float64)
 
 
 def test_a_half_life_on_a_schedule_from_0_copies_at_first() -> None:
-    network, schedule = Vector(), Schedule(0, 64, 24)
-    found = averages(EMA(network, schedule, "copied"), network, images=8)
+    network, schedule = Vector(WEIGHTS[0]), Schedule(0, 64, 24)
+    found = averages(EMA(network, schedule, "copied"), network, 8, WEIGHTS)
     assert torch.equal(found[0][0], WEIGHTS[1])
     expected = WEIGHTS[1]
     for step, (weight, _) in enumerate(found[1:], 1):

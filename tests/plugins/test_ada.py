@@ -1,4 +1,4 @@
-"""ADA: every transformation against recorded numbers of the official program, the controller, and bad input."""
+"""ADA: mistakes that the recorded numbers show, what the transformations do, the controller, and bad input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import ZOO
-from official_numbers import ReadingRefused, Recording, redraw
+from official_augmentations import ADA_CASES, ada_errors
+from official_numbers import ReadingRefused, Recording
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -21,61 +22,13 @@ from ganzoo.training.build import TrainingSetup, build_setup
 from ganzoo_plugins.augmentations import _pipe, _warp
 from ganzoo_plugins.augmentations.ada import ADA
 
-CASES = Recording("ada/pipe", torch.float64).manifest["cases"]
-NAMES = [f"{case['pipe']}/p{case['p']}/{'x'.join(map(str, case['shape']))}" for case in CASES]
-FLOORS = Recording("ada/pipe", torch.float64).manifest["float32_against_float64_of_the_official_code"]
-
-
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, torch.dtype], dict[str, float]]:
-    """A function: the errors of the augmented images and of their gradient in a case, by name."""
-
-    def errors(name: str, dtype: torch.dtype) -> dict[str, float]:
-        case, recording = CASES[NAMES.index(name)], Recording("ada/pipe", dtype)
-        inputs = {key: value.to(dtype) for key, value in redraw(case["inputs"]).items()}
-        queue = iter(redraw(case["random"]).items())
-
-        def draw(kind: str) -> Callable[..., Tensor]:
-            def drawn(images: Tensor, *shape: int) -> Tensor:
-                key, values = next(queue)
-                assert key.endswith(kind)
-                return values.to(dtype).reshape(len(images), *shape)
-
-            return drawn
-
-        monkeypatch.setattr(_pipe, "uniform", draw("uniform"))
-        monkeypatch.setattr(_pipe, "normal", draw("normal"))
-        augmentation = ADA(pipe="+".join(f"{k}*{v}" for k, v in case["multipliers"].items()), mode="fixed", p=case["p"])
-        images = inputs["x"].requires_grad_()
-        changed = augmentation(images)
-        assert next(queue, None) is None  # no draw is left
-        found = {f"{name}/y": changed}
-        if "cotangent" in inputs:
-            (found[f"{name}/grad_x"],) = torch.autograd.grad((changed * inputs["cotangent"]).sum(), images)
-        missing = [key for key in recording.names(name) if key not in found]
-        assert not missing
-        return {key: recording.error(key, value) for key, value in found.items() if recording.names(key)}
-
-    return errors
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_recorded_numbers_in_float64(recorded: Any, name: str) -> None:
-    assert max(recorded(name, torch.float64).values()) < 1e-9
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_recorded_numbers_in_float32(recorded: Any, name: str) -> None:
-    floor = FLOORS[name.partition("/")[0]]["rel_to_tensor_max"]
-    assert max(recorded(name, torch.float32).values()) <= 2 * floor + 1e-7
+NAMES = [*ADA_CASES]
 
 
 @pytest.mark.parametrize("name", NAMES[:5])
-def test_the_way_without_reading_margins_gives_the_same(
-    recorded: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_way_without_reading_margins_gives_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_warp, "reads_margins", lambda images: False)
-    assert max(recorded(name, torch.float64).values()) < 1e-9
+    assert max(ada_errors(name, torch.float64, monkeypatch).values()) < 1e-9
 
 
 BGC, FULL, R3GAN = NAMES[0], NAMES[3], NAMES[4]
@@ -110,10 +63,10 @@ MISTAKES: dict[str, tuple[Any, str, Any, str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(recorded: Any, mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, wrong, name = MISTAKES[mistake]
     monkeypatch.setattr(owner, attribute, wrong)
-    assert max(recorded(name, torch.float64).values()) > 1e-4
+    assert max(ada_errors(name, torch.float64, monkeypatch).values()) > 1e-4
 
 
 # --- what the transformations do --------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from official_augmentations import diffaugment_errors
 from torch.nn.functional import pad
 
 import ganzoo
 from ganzoo.contract.choice import Choice
+from ganzoo_plugins.augmentations import diffaugment
 from ganzoo_plugins.augmentations.diffaugment import DiffAugment
 
 SHAPES = [(64, 1, 28, 28), (64, 3, 17, 32)]
@@ -170,6 +172,41 @@ def test_a_policy_can_be_written_on_a_command_line():
 def test_an_invalid_policy_is_refused(policy):
     with pytest.raises(ganzoo.UsageError, match="color, translation, cutout"):
         DiffAugment(policy=policy)
+
+
+def _cut_a_quarter(images):
+    height, width = images.shape[2:]
+    masks = []
+    for axis, size in ((2, height), (3, width)):
+        length = (size + 1) // 2
+        centres = torch.randint(0, size + 1 - length % 2, (len(images), 1))
+        offsets = torch.arange(size) - (centres - length // 2)
+        masks.append(diffaugment._along((offsets >= 0) & (offsets < length // 2), axis))
+    return images * ~(masks[0] & masks[1])
+
+
+#: mistake -> function of the module, what replaces it, the recorded case that shows it
+MISTAKES = {
+    "stretched around zero": ("_stretch", lambda images, centre, factor: images * factor, "color/4x3x16x16"),
+    "moved to the other side": (
+        "_translate",
+        lambda images, move=diffaugment._translate: move(images.flip(2, 3)).flip(2, 3),
+        "translation/4x3x16x16",
+    ),
+    "a rectangle of a quarter": ("_cut_out", _cut_a_quarter, "cutout/4x3x16x16"),
+    "rows and columns exchanged": (
+        "_cut_out",
+        lambda images, cut=diffaugment._cut_out: cut(images.transpose(2, 3)).transpose(2, 3),
+        "translation,cutout/4x3x32x32",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_recorded_numbers_of_the_program_show_a_mistake(mistake, monkeypatch):
+    name, wrong, case = MISTAKES[mistake]
+    monkeypatch.setattr(diffaugment, name, wrong)
+    assert max(diffaugment_errors(case, torch.float64, monkeypatch).values()) > 1e-3
 
 
 @pytest.mark.gpu

@@ -22,7 +22,8 @@ from ganzoo.cli import cli
 from ganzoo.engine.step import run_step
 from ganzoo.registry.recipes import plan
 from ganzoo.training.build import TrainingSetup, build_setup
-from ganzoo_plugins.architectures import began, cgan, r3gan
+from ganzoo_plugins.architectures import _r3gan_networks as r3gan
+from ganzoo_plugins.architectures import began, cgan
 from ganzoo_plugins.architectures.began import BEGAN
 from ganzoo_plugins.architectures.cgan import CGAN
 from ganzoo_plugins.architectures.r3gan import R3GAN

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import ZOO
+from silent_differences import DIFFERENCES, difference_lines
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,6 +27,7 @@ from ganzoo_plugins.penalties.dragan import DRAGAN
 from ganzoo_plugins.penalties.gradient_penalty import GradientPenalty
 
 IMAGES = ImageSpec(3, 32, 32, 10)
+ROOT = Path(__file__).parents[2]
 
 
 def build(name: str, **options: Any) -> Any:
@@ -78,6 +80,8 @@ def test_a_whole_recipe_replaces_every_field(tmp_path: Path) -> None:
     [
         ("architectures", "sngan", "batch_norm_eps", 0.0, 1e-5),
         ("architectures", "sngan-projection", "batch_norm_eps", 0.0, 1e-5),
+        ("architectures", "sngan", "power_iteration", "program", "pytorch"),
+        ("architectures", "sngan-projection", "power_iteration", "program", "pytorch"),
         ("architectures", "dcgan", "batch_norm_eps", 1e-8, 1e-5),
         ("architectures", "began", "start", "program", "pytorch"),
         ("architectures", "r3gan", "end", "none", "tanh"),
@@ -185,13 +189,42 @@ def test_the_recipes_of_infogan_have_it() -> None:
     ("name", "words"),
     [
         ("sngan", "begins with a generator's turn"),
-        ("sngan", "power iteration takes u = W v before v = W^T u"),
+        ("sngan", "updates the generator with batches of 128"),
         ("sngan", "in Chainer beside the other"),
+        ("sngan", "dis_models/snresnet_32.py (e84b1a5)"),
         ("sngan-projection", "in the discriminator's turns too"),
         ("wgan-gp", "in the program beside the other one"),
+        ("infogan-nets", "after the 1st, the 2nd, the 7th, the 12th"),
+        ("infogan-nets", "in the program beside the other one"),
         ("began", "1e-4 and not 8e-5"),
         ("r3gan", "the program adds a mirrored copy of each"),
     ],
 )
 def test_what_is_not_mended_is_stated(name: str, words: str) -> None:
     assert words in " ".join((type(build(name)).__doc__ or "").split())
+
+
+@pytest.mark.parametrize("test", sorted({difference.test for difference in DIFFERENCES}))
+def test_the_test_of_a_difference_exists(test: str) -> None:
+    path, _, name = test.partition("::")
+    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_the_page_has_every_difference() -> None:
+    page = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    assert [line for line in difference_lines() if line not in page] == [], "run `make fidelity`"
+
+
+def test_the_power_iteration_of_version_0_1() -> None:
+    """u = W v first, from vectors that 15 iterations have moved; the program has v = W^T u first, from a random u."""
+    for name in ("sngan", "sngan-projection"):
+        torch.manual_seed(0)
+        kinds = {
+            option: {
+                type(module).__name__
+                for module in build(name, width=4, power_iteration=option).networks(IMAGES)[1].modules()
+                if "SpectralNorm" in type(module).__name__
+            }
+            for option in ("program", "pytorch")
+        }
+        assert kinds == {"program": {"SpectralNorm"}, "pytorch": {"_SpectralNorm"}}

@@ -30,13 +30,18 @@ def test_all_is_measured(gpu: ModuleType, tmp_path: Path, capsys: pytest.Capture
     assert os.environ["GANZOO_CACHE"] == cache
     assert facts["failed"] == {}
     assert facts["left_out"] == []
-    assert len(facts["cells"]) == 2 + 2
+    assert len(facts["cells"]) == 2 + 2 + 2
     first = facts["cells"]["dcgan-tutorial 8 bf16 textbook"]
     assert first["seconds_per_step"].keys() == {"captured", "eager", "textbook"}
     assert first["times_captured"].keys() == {"eager", "textbook"}
     assert first["reason_for_eager"] == "no CUDA device"
     assert 0 < first["share_of_matrix_peak"] < 1
     assert facts["cells"]["wgan-gp 8 bf16"]["images_per_step"] == 5 * 8
+    for name, images in (("r3gan", 2 * 8), ("stylegan2", 8)):  # r3gan has a minibatch for each turn
+        preset = facts["cells"][f"{name}/cifar10 8 bf16"]
+        assert preset["images_per_step"] == images
+        assert preset["images_per_second"]["captured"] > 0
+        assert preset["bytes_at_most"].keys() == {"eager", "captured"}
     training = facts["training of mnist"]
     assert (training["images"], training["dataset"]) == (64, "digits:size=28")
     assert training["fid-domain"] > 0
@@ -50,7 +55,7 @@ def test_all_is_measured(gpu: ModuleType, tmp_path: Path, capsys: pytest.Capture
 def test_jobs_beyond_the_budget_are_listed_as_left_out(gpu: ModuleType, tmp_path: Path) -> None:
     facts = json.loads(gpu.main([*QUICK, str(tmp_path), "--budget", "0"]).read_text())
     assert facts["left_out"][0] == "steps of dcgan-tutorial, batch 8, tf32, beside textbook"
-    assert len(facts["left_out"]) == 2 + 2 + 3
+    assert len(facts["left_out"]) == 2 + 2 + 2 + 3
     assert facts["cells"] == {}
 
 
@@ -58,7 +63,7 @@ def test_the_least_important_is_left_out_first(gpu: ModuleType, tmp_path: Path) 
     bench = gpu.Bench(torch.device("cpu"), False, 100.0, tmp_path)
     jobs = gpu.measurements(bench)
     assert len(jobs) == len({name for name, _, _ in jobs})
-    assert len([name for name, _, _ in jobs if name.startswith("steps of")]) == 9 + 5 * 9 + 1
+    assert len([name for name, _, _ in jobs if name.startswith("steps of")]) == 9 + 5 * 9 + 1 + 2
     measured = [name for name, about, _ in jobs if bench.measure(name, about, lambda: True)]
     assert measured
     bench.seconds = 10.0  # time for jobs of 6 seconds, but not for a training

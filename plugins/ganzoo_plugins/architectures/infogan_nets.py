@@ -32,7 +32,9 @@ class InfoGANNets(ganzoo.Architecture):
     hyperparameters started; what it found was not published. `wasserstein` clips the weights, `wgan-gp` has no batch
     norm in the discriminator. Departures: the program updates both networks with the same latents (except `wgan-gp`),
     counts 50,000 images as an epoch, and uses the sigmoid of the logits in `least-squares` and `dragan`. Here latents
-    are drawn anew, an epoch is the whole dataset, and both use the logits. The table also has BEGAN, here the
+    are drawn anew, an epoch is the whole dataset, and both use the logits. With five turns of the discriminator the
+    program updates the generator after the 1st, the 2nd, the 7th, the 12th, ... of them, here after each five. Adam's
+    eps stands beside the corrected root, in the program beside the other one. The table also has BEGAN, here the
     architecture `began`, and a VAE.
     """
 

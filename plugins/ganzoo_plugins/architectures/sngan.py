@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import click
 import torch
@@ -40,8 +41,8 @@ class SNGAN(ganzoo.Architecture):
     The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. Departure: the
     program updates the generator with batches of 128, and begins with a generator's turn; here both networks use 64,
     and the discriminator's five turns come first. Adam's eps stands beside the corrected root, in Chainer beside the
-    other one. The power iteration takes u = W v before v = W^T u, and 15 of them precede the training; the program has
-    the other order and none before, so that logits differ until the vectors have converged.
+    other one. `power_iteration=pytorch` is the spectral norm of version 0.1: u = W v before v = W^T u, and 15
+    iterations before the training; logits differ from the program's until the vectors have converged.
 
     `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: bilinear
     doubling, shortcuts of relu(x) in all blocks of the discriminator but the first, a bias in its last layer, and the
@@ -49,7 +50,7 @@ class SNGAN(ganzoo.Architecture):
     """
 
     value_range = (-1.0, 1.0)
-    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5}
+    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5, "power_iteration": "pytorch"}
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
             "dataset": "cifar10",
@@ -101,10 +102,16 @@ class SNGAN(ganzoo.Architecture):
         batch_norm_eps: Annotated[
             float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
         ] = 0.0,
+        power_iteration: Annotated[
+            Literal["program", "pytorch"], "of the authors' networks: as in their program, or as PyTorch has it"
+        ] = "program",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
         self.program = MIMICRY if program == "mimicry" else AUTHORS
         self.batch_norm_eps = batch_norm_eps
+        self.power_iteration = power_iteration
+        if power_iteration == "program":  # that of the other programs is it too
+            self.program = replace(self.program, both_vectors=True)
 
     @classmethod
     def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import click
 import torch
@@ -47,7 +48,7 @@ class SNGANProjection(ganzoo.Architecture):
     """
 
     value_range = (-1.0, 1.0)
-    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5}
+    former_options: ClassVar[Mapping[str, Any]] = {"batch_norm_eps": 1e-5, "power_iteration": "pytorch"}
     conditional = True
     recipe: ClassVar[ganzoo.Recipe] = ganzoo.Recipe.from_dict(
         {
@@ -100,10 +101,16 @@ class SNGANProjection(ganzoo.Architecture):
         batch_norm_eps: Annotated[
             float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
         ] = 0.0,
+        power_iteration: Annotated[
+            Literal["program", "pytorch"], "of the authors' networks: as in their program, or as PyTorch has it"
+        ] = "program",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
         self.program = MIMICRY if program == "mimicry" else AUTHORS
         self.batch_norm_eps = batch_norm_eps
+        self.power_iteration = power_iteration
+        if power_iteration == "program":  # that of the other programs is it too
+            self.program = replace(self.program, both_vectors=True)
 
     @classmethod
     def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
@@ -136,8 +143,8 @@ class Discriminator(nn.Module):
             self.linear = power_iteration.spectral_norm(linear(width, 1, program=program))
             self.projection = power_iteration.spectral_norm(embedding)
         else:
-            self.linear = linear(width, 1, bias=False, spectral=True)
-            self.projection = spectral_norm(embedding)
+            self.linear = linear(width, 1, bias=False, spectral=True, program=program)
+            self.projection = spectral_norm(embedding, program)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """One logit for each image: how real it looks as an image of its class."""
