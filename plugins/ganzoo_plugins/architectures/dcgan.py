@@ -112,6 +112,34 @@ class DCGAN(ganzoo.Architecture):
         },
     }
 
+    suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
+        ganzoo.Suited(
+            recipe="few-images",
+            sides=(8, 128),
+            images=(1, 5000),
+            merit=3,
+            needs=40_000,
+            reason="is narrow and fast, and learns from few images with differentiable augmentation",
+        ),
+        ganzoo.Suited(
+            recipe="digits",
+            sides=(8, 128),
+            images=(1000, 1_000_000_000),
+            device="cpu",
+            merit=3,
+            needs=40_000,
+            reason="is narrow and fast",
+        ),
+        ganzoo.Suited(
+            sides=(8, 128),
+            images=(5000, 1_000_000_000),
+            device="cuda",
+            merit=4,
+            needs=300_000,
+            reason="is fast",
+        ),
+    )
+
     def __init__(
         self,
         *,
