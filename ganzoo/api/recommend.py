@@ -64,7 +64,7 @@ class Recommended(Recommendation):
             "device": self.device,
             "architecture": str(candidate.architecture),
             "variant": candidate.suited.recipe or None,
-            "command": self.command,
+            "train_command": self.command,
             "recipe": self.recipe.to_dict(),
             "parameters": measured.parameters,
             "batch_size": self.recipe.batch_size,

@@ -53,7 +53,7 @@ def recommend(dataset: Choice, minutes: float, out: Path | None, device: str, as
     command = found.command if device == "auto" else f"{found.command} --device {device}"
     path = None if out is None else found.save(out)
     if as_json:
-        return print_json(**{**found.to_dict(), "command": command}, path=None if path is None else str(path))
+        return print_json(**{**found.to_dict(), "train_command": command}, path=None if path is None else str(path))
     for text in found.lines():
         log(text)
     if path is not None:

@@ -46,7 +46,7 @@ class Candidate:
         return self.suited.merit + CLASSES_USED * self.uses_classes + OTHER_SIZE * (self.resized is not None)
 
 
-def candidates_of(zoo: Zoo, dataset: Choice, spec: ImageSpec, count: int, device: torch.device) -> Iterator[Candidate]:
+def candidates_of(zoo: Zoo, dataset: Choice, spec: ImageSpec, count: int, device: torch.device) -> list[Candidate]:
     """What suits the images and the device: in the size that the images have, or else in the nearest one."""
     found = [
         (name, suited)
@@ -55,11 +55,12 @@ def candidates_of(zoo: Zoo, dataset: Choice, spec: ImageSpec, count: int, device
     ]
     side = min(spec.height, spec.width)
     distances = [_distance(suited, side) for _, suited in found]
-    for (name, suited), distance in zip(found, distances, strict=True):
-        if distance == min(distances):
-            candidate = _candidate(zoo, name, suited, dataset, spec, count)
-            if candidate is not None:
-                yield candidate
+    for nearest in sorted(set(distances)):
+        near = [one for one, distance in zip(found, distances, strict=True) if distance == nearest]
+        made = [_candidate(zoo, name, suited, dataset, spec, count) for name, suited in near]
+        if candidates := [candidate for candidate in made if candidate is not None]:
+            return candidates
+    return []
 
 
 def _declared(zoo: Zoo) -> Iterator[tuple[str, Suited]]:

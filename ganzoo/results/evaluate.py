@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,12 @@ def evaluate(
         Run.open(source)  # raises: it is empty
     given = {"--at": at is not None, "--accept-changed-code": changed_code, "--save-fakes": save_fakes is not None}
     given |= {"--standing-statistics": standing_statistics is not None}
+    _check_images(name, given, against)
+    return _evaluate_images(source, name, request)
+
+
+def _check_images(name: str, given: Mapping[str, bool], against: Choice | Path | None) -> None:
+    """Raises UsageError for images with options that only a run has, and without a dataset to compare with."""
     if wrong := [option for option, is_given in given.items() if is_given]:
         raise UsageError(f"{name} is no run, its images are there already: leave out {' and '.join(wrong)}.")
     if against is None:
@@ -136,7 +142,6 @@ def evaluate(
             f"{name} holds no run (there is no recipe.json), so say what to compare its images with: --against mnist, "
             "or --against FOLDER for a folder of pictures."
         )
-    return _evaluate_images(source, name, request)
 
 
 def _evaluate_run(

@@ -113,13 +113,17 @@ class DCGAN(ganzoo.Architecture):
     }
 
     suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
-        ganzoo.Suited(
-            recipe="few-images",
-            sides=(8, 128),
-            images=(1, 5000),
-            merit=3,
-            needs=40_000,
-            reason="is narrow and fast, and learns from few images with differentiable augmentation",
+        *(
+            ganzoo.Suited(
+                recipe="few-images",
+                sides=(8, 128),
+                images=(1, most),
+                device=device,
+                merit=3,
+                needs=40_000,
+                reason="is narrow and fast, and learns from few images with differentiable augmentation",
+            )
+            for device, most in (("cpu", 999), ("cuda", 4999))
         ),
         ganzoo.Suited(
             recipe="digits",
