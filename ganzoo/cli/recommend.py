@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ganzoo.cli.options import data_dir_option, device_option, json_option
 from ganzoo.cli.output import log, print_json
@@ -50,7 +54,7 @@ def recommend(dataset: Choice, minutes: float, out: Path | None, device: str, as
     if out is not None and (out.suffix != ".toml" or not out.parent.is_dir()):
         raise UsageError(f"-o {out}: name a file that ends in .toml, in a directory that exists.")
     found = find(dataset, minutes, device=device)
-    command = found.command if device == "auto" else f"{found.command} --device {device}"
+    command = " ".join([found.command, *(shlex.join(words) for words in _given(device))])
     path = None if out is None else found.save(out)
     if as_json:
         return print_json(**{**found.to_dict(), "train_command": command}, path=None if path is None else str(path))
@@ -59,3 +63,11 @@ def recommend(dataset: Choice, minutes: float, out: Path | None, device: str, as
     if path is not None:
         log(f"The recipe is in {path}.")
     click.echo(command)
+
+
+def _given(device: str) -> Iterator[tuple[str, str]]:
+    """The options that were typed and that the training needs as well."""
+    if device != "auto":
+        yield "--device", device
+    if click.get_current_context().get_parameter_source("data_dir") is ParameterSource.COMMANDLINE:
+        yield "--data-dir", os.environ["GANZOO_DATA"]
