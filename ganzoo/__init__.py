@@ -23,6 +23,7 @@ _HOMES = {
     "api.parts": "list show",
     "api.plots": "plot",
     "api.recipes": "plan",
+    "api.recommend": "recommend",
     "api.report": "compare report",
     "api.runs": "runs",
     "api.train": "train",
@@ -43,6 +44,7 @@ _HOMES = {
     "contract.recipe": "Recipe",
     "contract.round": "Round",
     "contract.run_view": "RunView",
+    "contract.suited": "Suited",
     "server.pages": "explore serve",
     "storage.download": "Archive",
 }

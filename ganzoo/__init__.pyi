@@ -19,6 +19,7 @@ from ganzoo.api.parts import list as list
 from ganzoo.api.parts import show as show
 from ganzoo.api.plots import plot as plot
 from ganzoo.api.recipes import plan as plan
+from ganzoo.api.recommend import recommend as recommend
 from ganzoo.api.report import compare as compare
 from ganzoo.api.report import report as report
 from ganzoo.api.runs import runs as runs
@@ -64,6 +65,7 @@ from ganzoo.contract.paths import data_dir as data_dir
 from ganzoo.contract.recipe import Recipe as Recipe
 from ganzoo.contract.round import Round as Round
 from ganzoo.contract.run_view import RunView as RunView
+from ganzoo.contract.suited import Suited as Suited
 from ganzoo.server.pages import explore as explore
 from ganzoo.server.pages import serve as serve
 from ganzoo.storage.download import Archive as Archive

@@ -54,8 +54,8 @@ SHOWN = {"text", "css", "html", "latex", "csv", "yaml", "{toctree}", "{eval-rst}
 #: an epoch is one step of eight pictures
 TINY = {"--batch-size": "8", "--subset": "first 8", "--samples": "100"}
 _SHELL = re.compile(r"(?<!\|)\|(?!\|)|[;<$`]|&&|^eval |\bfor ")
-#: commands that run until they are stopped: their arguments are checked
-_SERVERS = {"serve", "explore", "watch"}
+#: commands that run until they are stopped, or time steps for long: their arguments are checked
+_SERVERS = {"serve", "explore", "watch", "recommend"}
 #: a run that a page names: runs/a, runs/cgan-digits
 _RUN = re.compile(r"runs/[\w.-]+")
 

@@ -85,6 +85,11 @@ def _whole(number: int) -> bytes:
     return b"\x8a\x08" + struct.pack("<q", number)
 
 
+def _encoded(value: str, codec: str) -> bytes:
+    """REDUCE of _codecs.encode, with which protocol 2 keeps bytes."""
+    return b"\x80\x04" + named("_codecs.encode") + text(value) + text(codec) + b"\x86R."
+
+
 def parameters(tensor_code: bytes) -> bytes:
     """A known network with one parameter."""
     return (
@@ -119,6 +124,10 @@ def hostile(canary: Path) -> dict[str, bytes]:
         "BINPERSID": b"\x80\x02" + text("storage") + b"Q.",
         "REDUCE on a stub": b"\x80\x04" + record() + text(touch) + b"\x85R.",
         "REDUCE on the class of a stub, with arguments": b"\x80\x04" + named(KNOWN) + text(touch) + b"\x85R.",
+        "a codec that runs something": _encoded("x", "zip_codec"),
+        "a codec of bytes": b"\x80\x04" + named("_codecs.encode") + b"C\x01x" + text("latin1") + b"\x86R.",
+        "a codec that can fail": _encoded("\u1234", "latin1"),
+        "a codec alone": b"\x80\x04" + named("_codecs.encode") + text("x") + b"\x85R.",
         "REDUCE on a text": b"\x80\x04" + text("os.system") + text(touch) + b"\x85R.",
         "REDUCE on a dtype": b"\x80\x04" + named("torch.float32") + text(touch) + b"\x85R.",
         "nested REDUCE on a stub": b"\x80\x04" + record() + record() + b"\x85R)R.",

@@ -190,6 +190,14 @@ def dataset_choice(value: Part) -> Choice:
     return Choice.parse(value)
 
 
+def dataset_words(choice: Choice) -> str:
+    """The text of a dataset, for a command line: of a folder `./photos:size=32`, as `dataset_choice` reads it."""
+    path = str(choice.options.get("path", ""))
+    rest = {name: value for name, value in choice.options.items() if name != "path"}
+    short = str(Choice(path, rest))
+    return short if path and str(dataset_choice(short)) == str(choice) else str(choice)
+
+
 def _is_folder(text: str) -> bool:
     """Whether a text is the path of a folder, `./photos`, `/data/photos` or `photos/`, and no name of a part."""
     return (text.startswith((".", "/", "~")) or "/" in text) and absolute_path(text).is_dir()

@@ -128,6 +128,7 @@ class TrainedRun:
         accept_changed_code: bool = False,
         latents: Tensor | str | Path | None = None,
         truncation: float | None = None,
+        standing_statistics: int | None = None,
         tile: tuple[int, int] | None = None,
         with_reals: bool = False,
         neighbours: int = 0,
@@ -141,10 +142,11 @@ class TrainedRun:
         `count` images, or as many as `grid` (rows, columns) has places; by default the grid of the recipe. `classes` is
         one class or several, by number or name, a row each in turn, of a conditional architecture; "0..9" is a range.
         `at` is as in `load_generator`. `latents` (N, Z) replaces those of the seed: a tensor, or a .npy or
-        .npz file. `truncation` limits the absolute values of Gaussian latents. `tile` is the row and column, from 1, of
-        a tile of the training's own grid. `with_reals` shows as many training images beside the generated ones,
-        `neighbours` the nearest ones of each. `theme` ("dark" or "light"), `title`, `caption` (the moment of the
-        training) and `scale` (a whole factor) are those of the picture.
+        .npz file. `truncation` limits the absolute values of Gaussian latents.
+        `standing_statistics` recomputes the statistics of batch norm over so many batches of generated images.
+        `tile` is the row and column, from 1, of a tile of the training's own grid. `with_reals` shows as many training
+        images beside the generated ones, `neighbours` the nearest ones of each. `theme` ("dark" or "light"), `title`,
+        `caption` (the moment of the training) and `scale` (a whole factor) are those of the picture.
         Raises UsageError for a class or a grid that is not there, GanzooError without such a generator, and where
         training images are asked for and cannot be read.
         """
@@ -156,6 +158,7 @@ class TrainedRun:
             classes=_classes(classes),
             latents=Path(latents) if isinstance(latents, str) else latents,
             truncation=truncation,
+            standing_statistics=standing_statistics,
             tile=tile,
             with_reals=with_reals,
             neighbours=neighbours,
@@ -176,6 +179,7 @@ class TrainedRun:
         classes: int | str | Sequence[int | str] | None = None,
         latents: Tensor | str | Path | None = None,
         truncation: float | None = None,
+        standing_statistics: int | None = None,
         at: int | str | None = None,
         accept_changed_code: bool = False,
         theme: str = "dark",
@@ -201,6 +205,7 @@ class TrainedRun:
             classes=_classes(classes),
             latents=Path(latents) if isinstance(latents, str) else latents,
             truncation=truncation,
+            standing_statistics=standing_statistics,
             at=at,
             changed_code=accept_changed_code,
             **look,
@@ -247,6 +252,7 @@ class TrainedRun:
         against: Part | Path | None = None,
         resize: bool = False,
         save_fakes: str | Path | None = None,
+        standing_statistics: int | None = None,
     ) -> Scores:
         """Score the generator against the real images of its dataset, append the scores to the run and return them.
 
@@ -254,7 +260,8 @@ class TrainedRun:
         by default as many as the protocol says. Only scores whose cards have the same digest can be compared.
         `against` is another dataset, a folder of pictures or a file of an array to compare with; such scores are not
         appended. `resize` brings fakes of another size to that of the reals. `save_fakes` is a file (.npy, or .npz with
-        the labels) to write the fakes to.
+        the labels) to write the fakes to. `standing_statistics` recomputes the statistics of batch norm over so many
+        batches of fakes; such scores have cards of their own.
         Raises UsageError for a wrong request, GanzooError where a score would mean nothing.
         """
         given: dict[str, Any] = {
@@ -267,6 +274,7 @@ class TrainedRun:
             "against": against,
             "resize": resize,
             "save_fakes": save_fakes,
+            "standing_statistics": standing_statistics,
         }
         with folders(data_dir or self._data_dir, inception_weights):
             return score(self.path, self.device, evaluators, **given)

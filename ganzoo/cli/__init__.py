@@ -22,6 +22,7 @@ from ganzoo.training.signals import Interrupted, ending_signals, leave_closed_te
 #: command -> module:attribute below this package. A module is imported when its command is run or listed by --help, so
 #: none of them imports torch at its top
 BUILT_IN = {
+    "recommend": "recommend:recommend",
     "train": "train:train",
     "resume": "train:resume",
     "watch": "watch:watch",

@@ -30,7 +30,8 @@ from ganzoo.contract.protocol import PROTOCOLS
 @click.command(
     cls=SectionedCommand,
     sections={
-        "Scores": "--evaluator --against --resize --samples --protocol --seed --at --save-fakes --inception-weights",
+        "Scores": "--evaluator --against --resize --samples --protocol --seed --at "
+        "--standing-statistics --save-fakes --inception-weights",
         "Calibration, in place of a RUN": "--calibrate --other --out",
         "How it runs": "--device --data-dir --accept-changed-code --accept-changed-images",
         "Output": "--json --help",
@@ -60,6 +61,12 @@ from ganzoo.contract.protocol import PROTOCOLS
 )
 @click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Seed of the latents.")
 @at_option
+@click.option(
+    "--standing-statistics",
+    type=WholeNumber(1),
+    metavar="N",
+    help="Recompute the statistics of batch norm over N batches of fakes; such scores have a card of their own.",
+)
 @click.option(
     "--save-fakes",
     type=click.Path(path_type=Path),
@@ -99,6 +106,7 @@ def evaluate(
     protocol: str | None,
     seed: int,
     at: int | str | None,
+    standing_statistics: int | None,
     save_fakes: Path | None,
     dataset: Choice | None,
     other: Choice | None,
@@ -127,7 +135,9 @@ def evaluate(
     from ganzoo.api.scoring import against_choice
 
     if dataset is not None:
-        _refuse_with_calibrate(runs, at is not None, seed, changed_code, changed_images, against, resize, save_fakes)
+        _refuse_with_calibrate(
+            runs, at is not None, seed, changed_code, changed_images, against, resize, save_fakes, standing_statistics
+        )
         return _calibrate(dataset, evaluators, samples, protocol or "default", other, out, device, as_json)
     if other is not None or out is not None:
         raise UsageError("--other and -o belong to --calibrate DATASET.")
@@ -141,6 +151,7 @@ def evaluate(
     arguments = (evaluators, samples, protocol, seed, at, changed_code, changed_images)
     compared = against_choice(against) if against else None
     options: dict[str, Any] = {"against": compared, "resize": resize, "save_fakes": save_fakes}
+    options |= {"standing_statistics": standing_statistics}
     found: list[tuple[Path, list[dict[str, Any]]]] = []
     try:
         for run in runs:
@@ -155,7 +166,8 @@ def _refuse_with_calibrate(*given: Any) -> None:
     if any(given):
         raise UsageError(
             "--calibrate scores real images, not a generator: leave out RUN, --at, --seed, --against, --resize, "
-            "--save-fakes, --accept-changed-code and --accept-changed-images, or leave out --calibrate."
+            "--save-fakes, --standing-statistics, --accept-changed-code and --accept-changed-images, or leave out "
+            "--calibrate."
         )
 
 

@@ -13,6 +13,7 @@ import click
 #: missing here is shown in a group of its own, and imported for its line
 GROUPS = {
     "Train and look": {
+        "recommend": "Recommend a recipe for a dataset.",
         "train": "Train an architecture on a dataset.",
         "resume": "Continue a run from its newest checkpoint.",
         "watch": "Follow a run that trains in another process.",

@@ -43,6 +43,12 @@ _IMAGES = (
     click.option(
         "--truncation", type=PositiveNumber(), metavar="PSI", help="Truncate Gaussian latents at this absolute value."
     ),
+    click.option(
+        "--standing-statistics",
+        type=WholeNumber(1),
+        metavar="N",
+        help="Recompute the statistics of batch norm over N batches of generated images.",
+    ),
     click.option("--tile", type=Tile(), metavar="R,C", help="One tile of the training's own grid, from 1, enlarged."),
     at_option,
     changed_code_option,
@@ -101,7 +107,8 @@ def _sections(command: _Command) -> _Command:
 @click.command(
     cls=SectionedCommand,
     sections={
-        "What is drawn": "--count --grid --seed --at --class --classes --truncation --latents --tile",
+        "What is drawn": "--count --grid --seed --at --class --classes --truncation --standing-statistics "
+        "--latents --tile",
         "Walks and animations": "--interpolate --from-seed --to-seed --interpolation --frames --gif --webp --mp4",
         "Beside training images": "--with-reals --neighbours",
         "How it looks": "--theme --title --caption --scale",
@@ -139,7 +146,9 @@ def sample(run: Path, device: str, as_json: bool, **options: Any) -> None:
         return click.echo(path)
     labels = path / "images.csv" if path.is_dir() else labels_file(path)
     has_labels = path.is_dir() or path.suffix == ".npy"
-    print_json(run=str(run), path=str(path), labels=str(labels) if has_labels and labels.is_file() else None)
+    standing = options["standing_statistics"]
+    table = str(labels) if has_labels and labels.is_file() else None
+    print_json(run=str(run), path=str(path), labels=table, standing_statistics=standing)
 
 
 def _request(options: dict[str, Any]) -> Any:

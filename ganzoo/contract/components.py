@@ -21,6 +21,7 @@ from ganzoo.contract.launcher import Launcher
 from ganzoo.contract.recipe import Recipe
 from ganzoo.contract.round import Round
 from ganzoo.contract.schedule import Schedule
+from ganzoo.contract.suited import Suited
 
 
 class Architecture(ABC):
@@ -34,12 +35,16 @@ class Architecture(ABC):
     conditional: bool = False
     #: whether a step with it can be recorded as a CUDA graph; if one part cannot, all steps run eagerly
     capturable: ClassVar[bool] = True
+    #: the names of the buffers in which a batch norm of its generator keeps the moving mean and variance of its input
+    batch_statistics: ClassVar[tuple[str, str]] = ("running_mean", "running_var")
     #: why its generator cannot be exported as ONNX or as a program of torch.export, in one sentence; empty if it can
     export_refusal: ClassVar[str] = ""
     #: the published recipe: the values of all settings that the user does not change
     recipe: ClassVar[Recipe] = Recipe()
     #: variants of the recipe: name -> the fields that it changes, and their values
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: the recipes that `ganzoo recommend` may take, and what they are made for
+    suited: ClassVar[tuple[Suited, ...]] = ()
     #: option that was added later -> the value that keeps the meaning of runs that were recorded without it, where this
     #: is not its default
     former_options: ClassVar[Mapping[str, Any]] = {}

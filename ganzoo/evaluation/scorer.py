@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -148,17 +149,17 @@ class Scorer:
         fakes: Images,
         subject: Mapping[str, Any],
         stopped: Callable[[], bool] = lambda: False,
-        resized: str = "",
+        prepared: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[dict[str, Any]]:
         """Score fakes and return one dictionary a score: `score` (its name), `value`, `better` and `card`.
 
         `fakes` are batches of uint8 images (n, C, H, W) and the labels (n,) they were generated for. `subject`
-        describes the generator and is stored in the cards. `resized` says how fakes of another size were brought to
-        that of the reals: such scores compare with others that were resized alike. The random state of the process is
-        unchanged afterwards.
+        describes the generator and is stored in the cards. `prepared` holds facts of how the fakes were made ready,
+        `fakes_resized` and `standing_statistics`: such scores compare with others of the same facts. The random state
+        of the process is unchanged afterwards.
         Raises GanzooError if a score would be meaningless, and ScoringCancelled once `stopped()` is true.
         """
-        return self._scored(fakes, subject, stopped, resized, OneProcess())
+        return self._scored(fakes, subject, stopped, prepared, OneProcess())
 
     def score_on_all_processes(
         self, fakes: FakeBatches, subject: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
@@ -173,7 +174,7 @@ class Scorer:
             return self.score(fakes, subject, stopped)
         if distributed.same_on_all_ranks(self._decisive_facts()):
             try:
-                return self._scored(fakes, subject, stopped, "", AllProcesses())
+                return self._scored(fakes, subject, stopped, {}, AllProcesses())
             except RandomFeatures:
                 pass  # every process is told of it in the same round
         found: list[dict[str, Any]] | None = []
@@ -198,7 +199,7 @@ class Scorer:
         fakes: Images,
         subject: Mapping[str, Any],
         stopped: Callable[[], bool],
-        resized: str,
+        prepared: Mapping[str, Any],
         processes: OneProcess | AllProcesses,
     ) -> list[dict[str, Any]]:
         started = time.perf_counter()
@@ -227,7 +228,7 @@ class Scorer:
                 "score": name,
                 "value": value,
                 "better": running.evaluator.scores[name].better,
-                "card": self._card(group, running, name, count, about, resized, seconds),
+                "card": self._card(group, running, name, count, about, prepared, seconds),
             }
             for (group, running), values in zip(pairs, found, strict=True)
             for name, value in values.items()
@@ -256,7 +257,7 @@ class Scorer:
         score: str,
         fakes: int,
         subject: Mapping[str, Any],
-        resized: str,
+        prepared: Mapping[str, Any],
         seconds: float,
     ) -> dict[str, Any]:
         """The card of a score. Two scores can be compared only if the digests of their `measure` are equal."""
@@ -268,7 +269,7 @@ class Scorer:
             "reals": self.reals.facts,
             **({"held_out": self.held_out.facts} if self.held_out and running.evaluator.held_out else {}),
             "fakes": fakes,
-            **({"fakes_resized": resized} if resized else {}),
+            **prepared,
             "shape": str(spec),
             "precision": group.extractor.precision,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,11 @@ import torch
 
 from ganzoo.contract.errors import GanzooError, counted
 from ganzoo.engine.progress import Progress
-from ganzoo.engine.step import run_step
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial
+from ganzoo.experiments.step_times import measure_steps, time_of_a_step
 from ganzoo.registry.zoo import Zoo
-from ganzoo.training.build import TrainingSetup, build_setup
-
-#: timed steps; one warm-up step comes before them
-_STEPS = 3
+from ganzoo.training.build import build_setup
 
 
 @dataclass
@@ -60,33 +56,10 @@ def _seconds(zoo: Zoo, members: list[Trial], folder: Folder, device: torch.devic
     try:
         setup = build_setup(members[0].recipe, zoo, device)
         try:
-            per_step = _seconds_per_step(setup)
+            per_step = measure_steps(setup, seconds=0).seconds
         finally:
             setup.feed.close()
     except GanzooError as error:
         return None, str(error)
     steps = Progress(setup.recipe.length, setup.feed).last_step
-    return per_step * steps, f"{counted(steps, 'step')} of {_duration(per_step)}, without scoring"
-
-
-def _duration(seconds: float) -> str:
-    """The time of a step with three digits: `3.19 ms`, `910 ms`, `2.81 s`."""
-    milliseconds = f"{seconds * 1000:.3g}"
-    return f"{seconds:.3g} s" if "e+" in milliseconds else f"{milliseconds} ms"
-
-
-def _seconds_per_step(setup: TrainingSetup) -> float:
-    """Mean seconds of a few steps. The first step is not timed: it allocates memory."""
-    started = 0.0
-    for step in range(_STEPS + 1):
-        if step == 1:
-            _synchronize(setup.device)
-            started = time.perf_counter()
-        run_step(setup.game, setup.feed, setup.recipe.seed, step)
-    _synchronize(setup.device)
-    return (time.perf_counter() - started) / _STEPS
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return per_step * steps, f"{counted(steps, 'step')} of {time_of_a_step(per_step)}, without scoring"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ganzoo.reports.text import short_number
-from ganzoo.results.report.tables import axis_cells, axis_columns
+from ganzoo.results.report.tables import axis_cells, axis_columns, standing_words
 
 FORMATS = ("html", "md", "csv", "json", "latex")
 
@@ -116,6 +116,8 @@ def measured(column: Mapping[str, Any]) -> str:
     if "fakes" in measure:
         against = f" against {reals.get('images', '?')} {reals.get('split', '')} images" if reals else ""
         words.append(f"{measure['fakes']} fakes{against}")
+    if standing := standing_words(measure):
+        words.append(standing)
     if isinstance(measure.get("extractor"), Mapping):
         words.append(f"extractor {measure['extractor'].get('name', '?')}")
     words += [f"protocol {card.get('protocol', '?')}", f"card {column['digest']}"]

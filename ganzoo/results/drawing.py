@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganzoo.contract.choice import short_name
-from ganzoo.contract.errors import UsageError
+from ganzoo.contract.errors import UsageError, counted
 from ganzoo.engine.sampler import draw_all
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results import latents as of_latents
@@ -20,6 +20,7 @@ from ganzoo.results.latents import ends_of_walks, interpolation, sample_latents
 from ganzoo.results.load import TrainedGenerator
 from ganzoo.results.reals import Neighbours, TrainingImages
 from ganzoo.results.request import SampleRequest
+from ganzoo.results.standing import with_standing_statistics
 from ganzoo.storage import pictures
 
 #: frames of an animated interpolation, and columns of a walk between two seeds
@@ -50,6 +51,8 @@ class Drawing:
     #: what the picture shows, where it shows real images as well
     shown: Tensor | None = None
     groups: list[tuple[str, int]] = field(default_factory=list)
+    #: batches, and images of a batch, of the standing statistics that it was drawn with
+    standing: tuple[int, int] | None = None
     #: the nearest training images, where they were asked for
     neighbours: Neighbours | None = None
 
@@ -70,6 +73,7 @@ def draw(trained: TrainedGenerator, request: SampleRequest, zoo: Zoo, note: Call
     _refuse_too_large(trained, request, rows, columns)
     trained, truncation = of_latents.with_truncation(trained, request.truncation)
     request = dataclasses.replace(request, truncation=truncation)
+    trained = with_standing_statistics(trained, request.standing_statistics, request.seed, truncation)
     if request.walks:
         drawing = _draw_walks(trained, request, rows, columns)
     else:
@@ -172,6 +176,7 @@ def walk_frames(trained: TrainedGenerator, request: SampleRequest) -> Iterator[I
     _refuse_too_large(trained, request, rows, columns)
     trained, truncation = of_latents.with_truncation(trained, request.truncation)
     request = dataclasses.replace(request, truncation=truncation)
+    trained = with_standing_statistics(trained, request.standing_statistics, request.seed, truncation)
     labels = labels_for(trained, count, columns, request.classes)
     first, last = walk_ends(trained, request, count)
     for share in of_latents.there_and_back(request.frames or _FRAMES):
@@ -250,7 +255,9 @@ def _drawing(
     if request.tile is not None and scale is None and request.in_rows:
         scale = max(1, _TILE_PIXELS // trained.images.width)
     look = {"theme": request.theme, "title": request.title, "caption": _caption(trained, request), "scale": scale}
-    return Drawing(images, labels.cpu(), latents.cpu(), columns, names, names_of_classes, look)
+    batches = request.standing_statistics
+    standing = None if batches is None else (batches, trained.run.recipe.batch_size)
+    return Drawing(images, labels.cpu(), latents.cpu(), columns, names, names_of_classes, look, standing=standing)
 
 
 def _caption(trained: TrainedGenerator, request: SampleRequest) -> str:
@@ -259,8 +266,15 @@ def _caption(trained: TrainedGenerator, request: SampleRequest) -> str:
         return ""
     recipe = trained.run.recipe
     moment = [] if trained.epochs is None else [f"epoch {trained.epochs:.4g}"]
-    words = short_name(recipe.architecture), short_name(recipe.dataset), *moment
-    return " · ".join((*words, f"{trained.images_seen:,} images seen"))
+    words = [
+        short_name(recipe.architecture),
+        short_name(recipe.dataset),
+        *moment,
+        f"{trained.images_seen:,} images seen",
+    ]
+    if request.standing_statistics is not None:
+        words.append(f"standing statistics of {counted(request.standing_statistics, 'batch', 'batches')}")
+    return " · ".join(words)
 
 
 # --- real images beside them ------------------------------------------------------------------------------------------

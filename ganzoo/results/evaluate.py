@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ganzoo.registry.zoo import Zoo
 from ganzoo.results.image_arrays import SUFFIXES, ImageArray
 from ganzoo.results.load import TrainedGenerator, load_generator
 from ganzoo.results.runs import DEFAULT_EVALUATORS
+from ganzoo.results.standing import check_standing_statistics, standing_facts, with_standing_statistics
 from ganzoo.results.subjects import (
     Batches,
     count_of,
@@ -69,6 +70,7 @@ class _Request:
     seed: int
     against: Choice | Path | None
     resize: bool
+    standing_statistics: int | None
     note: Callable[[str], None]
     on_progress: Callable[[int, int, str], None]
 
@@ -90,6 +92,7 @@ def evaluate(
     against: Choice | Path | None = None,
     resize: bool = False,
     save_fakes: Path | None = None,
+    standing_statistics: int | None = None,
 ) -> list[dict[str, Any]]:
     """Score a generator of the run in `path`, the newest or the one that `at` names (see `load_generator`); or images.
 
@@ -104,7 +107,9 @@ def evaluate(
     The dataset is compared with what the run recorded of it: other images are noted, and named in the card. With
     `against`, a run is compared with another dataset: its scores are then returned and not appended, unless the images
     are those of the training. `resize` brings fakes of another size to that of the reals. `save_fakes` (.npy, or .npz
-    with the labels) is written with the fakes of a run: to score that file gives the same scores.
+    with the labels) is written with the fakes of a run: to score that file gives the same scores. With
+    `standing_statistics`, the statistics of batch norm are recomputed over so many batches of fakes, and the card says
+    it, so that such scores have a digest of their own.
     `note` receives messages for the user. `on_progress` is called with the number of images that are done, that of all
     images, and what is done with them; the numbers are 0 where they are not known. Nothing else is written.
 
@@ -113,7 +118,9 @@ def evaluate(
     a part of the recipe (also an observer) cannot be built.
     """
     check_samples(samples)
-    request = _Request(zoo, device, tuple(evaluators), samples, protocol, seed, against, resize, note, on_progress)
+    check_standing_statistics(standing_statistics)
+    how = (samples, protocol, seed, against, resize, standing_statistics)
+    request = _Request(zoo, device, tuple(evaluators), *how, note, on_progress)
     source = source_of(path)
     if isinstance(source, Path) and is_run(source):
         return _evaluate_run(source, request, at, changed_code, changed_images, save_fakes)
@@ -121,6 +128,13 @@ def evaluate(
     if isinstance(source, Path) and not any(source.iterdir()):
         Run.open(source)  # raises: it is empty
     given = {"--at": at is not None, "--accept-changed-code": changed_code, "--save-fakes": save_fakes is not None}
+    given |= {"--standing-statistics": standing_statistics is not None}
+    _check_images(name, given, against)
+    return _evaluate_images(source, name, request)
+
+
+def _check_images(name: str, given: Mapping[str, bool], against: Choice | Path | None) -> None:
+    """Raises UsageError for images with options that only a run has, and without a dataset to compare with."""
     if wrong := [option for option, is_given in given.items() if is_given]:
         raise UsageError(f"{name} is no run, its images are there already: leave out {' and '.join(wrong)}.")
     if against is None:
@@ -128,7 +142,6 @@ def evaluate(
             f"{name} holds no run (there is no recipe.json), so say what to compare its images with: --against mnist, "
             "or --against FOLDER for a folder of pictures."
         )
-    return _evaluate_images(source, name, request)
 
 
 def _evaluate_run(
@@ -137,6 +150,7 @@ def _evaluate_run(
     _check_save(save)
     note, against = request.note, request.against
     trained = load_generator(path, request.zoo, request.device, at, changed_code, note)
+    trained = with_standing_statistics(trained, request.standing_statistics, request.seed)
     zoo, recipe = recorded_zoo(trained.run, request.zoo), trained.run.recipe
     assert recipe.dataset is not None  # noqa: S101  (a run's recipe is complete)
     dataset = recipe.dataset if against is None else reals_choice(against, lambda channels: trained.images)
@@ -173,8 +187,8 @@ def _evaluate_run(
     saved: list[tuple[Tensor, Tensor]] = []
     fakes = fitted(_kept(drawn, saved) if save else drawn, scorer.reals.dataset.spec)
     counted = _counted(fakes, scorer, request.on_progress)
-    resized = facts.pop("resized", "")
-    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, resized=resized)
+    prepared = _prepared(facts.pop("resized", "")) | standing_facts(trained, request.standing_statistics)
+    scores = scorer.score(counted, {**subject_of(recipe, trained.images_seen), **facts}, prepared=prepared)
     lines = [{**score, **when} for score in scores]
     if against is None or facts["training_images"] == SAME:
         _keep(trained.run, lines, progress, observers, note)
@@ -210,8 +224,13 @@ def _evaluate_images(source: Path | ImageArray, name: str, request: _Request) ->
     facts: dict[str, Any] = {**subject.facts, "images": count, "of": subject.available, "shape": str(subject.spec)}
     fakes = fitted(subject.batches(count, request.seed), reals.spec, facts)
     counted = _counted(fakes, scorer, request.on_progress)
-    scores = scorer.score(counted, facts, resized=resized)
+    scores = scorer.score(counted, facts, prepared=_prepared(resized))
     return [{**score, "step": None, "images": None, "epoch": None, "training": False} for score in scores]
+
+
+def _prepared(resized: str) -> dict[str, Any]:
+    """What the card says of fakes that were resized; nothing of others."""
+    return {"fakes_resized": resized} if resized else {}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

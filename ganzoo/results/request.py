@@ -38,6 +38,8 @@ class SampleRequest:
     latents: Path | Tensor | None = None
     #: truncate Gaussian latents at this absolute value
     truncation: float | None = None
+    #: recompute the statistics of batch norm over so many batches of generated images; None: those of the training
+    standing_statistics: int | None = None
     #: row and column, from 1, of one tile of the grids that the training saved
     tile: tuple[int, int] | None = None
     #: the generator saved at this number of images seen, or "best"; None: the newest
@@ -110,7 +112,7 @@ class SampleRequest:
         """Whether a field asks for new images."""
         fields = (self.count, self.shape, self.classes, self.latents, self.truncation, self.tile, self.at, self.scale)
         flags = (self.seed, self.with_reals, self.neighbours, self.title, self.caption)
-        return any(field is not None for field in fields) or any(flags)
+        return any(field is not None for field in (*fields, self.standing_statistics)) or any(flags)
 
     def _check_numbers(self) -> None:
         if self.count is not None and self.count < 1:
@@ -169,6 +171,7 @@ class SampleRequest:
         """The words of a file name for everything but the seed, so that no two requests have one name."""
         words = class_words
         words += "" if self.truncation is None else f"-truncation-{self.truncation:g}"
+        words += "" if self.standing_statistics is None else f"-standing-{self.standing_statistics}"
         words += "" if self.latents is None else f"-latents-{self._latents_digest()}"
         words += "" if self.method == METHODS[0] else f"-{self.method}"
         words += "-with-reals" if self.with_reals else ""

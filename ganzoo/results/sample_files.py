@@ -58,7 +58,8 @@ def write(drawing: Drawing, out: Path) -> None:
     """Write a drawing as .png, .npy or .npz: complete or not at all.
 
     .npy is the uint8 array (N, C, H, W); the classes of a conditional generator are written beside it, see
-    `labels_file`. .npz holds the arrays `images`, `latents`, and of a conditional generator `labels` and `class_names`.
+    `labels_file`. .npz holds the arrays `images`, `latents`, and of a conditional generator `labels` and `class_names`;
+    where standing statistics were asked for, `standing_statistics` is their number of batches, and of images of each.
     """
     if out.suffix == ".npy":
         data = io.BytesIO()
@@ -76,6 +77,8 @@ def _npz(drawing: Drawing) -> bytes:
     arrays: dict[str, Any] = {"images": drawing.images.numpy(), "latents": drawing.latents.numpy()}
     if drawing.class_names:
         arrays |= {"labels": drawing.labels.numpy(), "class_names": np.array(drawing.class_names)}
+    if drawing.standing is not None:
+        arrays["standing_statistics"] = np.array(drawing.standing)
     if drawing.neighbours is not None:
         arrays["neighbours"] = drawing.neighbours.positions.numpy()
         arrays["neighbour_images"] = drawing.neighbours.images.numpy()

@@ -149,6 +149,13 @@ def _parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+def _latin1(text: Any, encoding: Any = "") -> bytes:
+    """The bytes that protocol 2, which torch writes, keeps as a text: those of a number of numpy."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise Refused("it encodes something that is no text of bytes")
+    return text.encode("latin1")
+
+
 def _scalar(kind: Any, data: Any = b"") -> float | int | bool:
     code = _NUMPY.get(kind.name.lstrip("<|=")) if isinstance(kind, _NumpyType) else None
     if code is None or not isinstance(data, bytes | str):
@@ -229,6 +236,7 @@ def table(classes: Iterable[str] = ()) -> dict[str, Any]:
         "numpy.core.multiarray.scalar": _scalar,
         "numpy._core.multiarray.scalar": _scalar,
         "numpy.dtype": _NumpyType,
+        "_codecs.encode": _latin1,
     }
     made |= {name: _record(name) for name in (*classes, *(f"torch.nn.modules.{one}" for one in _TORCH_MODULES))}
     return found | {name: _Named(name, call) for name, call in made.items() if name not in found}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
 from ganzoo.contract.choice import Amount, amount_in_words, short_name
 from ganzoo.contract.errors import counted
+from ganzoo.contract.recipe import Recipe
 from ganzoo.engine.device import device_name
 from ganzoo.engine.progress import Progress
 from ganzoo.training.build import TrainingSetup
@@ -20,6 +22,12 @@ FEW_STEPS = 1_000
 SMALLEST_BATCH = 8
 #: the name of a variant for small sets, of the architectures that have one
 FEW_IMAGES_RECIPE = "few-images"
+#: why these fields of a recipe are changed for a small set: its images are ...
+REASONS = {
+    "batch_size": "few for this batch",
+    "augmentations": "so few that the discriminator learns them by heart",
+}
+_OPTION_OF = {"batch_size": "--batch-size", "augmentations": "--augmentation"}
 
 
 def introduction(setup: TrainingSetup, length: Amount) -> Iterator[str]:
@@ -49,12 +57,8 @@ def _parameters(network: nn.Module) -> str:
 
 def _advice(setup: TrainingSetup, length: Amount, steps: int) -> Iterator[str]:
     """A line with options to add, where a setting is plainly wrong for a small set."""
-    recipe, images, options = setup.recipe, setup.feed.length, []
-    batch = max(SMALLEST_BATCH, min(32, images // 8))
-    if images < 4 * recipe.batch_size and batch < recipe.batch_size:
-        options.append(f"--batch-size {batch}")
-    if images < SMALL_SET and not recipe.augmentations:
-        options.append("--augmentation diffaugment")
+    recipe, images = setup.recipe, setup.feed.length
+    options = [f"{_OPTION_OF[field]} {value}" for field, value in changes_for_small_set(recipe, images).items()]
     if images < SMALL_SET and length.unit == "epochs" and steps < FEW_STEPS:
         options.append("--steps 5000")
     if options:
@@ -63,11 +67,21 @@ def _advice(setup: TrainingSetup, length: Amount, steps: int) -> Iterator[str]:
         yield f"Advice: {_reasons(images, steps, options)}: add {' '.join(options)}{named}."
 
 
+def changes_for_small_set(recipe: Recipe, images: int) -> dict[str, Any]:
+    """Fields of a recipe, with their values, that are better for so few images; none where nothing is plainly wrong."""
+    changes: dict[str, Any] = {}
+    batch = max(SMALLEST_BATCH, min(32, images // 8))
+    if images < 4 * recipe.batch_size and batch < recipe.batch_size:
+        changes["batch_size"] = batch
+    if images < SMALL_SET and not recipe.augmentations:
+        changes["augmentations"] = "diffaugment"
+    return changes
+
+
 def _reasons(images: int, steps: int, options: list[str]) -> str:
     """Why these options are advised."""
     reasons = {
-        "--batch-size": "few for this batch",
-        "--augmentation": "so few that the discriminator learns them by heart",
+        **{_OPTION_OF[field]: words for field, words in REASONS.items()},
         "--steps": f"seen in {counted(steps, 'step')} only, where thousands are needed",
     }
     return f"{counted(images, 'image is', 'images are')} " + ", ".join(reasons[option.split()[0]] for option in options)

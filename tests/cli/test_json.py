@@ -47,8 +47,13 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
     ],
     "resume": [(("resume", "{run}", "--steps", "3", "-q"), _RUN, "", set())],
     "sample": [
-        (("sample", "{run}"), {"run", "path", "labels"}, "", set()),
-        (("sample", "{run}", "-n", "3", "-o", "{tmp}/x.npy"), {"run", "path", "labels"}, "", set()),
+        (("sample", "{run}"), {"run", "path", "labels", "standing_statistics"}, "", set()),
+        (
+            ("sample", "{run}", "-n", "3", "-o", "{tmp}/x.npy"),
+            {"run", "path", "labels", "standing_statistics"},
+            "",
+            set(),
+        ),
     ],
     "plot": [(("plot", "{run}", "-o", "{tmp}/x.svg"), {"runs", "path"}, "", set())],
     "replay": [
@@ -218,6 +223,16 @@ CASES: dict[str, list[tuple[tuple[str, ...], set[str], str, set[str]]]] = {
         (
             ("import-checkpoint", "{tmp}/foreign.pt", "{tmp}/taken.safetensors"),
             {"path", "sha256", "tensors", "bytes", "left_out"},
+            "",
+            set(),
+        )
+    ],
+    "recommend": [
+        (
+            ("recommend", "digits:size=8", "--minutes", "0.05", "--device", "cpu", "-o", "{tmp}/recommended.toml"),
+            {"dataset", "images", "shape", "classes", "device", "architecture", "variant", "train_command", "recipe"}
+            | {"parameters", "batch_size", "seconds_per_step", "memory_bytes", "steps", "seconds", "reasons", "others"}
+            | {"path"},
             "",
             set(),
         )

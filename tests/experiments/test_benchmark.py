@@ -20,10 +20,11 @@ from click.testing import Result
 from helpers import ZOO, ganzoo, plan_trials
 
 from ganzoo import Choice, UsageError
-from ganzoo.experiments import estimate, table, verify
+from ganzoo.experiments import table, verify
 from ganzoo.experiments.folder import Folder
 from ganzoo.experiments.grid import Trial, expand, parse_seeds
 from ganzoo.experiments.run_grid import benchmark
+from ganzoo.experiments.step_times import time_of_a_step
 from ganzoo.experiments.trial_runner import TrialRunner
 from ganzoo.experiments.worker import run_trial
 from ganzoo.results.report import tables
@@ -571,7 +572,7 @@ def test_a_changed_file_is_another_trial(tmp_path: Path) -> None:
     ("seconds", "words"), [(0.003187, "3.19 ms"), (0.91, "910 ms"), (0.9996, "1 s"), (2.81, "2.81 s"), (12.3, "12.3 s")]
 )
 def test_the_time_of_a_step_has_no_exponent(seconds: float, words: str) -> None:
-    assert estimate._duration(seconds) == words
+    assert time_of_a_step(seconds) == words
 
 
 def test_a_dry_run_trains_nothing(finished: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo.engine.game import Game
-from ganzoo_plugins.architectures import biggan
+from ganzoo_plugins.architectures import _biggan_networks as biggan
 from ganzoo_plugins.architectures.biggan import BigGAN
 from ganzoo_plugins.architectures.dcgan_pytorch import DCGANPyTorch
 from ganzoo_plugins.architectures.sngan import SNGAN

@@ -125,11 +125,19 @@ def _measure(card: Mapping[str, Any]) -> str:
     extractor, reals = measure["extractor"], measure["reals"]
     accuracy = (card.get("classifier") or {}).get("test_accuracy")
     classified = "" if accuracy is None else f" ({accuracy:.1%} of the test images classified correctly)"
+    standing = f" ({words})" if (words := standing_words(measure)) else ""
     return (
-        f"{measure['fakes']:,} fakes against the {reals['images']:,} {reals['split']} images, {measure['shape']}; "
+        f"{measure['fakes']:,} fakes{standing} against the {reals['images']:,} {reals['split']} images, "
+        f"{measure['shape']}; "
         f"{shown(extractor['name'])} {extractor['digest'][:12]}, {extractor['layer']}{classified}; "
         f"protocol {card['protocol']}, card {card['digest']}."
     )
+
+
+def standing_words(measure: Mapping[str, Any]) -> str:
+    """What a card says of the statistics of batch norm; empty where they are those of the training."""
+    facts = measure.get("standing_statistics")
+    return f"standing statistics of {facts['batches']} batches of {facts['batch_size']}" if facts else ""
 
 
 def alike(ranked: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -112,6 +112,38 @@ class DCGAN(ganzoo.Architecture):
         },
     }
 
+    suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
+        *(
+            ganzoo.Suited(
+                recipe="few-images",
+                sides=(8, 128),
+                images=(1, most),
+                device=device,
+                merit=3,
+                needs=40_000,
+                reason="is narrow and fast, and learns from few images with differentiable augmentation",
+            )
+            for device, most in (("cpu", 999), ("cuda", 4999))
+        ),
+        ganzoo.Suited(
+            recipe="digits",
+            sides=(8, 128),
+            images=(1000, 1_000_000_000),
+            device="cpu",
+            merit=3,
+            needs=40_000,
+            reason="is narrow and fast",
+        ),
+        ganzoo.Suited(
+            sides=(8, 128),
+            images=(5000, 1_000_000_000),
+            device="cuda",
+            merit=4,
+            needs=300_000,
+            reason="is fast",
+        ),
+    )
+
     def __init__(
         self,
         *,

@@ -65,6 +65,37 @@ class R3GAN(ganzoo.Architecture):
     )
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {**PUBLISHED, **OWN}
 
+    suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
+        ganzoo.Suited(
+            recipe="digits",
+            sides=(8, 47),
+            images=(1000, 1_000_000_000),
+            device="cpu",
+            with_classes={"labels": True},
+            merit=5,
+            needs=60_000,
+            reason="trains stably, at a width that a CPU can train",
+        ),
+        *(
+            ganzoo.Suited(
+                recipe=recipe,
+                sides=sides,
+                images=(images, 1_000_000_000),
+                device="cuda",
+                options={"labels": False},
+                with_classes={"labels": True},
+                merit=9,
+                needs=5_000_000,
+                reason="draws the best images of all with time and images enough",
+            )
+            for recipe, sides, images in (
+                ("cifar10", (24, 47), 20_000),
+                ("ffhq-64", (48, 95), 20_000),
+                ("ffhq-256", (192, 383), 20_000),
+            )
+        ),
+    )
+
     def __init__(
         self,
         *,

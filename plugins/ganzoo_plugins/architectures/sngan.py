@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo_plugins.architectures._mimicry import read_mimicry
+from ganzoo_plugins.architectures._studiogan_files import is_studiogan, read_studiogan_resnet
 from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.resnet import (
-    AUTHORS,
-    MIMICRY,
+    PROGRAMS,
     Program,
     ProgramName,
     ResNetFeatures,
@@ -46,7 +46,8 @@ class SNGAN(ganzoo.Architecture):
 
     `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: bilinear
     doubling, shortcuts of relu(x) in all blocks of the discriminator but the first, a bias in its last layer, and the
-    variant `mimicry` trains them as that program does.
+    variant `mimicry` trains them as that program does. `program=studiogan` has those of POSTECH-CVLab/PyTorch-StudioGAN
+    (947b35e) at 32 pixels, whose checkpoints are read too: shortcuts of relu(x), eps of 1e-4, and that bias.
     """
 
     value_range = (-1.0, 1.0)
@@ -75,6 +76,15 @@ class SNGAN(ganzoo.Architecture):
             "preprocessing": "",
             "length": "100000 steps",
         },
+        # SNGAN of StudioGAN for CIFAR-10
+        "studiogan": {
+            "architecture": "sngan:program=studiogan",
+            "dataset": "cifar10",
+            "preprocessing": "flip",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0.5,beta2=0.999",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0.5,beta2=0.999",
+            "length": "100000 steps",
+        },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "sngan:width=16",
@@ -92,13 +102,35 @@ class SNGAN(ganzoo.Architecture):
         },
     }
 
+    suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
+        ganzoo.Suited(
+            recipe="digits",
+            sides=(16, 47),
+            images=(1000, 1_000_000_000),
+            device="cpu",
+            merit=4,
+            needs=40_000,
+            reason="is stable and quick at a width that a CPU can train",
+        ),
+        ganzoo.Suited(
+            sides=(16, 64),
+            images=(10_000, 1_000_000_000),
+            device="cuda",
+            merit=6,
+            needs=1_500_000,
+            reason="is stable, and needs less time than larger networks",
+        ),
+    )
+
     def __init__(
         self,
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
         generator_width: Annotated[int, click.IntRange(min=0), "channels of the generator; 0: twice the width"] = 0,
-        program: Annotated[ProgramName, "whose networks: of the paper's authors, or of mimicry"] = "authors",
+        program: Annotated[
+            ProgramName, "whose networks: of the paper's authors, of mimicry, or of StudioGAN"
+        ] = "authors",
         batch_norm_eps: Annotated[
             float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
         ] = 0.0,
@@ -107,7 +139,7 @@ class SNGAN(ganzoo.Architecture):
         ] = "program",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
-        self.program = MIMICRY if program == "mimicry" else AUTHORS
+        self.program = PROGRAMS[program]
         self.batch_norm_eps = batch_norm_eps
         self.power_iteration = power_iteration
         if power_iteration == "program":  # that of the other programs is it too
@@ -115,7 +147,9 @@ class SNGAN(ganzoo.Architecture):
 
     @classmethod
     def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
-        """A netG_*.pth or netD_*.pth of mimicry."""
+        """A netG_*.pth or netD_*.pth of mimicry, or a model=*.pth of StudioGAN."""
+        if is_studiogan(file):
+            return read_studiogan_resnet(file, "sngan", classes=False)
         return read_mimicry(file, {"l5": "dense"})
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
@@ -136,7 +170,7 @@ class Discriminator(nn.Module):
     def __init__(self, width: int, images: ganzoo.ImageSpec, program: Program) -> None:
         super().__init__()
         self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True, program=program)
-        self.dense = linear(width, 1, bias=program == MIMICRY, spectral=True, program=program)
+        self.dense = linear(width, 1, bias=program.last_bias, spectral=True, program=program)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """`labels` are not used."""

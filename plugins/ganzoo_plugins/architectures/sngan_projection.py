@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo_plugins.architectures._mimicry import read_mimicry
+from ganzoo_plugins.architectures._studiogan_files import is_studiogan, read_studiogan_resnet
 from ganzoo_plugins.layers import spectral as power_iteration
 from ganzoo_plugins.layers.batch_norm import set_eps
 from ganzoo_plugins.layers.resnet import (
-    AUTHORS,
-    MIMICRY,
+    PROGRAMS,
     Program,
     ProgramName,
     ResNetFeatures,
@@ -41,10 +41,10 @@ class SNGANProjection(ganzoo.Architecture):
 
     The learning rate falls to zero over the length of the run: 50,000 steps of five batches of 64. The classes of
     fakes are drawn anew in each turn, as in the program (`fake_labels`). Departure: the program draws 128 fakes for the
-    generator's update, here there are 64. Order of turns, Adam's eps and power iteration differ as in `sngan`.
+    generator's update, here there are 64. Order of turns and Adam's eps differ as in `sngan`.
 
     `program=mimicry` has the networks of kwotsin/mimicry (a7fda06), whose checkpoints `ganzoo import` reads: see
-    `sngan`. The variant `mimicry` trains them as that program does.
+    `sngan`. The variant `mimicry` trains them as that program does. So for `program=studiogan` and `studiogan`.
     """
 
     value_range = (-1.0, 1.0)
@@ -75,6 +75,15 @@ class SNGANProjection(ganzoo.Architecture):
             "preprocessing": "",
             "length": "100000 steps",
         },
+        # SNGAN of StudioGAN for CIFAR-10
+        "studiogan": {
+            "architecture": "sngan-projection:program=studiogan",
+            "dataset": "cifar10",
+            "preprocessing": "flip",
+            "generator_optimizer": "adam:lr=2e-4,beta1=0.5,beta2=0.999",
+            "discriminator_optimizer": "adam:lr=2e-4,beta1=0.5,beta2=0.999",
+            "length": "100000 steps",
+        },
         # not published: for the 1,498 training images of scikit-learn's digits, at 16x16
         "digits": {
             "architecture": "sngan-projection:width=16",
@@ -91,13 +100,35 @@ class SNGANProjection(ganzoo.Architecture):
         },
     }
 
+    suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
+        ganzoo.Suited(
+            recipe="digits",
+            sides=(16, 47),
+            images=(1000, 1_000_000_000),
+            device="cpu",
+            merit=4,
+            needs=40_000,
+            reason="is stable and quick at a width that a CPU can train",
+        ),
+        ganzoo.Suited(
+            sides=(16, 64),
+            images=(10_000, 1_000_000_000),
+            device="cuda",
+            merit=6,
+            needs=1_500_000,
+            reason="is stable, and needs less time than larger networks",
+        ),
+    )
+
     def __init__(
         self,
         *,
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of the discriminator; the generator has twice"] = 128,
         generator_width: Annotated[int, click.IntRange(min=0), "channels of the generator; 0: twice the width"] = 0,
-        program: Annotated[ProgramName, "whose networks: of the paper's authors, or of mimicry"] = "authors",
+        program: Annotated[
+            ProgramName, "whose networks: of the paper's authors, of mimicry, or of StudioGAN"
+        ] = "authors",
         batch_norm_eps: Annotated[
             float, click.FloatRange(min=0), "added to the variance in batch norm; 0: the program's, 2e-5 or 1e-5"
         ] = 0.0,
@@ -106,7 +137,7 @@ class SNGANProjection(ganzoo.Architecture):
         ] = "program",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or 2 * width
-        self.program = MIMICRY if program == "mimicry" else AUTHORS
+        self.program = PROGRAMS[program]
         self.batch_norm_eps = batch_norm_eps
         self.power_iteration = power_iteration
         if power_iteration == "program":  # that of the other programs is it too
@@ -114,7 +145,9 @@ class SNGANProjection(ganzoo.Architecture):
 
     @classmethod
     def read_foreign(cls, file: ganzoo.ForeignFile) -> ganzoo.ForeignWeights:
-        """A netG_*.pth or netD_*.pth of mimicry."""
+        """A netG_*.pth or netD_*.pth of mimicry, or a model=*.pth of StudioGAN."""
+        if is_studiogan(file):
+            return read_studiogan_resnet(file, "sngan-projection", classes=True)
         return read_mimicry(file, {"l5": "linear", "l_y": "projection"}, ("l5", "l_y"))
 
     def networks(self, images: ganzoo.ImageSpec) -> tuple[nn.Module, nn.Module]:
@@ -139,11 +172,11 @@ class Discriminator(nn.Module):
         self.features = ResNetFeatures(width, images.channels, halvings(images), spectral=True, program=program)
         embedding = nn.Embedding(images.classes, width)
         nn.init.xavier_uniform_(embedding.weight)
-        if program == MIMICRY:  # a spectral norm of its own in the layers that are no convolutions
+        if program.own_power_iteration:  # a spectral norm of its own in the layers that are no convolutions
             self.linear = power_iteration.spectral_norm(linear(width, 1, program=program))
             self.projection = power_iteration.spectral_norm(embedding)
         else:
-            self.linear = linear(width, 1, bias=False, spectral=True, program=program)
+            self.linear = linear(width, 1, bias=program.last_bias, spectral=True, program=program)
             self.projection = spectral_norm(embedding, program)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

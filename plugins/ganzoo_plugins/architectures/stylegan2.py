@@ -136,6 +136,44 @@ class StyleGAN2(ganzoo.Architecture):
         },
     }
 
+    suited: ClassVar[tuple[ganzoo.Suited, ...]] = (
+        ganzoo.Suited(
+            recipe="digits",
+            sides=(8, 47),
+            images=(1000, 1_000_000_000),
+            device="cpu",
+            with_classes={"classes": True},
+            merit=6,
+            needs=40_000,
+            reason="draws sharp small images, at a width that a CPU can train",
+        ),
+        *(
+            ganzoo.Suited(
+                recipe="photos",
+                sides=sides,
+                device="cpu",
+                options={"channel_base": 16 * resolution},
+                with_classes={"classes": True},
+                merit=6,
+                needs=40_000,
+                reason="learns from few images with adaptive augmentation, at a width that a CPU can train",
+            )
+            for resolution, sides in ((64, (24, 95)), (128, (96, 191)), (256, (192, 383)))
+        ),
+        *(
+            ganzoo.Suited(
+                recipe=f"auto-{resolution}",
+                sides=(3 * resolution // 4, 3 * resolution // 2 - 1),
+                device="cuda",
+                with_classes={"classes": True},
+                merit=8,
+                needs=500_000,
+                reason="draws sharp images, and learns from few of them with adaptive augmentation",
+            )
+            for resolution in (32, 64, 128, 256, 512, 1024)
+        ),
+    )
+
     def __init__(
         self,
         *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import click
 import torch
@@ -16,7 +16,6 @@ from ganzoo_plugins.layers.resnet import (
     AUTHORS,
     MIMICRY,
     Program,
-    ProgramName,
     ResNetFeatures,
     ResNetGenerator,
     doublings,
@@ -100,7 +99,9 @@ class WGANGP(ganzoo.Architecture):
         latent_dim: Annotated[int, click.IntRange(min=1), "numbers in a latent"] = 128,
         width: Annotated[int, click.IntRange(min=1), "channels of all layers; 128 in the paper"] = 32,
         generator_width: Annotated[int, click.IntRange(min=0), "channels of the generator; 0: the width"] = 0,
-        program: Annotated[ProgramName, "whose networks: of the paper's authors, or of mimicry"] = "authors",
+        program: Annotated[
+            Literal["authors", "mimicry"], "whose networks: of the paper's authors, or of mimicry"
+        ] = "authors",
     ) -> None:
         self.latent_dim, self.width, self.generator_width = latent_dim, width, generator_width or width
         self.program = replace(MIMICRY, default_ends=True) if program == "mimicry" else AUTHORS

@@ -22,8 +22,8 @@ from ganzoo_plugins.layers import spectral as power_iteration
 _GAIN = 2**0.5
 
 
-#: whose program the networks follow: that of the paper's authors, or mimicry
-ProgramName = Literal["authors", "mimicry"]
+#: whose program the networks follow: that of the paper's authors, mimicry, or StudioGAN
+ProgramName = Literal["authors", "mimicry", "studiogan"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Program:
     """What the networks of another program do differently; the defaults are those of the papers' authors.
 
     mimicry (kwotsin/mimicry, a7fda06) doubles images bilinearly, and rectifies features in place, so that the shortcuts
-    of all discriminator blocks but the first see relu(x).
+    of all discriminator blocks but the first see relu(x). StudioGAN (POSTECH-CVLab/PyTorch-StudioGAN, 947b35e) doubles
+    them by repetition, and rectifies in place as well.
     """
 
     #: added to the variance in the batch norms of the SNGAN generators; Chainer's default, and PyTorch's
@@ -46,6 +47,11 @@ class Program:
     random_scales: bool = False
     #: whether both vectors of the power iteration are kept, v is computed first, and no iteration precedes the training
     both_vectors: bool = False
+    #: whether the discriminator's last layer has a bias
+    last_bias: bool = False
+    #: whether the linear layer and the table of a projection discriminator have a power iteration of mimicry's own,
+    #: which keeps one vector; otherwise that of the convolutions
+    own_power_iteration: bool = False
 
 
 AUTHORS = Program()
@@ -56,7 +62,11 @@ MIMICRY = Program(
     random_biases=True,
     random_scales=True,
     both_vectors=True,
+    last_bias=True,
+    own_power_iteration=True,
 )
+STUDIOGAN = Program(batch_norm_eps=1e-4, rectified_shortcuts=True, both_vectors=True, last_bias=True)
+PROGRAMS = {"authors": AUTHORS, "mimicry": MIMICRY, "studiogan": STUDIOGAN}
 
 
 class ConditionalBatchNorm2d(nn.Module):
