@@ -31,6 +31,8 @@ FEWEST_IMAGES = 20
 MOST_MEASURED = 5
 #: checkpoints and lines of statistics of a length that is cut to the time
 CHECKPOINTS, TICKS = 4, 100
+#: of such a length, the EMA's half-life is at most one of so many parts
+EMA_SHARE = 10
 #: images that are looked at for colours
 _LOOKED_AT = 64
 
@@ -143,6 +145,10 @@ def _recommendation(
         intervals = {"samples_every": GRIDS, "checkpoint_every": CHECKPOINTS, "tick_every": TICKS}
         changes |= {"length": f"{steps} steps"}
         changes |= {name: f"{max(1, steps // parts)} steps" for name, parts in intervals.items()}
+        # an EMA that is slower would show the initial weights until the end
+        longest = max(1, steps * measured.images_of_a_step // EMA_SHARE)
+        if isinstance(measured.recipe.ema_half_life, int) and measured.recipe.ema_half_life > longest:
+            changes["ema_half_life"] = longest
     steps = min(steps, measured.own_steps)
     recipe = plan(zoo, candidate.architecture, candidate.dataset, candidate.suited.recipe or None, changes)
     measured = dataclasses.replace(measured, changes=changes)

@@ -97,6 +97,8 @@ def test_with_little_time_the_fastest_is_taken_and_the_better_ones_are_named(tim
     assert f"--steps {found.steps} " in found.command
     recipe = found.recipe
     assert recipe.to_dict() == trained_by(found.command)
+    # an EMA that is slower would show the initial weights until the end
+    assert 0 < recipe.ema_half_life <= found.steps * found.measured.images_of_a_step / 10
     assert str(recipe.samples_every) == f"{max(1, found.steps // 20)} steps"
     assert any("Samples show more than blurs after about" in text for text in found.reasons)
     longer = api.recommend("digits", 200, device="cpu")
