@@ -192,7 +192,6 @@ def test_the_recipes_of_infogan_have_it() -> None:
         ("sngan", "updates the generator with batches of 128"),
         ("sngan", "in Chainer beside the other"),
         ("sngan", "dis_models/snresnet_32.py (e84b1a5)"),
-        ("sngan-projection", "in the discriminator's turns too"),
         ("wgan-gp", "in the program beside the other one"),
         ("infogan-nets", "after the 1st, the 2nd, the 7th, the 12th"),
         ("infogan-nets", "in the program beside the other one"),
