@@ -131,8 +131,8 @@ def measure_preset(bench: Bench, architecture: str) -> None:
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         images, labels = Path(folder) / "images.npy", Path(folder) / "labels.npy"
-        np.save(images, random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))
-        np.save(labels, np.arange(count) % 10)
+        np.save(images, random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), allow_pickle=False)
+        np.save(labels, np.arange(count) % 10, allow_pickle=False)
         dataset = Choice("npy", {"path": str(images), "labels": str(labels), "test_every": 0})
         small = f"{architecture}:{tiny}" if bench.quick else architecture
         setup = setup_of(small, dataset, batch_size, "bf16", bench.device, "cifar10")

@@ -63,7 +63,13 @@ _FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 _API_SECTIONS = {
     "Train, look, compare": ("api.", "server."),
     "Recipes and choices": ("contract.recipe", "contract.choice"),
-    "Kinds of parts": ("contract.components", "contract.round", "contract.launcher", "contract.foreign"),
+    "Kinds of parts": (
+        "contract.components",
+        "contract.round",
+        "contract.launcher",
+        "contract.foreign",
+        "contract.suited",
+    ),
     "Hooks of plugins and observers": ("contract.hooks", "contract.run_view"),
     "Images, files and folders": ("contract.images", "contract.paths", "storage."),
     "Errors": ("contract.errors", "api.interrupt"),

@@ -150,6 +150,9 @@ class Loss(nn.Module, ABC):
     #: the interval in steps, from the option `every` that all losses have: the loss is computed in the steps whose
     #: number, from 0, is a multiple of it, and is multiplied by it
     every: int = 1
+    #: options that recipes have only where they differ from their defaults: they are newer than the loss, and the
+    #: digests of recipes without them stay
+    newer_options: ClassVar[tuple[str, ...]] = ()
     #: option -> the schedule that its number follows. The attribute of that name is then a scalar tensor, which is
     #: written before each step; the constructor is given the first value
     scheduled: Mapping[str, Schedule] = types.MappingProxyType({})

@@ -137,8 +137,9 @@ def options_of(component: Callable[..., Any]) -> dict[str, Option]:
 def resolve(component: Callable[..., Any], given: Mapping[str, Any], owner: str, kind: str = "") -> dict[str, Any]:
     """All options of `component`: the given ones converted and checked, the others with their defaults.
 
-    Of the options that all parts of a `kind` have, only those that are given and are not at their default are among
-    them. Raises UsageError, which names `owner`, for an option that the component does not have, and for a wrong value.
+    Of the options that all parts of a `kind` have, and of the `newer_options` of a loss, only those that are given and
+    are not at their default are among them.
+    Raises UsageError, which names `owner`, for an option that the component does not have, and for a wrong value.
     """
     own = options_of(component)
     common = {name: option for name, option in COMMON_OPTIONS.get(kind, {}).items() if name not in own}
@@ -152,7 +153,8 @@ def resolve(component: Callable[..., Any], given: Mapping[str, Any], owner: str,
         name: option.convert(given[name], owner, schedules) if name in given else option.default
         for name, option in options.items()
     }
-    return {name: value for name, value in resolved.items() if name not in common or value != common[name].default}
+    left_out = {*common, *getattr(component, "newer_options", ())}
+    return {name: value for name, value in resolved.items() if name not in left_out or value != options[name].default}
 
 
 def split_schedules(component: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Schedule]:

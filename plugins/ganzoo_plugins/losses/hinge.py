@@ -16,6 +16,8 @@ class Hinge(ganzoo.SeparableLoss):
     loss is E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), the generator's -E D(fake), with D the logits.
     """
 
+    newer_options = ("top_k",)
+
     def __init__(self, *, top_k: TopK = 1.0) -> None:
         super().__init__()
         self.top_k = top_k

@@ -15,6 +15,8 @@ class LeastSquares(ganzoo.SeparableLoss):
     the generator's E (D(fake) - 1)^2 / 2, with D the logits.
     """
 
+    newer_options = ("top_k",)
+
     def __init__(self, *, top_k: TopK = 1.0) -> None:
         super().__init__()
         self.top_k = top_k

@@ -22,6 +22,8 @@ class Minimax(ganzoo.SeparableLoss):
     reals are smoothed, the generator's loss does not change.
     """
 
+    newer_options = ("top_k",)
+
     def __init__(
         self,
         *,

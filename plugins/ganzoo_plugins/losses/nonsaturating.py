@@ -21,6 +21,8 @@ class NonSaturating(ganzoo.SeparableLoss):
     One-sided label smoothing is that of Salimans et al. 2016 (arXiv:1606.03498), section 3.4: only reals are smoothed.
     """
 
+    newer_options = ("top_k",)
+
     def __init__(
         self,
         *,

@@ -16,6 +16,8 @@ class Wasserstein(ganzoo.SeparableLoss):
     penalty that bounds the discriminator, such as `gradient-penalty`, or clip its weights.
     """
 
+    newer_options = ("top_k",)
+
     def __init__(self, *, top_k: TopK = 1.0) -> None:
         super().__init__()
         self.top_k = top_k
