@@ -76,7 +76,8 @@ class SNGAN(ganzoo.Architecture):
             "preprocessing": "",
             "length": "100000 steps",
         },
-        # SNGAN of StudioGAN for CIFAR-10
+        # StudioGAN's settings for CIFAR-10 (947b35e, src/config.py), without classes; its own SNGAN has classes.
+        # Weights begin as in the other variants, the program's orthogonally
         "studiogan": {
             "architecture": "sngan:program=studiogan",
             "dataset": "cifar10",

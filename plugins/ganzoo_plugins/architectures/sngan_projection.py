@@ -75,7 +75,8 @@ class SNGANProjection(ganzoo.Architecture):
             "preprocessing": "",
             "length": "100000 steps",
         },
-        # SNGAN of StudioGAN for CIFAR-10
+        # SNGAN of StudioGAN for CIFAR-10 (947b35e, src/config.py and src/configs/CIFAR10/SNGAN.yaml).
+        # Weights begin as in the other variants, the program's orthogonally
         "studiogan": {
             "architecture": "sngan-projection:program=studiogan",
             "dataset": "cifar10",
