@@ -9,13 +9,11 @@ from typing import Any
 from ganzoo.api.keywords import Part, dataset_choice, dataset_words, folders
 from ganzoo.api.progress import Waiting
 from ganzoo.contract.errors import counted
+from ganzoo.contract.train_options import option_words
 from ganzoo.experiments.recommend import Recommendation
 from ganzoo.experiments.recommend import recommend as find
 from ganzoo.experiments.step_times import time_of_a_step
 from ganzoo.storage.files import write_atomically
-
-#: field of a recipe -> the option of `ganzoo train` that sets it; other fields are named alike
-_OPTION_OF = {"augmentations": "augmentation", "length": "steps"}
 
 
 class Recommended(Recommendation):
@@ -30,7 +28,7 @@ class Recommended(Recommendation):
             words += ["--recipe", candidate.suited.recipe]
         for name, value in self.measured.changes.items():
             # a number without a unit has the unit of the length, which is in steps
-            words += [f"--{_OPTION_OF.get(name, name).replace('_', '-')}", str(value).removesuffix(" steps")]
+            words += option_words("steps" if name == "length" else name, str(value).removesuffix(" steps"))
         return shlex.join(words)
 
     def save(self, path: str | Path) -> Path:
@@ -95,6 +93,6 @@ def recommend(
     from ganzoo.registry.zoo import zoo
 
     choice = dataset_choice(dataset)
-    with folders(data_dir), Waiting(f"Looking at {choice}") as waiting:
+    with folders(data_dir), Waiting(f"Looking at {dataset_words(choice)}") as waiting:
         found = find(zoo(), choice, find_device(device), minutes, lambda doing: waiting(0, 0, doing))
     return Recommended(**vars(found))

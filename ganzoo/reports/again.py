@@ -9,41 +9,14 @@ from typing import Any
 from ganzoo.contract.choice import Choice
 from ganzoo.contract.errors import UsageError
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.train_options import ONLY_IN_FILES, option_words
 from ganzoo.experiments.axes import flat
 from ganzoo.registry.recipes import plan
 from ganzoo.registry.source import PLUGIN_ERRORS
 from ganzoo.registry.zoo import Zoo
 
-#: field of a recipe -> option of `ganzoo train`
-_FLAGS = {
-    "losses": "--loss",
-    "augmentations": "--augmentation",
-    "observers": "--observer",
-    "evaluators": "-e",
-    "turns": "--turns",
-    "generator_optimizer": "--generator-optimizer",
-    "discriminator_optimizer": "--discriminator-optimizer",
-    "batch_size": "--batch-size",
-    "accumulate": "--accumulate",
-    "preprocessing": "--preprocessing",
-    "fake_labels": "--fake-labels",
-    "batch_order": "--batch-order",
-    "subset": "--subset",
-    "ema_half_life": "--ema-half-life",
-    "ema_start": "--ema-start",
-    "ema_ramp": "--ema-ramp",
-    "ema_buffers": "--ema-buffers",
-    "freeze_d": "--freeze-d",
-    "precision": "--precision",
-    "tick_every": "--tick-every",
-    "samples_every": "--samples-every",
-    "checkpoint_every": "--checkpoint-every",
-    "score_every": "--score-every",
-    "protocol": "--protocol",
-    "score_samples": "--samples",
-    "best_by": "--best-by",
-    "grid": "--grid",
-}
+#: fields that the command names by position, or at its end
+_ELSEWHERE = ("architecture", "dataset", "length", "seed")
 
 
 def own_recipe(zoo: Zoo, recipe: Recipe, locations: bool) -> Recipe | None:
@@ -86,11 +59,8 @@ def command(own: Recipe | None, recipe: Recipe) -> str:
     assert own is not None  # noqa: S101  (needs_file)
     words += [str(_changed(own.architecture, architecture)), str(_without_defaults(dataset))]
     for name in _different(own, recipe):
-        if name in _FLAGS:
-            value = getattr(recipe, name)
-            items = value if isinstance(value, tuple) else [value]
-            for item in items:
-                words += [_FLAGS[name], "shared" if item is None else str(item)]
+        if name not in _ELSEWHERE:
+            words += option_words(name, getattr(recipe, name))
     words += [f"--{recipe.length.unit}", str(recipe.length.count), "--seed", str(recipe.seed)]
     return shlex.join(words)
 
@@ -101,8 +71,7 @@ def needs_file(own: Recipe | None, recipe: Recipe) -> bool:
         return True
     changed = _different(own, recipe)
     emptied = any(getattr(recipe, name) == () and getattr(own, name) != () for name in changed)
-    known = {*_FLAGS, "architecture", "dataset", "length", "seed"}
-    return emptied or not changed <= known
+    return emptied or not changed.isdisjoint(ONLY_IN_FILES)
 
 
 def _different(own: Recipe, recipe: Recipe) -> set[str]:

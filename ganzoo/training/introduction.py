@@ -10,6 +10,7 @@ from torch import nn
 from ganzoo.contract.choice import Amount, amount_in_words, short_name
 from ganzoo.contract.errors import counted
 from ganzoo.contract.recipe import Recipe
+from ganzoo.contract.train_options import option_words
 from ganzoo.engine.device import device_name
 from ganzoo.engine.progress import Progress
 from ganzoo.training.build import TrainingSetup
@@ -27,7 +28,6 @@ REASONS = {
     "batch_size": "few for this batch",
     "augmentations": "so few that the discriminator learns them by heart",
 }
-_OPTION_OF = {"batch_size": "--batch-size", "augmentations": "--augmentation"}
 
 
 def introduction(setup: TrainingSetup, length: Amount) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _parameters(network: nn.Module) -> str:
 def _advice(setup: TrainingSetup, length: Amount, steps: int) -> Iterator[str]:
     """A line with options to add, where a setting is plainly wrong for a small set."""
     recipe, images = setup.recipe, setup.feed.length
-    options = [f"{_OPTION_OF[field]} {value}" for field, value in changes_for_small_set(recipe, images).items()]
+    options = [" ".join(option_words(field, value)) for field, value in changes_for_small_set(recipe, images).items()]
     if images < SMALL_SET and length.unit == "epochs" and steps < FEW_STEPS:
         options.append("--steps 5000")
     if options:
@@ -81,7 +81,7 @@ def changes_for_small_set(recipe: Recipe, images: int) -> dict[str, Any]:
 def _reasons(images: int, steps: int, options: list[str]) -> str:
     """Why these options are advised."""
     reasons = {
-        **{_OPTION_OF[field]: words for field, words in REASONS.items()},
+        **{option_words(field, words)[0]: words for field, words in REASONS.items()},
         "--steps": f"seen in {counted(steps, 'step')} only, where thousands are needed",
     }
     return f"{counted(images, 'image is', 'images are')} " + ", ".join(reasons[option.split()[0]] for option in options)
