@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 import torch
 from click.testing import CliRunner, Result
 
-from ganzoo import Choice, Recipe
+from ganzoo import Choice, GanzooError, Recipe
 from ganzoo.cli import cli
 from ganzoo.experiments.grid import Trial, plan_study
 from ganzoo.experiments.study import Study
@@ -22,6 +23,7 @@ from ganzoo.registry.recipes import plan
 from ganzoo.registry.zoo import Zoo
 from ganzoo.results.request import SampleRequest
 from ganzoo.results.sample import sample as draw_samples
+from ganzoo.storage import foreign
 from ganzoo.storage.tensors import tensors_from_bytes, tensors_to_bytes
 
 ZOO = Zoo()
@@ -58,6 +60,18 @@ def plan_trials(
     """The trials of a study without axes. `named` is a recipe file or variant, `changes` are fields of the recipes."""
     texts, fields = ",".join(map(str, seeds)), dict(changes or {})
     return plan_study(zoo, Study(list(architectures), list(datasets), list(evaluators), texts, named, fields))
+
+
+def read_foreign_files_here(patch: pytest.MonkeyPatch) -> None:
+    """Checkpoints of other programs are read in this process: to start the one with limits takes seconds."""
+
+    def read(path: Path, result: Path, classes: tuple[str, ...] = ()) -> object:
+        facts = foreign._answer_within(path, result, classes)
+        if "refused" in facts:
+            raise GanzooError(f"{path} is refused: {facts['refused']}.")
+        return json.loads(json.dumps(facts))  # as the other process sends them
+
+    patch.setattr(foreign, "_read_apart", read)
 
 
 def change_environment(run: Path, **facts: Any) -> None:

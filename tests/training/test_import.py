@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ganzoo as command
+from helpers import read_foreign_files_here
 from official_files import state, write_biggan, write_mimicry, write_plain
 from published import Published
 
@@ -17,7 +18,7 @@ import ganzoo
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.registry.zoo import zoo
 from ganzoo.results.load import load_generator
-from ganzoo.storage import checkpoints, foreign
+from ganzoo.storage import checkpoints
 
 CPU = torch.device("cpu")
 #: fixture -> architecture, and what writes its files
@@ -36,14 +37,7 @@ def same_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     """Read foreign files in this process: starting one takes seconds. tests/storage has the limits and the refusals."""
     if "in_a_process" in request.keywords:
         return
-
-    def read(path: Path, result: Path, classes: tuple[str, ...] = ()) -> object:
-        facts = foreign._answer_within(path, result, classes)
-        if "refused" in facts:
-            raise GanzooError(f"{path} is refused: {facts['refused']}.")
-        return facts
-
-    monkeypatch.setattr(foreign, "_read_apart", read)
+    read_foreign_files_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ZOO
+from helpers import ZOO, read_foreign_files_here
 from helpers import ganzoo as command
 from official_files import state
 from official_pickles import write_r3gan, write_stylegan2
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo.contract.errors import GanzooError, UsageError
 from ganzoo.results.load import load_generator
-from ganzoo.storage import checkpoints, foreign
+from ganzoo.storage import checkpoints
 from ganzoo.storage.tensors import tensors_from_bytes
 
 CPU = torch.device("cpu")
@@ -56,14 +56,7 @@ def same_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     """Read foreign files in this process: starting one takes seconds. One test has the process with its limits."""
     if request.node.name.startswith("test_in_a_process_of_its_own"):
         return
-
-    def read(path: Path, result: Path, classes: tuple[str, ...] = ()) -> object:
-        facts = foreign._answer_within(path, result, classes)
-        if "refused" in facts:
-            raise GanzooError(f"{path} is refused: {facts['refused']}.")
-        return json.loads(json.dumps(facts))
-
-    monkeypatch.setattr(foreign, "_read_apart", read)
+    read_foreign_files_here(monkeypatch)
 
 
 def by_hand(network: nn.Module, fixture: Published, architecture: str, letter: str) -> nn.Module:

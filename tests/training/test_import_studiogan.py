@@ -11,7 +11,7 @@ from typing import Any
 import hostile_pickles
 import pytest
 import torch
-from helpers import ZOO
+from helpers import ZOO, read_foreign_files_here
 from official_studiogan import Discriminator, Generator, used, write
 from torch import Tensor, nn
 
@@ -29,14 +29,7 @@ def same_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     """Read foreign files in this process: starting one takes seconds. One test has the process with its limits."""
     if "in_a_process_of_its_own" in request.node.name:
         return
-
-    def read(path: Path, result: Path, classes: tuple[str, ...] = ()) -> object:
-        facts = foreign._answer_within(path, result, classes)
-        if "refused" in facts:
-            raise GanzooError(f"{path} is refused: {facts['refused']}.")
-        return facts
-
-    monkeypatch.setattr(foreign, "_read_apart", read)
+    read_foreign_files_here(monkeypatch)
 
 
 def equal(channels: int, count: int = 3) -> list[tuple[int, int]]:
